@@ -1,0 +1,77 @@
+# The door to the project: `make help` lists what can be asked for. Needs Python 3.10 to 3.13, a C compiler and make.
+#
+# Everything is installed into virtual environments inside this folder; stamp files there remember what is done, so
+# that a second call does nothing again.
+
+PYTHON ?= python3
+# further options for pip, such as --extra-index-url for a CPU-only torch
+PIP_OPTIONS ?=
+# further options for pytest, such as TESTS="-k ranges -x"
+TESTS ?=
+
+VENV := .venv
+BENCH := .venv-bench
+PY := $(VENV)/bin/python
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/_tile/*.h)
+
+.PHONY: help demo test bench lint docs clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
+	@echo "make test    run the whole test suite"
+	@echo "make bench   time products beside pykeops (needs a C++ compiler as well)"
+	@echo "make lint    ruff, mypy and cython-lint"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make clean   remove what the above has made, environments included"
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter of a new environment (after make clean); now: $(PYTHON)"
+
+demo: $(VENV)/plot.stamp
+	$(PY) examples/terrain.py
+
+test: $(VENV)/test.stamp
+	$(PY) -m pytest $(TESTS)
+
+bench: $(BENCH)/bench.stamp
+	$(BENCH)/bin/python benchmarks/products.py
+
+lint: $(VENV)/lint.stamp
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/cython-lint kernelops/_core.pyx
+
+docs: $(VENV)/docs.stamp
+	$(PY) docs/_generate.py
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info docs/_build docs/_operations.md
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -f kernelops/*.so kernelops/*.pyd
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment with the package built and nothing else. doctor shows what was built, and stops here if it is not right.
+$(VENV)/built.stamp $(BENCH)/built.stamp: %/built.stamp: $(SOURCES)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit("Python 3.10 to 3.13 is wanted, $(PYTHON) is " + sys.version if not (3, 10) <= v < (3, 14) else 0)'
+	test -x $*/bin/python || $(PYTHON) -m venv $*
+	$*/bin/python $(PIP_INSTALL) -e .
+	$*/bin/python -m kernelops.doctor
+	@touch $@
+
+# Extras on top of it. The name without a path asks for what the package built above wants, so nothing is built again.
+$(VENV)/plot.stamp: EXTRAS := plot
+$(VENV)/test.stamp: EXTRAS := test,torch,plot
+$(VENV)/lint.stamp: EXTRAS := lint
+$(VENV)/docs.stamp: EXTRAS := docs
+$(VENV)/plot.stamp $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/built.stamp
+	$(PY) $(PIP_INSTALL) "kernelops[$(EXTRAS)]"
+	@touch $@
+
+$(BENCH)/bench.stamp: $(BENCH)/built.stamp
+	$(BENCH)/bin/python $(PIP_INSTALL) pykeops==2.3
+	@touch $@

@@ -1,0 +1,321 @@
+# cython: language_level=3
+"""The door to the tile engine: checks and encodes, releases the GIL, calls C.
+
+A :class:`Program` is verified once, when it is made (operands inside their places, loops closed, tables in bounds);
+:func:`reduce` checks the arrays of a call against it. The C code behind (``_tile/*.h``) trusts both.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t, intptr_t
+
+import numpy as np
+
+cdef extern from "_tile/isa.h" nogil:
+    enum:
+        TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
+        IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
+        OP_COUNT, OP_Loop, OP_End, OP_SqDist, OP_Dot, OP_TensorDot, OP_OutSum, OP_OutDot, OP_OutBest
+        REDUCE_BEST, REDUCE_EXP
+    ctypedef struct operand:
+        int32_t place, base, stride
+    ctypedef struct instruction:
+        int32_t op, aux0, aux1
+        operand out, a, b, c
+    ctypedef struct stage:
+        const instruction *code
+        int32_t length, planes
+        const int32_t *loads
+        int32_t n_loads
+        const int32_t *exports
+        int32_t n_exports
+    ctypedef struct variable:
+        const char **start
+        Py_ssize_t row, component
+        int32_t is_double
+    ctypedef struct job:
+        stage param, row, col, pair
+        const int32_t *contractions
+        const double *constants
+        int32_t n_constants, n_params
+        const variable *variables
+        int64_t batch, M, N
+        const int64_t *tasks
+        const int64_t *intervals
+        int64_t n_tasks
+        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile
+        double *sums
+        double *maxima
+        double *values
+        int64_t *indices
+        void *params
+        void *packed
+    ctypedef void (*piece)(const job *, int64_t, void *) noexcept
+    ctypedef struct machine:
+        piece params[2]
+        piece pack[2]
+        piece task[2]
+        size_t (*scratch_bytes[2])(const job *)
+    const char *const *OP_NAMES
+    const char *const *ISA_NAMES
+    int isa_usable(int)
+    const machine *isa_machine(int)
+    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, size_t)
+
+OPCODES = {OP_NAMES[k].decode(): k for k in range(OP_COUNT)}
+PLACES = {None: IN_NONE, "tile": IN_TILE, "row": IN_ROW, "col": IN_COL, "param": IN_PARAM}
+INSTRUCTION_SETS = {ISA_NAMES[k].decode(): k for k in range(ISA_COUNT) if isa_usable(k)}
+OPENMP = bool(HAS_OPENMP)
+TASK_ROWS = ROWS_PER_TASK_MAX
+WIDTH = CODE_WIDTH
+KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
+
+cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
+
+
+def _fail(text):
+    raise ValueError(f"tile program: {text}")
+
+
+cdef class _Stage:
+    """The arrays of one stage, kept alive, and the C view of them."""
+
+    cdef stage c
+    cdef object code, loads, exports
+
+    def __cinit__(self, code, int planes, loads, exports):
+        cdef int32_t[:, ::1] code_view
+        cdef int32_t[:, ::1] loads_view
+        cdef int32_t[::1] exports_view
+        self.code = np.ascontiguousarray(code, np.int32).reshape(-1, CODE_WIDTH)
+        self.loads = np.ascontiguousarray(loads, np.int32).reshape(-1, 3)
+        self.exports = np.ascontiguousarray(exports, np.int32).reshape(-1)
+        code_view, loads_view, exports_view = self.code, self.loads, self.exports
+        self.c.length, self.c.n_loads, self.c.n_exports = code_view.shape[0], loads_view.shape[0], exports_view.shape[0]
+        self.c.planes = planes
+        self.c.code = <const instruction *> &code_view[0, 0] if self.c.length else NULL
+        self.c.loads = &loads_view[0, 0] if self.c.n_loads else NULL
+        self.c.exports = &exports_view[0] if self.c.n_exports else NULL
+
+
+cdef class Program:
+    """A verified tile program in the form that the C code reads; see program/instructions.py for the meaning."""
+
+    cdef readonly int kind, n_out, n_params
+    cdef readonly object contractions, constants
+    cdef _Stage param, row, col, pair
+    cdef readonly int longest
+
+    def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair):
+        self.kind, self.n_out, self.n_params = kind, n_out, n_params
+        self.constants = np.ascontiguousarray(constants, np.float64).reshape(-1)
+        self.contractions = np.ascontiguousarray(contractions, np.int32).reshape(-1)
+        self.param, self.row, self.col, self.pair = _Stage(*param), _Stage(*row), _Stage(*col), _Stage(*pair)
+        raw = len(self.constants) + int(self.param.loads[:, 1].sum())
+        if raw + self.param.c.n_exports != n_params:
+            _fail(f"{n_params} parameters, of which {raw} are given and {self.param.c.n_exports} computed")
+        self._verify(self.param, {"tile": self.param.c.planes, "param": raw}, loads_into=(len(self.constants), raw))
+        self._verify(self.row, {"tile": self.row.c.planes, "param": n_params}, loads_into=(0, self.row.c.planes))
+        self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
+        self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
+                                 "col": self.col.c.n_exports}, loads_into=(0, 0))
+        self.longest = max(self.pair.c.length, 1)
+
+    def _verify(self, _Stage s, sizes, loads_into):
+        """Every operand of every instruction lies inside its place, whatever the loop counters."""
+        names = {number: name for name, number in PLACES.items()}
+        rounds, end = 1, -1
+        for at, row in enumerate(s.code.tolist()):
+            op, aux0, aux1 = row[0], row[1], row[2]
+            if not 0 <= op < OP_COUNT:
+                _fail(f"no operation has the number {op}")
+            if op == OP_Loop:
+                if end >= 0 or aux0 < 1 or not at < aux1 < len(s.code) or s.code[aux1, 0] != OP_End:
+                    _fail(f"the loop at {at} is not closed")
+                rounds, end = aux0, aux1
+            elif op == OP_End:
+                if at != end:
+                    _fail(f"End at {at} closes no loop")
+                rounds, end = 1, -1
+            if op in (OP_OutSum, OP_OutDot, OP_OutBest) and not 0 <= aux0 <= self.n_out - rounds:
+                _fail(f"result component {aux0}+{rounds - 1} of {self.n_out}")
+            counts = [aux0 if op in (OP_SqDist, OP_Dot) else rounds] * 4
+            if op in (OP_SqDist, OP_Dot):
+                counts[0] = rounds
+            if op == OP_TensorDot:
+                counts = self._contraction(aux0)
+            for q in range(4):
+                place, base, stride = row[3 + 3 * q], row[4 + 3 * q], row[5 + 3 * q]
+                if place == IN_NONE:
+                    continue
+                last = base + (counts[q] - 1) * (1 if op == OP_TensorDot else stride)
+                if not (0 <= base and 0 <= stride and last < sizes.get(names.get(place), 0)):
+                    _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(names.get(place), 0)} in {names.get(place)}")
+        for position, count, plane in s.loads.tolist():
+            if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
+                _fail(f"variable {position} does not fit at plane {plane}")
+        if any(not 0 <= e < s.c.planes for e in s.exports.tolist()):
+            _fail("an export lies outside the tile")
+
+    def _contraction(self, int at):
+        """Highest components (plus one) of result and operands that entry ``at`` of the table reaches."""
+        table = self.contractions.tolist()
+        if not 0 <= at <= len(table) - 2:
+            _fail(f"no contraction at {at}")
+        n_out, n_cont = table[at], table[at + 1]
+        body = table[at + 2:at + 2 + 4 * n_out + 3 * n_cont]
+        if n_out < 0 or n_cont < 0 or len(body) != 4 * n_out + 3 * n_cont:
+            _fail(f"the contraction at {at} is cut short")
+        reach = [1, 1, 1, 1]
+        for d in range(n_out):
+            for q in range(3):
+                reach[q] += (body[4 * d] - 1) * body[4 * d + 1 + q]
+        for d in range(n_cont):
+            for q in range(2):
+                reach[1 + q] += (body[4 * n_out + 3 * d] - 1) * body[4 * n_out + 3 * d + 1 + q]
+        return reach
+
+    def loads(self):
+        """(position, components, stage) of every variable that is read; stage is "param", "row" or "col"."""
+        for name, s in (("param", self.param), ("row", self.row), ("col", self.col)):
+            for position, count, _ in (<_Stage> s).loads.tolist():
+                yield position, count, name
+
+
+cdef int _height(int planes, int itemsize):
+    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache."""
+    cdef int rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
+    return min(max(rows, 1), ROWS_PER_TILE_MAX)
+
+
+def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const int64_t[:, ::1] tasks,
+           const int64_t[:, ::1] intervals, *, bint float64, int best=1, bint largest=False, bint nan_first=True,
+           bint wide_sums=False, bint compensated=False, int threads=1, int isa=0):
+    """Run a program.
+
+    Parameters
+    ----------
+    program : Program
+    arrays : dict
+        position -> (array, offsets): float32 or float64 array whose last two axes are rows (one, for a parameter) and
+        components, and the offset in bytes of every batch element from its first number, (batch,) int64.
+    batch, M, N : int
+        Batch elements, rows of the result, columns.
+    tasks : (T, 4) int64
+        First row, last row (excluded), first interval, last interval (excluded); at most ``TASK_ROWS`` rows each.
+    intervals : (K, 2) int64
+        Columns from, to (excluded).
+    float64 : bool
+        Compute in float64, else in float32.
+    best, largest, nan_first
+        How many values are kept, whether the largest ones, whether a NaN goes before all other values.
+    wide_sums, compensated : bool
+        Sums in float64 inside a tile too; compensated sums across tiles.
+    threads, isa : int
+        How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
+
+    Returns
+    -------
+    (sums, maxima, values, indices)
+        float64 (batch, M, n_out), (batch, M), (batch, M, n_out, best) and int64 like values; None where not made.
+    """
+    cdef job w
+    cdef const machine *m = isa_machine(isa)
+    cdef int itemsize = 8 if float64 else 4
+    cdef int64_t tiles = (N + TILE_WIDTH - 1) // TILE_WIDTH, first, last, step, total
+    cdef size_t bytes_each
+    cdef char *scratch
+    cdef double[::1] constants = program.constants
+    cdef int32_t[::1] contractions = program.contractions
+    if not isa_usable(isa):
+        raise ValueError(f"isa = {isa} is not usable on this processor")
+    if batch < 0 or M < 0 or N < 0 or best < 1:
+        raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
+    _check_work(np.asarray(tasks), np.asarray(intervals), M, N)
+
+    w.param, w.row, w.col, w.pair = program.param.c, program.row.c, program.col.c, program.pair.c
+    w.contractions = &contractions[0] if contractions.shape[0] else NULL
+    w.constants = &constants[0] if constants.shape[0] else NULL
+    w.n_constants, w.n_params = constants.shape[0], program.n_params
+    w.batch, w.M, w.N = batch, M, N
+    w.tasks, w.n_tasks = (&tasks[0, 0] if tasks.shape[0] else NULL), tasks.shape[0]
+    w.intervals = &intervals[0, 0] if intervals.shape[0] else NULL
+    w.kind, w.n_out = program.kind, program.n_out
+    w.best, w.largest, w.nan_first = best, largest, nan_first
+    w.wide_sums, w.compensated = wide_sums, compensated
+    w.rows_per_tile = _height(w.pair.planes, itemsize)
+
+    starts, records = _variables(program, arrays, batch, M, N)
+    cdef int64_t[:, ::1] records_view = records
+    w.variables = <const variable *> &records_view[0, 0]
+
+    sums, maxima, values, indices = _results(program.kind, batch, M, program.n_out, best, largest)
+    w.sums = <double *> <intptr_t> (sums.ctypes.data if sums is not None else 0)
+    w.maxima = <double *> <intptr_t> (maxima.ctypes.data if maxima is not None else 0)
+    w.values = <double *> <intptr_t> (values.ctypes.data if values is not None else 0)
+    w.indices = <int64_t *> <intptr_t> (indices.ctypes.data if indices is not None else 0)
+
+    params = np.empty(batch * w.n_params * itemsize + 64, np.uint8)
+    packed = np.empty((batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize, np.uint8)
+    packed[packed.size - 2 * SLACK * itemsize:] = 0
+    w.params, w.packed = <void *> <intptr_t> _aligned(params), <void *> <intptr_t> _aligned(packed)
+    threads = max(threads, 1) if OPENMP else 1
+    bytes_each = (m.scratch_bytes[float64](&w) + 127) // 64 * 64
+    memory = np.empty(threads * bytes_each + 64, np.uint8)
+    scratch = <char *> <intptr_t> _aligned(memory)
+
+    with nogil:
+        run_pieces(m.params[float64], &w, 0, batch, 1, scratch, bytes_each)
+        if w.col.n_exports:
+            run_pieces(m.pack[float64], &w, 0, batch * tiles, threads, scratch, bytes_each)
+    total = batch * w.n_tasks
+    step = max(4 * threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.longest // 4))
+    first = 0
+    while first < total:
+        last = min(first + step, total)
+        with nogil:
+            run_pieces(m.task[float64], &w, first, last, threads, scratch, bytes_each)
+        PyErr_CheckSignals()
+        first = last
+    return sums, maxima, values, indices
+
+
+def _aligned(memory):
+    return (memory.ctypes.data + 63) // 64 * 64
+
+
+def _check_work(tasks, intervals, M, N):
+    if tasks.shape[1] != 4 or intervals.shape[1] != 2:
+        raise ValueError(f"tasks {tasks.shape}, intervals {intervals.shape}")
+    if len(tasks):
+        rows = tasks[:, 1] - tasks[:, 0]
+        if tasks.min() < 0 or rows.min() < 0 or rows.max() > ROWS_PER_TASK_MAX or tasks[:, 1].max() > M:
+            raise ValueError("a task lies outside the rows")
+        if tasks[:, 3].max() > len(intervals):
+            raise ValueError("a task names intervals that do not exist")
+    if len(intervals) and (intervals.min() < 0 or intervals.max() > N):
+        raise ValueError("an interval lies outside the columns")
+
+
+def _variables(Program program, arrays, batch, M, N):
+    """Addresses of batch elements, and one record (struct variable) for each position."""
+    wanted = list(program.loads())
+    count = 1 + max((position for position, _, _ in wanted), default=0)
+    starts = np.zeros((count, max(batch, 1)), np.int64)
+    records = np.zeros((count, 4), np.int64)
+    for position, components, where in wanted:
+        array, offsets = arrays[position]
+        rows = {"param": 1, "row": M, "col": N}[where]
+        if array.dtype not in (np.float32, np.float64) or array.ndim < 2 or array.shape[-1] < components or array.shape[-2] < rows:
+            raise ValueError(f"argument {position}: an array {array.shape} of {array.dtype} for {rows} rows of {components}")
+        starts[position, :batch] = array.ctypes.data + offsets
+        records[position] = 0, array.strides[-2], array.strides[-1], array.dtype == np.float64
+    records[:, 0] = starts.ctypes.data + np.arange(count) * starts.strides[0]
+    return starts, records
+
+
+def _results(kind, batch, M, n_out, best, largest):
+    if kind == REDUCE_BEST:
+        values = np.full((batch, M, n_out, best), -np.inf if largest else np.inf)
+        return None, None, values, np.full(values.shape, -1, np.int64)
+    maxima = np.full((batch, M), -np.inf) if kind == REDUCE_EXP else None
+    return np.zeros((batch, M, n_out)), maxima, None, None

@@ -1,0 +1,104 @@
+/* The tile engine, once for each instruction set; the best that the processor has is chosen when the module loads. */
+#ifndef KERNELOPS_ISA_H
+#define KERNELOPS_ISA_H
+
+#include "plan.h"
+#include "vmath.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define SIMD __pragma(loop(ivdep))
+#define SIMD_SUM(v)
+#define SIMD_OR(v)
+#else
+#define PRAGMA(text) _Pragma(#text)
+#define SIMD PRAGMA(omp simd)
+#define SIMD_SUM(v) PRAGMA(omp simd reduction(+ : v))
+#define SIMD_OR(v) PRAGMA(omp simd reduction(| : v))
+#endif
+
+typedef void (*piece)(const job *, int64_t, void *);
+
+/* What one instruction set offers; [0] in float, [1] in double. */
+typedef struct {
+    piece params[2], pack[2], task[2];
+    size_t (*scratch_bytes[2])(const job *);
+} machine;
+
+#define ISA baseline
+#include "precision.h"
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define KERNELOPS_X86 1
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define ISA avx2
+#include "precision.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#endif
+#define ISA avx512
+#include "precision.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+enum { ISA_BASELINE = 0, ISA_AVX2 = 1, ISA_AVX512 = 2, ISA_COUNT = 3 };
+static const char *const ISA_NAMES[] = {"baseline", "avx2", "avx512"};
+
+static int isa_usable(int isa) {
+    if (isa == ISA_BASELINE) return 1;
+#ifdef KERNELOPS_X86
+    if (isa == ISA_AVX2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == ISA_AVX512)
+        return isa_usable(ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    return 0;
+}
+
+static const machine *isa_machine(int isa) {
+#ifdef KERNELOPS_X86
+    if (isa == ISA_AVX2) return &machine_of_avx2;
+    if (isa == ISA_AVX512) return &machine_of_avx512;
+#endif
+    (void)isa;
+    return &machine_of_baseline;
+}
+
+/* Pieces first .. last-1, spread over the threads; each thread has its own scratch. One thread means no OpenMP at all,
+ * because its runtime cannot be entered in a forked child. */
+static void run_pieces(piece what, const job *w, int64_t first, int64_t last, int threads, char *scratch, size_t bytes) {
+    if (threads <= 1) {
+        for (int64_t item = first; item < last; item++) what(w, item, scratch);
+        return;
+    }
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t item = first; item < last; item++) what(w, item, scratch + (size_t)omp_get_thread_num() * bytes);
+#endif
+}
+
+#ifdef _OPENMP
+enum { HAS_OPENMP = 1 };
+#else
+enum { HAS_OPENMP = 0 };
+#endif
+
+#endif

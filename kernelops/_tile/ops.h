@@ -1,0 +1,63 @@
+/* The value table: what each elementwise operation computes, one line each.
+ *
+ * Read by the tile engine (tile.h) for every instruction set and precision, and meant to be read as it stands by CUDA
+ * code: a, b, c are the operands, T is the floating-point type, and v_exp, v_log, ... are primitives that the reader
+ * defines. Comparisons are written so that a NaN operand gives NaN wherever the result is not a truth value.
+ */
+#ifndef KERNELOPS_OPS_H
+#define KERNELOPS_OPS_H
+
+#define KERNELOPS_UNARY(ROW)                                                                                           \
+    ROW(Minus, -a)                                                                                                     \
+    ROW(Inv, (T)1 / a)                                                                                                 \
+    ROW(Exp, v_exp(a))                                                                                                 \
+    ROW(Log, v_log(a))                                                                                                 \
+    ROW(Sqrt, v_sqrt(a))                                                                                               \
+    ROW(Rsqrt, a == (T)0 ? (T)0 : (T)1 / v_sqrt(a))                                                                    \
+    ROW(Square, a *a)                                                                                                  \
+    ROW(Abs, v_abs(a))                                                                                                 \
+    ROW(ReLU, a < (T)0 ? (T)0 : a)                                                                                     \
+    ROW(Sign, a > (T)0 ? (T)1 : a < (T)0 ? (T)-1 : a)                                                                  \
+    ROW(Step, a < (T)0 ? (T)0 : a >= (T)0 ? (T)1 : a)                                                                  \
+    ROW(Copy, a)
+
+/* one operand; calls into libm or branches, so that the compiler leaves them scalar */
+#define KERNELOPS_UNARY_SLOW(ROW)                                                                                      \
+    ROW(Sin, v_sin(a))                                                                                                 \
+    ROW(Cos, v_cos(a))
+
+/* one operand and the integer parameter m */
+#define KERNELOPS_UNARY_PARAM(ROW)                                                                                     \
+    ROW(Pow, v_powi(a, m))                                                                                             \
+    ROW(SinXDivX, v_sinc(a, m))
+
+#define KERNELOPS_BINARY(ROW)                                                                                          \
+    ROW(Add, a + b)                                                                                                    \
+    ROW(Subtract, a - b)                                                                                               \
+    ROW(Mult, a *b)                                                                                                    \
+    ROW(Divide, a / b)                                                                                                 \
+    ROW(Powf, v_pow(a, b))                                                                                             \
+    ROW(Equal, a == b ? (T)1 : (T)0)                                                                                   \
+    ROW(NotEqual, a != b ? (T)1 : (T)0)                                                                                \
+    ROW(LessThan, a < b ? (T)1 : (T)0)                                                                                 \
+    ROW(LessOrEqual, a <= b ? (T)1 : (T)0)
+
+#define KERNELOPS_TERNARY(ROW)                                                                                         \
+    ROW(Clamp, a < b ? b : a > c ? c : a)                                                                              \
+    ROW(IfElse, a >= (T)0 ? b : c)
+
+/* Instructions that are not elementwise: loops over components, contractions, and what ends a program. */
+#define KERNELOPS_CONTROL(ROW)                                                                                         \
+    ROW(Loop)      /* repeat up to End, counter k = 0 .. aux0-1; aux1 is the place of End */                           \
+    ROW(End)                                                                                                           \
+    ROW(Zero)      /* out = 0 */                                                                                       \
+    ROW(Accum)     /* out += a */                                                                                      \
+    ROW(SqDist)    /* out = sum over aux0 components of (a - b)^2, a of a row and b of columns */                      \
+    ROW(Dot)       /* out = sum over aux0 components of a*b, a of a row and b of columns */                            \
+    ROW(TensorDot) /* out = contraction of a and b; aux0 is its place in the table of contractions */                  \
+    ROW(OutSum)    /* result[aux0 + k] += sum over columns of a */                                                     \
+    ROW(OutDot)    /* result[aux0 + k] += sum over columns of a*b */                                                   \
+    ROW(OutExp)    /* out = exp(a - running maximum of the row); what was summed so far is rescaled */                 \
+    ROW(OutBest)   /* keep the aux1 best values of a for result aux0 + k */
+
+#endif

@@ -1,0 +1,87 @@
+/* What a tile program and one call look like in memory: shared by every instruction set and precision. */
+#ifndef KERNELOPS_PLAN_H
+#define KERNELOPS_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ops.h"
+
+enum { TILE_WIDTH = 256, ROWS_PER_TILE_MAX = 8, ROWS_PER_TASK_MAX = 64, CODE_WIDTH = 15, SLACK = 64 };
+
+/* Where an operand lives. A scalar per row or per call is read once; TILE and COL give one value per column. */
+enum { IN_NONE = 0, IN_TILE = 1, IN_ROW = 2, IN_COL = 3, IN_PARAM = 4 };
+
+#define NAME_ONLY(name, ...) OP_##name,
+enum {
+    KERNELOPS_UNARY(NAME_ONLY) KERNELOPS_UNARY_SLOW(NAME_ONLY) KERNELOPS_UNARY_PARAM(NAME_ONLY)
+    KERNELOPS_BINARY(NAME_ONLY) KERNELOPS_TERNARY(NAME_ONLY) KERNELOPS_CONTROL(NAME_ONLY) OP_COUNT
+};
+#undef NAME_ONLY
+
+#define NAME_TEXT(name, ...) #name,
+static const char *const OP_NAMES[] = {
+    KERNELOPS_UNARY(NAME_TEXT) KERNELOPS_UNARY_SLOW(NAME_TEXT) KERNELOPS_UNARY_PARAM(NAME_TEXT)
+    KERNELOPS_BINARY(NAME_TEXT) KERNELOPS_TERNARY(NAME_TEXT) KERNELOPS_CONTROL(NAME_TEXT) NULL
+};
+#undef NAME_TEXT
+
+/* One operand: component base + k*stride of its place, k being the counter of the surrounding loop. */
+typedef struct {
+    int32_t place, base, stride;
+} operand;
+
+/* One instruction: CODE_WIDTH numbers. */
+typedef struct {
+    int32_t op, aux0, aux1;
+    operand out, a, b, c;
+} instruction;
+
+/* A straight-line program and the tile planes that it needs. */
+typedef struct {
+    const instruction *code;
+    int32_t length, planes;
+    const int32_t *loads; /* (variable, components, first plane) each: raw data copied in before the program runs */
+    int32_t n_loads;
+    const int32_t *exports; /* planes that are copied out when it has run */
+    int32_t n_exports;
+} stage;
+
+/* A variable: where batch element t starts, and the strides in bytes of its rows and components. */
+typedef struct {
+    const char *const *start;
+    ptrdiff_t row, component;
+    int32_t is_double;
+} variable;
+
+enum { REDUCE_SUM = 0, REDUCE_EXP = 1, REDUCE_BEST = 2 };
+
+/* One call: the program, the data, the work and the results. */
+typedef struct {
+    stage param, row, col, pair;
+    const int32_t *contractions; /* table of TensorDot */
+    const double *constants;
+    int32_t n_constants, n_params; /* params: constants, raw parameters, exports of the parameter stage */
+
+    const variable *variables;
+    int64_t batch, M, N;
+
+    const int64_t *tasks; /* (first row, last row, first interval, last interval) each */
+    const int64_t *intervals;
+    int64_t n_tasks;
+
+    int32_t kind, n_out;
+    int32_t best, largest, nan_first; /* how many are kept; they are the largest; a NaN goes before all */
+    int32_t wide_sums, compensated;     /* sums in double inside a tile too; compensated sums across tiles */
+    int32_t rows_per_tile;
+
+    double *sums;     /* (batch, M, n_out) */
+    double *maxima;   /* (batch, M) */
+    double *values;   /* (batch, M, n_out, best) */
+    int64_t *indices; /* (batch, M, n_out, best) */
+
+    void *params; /* scratch: (batch, n_params) and (batch, tiles, col exports, TILE_WIDTH) of the working type */
+    void *packed;
+} job;
+
+#endif

@@ -1,0 +1,210 @@
+"""The one file that tells numpy arrays and torch tensors apart, and the door where the arrays of a call are checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, BackendError, DtypeError, ShapeError
+from .formula.expr import Expr
+
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+_NAMES = {"half": "float16", "float": "float32", "double": "float64"}
+
+
+def is_tensor(a: object) -> bool:
+    """Whether a is a torch tensor; where torch was never imported nothing can be one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(a, torch.Tensor)
+
+
+def is_scalar(a: object) -> bool:
+    """Whether a is a number: Python's or numpy's, not an array."""
+    return isinstance(a, (int, float, np.integer, np.floating)) and not isinstance(a, bool)
+
+
+def to_numpy(a: Any, name: str) -> np.ndarray:
+    """The numpy array that shares its memory with a; name is what the messages call it."""
+    if is_tensor(a):
+        if a.device.type != "cpu":
+            raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
+        if a.layout is not sys.modules["torch"].strided:
+            raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")
+        if str(a.dtype) == "torch.bfloat16":
+            raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64")
+        return a.detach().resolve_conj().resolve_neg().numpy()
+    if hasattr(a, "__cuda_array_interface__"):
+        raise BackendError(f"{name} is on a GPU: this version computes on the CPU; copy it to the host first")
+    if isinstance(a, np.ma.MaskedArray):
+        raise DtypeError(f"{name} is a masked array: wanted a plain one, as .filled(value) gives")
+    if isinstance(a, np.ndarray):
+        return np.asarray(a)
+    if is_scalar(a):
+        return np.asarray(a)
+    raise DtypeError(f"{name}: wanted a numpy array or a torch tensor, got {type(a).__name__}")
+
+
+def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
+    """float16, float32 or float64 from a name of theirs, a numpy dtype or a torch dtype."""
+    text = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else np.dtype(dtype).name
+    text = _NAMES.get(text, text)
+    if text not in ("float16", "float32", "float64"):
+        raise DtypeError(f"{name}: wanted float16 (half), float32 (float) or float64 (double), got {dtype!r}")
+    return np.dtype(text)
+
+
+def working(dtype: np.dtype) -> np.dtype:
+    """The precision in which data of this precision are computed: float16 goes by float32."""
+    return np.dtype(np.float64) if dtype == np.float64 else np.dtype(np.float32)
+
+
+def same_data(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays hold the same numbers: the same memory, else equal values."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    same = a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
+    return same or bool(np.array_equal(a, b))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """The arrays of one call, checked.
+
+    Attributes
+    ----------
+    arrays : tuple of ndarray or None
+        By position; (..., M, D), (..., N, D) or (..., 1, D), floating point, any strides.
+    dtype : dtype
+        That of the data.
+    batch : tuple of int
+        The batch dimensions, broadcast.
+    M, N : int
+        Rows of the Vi and of the Vj variables.
+    """
+
+    arrays: tuple[np.ndarray | None, ...]
+    dtype: np.dtype
+    batch: tuple[int, ...]
+    M: int
+    N: int
+
+    def replaced(self, position: int, array: np.ndarray) -> Bound:
+        """The same call with one array replaced; the batch dimensions are broadcast anew."""
+        arrays = list(self.arrays) + [None] * (position + 1 - len(self.arrays))
+        arrays[position] = array
+        batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays if a is not None))
+        return Bound(tuple(arrays), self.dtype, batch, self.M, self.N)
+
+
+def label(v: Expr, names: Mapping[Expr, str] | None = None) -> str:
+    """What messages call a variable: "x = Vi(3)", or "argument 2 = Vj(1)" where it has no name."""
+    name = (names or {}).get(v, f"argument {v.params[0]}")
+    return f"{name} = {v.op}({v.dim})"
+
+
+def bind(
+    variables: Sequence[Expr],
+    args: Sequence[Any],
+    names: Mapping[Expr, str] | None = None,
+    *,
+    dtype: np.dtype | None = None,
+    sizes: tuple[int | None, int | None] = (None, None),
+) -> Bound:
+    """Check the arrays of a call against the variables that they stand for.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DtypeError, BackendError
+        Naming the argument, what was wanted and what came.
+    """
+    places = {v.params[0]: v for v in variables}
+    if len(args) != max(places, default=-1) + 1:
+        wanted = ", ".join(label(places[p], names) for p in sorted(places))
+        raise ArgumentError(f"wanted {max(places, default=-1) + 1} arguments ({wanted}), got {len(args)}")
+    given = {p: to_numpy(args[p], label(v, names)) for p, v in places.items()}
+    common = _common_dtype(places, given, args, names, dtype)
+    arrays: list[np.ndarray | None] = [None] * len(args)
+    for p, v in places.items():
+        arrays[p] = _shaped(given[p], v, label(v, names), common)
+    M = _rows("Vi", places, arrays, names, sizes[0])
+    N = _rows("Vj", places, arrays, names, sizes[1])
+    return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N)
+
+
+def _common_dtype(
+    places: Mapping[int, Expr], given: Mapping[int, np.ndarray], args: Sequence[Any], names: Any, dtype: np.dtype | None
+) -> np.dtype:
+    """The one precision of the arrays; numbers take it on."""
+    found: np.dtype | None = None
+    holder = ""
+    for p, v in places.items():
+        a, name = given[p], label(v, names)
+        if v.op == "Pm" and (is_scalar(args[p]) or (a.ndim == 0 and a.dtype.kind in "iu")):
+            continue
+        if a.dtype not in FLOATS:
+            raise DtypeError(f"{name}: wanted float16, float32 or float64, got {a.dtype}")
+        if v.op == "Pm" and a.ndim == 0 and not is_tensor(args[p]):
+            continue
+        if dtype is not None and a.dtype != dtype:
+            raise DtypeError(f"{name} is {a.dtype}: dtype = {dtype.name} was asked for")
+        if found is not None and a.dtype != found:
+            raise DtypeError(f"{name} is {a.dtype}, {holder} is {found}: all arrays of a call must have one dtype")
+        found, holder = a.dtype, name
+    return found or dtype or np.dtype(np.float64)
+
+
+def _shaped(a: np.ndarray, v: Expr, name: str, dtype: np.dtype) -> np.ndarray:
+    if v.op == "Pm":
+        a = a.reshape(1) if a.ndim == 0 else a
+        wanted = f"(..., {v.dim})"
+    else:
+        wanted = f"(..., rows, {v.dim})"
+        if a.ndim < 2:
+            hint = " (.reshape(-1, 1) makes one column of it)" if v.dim == 1 and a.ndim == 1 else ""
+            raise ShapeError(f"{name} needs an array of shape {wanted}, got shape {a.shape}{hint}")
+    if a.shape[-1] != v.dim:
+        raise ShapeError(f"{name} needs {v.dim} columns, shape {wanted}, got shape {a.shape}")
+    if a.dtype != dtype or dtype == np.float16:
+        a = a.astype(working(dtype))
+    return a[..., None, :] if v.op == "Pm" else a
+
+
+def _rows(kind: str, places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Any, size: int | None) -> int:
+    count, holder = size, "the call"
+    for p, v in places.items():
+        array = arrays[p]
+        if v.op != kind or array is None:
+            continue
+        if count is not None and array.shape[-2] != count:
+            raise ShapeError(f"{label(v, names)} has {array.shape[-2]} rows, {holder} has {count}")
+        count, holder = array.shape[-2], label(v, names)
+    return 1 if count is None else count
+
+
+def _batch(places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Any) -> tuple[int, ...]:
+    batch: tuple[int, ...] = ()
+    for p, v in places.items():
+        array = arrays[p]
+        if array is None:
+            continue
+        try:
+            batch = np.broadcast_shapes(batch, array.shape[:-2])
+        except ValueError:
+            raise ShapeError(
+                f"{label(v, names)} has batch dimensions {array.shape[:-2]}, which do not broadcast with {batch}"
+            ) from None
+    return batch
+
+
+def batch_offsets(array: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
+    """Offset in bytes of every batch element of an array (..., rows, components), flat in C order."""
+    strides = np.broadcast_to(array, batch + array.shape[-2:]).strides[: len(batch)]
+    offsets = np.zeros(batch, np.int64)
+    for d, (count, stride) in enumerate(zip(batch, strides, strict=True)):
+        offsets += (np.arange(count) * stride).reshape((-1,) + (1,) * (len(batch) - d - 1))
+    return offsets.reshape(prod(batch))

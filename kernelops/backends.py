@@ -1,0 +1,100 @@
+"""Which machines this package can compute on here, and why; nothing is loaded or started to find out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .machines.cpu import instruction_set
+from .machines.threads import thread_count
+
+PROC_GPUS = Path("/proc/driver/nvidia/gpus")
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+
+class Backend(NamedTuple):
+    """Whether a backend can be used, and why or why not."""
+
+    usable: bool
+    why: str
+
+
+def available_backends() -> dict[str, Backend]:
+    """Every backend by name, with whether it is usable here and why.
+
+    Returns
+    -------
+    dict
+        "CPU" and "GPU", each with ``(usable, why)``.
+
+    Examples
+    --------
+    >>> available_backends()["CPU"].usable
+    True
+    """
+    threads = thread_count()
+    cpu = Backend(True, f"{instruction_set()} instructions, {threads} thread{'s' * (threads != 1)}")
+    return {"CPU": cpu, "GPU": _gpu(find_gpus())}
+
+
+def find_gpus() -> dict[str, Any]:
+    """What a GPU engine would need and what of it is here.
+
+    Returns
+    -------
+    dict
+        "devices" (names), "driver" (path of the CUDA driver library or None), "pycuda" (version or None) and "tried"
+        (every path that was looked at).
+    """
+    candidates = [folder / DRIVER for folder in _library_folders()]
+    found = [path for path in candidates if path.exists()]
+    reports = sorted(PROC_GPUS.glob("*/information"))
+    return {
+        "devices": [name for name in map(_model, reports) if name],
+        "driver": str(found[0]) if found else None,
+        "pycuda": installed("pycuda"),
+        "tried": [str(PROC_GPUS), *map(str, candidates)],
+    }
+
+
+def installed(distribution: str) -> str | None:
+    """The version of an installed distribution, found without importing it, or None."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpu(found: dict[str, Any]) -> Backend:
+    missing = []
+    if not found["devices"] and not found["driver"]:
+        missing.append("no NVIDIA GPU or driver is found here")
+    elif not found["driver"]:
+        missing.append(f"the driver library {DRIVER} is not found")
+    if not found["pycuda"]:
+        missing.append('PyCUDA is not installed (pip install "kernelops[cuda]")')
+    return Backend(False, "; ".join(["this version has no GPU engine yet", *missing]))
+
+
+def _model(report: Path) -> str | None:
+    """The name of a GPU in the driver's report on it."""
+    try:
+        lines = report.read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), None)
+
+
+def _library_folders() -> list[Path]:
+    """Where the CUDA driver library may lie, without asking the loader, which would load it."""
+    if sys.platform == "win32":
+        folders = [os.path.join(os.environ.get("SystemRoot", r"C:\Windows"), "System32")]
+    else:
+        machine = f"{os.uname().machine}-linux-gnu"
+        folders = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+        folders += [f"/usr/lib/{machine}", f"/lib/{machine}", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib"]
+        folders += ["/usr/local/nvidia/lib64", "/usr/local/cuda/compat", "/run/opengl-driver/lib"]
+    return [Path(folder) for folder in dict.fromkeys(folders)]

@@ -1,0 +1,5 @@
+"""The formula language: text to expressions, derivatives, and questions about an expression. Standard library only.
+
+Read in this order: ops (the table of operations), expr (one node), defined (operations written in terms of others),
+fold (constants), simplify, grad, structure, tokens, parse.
+"""

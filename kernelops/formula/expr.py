@@ -1,0 +1,177 @@
+"""Expr: one immutable, interned node of a formula.
+
+Nodes are made by :func:`const`, :func:`variable` and :func:`apply` only. Two nodes with the same operation, operands
+and parameters are the same object, so equality of formulas is ``is``, and a common subexpression exists once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import copysign, isfinite
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ..errors import FormulaError
+from .ops import OPS, VARIABLES
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """One node: an operation on nodes, a variable, or a constant.
+
+    Attributes
+    ----------
+    op : str
+        A key of ``OPS``, or "Const", "Vi", "Vj", "Pm".
+    args : tuple of Expr
+        The operands.
+    params : tuple
+        Static parameters; ``(value,)`` for a constant, ``(position,)`` for a variable.
+    dim : int
+        Length of the vector.
+    vars : tuple of Expr
+        The variables it contains, ordered by position.
+    """
+
+    __slots__ = ("__weakref__", "args", "dim", "op", "params", "vars")  # weakref_slot=True needs Python 3.11
+
+    op: str
+    args: tuple[Expr, ...]
+    params: tuple[Any, ...]
+    dim: int
+    vars: tuple[Expr, ...]
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"<Expr {text(self)}>" if _tree_size(self) < 1000 else f"<Expr {self.op}(...) of length {self.dim}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make, (self.op, self.args, self.params, self.dim)
+
+
+_interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) -> Expr:
+    # repr tells 0.0 from -0.0; operands are interned already, so their identity is their value
+    key = (op, tuple(map(id, args)), repr(params), dim)
+    with _lock:
+        found = _interned.get(key)
+        if found is None:
+            seen = {v.params[0]: v for a in args for v in a.vars}
+            found = Expr(op, args, params, dim, tuple(seen[p] for p in sorted(seen)))
+            if op in VARIABLES:
+                object.__setattr__(found, "vars", (found,))
+            _interned[key] = found
+    return found
+
+
+def const(value: float, dim: int = 1) -> Expr:
+    """The constant vector of length dim whose components are all value."""
+    if not isfinite(value):
+        raise FormulaError(f"a constant must be finite, got {value}")
+    return _make("Const", (), (float(value),), dim)
+
+
+def variable(op: str, position: int, dim: int) -> Expr:
+    """The variable that is argument number ``position``; op is "Vi", "Vj" or "Pm"."""
+    return _make(op, (), (position,), dim)
+
+
+def apply(op: str, *args: Expr, params: tuple[Any, ...] = ()) -> Expr:
+    """A primitive operation on nodes; raises FormulaError where the lengths do not fit."""
+    row = OPS[op]
+    if len(args) != row.arity:
+        raise FormulaError(f"{op} takes {row.arity} argument(s), got {len(args)}")
+    return _make(op, args, params, row.dim(tuple(a.dim for a in args), params))
+
+
+def is_const(e: Expr, value: float | None = None) -> bool:
+    """Whether e is a constant (of that value)."""
+    return e.op == "Const" and (value is None or e.params[0] == value)
+
+
+def topological(*roots: Expr) -> Iterator[Expr]:
+    """Every node below the roots once, operands before the operations on them, in an order that never varies."""
+    seen: set[int] = set()
+    stack = [(r, False) for r in reversed(roots)]
+    while stack:
+        node, ready = stack.pop()
+        if id(node) in seen:
+            continue
+        if ready:
+            seen.add(id(node))
+            yield node
+        else:
+            stack.append((node, True))
+            stack.extend((a, False) for a in reversed(node.args))
+
+
+def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
+    """expr with nodes (variables, as a rule) replaced; lengths are checked again."""
+    done: dict[int, Expr] = {}
+    for node in topological(expr):
+        if node in mapping:
+            done[id(node)] = mapping[node]
+        elif node.args:
+            args = tuple(done[id(a)] for a in node.args)
+            same = all(a is b for a, b in zip(args, node.args, strict=True))
+            done[id(node)] = node if same else apply(node.op, *args, params=node.params)
+        else:
+            done[id(node)] = node
+    return done[id(expr)]
+
+
+_INFIX = {"Add": ("+", 3), "Subtract": ("-", 3), "Mult": ("*", 4), "Divide": ("/", 4)}  # sign, how tightly it binds
+_UNARY, _TIGHT = 5, 9
+
+
+def text(expr: Expr, names: Mapping[Expr, str] | None = None) -> str:
+    """The formula as text that the parser reads back to the same node; variables by name where names has one."""
+    done: dict[int, tuple[str, int]] = {}
+    for node in topological(expr):
+        done[id(node)] = _text(node, [done[id(a)] for a in node.args], names or {})
+    return done[id(expr)][0]
+
+
+def _text(node: Expr, args: list[tuple[str, int]], names: Mapping[Expr, str]) -> tuple[str, int]:
+    """The text of one node, given those of its operands, and how tightly its last operator binds."""
+    if node in names:
+        return names[node], _TIGHT
+    if node.op in VARIABLES:
+        return f"Var({node.params[0]},{node.dim},{VARIABLES.index(node.op)})", _TIGHT
+    if node.op == "Const":
+        number = _number(node.params[0])
+        return (
+            (number, _UNARY if number[0] == "-" else _TIGHT)
+            if node.dim == 1
+            else (f"SumT({number},{node.dim})", _TIGHT)
+        )
+    if node.op in _INFIX:
+        sign, binding = _INFIX[node.op]
+        (left, outer), (right, inner) = args
+        left = left if outer >= binding else f"({left})"
+        right = right if inner > binding and inner != _UNARY else f"({right})"
+        return f"{left}{sign}{right}", binding
+    if node.op == "Minus" and not is_const(node.args[0]):  # "-3" is the constant, hence Minus(3) for the operation
+        return "-" + (args[0][0] if args[0][1] == _TIGHT else f"({args[0][0]})"), _UNARY
+    params = [str(list(p)).replace(" ", "") if isinstance(p, tuple) else str(p) for p in node.params]
+    return f"{node.op}({','.join([a for a, _ in args] + params)})", _TIGHT
+
+
+def _number(value: float) -> str:
+    whole = value == int(value) and abs(value) < 2**53 and not (value == 0 and copysign(1, value) < 0)
+    return str(int(value)) if whole else repr(value)
+
+
+def _tree_size(expr: Expr) -> int:
+    """Number of operations in the text of expr, where shared nodes are written again and again."""
+    done: dict[int, int] = {}
+    for node in topological(expr):
+        done[id(node)] = 1 + sum(done[id(a)] for a in node.args)
+    return done[id(expr)]

@@ -1,0 +1,115 @@
+"""Constants of an expression: folded, and taken apart from the rest.
+
+A product is written c*(s*v), where c is a number, s of length 1 and v a longer vector; each part may be absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .expr import Expr, apply, const, is_const
+
+_FOLD: dict[str, Callable[..., float]] = {  # values of constants, in float64
+    "Minus": lambda a: -a,
+    "Inv": lambda a: 1 / a,
+    "Exp": math.exp,
+    "Log": math.log,
+    "Sqrt": math.sqrt,
+    "Rsqrt": lambda a: 1 / math.sqrt(a) if a else 0.0,
+    "Square": lambda a: a * a,
+    "Abs": abs,
+    "Sin": math.sin,
+    "Cos": math.cos,
+    "Pow": math.pow,
+    "ReLU": lambda a: max(a, 0.0),
+    "Sign": lambda a: float((a > 0) - (a < 0)),
+    "Step": lambda a: float(a >= 0),
+    "Add": lambda a, b: a + b,
+    "Subtract": lambda a, b: a - b,
+    "Mult": lambda a, b: a * b,
+    "Divide": lambda a, b: a / b,
+    "Powf": math.pow,
+    "Equal": lambda a, b: float(a == b),
+    "NotEqual": lambda a, b: float(a != b),
+    "LessThan": lambda a, b: float(a < b),
+    "LessOrEqual": lambda a, b: float(a <= b),
+    "IfElse": lambda c, a, b: a if c >= 0 else b,
+}
+
+
+_LEAST, _MOST = 2.0**-100, 2.0**100  # constants are not merged beyond: float32 ends at 2**-126 and 2**128
+
+
+def usable(value: float) -> bool:
+    return value == 0 or _LEAST <= abs(value) <= _MOST  # also False for nan
+
+
+def fold(node: Expr) -> Expr | None:
+    """The constant, unless it cannot be computed: infinities and NaN are left to the machine."""
+    value_of = _FOLD.get(node.op)
+    if value_of is None or not all(is_const(a) for a in node.args):
+        return None
+    try:
+        value = value_of(*(a.params[0] for a in node.args), *node.params)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return const(value, node.dim) if usable(value) else None
+
+
+def shrink(node: Expr) -> Expr:
+    """Operands that were stretched to node.dim go back to length 1 where another operand has that length."""
+    if node.dim == 1 or len(node.args) == 1:
+        return node
+    args = list(node.args)
+    for k, a in enumerate(args):
+        if any(b.dim == node.dim for i, b in enumerate(args) if i != k):
+            args[k] = core(a)
+    return apply(node.op, *args, params=node.params)
+
+
+def core(a: Expr) -> Expr:
+    """The vector of length 1 of which a consists, if a is a stretched one, else a."""
+    if is_const(a):
+        return const(a.params[0])
+    return a.args[0] if a.op == "Mult" and is_const(a.args[1], 1) and a.args[0].dim == 1 else a
+
+
+def coefficient(a: Expr) -> tuple[float, Expr | None]:
+    """(c, rest) with a = c*rest, where rest has no constant factor; rest is None for a constant."""
+    if is_const(a):
+        return a.params[0], None
+    if a.op == "Minus":
+        return -1.0, a.args[0]
+    if a.op == "Mult" and a.args[0].dim == 1:
+        if is_const(a.args[0]):
+            return a.args[0].params[0], a.args[1]
+        if a.dim > 1:  # (c*s)*v
+            c, s = coefficient(a.args[0])
+            if s is not None and c != 1:
+                return c, apply("Mult", s, a.args[1])
+    return 1.0, a
+
+
+def scaled(c: float, rest: Expr) -> Expr | None:
+    """c*rest, where rest has no constant factor; None where c is out of range. In (c*s)*v it goes to the scalar s."""
+    if c == 1:
+        return rest
+    if c == 0:
+        return const(0, rest.dim)
+    if not usable(c):
+        return None
+    factors = scalar_factor(rest)
+    if factors:
+        scalar = scaled(c, factors[0])
+        return None if scalar is None else apply("Mult", scalar, factors[1])
+    if c == -1:
+        return apply("Subtract", *reversed(rest.args)) if rest.op == "Subtract" else apply("Minus", rest)
+    return apply("Mult", const(c), rest)
+
+
+def scalar_factor(a: Expr) -> tuple[Expr, Expr] | None:
+    """(s, v) with a = s*v, s of length 1 and v longer."""
+    if a.op == "Mult" and a.args[0].dim == 1 < a.args[1].dim and not is_const(a.args[0]):
+        return a.args[0], a.args[1]
+    return None

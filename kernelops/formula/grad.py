@@ -1,0 +1,220 @@
+"""Derivatives of expressions, as expressions.
+
+``RULES`` gives, for each operation, the cotangents of its operands from the cotangent of its result. All rules stay
+within the language, so derivatives of any order exist. A cotangent of length 1 stands for a vector whose components
+are all equal; :func:`_fit` gives it the meaning that the operand needs.
+
+At kinks: Sqrt' and Abs' are 0 at 0, ReLU' is 1 at 0, Sign, Step and the comparisons have derivative 0, Clamp passes its
+cotangent to f where a <= f <= b, to a below and to b above, and Powf' with respect to the exponent is 0 at f = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import FormulaError
+from .defined import stretch
+from .expr import Expr, apply, const, is_const, topological, variable
+from .ops import OPS, VARIABLES
+from .simplify import simplify
+
+_ZERO = const(0)
+
+
+def _masked(g: Expr) -> bool:
+    return g.op == "IfElse" and (is_const(g.args[1], 0) or is_const(g.args[2], 0))
+
+
+def _within(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
+    """linear(g). A cotangent held at 0 by a condition stays so, even where the other branch becomes infinite or NaN."""
+    if not _masked(g):
+        return linear(g)
+    condition, *branches = g.args
+    return apply("IfElse", condition, *(b if is_const(b, 0) else _within(b, linear) for b in branches))
+
+
+def _vectorwise(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
+    """The same for an operation that mixes components: there a condition must hold for all of them."""
+    return _within(g, linear) if _masked(g) and g.args[0].dim == 1 else linear(g)
+
+
+def times(g: Expr, *factors: Expr) -> Expr:
+    """g times the factors, component by component."""
+    for f in factors:
+        g = f if is_const(g, 1) and g.dim == 1 else _within(g, lambda b, f=f: apply("Mult", b, f))  # type: ignore[misc]
+    return g
+
+
+def _widen(g: Expr, d: int) -> Expr:
+    """g with length d."""
+    return stretch(g, d) if g.dim == d or is_const(g) else times(g, const(1, d))
+
+
+def _minus(g: Expr) -> Expr:
+    return times(g, const(-1))
+
+
+def _over(g: Expr, f: Expr) -> Expr:
+    return _within(g, lambda b: apply("Divide", b, f))
+
+
+def _unless_zero(f: Expr, g: Expr) -> Expr:
+    """g, but 0 where f is 0."""
+    return apply("IfElse", apply("Minus", apply("Abs", f)), _ZERO, g)
+
+
+def _pow(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
+    (m,) = e.params
+    return (times(g, const(m), apply("Pow", f, params=(m - 1,))) if m else _ZERO,)
+
+
+def _powf(g: Expr, e: Expr, f: Expr, p: Expr) -> tuple[Expr, ...]:
+    base = apply("Mult", p, apply("Powf", f, apply("Subtract", p, const(1))))
+    exponent = apply("Mult", e, apply("Log", f))
+    nonzero = is_const(p) and p.params[0] != 0  # f**0 is 1 for every f, and 0*f**-1 would be NaN at f = 0
+    return times(g, base if nonzero else _unless_zero(p, base)), times(g, _unless_zero(f, exponent))
+
+
+def _clamp(g: Expr, e: Expr, f: Expr, a: Expr, b: Expr) -> tuple[Expr, ...]:
+    inside = apply("Mult", apply("LessOrEqual", a, f), apply("LessOrEqual", f, b))
+    return times(g, inside), times(g, apply("LessThan", f, a)), times(g, apply("LessThan", b, f))
+
+
+def _extract(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
+    place = (e.params[0], f.dim)
+    return (_vectorwise(_widen(g, e.dim), lambda b: apply("ExtractT", _widen(b, e.dim), params=place)),)
+
+
+def _part(g: Expr, start: int, count: int) -> Expr:
+    return g if g.dim == 1 else _vectorwise(g, lambda b: apply("Extract", b, params=(start, count)) if b.dim > 1 else b)
+
+
+def _concat(g: Expr, e: Expr, f: Expr, h: Expr) -> tuple[Expr, ...]:
+    return _part(g, 0, f.dim), _part(g, f.dim, h.dim)
+
+
+def _tensordot(g: Expr, e: Expr, f: Expr, h: Expr) -> tuple[Expr, ...]:
+    """Both cotangents are tensor products again.
+
+    Let e = sum over the contracted axes of f*h; its axes are the kept ones of f, then the kept ones of h, in order,
+    and axis r of these becomes axis permute[r]. So <g, e> contains f once: what meets f is g contracted with h over
+    the kept axes of h, which leaves the kept axes of f (in the order in which g has them) and the contracted axes of
+    h, each of which is the axis of f that it was contracted with. The new permutation sends each to its place in f.
+    """
+    dims_f, dims_h, cont_f, cont_h, permute = e.params
+    kept_f = [k for k in range(len(dims_f)) if k not in cont_f]
+    kept_h = [k for k in range(len(dims_h)) if k not in cont_h]
+    places_f, places_h = permute[: len(kept_f)], permute[len(kept_f) :]  # the axes of g that they have become
+    dims_g = [0] * len(permute)
+    for place, d in zip(permute, [dims_f[k] for k in kept_f] + [dims_h[k] for k in kept_h], strict=True):
+        dims_g[place] = d
+    partner_f = dict(zip(cont_f, cont_h, strict=True))
+    partner_h = dict(zip(cont_h, cont_f, strict=True))
+    to_f = [k for _, k in sorted(zip(places_f, kept_f, strict=True))] + [partner_h[k] for k in sorted(cont_h)]
+    to_h = [partner_f[k] for k in sorted(cont_f)] + [k for _, k in sorted(zip(places_h, kept_h, strict=True))]
+    for_f = (tuple(dims_g), dims_h, places_h, tuple(kept_h), tuple(to_f))
+    for_h = (dims_f, tuple(dims_g), tuple(kept_f), places_f, tuple(to_h))
+    g = _widen(g, e.dim)
+    return (
+        _vectorwise(g, lambda b: apply("TensorDot", _widen(b, e.dim), h, params=for_f)),
+        _vectorwise(g, lambda b: apply("TensorDot", f, _widen(b, e.dim), params=for_h)),
+    )
+
+
+RULES: dict[str, Callable[..., tuple[Expr, ...]]] = {  # (cotangent, result, *operands) -> one cotangent per operand
+    "Minus": lambda g, e, f: (_minus(g),),
+    "Inv": lambda g, e, f: (_minus(times(g, apply("Square", e))),),
+    "Exp": lambda g, e, f: (times(g, e),),
+    "Log": lambda g, e, f: (_over(g, f),),
+    "Sqrt": lambda g, e, f: (times(g, const(0.5), apply("Rsqrt", f)),),
+    "Rsqrt": lambda g, e, f: (times(g, const(-0.5), apply("Pow", e, params=(3,))),),
+    "Square": lambda g, e, f: (times(g, const(2), f),),
+    "Abs": lambda g, e, f: (times(g, apply("Sign", f)),),
+    "Sin": lambda g, e, f: (times(g, apply("Cos", f)),),
+    "Cos": lambda g, e, f: (_minus(times(g, apply("Sin", f))),),
+    "Pow": _pow,
+    "ReLU": lambda g, e, f: (times(g, apply("Step", f)),),
+    "Sign": lambda g, e, f: (_ZERO,),
+    "Step": lambda g, e, f: (_ZERO,),
+    "SinXDivX": lambda g, e, f: (times(g, apply("SinXDivX", f, params=(e.params[0] + 1,))),),
+    "Add": lambda g, e, f, h: (g, g),
+    "Subtract": lambda g, e, f, h: (g, _minus(g)),
+    "Mult": lambda g, e, f, h: (times(g, h), times(g, f)),
+    "Divide": lambda g, e, f, h: (_over(g, h), _minus(times(g, apply("Divide", e, h)))),
+    "Powf": _powf,
+    "Equal": lambda g, e, f, h: (_ZERO, _ZERO),
+    "NotEqual": lambda g, e, f, h: (_ZERO, _ZERO),
+    "LessThan": lambda g, e, f, h: (_ZERO, _ZERO),
+    "LessOrEqual": lambda g, e, f, h: (_ZERO, _ZERO),
+    "Clamp": _clamp,
+    "IfElse": lambda g, e, c, f, h: (_ZERO, apply("IfElse", c, g, _ZERO), apply("IfElse", c, _ZERO, g)),
+    "Sum": lambda g, e, f: (g,),
+    "Extract": _extract,
+    "ExtractT": lambda g, e, f: (_part(g, e.params[0], f.dim),),
+    "Concat": _concat,
+    "TensorDot": _tensordot,
+}
+
+
+def grad(expr: Expr, var: Expr, seed: Expr) -> Expr:
+    """The gradient of <seed, expr> with respect to var, simplified; its length is that of var.
+
+    Parameters
+    ----------
+    expr : Expr
+        The expression to be differentiated.
+    var : Expr
+        A variable.
+    seed : Expr
+        As long as expr, or of length 1, which is stretched.
+    """
+    return simplify(_reverse(expr, var, seed))
+
+
+def diff(expr: Expr, var: Expr, tangent: Expr) -> Expr:
+    """The derivative of expr along tangent (as long as var, or of length 1), simplified; its length is that of expr.
+
+    With J = d expr / d var, grad gives J^T w, which is linear in w; so its gradient along tangent is J tangent.
+    """
+    if expr.dim == 1:  # J is one row
+        return simplify(_dot(_reverse(expr, var, const(1)), _widen(tangent, var.dim)))
+    w = fresh("Pm", expr.dim, expr, var, tangent)
+    return grad(_reverse(expr, var, w), w, tangent)
+
+
+def fresh(op: str, dim: int, *exprs: Expr) -> Expr:
+    """A variable that none of the expressions contains."""
+    return variable(op, 1 + max((v.params[0] for e in exprs for v in e.vars), default=-1), dim)
+
+
+def _dot(f: Expr, g: Expr) -> Expr:
+    product = apply("Mult", f, g)
+    return product if product.dim == 1 else apply("Sum", product)
+
+
+def _reverse(expr: Expr, var: Expr, seed: Expr) -> Expr:
+    if var.op not in VARIABLES:
+        raise FormulaError(f"the gradient with respect to {var}: wanted a variable")
+    if seed.dim not in (1, expr.dim):
+        raise FormulaError(f"a seed of length {seed.dim} for an expression of length {expr.dim}")
+    if var not in expr.vars:
+        return const(0, var.dim)
+    cotangents = {id(expr): seed}
+    for node in reversed([n for n in topological(expr) if var in n.vars]):
+        g = cotangents.pop(id(node), None)
+        if g is None:  # nothing but zeros came back
+            continue
+        if node is var:  # the first node of all in that order
+            return _widen(g, var.dim)
+        for arg, ga in zip(node.args, RULES[node.op](g, node, *node.args), strict=True):
+            if var in arg.vars and not is_const(ga, 0):
+                ga = _fit(ga, node, arg)
+                cotangents[id(arg)] = apply("Add", cotangents[id(arg)], ga) if id(arg) in cotangents else ga
+    return const(0, var.dim)
+
+
+def _fit(g: Expr, node: Expr, arg: Expr) -> Expr:
+    """The cotangent of an operand of length 1 that an elementwise operation has stretched is a sum."""
+    if not OPS[node.op].elementwise or arg.dim == node.dim:
+        return g
+    return times(g, const(node.dim)) if g.dim == 1 else _vectorwise(g, lambda b: apply("Sum", _widen(b, node.dim)))

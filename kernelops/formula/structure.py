@@ -1,0 +1,277 @@
+"""Questions about an expression: linear in v? a scalar kernel times v? symmetric in i and j?
+
+Symmetry compares canonical forms. A form is a sum of monomials with numbers in front; a monomial is a product of whole
+powers of atoms, which are variables and the operations that are not sums or products. Products of few sums are
+multiplied out, Sum and the other linear operations are taken through, so x - y and y - x meet in Square, Abs or Cos.
+Two expressions with one form are equal wherever both are finite; the converse need not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from .expr import Expr, const, is_const, topological
+from .grad import fresh, grad
+from .simplify import build, simplify
+
+Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
+Form = dict[Monomial, float]
+
+_MANY = 64  # terms; larger products stay products
+_LINEAR = frozenset(("Minus", "Sum", "Extract", "ExtractT"))
+
+
+def linear_in(expr: Expr, var: Expr) -> bool:
+    """Whether expr is linear in var, as far as its operations show; False where var is absent."""
+    if var not in expr.vars:
+        return False
+    return all(node is var or _linear_step(node, var) for node in topological(expr) if var in node.vars)
+
+
+def _linear_step(node: Expr, var: Expr) -> bool:
+    """Whether node is linear in var, given that those of its operands which contain var are."""
+    inside = [var in a.vars for a in node.args]
+    if node.op in _LINEAR or (node.op == "Pow" and node.params == (1,)):
+        return True
+    if node.op in ("Add", "Subtract", "Concat"):
+        return all(k or is_const(a, 0) for k, a in zip(inside, node.args, strict=True))
+    if node.op in ("Mult", "TensorDot"):
+        return not all(inside)
+    if node.op == "Divide":
+        return not inside[1]
+    if node.op == "IfElse":
+        branches = zip(inside[1:], node.args[1:], strict=True)
+        return not inside[0] and all(k or is_const(a, 0) for k, a in branches)
+    return False
+
+
+def scalar_kernel(expr: Expr, var: Expr) -> Expr | None:
+    """The k of length 1, free of var, with expr = k*var; None if expr does not show one."""
+    if expr.dim != var.dim or not linear_in(expr, var):
+        return None
+    if var.dim == 1:
+        return grad(expr, var, const(1))
+    kernels: dict[int, Expr | None] = {}
+    expr = simplify(expr)
+    for node in topological(expr):
+        if var in node.vars:
+            parts = [kernels[id(a)] if var in a.vars else None for a in node.args]
+            kernels[id(node)] = const(1) if node is var else _kernel_step(node, var, parts)
+    found = kernels.get(id(expr), const(0))
+    return None if found is None else simplify(found)
+
+
+def _kernel_step(node: Expr, var: Expr, parts: list[Expr | None]) -> Expr | None:
+    """The kernel of node from those of its operands, which are None for an operand free of var."""
+    parts = [const(0) if is_const(a, 0) else k for a, k in zip(node.args, parts, strict=True)]
+    known = [k for k in parts if k is not None]
+    if node.op in ("Minus", "Add", "Subtract"):
+        return build(node.op, *known) if len(known) == len(parts) else None
+    if node.op == "IfElse" and node.args[0].dim == 1 and len(known) == 2:
+        return build("IfElse", node.args[0], *known)
+    if node.op in ("Mult", "Divide") and len(known) == 1:
+        others = [a for a in node.args if var not in a.vars]
+        return build(node.op, known[0], others[0]) if others[0].dim == 1 else None
+    return None
+
+
+def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
+    """Whether the operator that expr stands for, linear in var, is symmetric: "yes", "no" or "unknown".
+
+    The transposed operator is grad(expr, var, e). It is compared with expr after i and j are exchanged and e is put in
+    the place of var. Equal: symmetric. The negative: skew. Otherwise nothing is known.
+
+    Parameters
+    ----------
+    expr, var : Expr
+        A formula, and the variable (Vi or Vj) in which it is linear.
+    pairs : iterable of (int, int)
+        The positions of a Vi and a Vj whose arrays are equal.
+    """
+    if expr.dim != var.dim:
+        return "no"
+    if var.op == "Pm" or not linear_in(expr, var):
+        return "unknown"
+    unknown = fresh("Vi" if var.op == "Vj" else "Vj", expr.dim, expr)
+    same = _classes(expr, var, pairs)
+    forms = _Forms()
+    here = forms.of(simplify(expr), lambda v: _key(v, var, same, swapped=False))
+    there = forms.of(grad(expr, var, unknown), lambda v: _key(v, unknown, same, swapped=True))
+    name = forms.name(here, expr.dim)
+    if name == forms.name(there, expr.dim):
+        return "yes"
+    return "no" if here and name == forms.name(_scaled(there, -1), expr.dim) else "unknown"
+
+
+def _classes(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Position -> the least position of those that hold the same array."""
+    dims = {v.params[0]: v.dim for v in expr.vars if v is not var}
+    same = {p: p for p in dims}
+    for a, b in pairs:
+        if dims.get(a, -1) == dims.get(b, -2):
+            low, high = sorted((same[a], same[b]))
+            same = {p: low if c == high else c for p, c in same.items()}
+    return same
+
+
+def _key(v: Expr, unknown: Expr, same: Mapping[int, int], swapped: bool) -> tuple[object, ...]:
+    if v is unknown:
+        return ("unknown",)
+    if v.op == "Pm":
+        return "Pm", v.params[0]
+    return "point", same[v.params[0]], (v.op == "Vi") is not swapped
+
+
+def _scaled(form: Form, c: float) -> Form:
+    return {m: c * k for m, k in form.items()}
+
+
+def _plus(f: Form, g: Form) -> Form:
+    total = dict(f)
+    for monomial, k in g.items():
+        total[monomial] = total.get(monomial, 0.0) + k
+    return {m: k for m, k in total.items() if k != 0}
+
+
+def _merged(*monomials: Monomial) -> Monomial:
+    powers: dict[int, int] = {}
+    for atom, power in (factor for monomial in monomials for factor in monomial):
+        powers[atom] = powers.get(atom, 0) + power
+    return tuple(sorted((a, p) for a, p in powers.items() if p))
+
+
+def _product(f: Form, g: Form) -> Form:
+    total: Form = {}
+    for m, c in f.items():
+        for n, d in g.items():
+            total = _plus(total, {_merged(m, n): c * d})
+    return total
+
+
+class _Forms:
+    """Canonical forms; equal keys get equal numbers, so forms made by one object can be compared."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[object, ...], int] = {}
+        self.dims: dict[int, int] = {}
+
+    def of(self, expr: Expr, key: Callable[[Expr], tuple[object, ...]]) -> Form:
+        """The form of expr; key tells which variables count as the same."""
+        done: dict[int, Form] = {}
+        for node in topological(expr):
+            form: Form
+            if node.op == "Const":
+                form = {(): node.params[0]} if node.params[0] else {}
+            elif not node.args:
+                form = self.atom(*key(node), dim=node.dim)
+            else:
+                form = self.step(node, [done[id(a)] for a in node.args])
+            done[id(node)] = form
+        return done[id(expr)]
+
+    def number(self, *key: object, dim: int) -> int:
+        found = self.numbers.setdefault((*key, dim), len(self.numbers))
+        self.dims[found] = dim
+        return found
+
+    def atom(self, *key: object, dim: int) -> Form:
+        return {((self.number(*key, dim=dim), 1),): 1.0}
+
+    def name(self, form: Form, dim: int) -> int:
+        """A number that stands for the form; numbers in front are compared to 12 digits."""
+        return self.number("form", *sorted((m, f"{k:.12g}") for m, k in form.items()), dim=dim)
+
+    def step(self, node: Expr, args: list[Form]) -> Form:
+        """The form of an operation from the forms of its operands."""
+        f, g = args[0], args[-1]
+        if node.op in ("Add", "Subtract"):
+            return _plus(f, g if node.op == "Add" else _scaled(g, -1))
+        if node.op == "Minus":
+            return _scaled(f, -1)
+        if node.op in ("Mult", "Divide"):
+            return self.times(f, g if node.op == "Mult" else self.power(g, -1, node.args[1].dim), node)
+        if node.op in ("Square", "Inv", "Pow"):
+            return self.power(f, {"Square": 2, "Inv": -1}.get(node.op) or node.params[0], node.dim)
+        if node.op in ("Sum", "Extract", "ExtractT"):
+            return self.linear(node.op, node.params, f, node.args[0].dim, node.dim)
+        if node.op == "Concat":
+            first, second = (a.dim for a in node.args)
+            left = self.linear("ExtractT", (0, node.dim), f, first, node.dim)
+            return _plus(left, self.linear("ExtractT", (first, node.dim), g, second, node.dim))
+        if node.op == "IfElse":  # b + (a - b)*Step(c)
+            chosen = self.atom("Step", self.name(f, node.args[0].dim), dim=node.args[0].dim)
+            return _plus(g, self.times(_plus(args[1], _scaled(g, -1)), chosen, node))
+        if node.op == "TensorDot" and len(f) * len(g) <= _MANY:
+            return self.bilinear(node, f, g)
+        return self.function(node, args)
+
+    def function(self, node: Expr, args: list[Form]) -> Form:
+        sign = 1.0
+        odd = node.op in ("Sin", "Sign") or (node.op == "SinXDivX" and node.params[0] % 2 == 1)
+        if odd or node.op in ("Abs", "Cos", "SinXDivX"):
+            sign = -1.0 if args[0] and args[0][min(args[0])] < 0 else 1.0
+            args = [_scaled(args[0], sign)]
+        names = [self.name(f, a.dim) for f, a in zip(args, node.args, strict=True)]
+        if node.op in ("Equal", "NotEqual"):
+            names.sort()
+        return _scaled(self.atom(node.op, *node.params, *names, dim=node.dim), sign if odd else 1.0)
+
+    def times(self, f: Form, g: Form, node: Expr) -> Form:
+        if len(f) * len(g) > _MANY:
+            f, g = self.closed(f, node.args[0].dim), self.closed(g, node.args[-1].dim)
+        return _product(f, g)
+
+    def closed(self, form: Form, dim: int) -> Form:
+        """A sum as one atom with 1 before its first term, and a number in front."""
+        if len(form) < 2:
+            return form
+        first = form[min(form)]
+        return _scaled(self.atom("closed", self.name(_scaled(form, 1 / first), dim), dim=dim), first)
+
+    def power(self, form: Form, m: int, dim: int) -> Form:
+        if m == 0:
+            return {(): 1.0}
+        if m < 0 and not form:
+            return self.atom("infinity", dim=dim)
+        if 0 < m <= 4 and 1 < len(form) and len(form) ** m <= _MANY:
+            total: Form = {(): 1.0}
+            for _ in range(m):
+                total = _product(total, form)
+            return total
+        try:
+            return {tuple((a, p * m) for a, p in n if p * m): c**m for n, c in self.closed(form, dim).items()}
+        except OverflowError:
+            return self.atom("Pow", m, self.name(form, dim), dim=dim)
+
+    def parted(self, monomial: Monomial) -> tuple[Monomial, Monomial]:
+        """The factors of length 1, and the others."""
+        scalars = tuple(x for x in monomial if self.dims[x[0]] == 1)
+        return scalars, tuple(x for x in monomial if self.dims[x[0]] != 1)
+
+    def linear(self, op: str, params: tuple[int, ...], form: Form, dim: int, result: int) -> Form:
+        """Sum, Extract or ExtractT, term by term, with the factors of length 1 in front."""
+        if dim == 1 and result == 1:
+            return form
+        total: Form = {}
+        for monomial, c in form.items():
+            scalars, vectors = self.parted(monomial)
+            inner: Monomial
+            if op == "Extract":
+                inner = tuple((self.number(op, *params, atom, dim=result), power) for atom, power in vectors)
+            elif op == "Sum" and not vectors:
+                inner, c = (), c * dim
+            elif dim == 1:
+                inner = ((self.number(op, *params, (), dim, dim=result), 1),)
+            else:
+                inner = ((self.number(op, *params, vectors, dim, dim=result), 1),)
+            total = _plus(total, {_merged(scalars, inner): c})
+        return total
+
+    def bilinear(self, node: Expr, f: Form, g: Form) -> Form:
+        total: Form = {}
+        for m, c in f.items():
+            for n, d in g.items():
+                (s, v), (t, w) = self.parted(m), self.parted(n)
+                atom = self.number(node.op, *node.params, v, w, dim=node.dim)
+                total = _plus(total, {_merged(s, t, ((atom, 1),)): c * d})
+        return total

@@ -1,0 +1,52 @@
+"""The tokens of a formula, and complaints that show the place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from ..errors import FormulaError
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
+    r"|(?P<sign>\*\*|[<>=!]=|[-+*/|<>=(),\[\]])|(?P<bad>\S))",
+    re.ASCII,
+)
+
+
+class Token(NamedTuple):
+    kind: str  # "number", "name", "sign" or "end"
+    text: str
+    place: int
+
+
+def complain(message: str, text: str, place: int) -> NoReturn:
+    """Raise FormulaError with the line of the text in which the place is, and a caret under it."""
+    start = text.rfind("\n", 0, place) + 1
+    line = text[start:].split("\n", 1)[0]
+    column, shown = place - start, line
+    if len(line) > 120:  # show the neighbourhood only
+        left = max(0, column - 60)
+        shown, column = line[left : left + 120], column - left
+    shown = "".join(c if c.isprintable() else " " for c in shown)
+    raise FormulaError(f"{message}\n  {shown}\n  {' ' * column}^") from None
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # slow to import, and wanted for messages only
+
+    by_lower = {k.lower(): k for k in known}
+    close = get_close_matches(name.lower(), list(by_lower), 1, 0.6)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def tokens(text: str) -> list[Token]:
+    found = []
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        place = match.start(kind)
+        if kind == "bad":
+            complain(f"unexpected character {match[kind]!r}", text, place)
+        found.append(Token(kind, match[kind], place))
+    return [*found, Token("end", "", len(text.rstrip()))]

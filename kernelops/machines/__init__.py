@@ -1,0 +1,1 @@
+"""The machines that run programs; cpu.py is the tile engine."""

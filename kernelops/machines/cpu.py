@@ -1,0 +1,169 @@
+"""The CPU: tile programs, encoded for kernelops._core and run on arrays and ranges."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Bound, batch_offsets
+from ..errors import ArgumentError
+from ..formula.expr import Expr
+from ..program.instructions import Operand, Program, Stage
+from ..program.tile import compile_best, compile_exp, compile_sum
+from ..ranges import Ranges
+from .threads import thread_count
+
+try:
+    from .. import _core
+except ImportError as error:  # a source tree whose extension was not built
+    raise ImportError(
+        f"kernelops._core cannot be loaded ({error}); in a source tree, build it with: pip install -e ."
+    ) from error
+
+SERIAL_BELOW = 1 << 18  # instructions times pairs: below, waking the threads costs more than they save
+SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
+
+
+class Raw(NamedTuple):
+    """What a program leaves: (batch, rows, ...) arrays, those that its kind makes."""
+
+    sums: np.ndarray | None
+    maxima: np.ndarray | None
+    values: np.ndarray | None
+    indices: np.ndarray | None
+
+
+class Prepared(NamedTuple):
+    """A program and its verified encoding."""
+
+    program: Program
+    encoded: Any
+
+
+@lru_cache(maxsize=2048)
+def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: int) -> Prepared:
+    """The program for a reduction over j (axis 1) or i (axis 0), ready to run; kept for the next call."""
+    if kind == "exp":
+        program = compile_exp(expr, weight, normalise, axis)
+    else:
+        program = (compile_sum if kind == "sum" else compile_best)(expr, axis)
+    stages = (_encoded(s) for s in (program.param, program.row, program.col, program.pair))
+    encoded = _core.Program(
+        _core.KINDS[program.kind], program.n_out, program.constants, program.n_params, program.contractions, *stages
+    )
+    return Prepared(program, encoded)
+
+
+def _encoded(stage: Stage) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+    code = np.zeros((len(stage.code), _core.WIDTH), np.int32)
+    for row, instruction in zip(code, stage.code, strict=True):
+        operands = (instruction.out, *instruction.args, *(None,) * (3 - len(instruction.args)))
+        row[:3] = _core.OPCODES[instruction.op], instruction.aux0, instruction.aux1
+        row[3:] = [number for x in operands for number in _operand(x)]
+    return code, stage.planes, np.array(stage.loads, np.int32).reshape(-1, 3), np.array(stage.exports, np.int32)
+
+
+def _operand(x: Operand | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if x is None else (_core.PLACES[x.place], x.base, x.stride)
+
+
+def run(
+    prepared: Prepared,
+    bound: Bound,
+    axis: int,
+    ranges: Ranges | None,
+    dtype: np.dtype,
+    *,
+    best: int = 1,
+    largest: bool = False,
+    nan_first: bool = True,
+    wide_sums: bool = False,
+    compensated: bool = False,
+) -> Raw:
+    """Run a program on the arrays of a call; dtype is float32 or float64."""
+    rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
+    count = prod(bound.batch)
+    tasks, intervals = _tasks(ranges, axis, rows, columns, count)
+    arrays = {p: (a, batch_offsets(a, bound.batch)) for p, a in enumerate(bound.arrays) if a is not None}
+    work = count * rows * columns * len(prepared.program.pair.code)
+    return Raw(
+        *_core.reduce(
+            prepared.encoded,
+            arrays,
+            count,
+            rows,
+            columns,
+            tasks,
+            intervals,
+            float64=dtype == np.float64,
+            best=best,
+            largest=largest,
+            nan_first=nan_first,
+            wide_sums=wide_sums,
+            compensated=compensated,
+            threads=_threads(work),
+            isa=_core.INSTRUCTION_SETS[instruction_set()],
+        )
+    )
+
+
+def _tasks(ranges: Ranges | None, axis: int, rows: int, columns: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of rows cut into tasks, each with its intervals of columns."""
+    half = (Ranges.dense(rows, columns) if axis == 1 else Ranges.dense(columns, rows)) if ranges is None else ranges
+    blocks, first, intervals = half.rows(axis)
+    height = _core.TASK_ROWS if count * rows >= 16 * _core.TASK_ROWS else SMALL_TASK
+    pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
+    block = np.repeat(np.arange(len(blocks)), pieces)
+    start = blocks[block, 0] + height * (np.arange(len(block)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
+    tasks = np.empty((len(block), 4), np.int64)
+    tasks[:, 0], tasks[:, 1] = start, np.minimum(start + height, blocks[block, 1])
+    tasks[:, 2], tasks[:, 3] = first[block], first[block + 1]
+    return tasks, np.ascontiguousarray(intervals, np.int64)
+
+
+_parallel_used = False
+_forked = False
+
+
+def _after_fork() -> None:
+    # the OpenMP runtime of a parent that has used its threads waits for ever in the child
+    global _forked
+    _forked = _forked or _parallel_used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _threads(work: int) -> int:
+    global _parallel_used
+    if work < SERIAL_BELOW or _forked:
+        return 1
+    threads = thread_count()
+    _parallel_used = _parallel_used or threads > 1
+    return threads
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that this processor has and the engine was compiled for, plainest first."""
+    return tuple(_core.INSTRUCTION_SETS)
+
+
+def instruction_set() -> str:
+    """The instruction set in use: the best one, or what the environment variable KERNELOPS_ISA names."""
+    wished = os.environ.get("KERNELOPS_ISA", "")
+    if not wished:
+        return available_instruction_sets()[-1]
+    if wished not in _core.INSTRUCTION_SETS:
+        usable = ", ".join(available_instruction_sets())
+        raise ArgumentError(f"KERNELOPS_ISA = {wished!r}: wanted one of {usable}, which this processor has")
+    return wished
+
+
+def has_openmp() -> bool:
+    """Whether the engine was compiled with OpenMP."""
+    return _core.OPENMP

@@ -1,0 +1,110 @@
+"""Instructions of the tile engine, as frozen data with a readable listing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TILE, ROW, COL, PARAM = "tile", "row", "col", "param"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Component ``base + k*stride`` of its place, k being the counter of the surrounding loop.
+
+    Before allocation a tile operand counts within ``value`` (the number of a value); afterwards within the tile's
+    planes, and ``value`` is None.
+    """
+
+    place: str
+    base: int
+    stride: int = 0
+    value: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}[{self.base}{'+k' if self.stride else ''}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """``out = op(a, b, c)`` on every pair of a tile; aux0 and aux1 as _tile/ops.h says."""
+
+    op: str
+    out: Operand | None = None
+    args: tuple[Operand, ...] = ()
+    aux0: int = 0
+    aux1: int = 0
+
+    def __str__(self) -> str:
+        if self.op == "Loop":
+            return f"for k < {self.aux0}:"
+        aux = [str(self.aux0)] if self.op in ("Pow", "SinXDivX", "SqDist", "Dot", "TensorDot") else []
+        call = f"{self.op}({', '.join([*map(str, self.args), *aux])})"
+        if self.op.startswith("Out") and self.out is None:
+            return f"result[{self.aux0}+k] <- {call}"
+        return f"{self.out} = {call}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One straight-line program: raw data in, instructions, components out.
+
+    Attributes
+    ----------
+    code : tuple of Instruction
+        What runs.
+    planes : int
+        Planes of the tile that it needs.
+    loads : tuple of (position, components, plane)
+        Variables that are copied into the tile first.
+    exports : tuple of int
+        Planes that are copied out afterwards.
+    """
+
+    code: tuple[Instruction, ...]
+    planes: int
+    loads: tuple[tuple[int, int, int], ...] = ()
+    exports: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        lines, depth = [f"  load variable {p} ({d}) -> {plane}" for p, d, plane in self.loads], 1
+        for instruction in self.code:
+            if instruction.op == "End":
+                depth -= 1
+                continue
+            lines.append("  " * depth + str(instruction))
+            depth += instruction.op == "Loop"
+        if self.exports:
+            lines.append(f"  export {', '.join(map(str, self.exports))}")
+        return "\n".join(lines) or "  nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one reduction runs on the tile engine.
+
+    ``param`` runs once, ``row`` once for each row of the result, ``col`` once for each column that is reduced, ``pair``
+    for all pairs. The parameters are the constants, the raw parameter variables (``param.loads``) and the exports of
+    the param stage, in this order.
+
+    Attributes
+    ----------
+    kind : str
+        "sum", "exp" (sums weighted by exponentials, with a running maximum) or "best" (smallest or largest values).
+    n_out : int
+        Components that are accumulated for each row.
+    """
+
+    kind: str
+    n_out: int
+    constants: tuple[float, ...]
+    n_params: int
+    param: Stage
+    row: Stage
+    col: Stage
+    pair: Stage
+    contractions: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        constants = f"constants {', '.join(f'{c:.6g}' for c in self.constants)}"
+        stages = (("once", self.param), ("each row", self.row), ("each column", self.col), ("each pair", self.pair))
+        return "\n".join([constants, *(f"{name}:\n{stage}" for name, stage in stages)])

@@ -1,0 +1,244 @@
+"""The instructions of one stage: which vectors are stored, which are computed component by component.
+
+A vector is consumed component by component: ``Sum(f(x, y))`` is a loop over components whose body is a scalar tile
+program. Only vectors that are used twice, or by an operation that mixes components, are stored whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from ..formula.expr import Expr, topological
+from ..formula.ops import OPS
+from .allocate import allocate
+from .instructions import COL, ROW, TILE, Instruction, Operand
+
+_CHEAP = ("Add", "Subtract", "Mult", "Minus")  # recomputed rather than stored, on operands that are at hand
+
+
+class Lowering:
+    """Emits the instructions of one stage; ``known`` tells where a node can be read."""
+
+    def __init__(self, known: dict[Expr, Operand], roots: Sequence[Expr], tables: list[int]) -> None:
+        self.known = known
+        self.tables = tables
+        self.code: list[Instruction] = []
+        self.sizes: list[int] = []
+        self.uses: dict[Expr, int] = {}
+        for node in topological(*roots):
+            for a in node.args:
+                self.uses[a] = self.uses.get(a, 0) + 1
+
+    def new(self, size: int = 1) -> int:
+        self.sizes.append(size)
+        return len(self.sizes) - 1
+
+    def emit(self, op: str, out: Operand | None, *args: Operand, aux: tuple[int, int] = (0, 0)) -> None:
+        self.code.append(Instruction(op, out, args, *aux))
+
+    def is_component(self, node: Expr) -> bool:
+        """Whether a vector is better computed component by component where it is consumed."""
+        if node in self.known or node.dim == 1 or not OPS[node.op].elementwise:
+            return False
+        cheap = node.op in _CHEAP and all(a in self.known for a in node.args)
+        return cheap or self.uses.get(node, 0) <= 1
+
+    def prepare(self, *nodes: Expr) -> None:
+        """Store all that a loop over the components of nodes will read."""
+        for node in nodes:
+            if self.is_component(node):
+                self.prepare(*node.args)
+            else:
+                self.stored(node)
+
+    def component(self, node: Expr, here: dict[Expr, Operand]) -> Operand:
+        """Component k of node inside a loop; ``here`` holds what the loop's body has computed."""
+        if not self.is_component(node):
+            return self.stored(node)
+        if node not in here:
+            args = [self.component(a, here) for a in node.args]
+            here[node] = Operand(TILE, 0, 0, self.new())
+            self.emit(node.op, here[node], *args, aux=_aux(node))
+        return here[node]
+
+    def loop(self, count: int) -> int:
+        """Open a loop (none for a single round); returns what ``close`` needs."""
+        if count > 1:
+            self.emit("Loop", None, aux=(count, 0))
+        return len(self.code) - 1 if count > 1 else -1
+
+    def close(self, opened: int) -> None:
+        if opened >= 0:
+            self.emit("End", None)
+            self.code[opened] = Instruction("Loop", None, (), self.code[opened].aux0, len(self.code) - 1)
+
+    def stored(self, node: Expr) -> Operand:
+        """Where node can be read whole; computed now if it has not been."""
+        if node not in self.known:
+            self.known[node] = _STORE.get(node.op, Lowering._elementwise)(self, node)
+        return self.known[node]
+
+    def _elementwise(self, node: Expr) -> Operand:
+        self.prepare(*node.args)
+        number, opened, here = self.new(node.dim), self.loop(node.dim), dict[Expr, Operand]()
+        args = [self.component(a, here) for a in node.args]
+        out = Operand(TILE, 0, int(node.dim > 1), number)
+        self.emit(node.op, out, *args, aux=_aux(node))
+        self.close(opened)
+        return out
+
+    def _sum(self, node: Expr) -> Operand:
+        f = node.args[0]
+        out = Operand(TILE, 0, 0, self.new())
+        if self._contraction(out, f):
+            return out
+        self.prepare(f)
+        self.emit("Zero", out)
+        opened = self.loop(f.dim)
+        self.emit("Accum", out, self.component(f, {}))
+        self.close(opened)
+        return out
+
+    def _contraction(self, out: Operand, f: Expr) -> bool:
+        """Sum(Square(a - b)) and Sum(a*b) of a row's and a column's vector are one instruction each."""
+        pair = f.args[0] if f.op == "Square" else f
+        name = {("Square", "Subtract"): "SqDist", ("Mult", "Mult"): "Dot"}.get((f.op, pair.op))
+        if name is None or any(a not in self.known or a.dim != f.dim for a in pair.args):
+            return False
+        a, b = sorted((self.known[a] for a in pair.args), key=lambda x: x.place == COL)
+        if (a.place, b.place) != (ROW, COL):
+            return False
+        self.emit(name, out, a, b, aux=(f.dim, 0))
+        return True
+
+    def _extract(self, node: Expr) -> Operand:
+        source = self.stored(node.args[0])
+        return Operand(
+            source.place, source.base + node.params[0] * source.stride, source.stride * (node.dim > 1), source.value
+        )
+
+    def _copy(self, node: Expr, at: int, number: int) -> None:
+        self.prepare(node)
+        opened = self.loop(node.dim)
+        self.emit("Copy", Operand(TILE, at, int(node.dim > 1), number), self.component(node, {}))
+        self.close(opened)
+
+    def _concat(self, node: Expr) -> Operand:
+        self.prepare(*node.args)
+        number = self.new(node.dim)
+        self._copy(node.args[0], 0, number)
+        self._copy(node.args[1], node.args[0].dim, number)
+        return Operand(TILE, 0, 1, number)
+
+    def _embed(self, node: Expr) -> Operand:
+        self.prepare(*node.args)
+        number, (start, total), f = self.new(node.dim), node.params, node.args[0]
+        for at, count in ((0, start), (start + f.dim, total - start - f.dim)):
+            if count:
+                opened = self.loop(count)
+                self.emit("Zero", Operand(TILE, at, int(count > 1), number))
+                self.close(opened)
+        self._copy(f, start, number)
+        return Operand(TILE, 0, int(total > 1), number)
+
+    def _tensordot(self, node: Expr) -> Operand:
+        a, b = (self.stored(f) for f in node.args)
+        out = Operand(TILE, 0, int(node.dim > 1), self.new(node.dim))
+        self.emit("TensorDot", out, a, b, aux=(len(self.tables), 0))
+        self.tables.extend(_contraction_table(node.params, a.stride, b.stride))
+        return out
+
+    def end(self, kind: str, roots: tuple[Expr, ...], n_out: int) -> None:
+        """The instructions that add the pairs to the result."""
+        if kind == "sum":
+            self._out_sum(roots[0])
+        elif kind == "best":
+            self.prepare(roots[0])
+            opened = self.loop(n_out)
+            self.emit("OutBest", None, self.component(roots[0], {}))
+            self.close(opened)
+        else:
+            self._out_exp(roots, n_out)
+
+    def _out_sum(self, root: Expr) -> None:
+        factors = root.args if root.op == "Mult" and root not in self.known else (root,)
+        self.prepare(*factors)
+        opened, here = self.loop(root.dim), dict[Expr, Operand]()
+        operands = [self.component(f, here) for f in factors]
+        self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands)
+        self.close(opened)
+
+    def _out_exp(self, roots: tuple[Expr, ...], n_out: int) -> None:
+        self.prepare(*roots)
+        out = Operand(TILE, 0, 0, self.new())
+        self.emit("OutExp", out, self.stored(roots[0]))
+        if len(roots) == 2:
+            opened = self.loop(roots[1].dim)
+            self.emit("OutDot", None, out, self.component(roots[1], {}))
+            self.close(opened)
+        if len(roots) == 1 or n_out > roots[1].dim:
+            self.emit("OutSum", None, out, aux=(n_out - 1, 0))
+
+    def exported(
+        self, wanted: Sequence[Expr], fixed: dict[int, int]
+    ) -> tuple[tuple[Instruction, ...], int, tuple[int, ...]]:
+        """Instructions, planes, and the planes of the wanted nodes, one after another."""
+        operands = [self._in_tile(n) for n in wanted]
+        code, planes, highest = allocate(
+            self.code, self.sizes, fixed, [x.value for x in operands if x.value is not None]
+        )
+        exports = [
+            planes[x.value] + x.base + k * x.stride
+            for n, x in zip(wanted, operands, strict=True)
+            for k in range(n.dim)
+            if x.value is not None
+        ]
+        return code, highest, tuple(exports)
+
+    def _in_tile(self, node: Expr) -> Operand:
+        """A copy where an export would name a parameter (Extract of one, say)."""
+        source = self.stored(node)
+        if source.place == TILE:
+            return source
+        number, opened = self.new(node.dim), self.loop(node.dim)
+        out = Operand(TILE, 0, int(node.dim > 1), number)
+        self.emit("Copy", out, source)
+        self.close(opened)
+        return out
+
+
+_STORE: dict[str, Callable[[Lowering, Expr], Operand]] = {
+    "Sum": Lowering._sum,
+    "Extract": Lowering._extract,
+    "ExtractT": Lowering._embed,
+    "Concat": Lowering._concat,
+    "TensorDot": Lowering._tensordot,
+}
+
+
+def _aux(node: Expr) -> tuple[int, int]:
+    return (node.params[0], 0) if node.op in ("Pow", "SinXDivX") else (0, 0)
+
+
+def _strides(dims: Sequence[int]) -> list[int]:
+    return [prod(dims[k + 1 :]) for k in range(len(dims))]
+
+
+def _contraction_table(params: tuple[Any, ...], step_a: int, step_b: int) -> list[int]:
+    """The entry of a TensorDot in the engine's table (tile.h says how it is read)."""
+    dims_f, dims_g, cont_f, cont_g, permute = params
+    of_f, of_g = _strides(dims_f), _strides(dims_g)
+    kept = [(dims_f[k], of_f[k] * step_a, 0) for k in range(len(dims_f)) if k not in cont_f]
+    kept += [(dims_g[k], 0, of_g[k] * step_b) for k in range(len(dims_g)) if k not in cont_g]
+    shape = [0] * len(kept)
+    for k, place in enumerate(permute):
+        shape[place] = kept[k][0]
+    of_out = _strides(shape)
+    table = [len(kept), len(cont_f)]
+    for k, (size, sa, sb) in enumerate(kept):
+        table += [size, of_out[permute[k]], sa, sb]
+    for p, q in zip(cont_f, cont_g, strict=True):
+        table += [dims_f[p], of_f[p] * step_a, of_g[q] * step_b]
+    return table

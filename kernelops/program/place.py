@@ -1,0 +1,105 @@
+"""Where each node of a formula lives: parameter, row, column or pair.
+
+A reduction runs over *columns* and leaves one result for each *row*: with axis = 1 the rows are i and the columns are
+j, with axis = 0 the other way round. A node that holds no variable of the rows needs evaluating once for each
+column only, and so on; what is left for the pairs is what costs. :func:`regroup` rewrites products so that as little
+as possible is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from ..formula.expr import Expr, apply, const, is_const, topological
+
+
+class Place(IntEnum):
+    """The lowest place at which a node can be evaluated."""
+
+    PARAM = 0
+    ROW = 1
+    COL = 2
+    PAIR = 3
+
+
+def variable_place(op: str, axis: int) -> Place:
+    """Place of a variable ("Vi", "Vj" or "Pm") in a reduction over j (axis 1) or over i (axis 0)."""
+    if op == "Pm":
+        return Place.PARAM
+    return Place.ROW if (op == "Vi") == (axis == 1) else Place.COL
+
+
+def place_of(node: Expr, axis: int) -> Place:
+    """Place of a node, from the variables it holds."""
+    places = {variable_place(v.op, axis) for v in node.vars} - {Place.PARAM}
+    return Place.PAIR if len(places) == 2 else places.pop() if places else Place.PARAM
+
+
+def _use_counts(roots: Sequence[Expr]) -> dict[Expr, int]:
+    counts: dict[Expr, int] = {}
+    for node in topological(*roots):
+        for a in node.args:
+            counts[a] = counts.get(a, 0) + 1
+    return counts
+
+
+def _factors(node: Expr, axis: int, counts: dict[Expr, int], top: bool = True) -> list[Expr]:
+    """The factors of a product of pairs; a product that is used elsewhere too stays whole, to be computed once."""
+    if node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR and (top or counts[node] == 1):
+        sign = [const(-1.0)] if node.op == "Minus" else []
+        return sign + [f for a in node.args for f in _factors(a, axis, counts, False)]
+    return [node]
+
+
+def _product(factors: list[Expr]) -> Expr | None:
+    """The factors multiplied, scalars before vectors, so that few products are as long as the vectors."""
+    return _chain(sorted((f for f in factors if not (is_const(f, 1.0) and f.dim == 1)), key=lambda f: f.dim > 1))
+
+
+def _meet_low(factors: list[Expr], axis: int) -> Expr:
+    """A product whose parameter, row and column factors are multiplied before they meet a pair."""
+    at: dict[Place, list[Expr]] = {p: [] for p in Place}
+    for f in factors:
+        at[place_of(f, axis)].append(f)
+    host = Place.COL if at[Place.COL] else Place.ROW if at[Place.ROW] else Place.PARAM
+    if host is not Place.PARAM:
+        at[host] = at[Place.PARAM] + at[host]
+        at[Place.PARAM] = []
+    low = [p for p in (_product(at[Place.PARAM]), _product(at[Place.ROW]), _product(at[Place.COL])) if p is not None]
+    scalars = [p for p in low + at[Place.PAIR] if p.dim == 1]
+    vectors = [p for p in at[Place.PAIR] + low if p.dim > 1]
+    # the column factor comes last: a sum over columns of (pair scalar) * (column) is then one contraction
+    scalars.sort(key=lambda f: place_of(f, axis) is Place.COL and not vectors)
+    scalar, vector = _chain(scalars), _chain(vectors)
+    if scalar is None or vector is None:
+        product = scalar if vector is None else vector
+        assert product is not None
+        return product
+    return apply("Mult", scalar, vector)
+
+
+def _chain(factors: list[Expr]) -> Expr | None:
+    product: Expr | None = None
+    for f in factors:
+        product = f if product is None else apply("Mult", product, f)
+    return product
+
+
+def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
+    """The expressions with every product of pairs regrouped, so that its parts meet at the lowest place.
+
+    The value changes by rounding only: ``a*(b*c)`` may become ``(a*b)*c``.
+    """
+    counts = _use_counts(roots)
+    for r in roots:
+        counts[r] = counts.get(r, 0) + 1
+    done: dict[Expr, Expr] = {}
+    for node in topological(*roots):
+        if node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR:
+            done[node] = _meet_low([done.get(f, f) for f in _factors(node, axis, counts)], axis)
+        elif node.args:
+            done[node] = apply(node.op, *(done[a] for a in node.args), params=node.params)
+        else:
+            done[node] = node
+    return tuple(done[r] for r in roots)

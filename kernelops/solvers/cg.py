@@ -1,0 +1,312 @@
+"""Conjugate gradients for a symmetric (Hermitian) positive definite matrix: the algorithm, and SciPy's door to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
+from .solution import Journal, info_of
+from .system import HOST, as_preconditioner, as_system, inexact
+from .trust import FLOOR, Trust
+
+CHECK_EVERY = 16  # iterations between two looks at how far rounding lets the residual fall
+HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
+
+
+@dataclass
+class Exits:
+    """How the columns left the iteration: boolean arrays of shape (..., k); those in no array ran to the end."""
+
+    converged: np.ndarray
+    stagnated: np.ndarray
+    indefinite: np.ndarray  # p.Ap <= 0, or 0 to rounding
+    misled: np.ndarray  # r.Mr <= 0
+    nonfinite: bool = False
+    stopped: bool = False
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...], nonfinite: bool = False, stopped: bool = False) -> Exits:
+        return cls(*(np.zeros(shape, bool) for _ in range(4)), nonfinite, stopped)
+
+    @property
+    def status(self) -> str:
+        """The word for the worst column."""
+        if self.nonfinite:
+            return "nonfinite"
+        if self.indefinite.any() or self.misled.any():
+            return "not positive definite"
+        if self.converged.all():
+            return "converged"
+        if self.stopped:
+            return "stopped"
+        return "stagnated" if self.stagnated.any() else "maxiter"
+
+
+def conjugate_gradients(
+    product: Callable[[Any], Any],
+    x: Any,
+    r: Any,
+    goal: np.ndarray,
+    maxiter: int,
+    journal: Journal,
+    *,
+    precondition: Callable[[Any], Any] | None = None,
+    recompute: Callable[[Any, np.ndarray], Any] | None = None,
+    watch: Callable[[Callable[[], Any]], None] | None = None,
+    keep_best: bool = False,
+    floor: float = FLOOR,
+    verbs: Any = HOST,
+) -> Exits:
+    """Solve A x = b for every column of a block, each with its own step.
+
+    Parameters
+    ----------
+    product : callable
+        A V for a block V like x.
+    x, r : array, shape (..., n, k)
+        The first iterate, which becomes the last, and its residual b - A x, which is overwritten.
+    goal : ndarray, shape (..., k)
+        A column is done when the norm of its residual is at most this.
+    maxiter : int
+        Most steps.
+    journal : Journal
+        Takes the residuals and the coefficients.
+    precondition : callable, optional
+        M V for a block V.
+    recompute : callable, optional
+        (columns of x, their positions) -> b - A x, from scratch. With it a column counts as converged only if this
+        residual meets the goal, and starts anew from it where it does not; without it, the carried residual counts.
+    watch : callable, optional
+        Called after each step with a function that returns the present iterate; StopIteration ends the iteration.
+    keep_best : bool
+        Leave in x, for a column that does not converge, the iterate with the smallest residual instead of the last.
+    floor : float
+        Times eps |A| |x|: a carried residual below this is not trusted.
+    """
+    shape = goal.shape
+    exits = Exits.none(shape)
+    running = np.ones(shape, bool)
+    norm, best = np.zeros(shape), np.full(shape, np.inf)
+    previous, last = np.ones(shape), np.ones(shape)  # <r, z> and the step, one iteration ago
+    fresh = np.ones(shape, bool)  # the next direction is the residual itself
+    pp = start = np.zeros(shape)  # <p, p>, and the first norm
+    eps = np.finfo(r.dtype).eps / 2
+    trust = Trust(shape, floor * eps)
+
+    whole, columns = x, np.arange(shape[-1])  # columns that are done leave x, r and p, and stay in whole
+    if keep_best:
+        x = verbs.copy(x, x.dtype)
+    p = verbs.zeros(r.shape, r.dtype)
+
+    def inner(u: Any, v: Any) -> np.ndarray:
+        """<u, v> in the places of all columns, of which u and v hold those of `columns`."""
+        values = np.zeros(shape)
+        values[..., columns] = verbs.dot(u, v).real
+        return values
+
+    def present() -> Any:
+        """The iterate of all columns."""
+        if not keep_best and x is whole:
+            return whole
+        full = verbs.copy(whole, whole.dtype)
+        verbs.put(full, columns, x, running[..., columns] if keep_best else None)
+        return full
+
+    for k in range(maxiter + 1):
+        rr = inner(r, r)
+        norm = np.where(running, np.sqrt(rr), norm)
+        if not np.isfinite(norm).all():
+            exits.nonfinite = True
+            journal.record(norm)
+            break
+
+        # A column that claims to be done, or to be below what rounding allows, is looked at again from scratch.
+        claims = running & (norm <= np.maximum(goal, trust.level))
+        sure = claims  # where norm is that of the true residual, or must do for it
+        if recompute is None or k == 0:
+            start = norm if k == 0 else start
+            claims |= running & (trust.level > HOPELESS * start)  # even |r| = |b| could not be told from rounding
+            exits.converged |= claims
+        elif claims.any():
+            places = np.flatnonzero(anywhere(claims[..., columns]))
+            true = recompute(x if len(places) == len(columns) else verbs.take(x, places), columns[places])
+            size = norm.copy()
+            size[..., columns[places]] = np.sqrt(verbs.dot(true, true).real)
+            met, astray = trust.judge(claims, norm, size, goal)
+            exits.converged |= met
+            exits.stagnated |= trust.exhausted(astray)
+            fresh |= astray
+            sure = met | astray
+            norm, rr = np.where(sure, size, norm), np.where(sure, size**2, rr)
+            part = verbs.take(r, places)
+            verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
+            verbs.put(r, places, part)
+            del true, part
+        if keep_best:
+            better = running & (sure | (norm < best))  # what was carried along before a check was not sure
+            best[better] = norm[better]
+            if better.any():
+                verbs.put(whole, columns, x, better[..., columns])
+        running &= ~(exits.converged | exits.stagnated)
+        journal.record(norm)
+        if k == maxiter or exits.stopped or not running.any():
+            break
+
+        kept = np.flatnonzero(anywhere(running[..., columns]))
+        if len(kept) < len(columns):
+            if not keep_best:
+                verbs.put(whole, columns, x)
+            x, r, p = verbs.take(x, kept), verbs.take(r, kept), verbs.take(p, kept)
+            columns = columns[kept]
+
+        z = r if precondition is None else precondition(r)
+        rz = rr if precondition is None else inner(r, z)
+        if not np.isfinite(rz[running]).all():
+            exits.nonfinite = True
+            break
+        exits.misled |= running & ~(rz > 0)
+        running &= ~exits.misled
+        if not running.any():
+            break
+        ratio = np.where(fresh | ~running, 0.0, rz / previous)
+        previous = np.where(running, rz, 1.0)
+        fresh[...] = False
+        verbs.aypx(ratio[..., columns], z, p)
+        del z
+
+        q = product(p)
+        curvature = inner(p, q)
+        if not np.isfinite(curvature[running]).all():
+            exits.nonfinite = True
+            break
+        pp = rr + ratio**2 * pp  # r is orthogonal to the last p
+        rounding = eps * trust.growth * pp if precondition is None else 0.0
+        exits.indefinite |= running & ~(curvature > rounding)
+        running &= ~exits.indefinite
+        if not running.any():
+            break
+        step = np.divide(rz, curvature, out=np.zeros(shape), where=running)
+        if precondition is None:  # a diagonal entry of Lanczos' matrix, between two eigenvalues of A
+            trust.stretched(np.divide(1.0, step, out=np.zeros(shape), where=running) + ratio / last)
+            last = np.where(running, step, 1.0)
+        elif k % CHECK_EVERY == 0:
+            trust.stretched(np.sqrt(np.divide(inner(q, q), inner(p, p), out=np.zeros(shape), where=running)))
+        if k % CHECK_EVERY == 0:
+            trust.look(np.sqrt(inner(x, x)))
+        verbs.axpy(step[..., columns], p, x)
+        verbs.axpy(-step[..., columns], q, r)
+        del q  # before the next product makes another
+
+        journal.step(np.where(running, step, np.nan), ratio)
+        if watch is not None:
+            try:
+                watch(present)
+            except StopIteration:
+                exits.stopped = True
+
+    if not keep_best and x is not whole:
+        verbs.put(whole, columns, x)
+    return exits
+
+
+def anywhere(flags: np.ndarray) -> np.ndarray:
+    """Whether a column is flagged in any element of the batch."""
+    return flags.any(axis=tuple(range(flags.ndim - 1)))
+
+
+def cg(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[np.ndarray], Any] | None = None,
+) -> tuple[np.ndarray, int]:
+    """Solve A x = b by conjugate gradients, with the signature and the meaning of scipy.sparse.linalg.cg.
+
+    Parameters
+    ----------
+    A : KernelOperator, LinearOperator, sparse or dense matrix, shape (N, N)
+        Real symmetric or complex Hermitian, positive definite.
+    b : array_like, shape (N,) or (N, 1)
+        Right-hand side.
+    x0 : array_like or "Mb", optional
+        Where to start; zero by default, M b for "Mb". It is not overwritten.
+    rtol, atol : float
+        Converged when ``norm(b - A @ x) <= max(rtol * norm(b), atol)``.
+    maxiter : int, optional
+        Most iterations; 10 N by default.
+    M : LinearOperator, sparse or dense matrix, optional
+        Approximation of the inverse of A, positive definite.
+    callback : callable, optional
+        ``callback(xk)`` is called after each iteration with a copy of the iterate. If it raises StopIteration, the
+        iteration ends there.
+
+    Returns
+    -------
+    x : ndarray, shape (N,)
+        The solution, in the dtype that A and b have in common.
+    info : int
+        0: converged. k > 0: not converged after k iterations. -1: NaN or Inf turned up, and x is NaN.
+        -2: A or M turned out not to be positive definite.
+
+    Notes
+    -----
+    Vectors and scalars are float64 or complex128 whatever the dtypes of A and b. It differs from SciPy in four ways:
+
+    - converging in the last allowed step counts as converged;
+    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance;
+    - StopIteration from the callback ends the iteration;
+    - a breakdown (NaN, Inf, a direction of negative curvature) ends the iteration with a negative info.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import cg
+    >>> x, info = cg(np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0]))
+    >>> info, np.round(x, 4).tolist()
+    (0, [0.0909, 0.6364])
+    """
+    system = as_system(A)
+    n = system.n
+    b = one_column(b, n, "b")
+    rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
+    check_callback(callback)
+    dtype = np.result_type(system.dtype, inexact(b.dtype))
+    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n)
+    if isinstance(x0, str):
+        x0 = start_from(x0, precondition, b)
+    elif x0 is not None:
+        x0 = one_column(x0, n, "x0")
+        check_real(x0, dtype)
+    if not (finite(b, system.verbs) and (x0 is None or finite(x0, system.verbs))):
+        return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
+
+    def watch(present: Callable[[], Any]) -> None:
+        callback(problem.unscaled(present())[:, 0].astype(dtype, copy=False))
+
+    problem = Problem(system, b, rtol, atol)
+    x, r = problem.start(x0)
+    exits = conjugate_gradients(
+        problem.product,
+        x,
+        r,
+        problem.goal,
+        maxiter,
+        problem.journal,
+        precondition=precondition,
+        recompute=problem.residual,
+        watch=None if callback is None else watch,
+        verbs=system.verbs,
+    )
+    system.verbs.scale(problem.scale, x)
+    if exits.nonfinite:
+        system.verbs.fill(x, np.nan)
+    return x[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)

@@ -1,0 +1,148 @@
+"""A x = b made ready for the solvers: arguments checked once, columns scaled, residuals from scratch."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from .solution import Journal
+from .system import System
+
+
+class Problem:
+    """A x = b with columns divided by powers of two, so that nothing depends on the scale of b.
+
+    `scale` (..., k) is the power of two next to the largest entry of each column (1 for a column of zeros): exact, so
+    that multiplying b by a power of two multiplies every iterate by it.
+    """
+
+    def __init__(self, system: System, b: Any, rtol: float, atol: float, rounded: np.dtype | None = None) -> None:
+        verbs = system.verbs
+        self.system, self.b = system, b
+        self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, b.dtype.kind) else np.float64)
+        self.scale = power_of_two(verbs.largest(b))
+        r = self._scaled_b(np.arange(b.shape[-1]))
+        self.size = np.sqrt(verbs.dot(r, r).real)
+        self.goal = np.maximum(rtol * self.size, atol / self.scale)
+        self.rounded = None if rounded == self.dtype else rounded
+        self.size_rounded = self.size.copy()
+        self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0))
+        self.product = self.journal.counted(system.product)
+
+    def start(self, x0: Any) -> tuple[Any, Any]:
+        """The first iterate, in scaled units, and its residual; a column of b that is 0 starts at its solution 0."""
+        verbs, every = self.system.verbs, np.arange(self.b.shape[-1])
+        if x0 is None:
+            return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every)
+        x = verbs.copy(x0, self.dtype)
+        verbs.scale(np.where(self.size > 0, 1 / self.scale, 0.0), x)
+        return x, self.residual(x, every)
+
+    def residual(self, x: Any, columns: np.ndarray) -> Any:
+        """b - A x from scratch, in float64, for some columns, of which x holds the iterates.
+
+        The iterates rounded to `rounded` go through the same product, which a block makes nearly free; the norms of
+        their residuals are left in `size_rounded`.
+        """
+        verbs = self.system.verbs
+        if self.rounded is None:
+            return self._minus(self.product(x), columns)
+        short = verbs.copy(x, self.dtype)
+        verbs.scale(self.scale[..., columns], short)
+        short = verbs.round(short, self.rounded)
+        verbs.scale(1 / self.scale[..., columns], short)
+        both, k = self.product(verbs.join(x, short)), len(columns)
+        r = self._minus(both[..., k:], columns)
+        self.size_rounded[..., columns] = np.sqrt(verbs.dot(r, r).real)
+        return self._minus(both[..., :k], columns)
+
+    def unscaled(self, x: Any) -> Any:
+        """A copy of x in the units of b."""
+        x = self.system.verbs.copy(x, self.dtype)
+        self.system.verbs.scale(self.scale, x)
+        return x
+
+    def _scaled_b(self, columns: np.ndarray) -> Any:
+        verbs = self.system.verbs
+        r = verbs.take(self.b, columns, self.dtype)
+        verbs.scale(1 / self.scale[..., columns], r)
+        return r
+
+    def _minus(self, q: Any, columns: np.ndarray) -> Any:
+        r = self._scaled_b(columns)
+        self.system.verbs.axpy(np.full(self.scale[..., columns].shape, -1.0), q, r)
+        return r
+
+
+def power_of_two(sizes: np.ndarray) -> np.ndarray:
+    """The powers of two at or just above some sizes; 1 for 0."""
+    exponents = np.frexp(np.asarray(sizes, np.float64))[1]
+    return np.where(sizes > 0, np.ldexp(1.0, np.clip(exponents, -1000, 1000)), 1.0)
+
+
+def finite(x: Any, verbs: Any) -> bool:
+    return bool(np.isfinite(verbs.largest(x)).all())
+
+
+def start_from(word: str, precondition: Callable[[Any], Any] | None, b: Any) -> Any:
+    """The first iterate for x0="Mb"."""
+    if word != "Mb":
+        raise ArgumentError(f'x0 must be an array, None or "Mb", got {word!r}')
+    block = b.astype(np.result_type(b.dtype, np.float64))
+    return block if precondition is None else precondition(block)
+
+
+def check_tolerances(rtol: Any, atol: Any, maxiter: Any, default: int) -> tuple[float, float, int]:
+    """rtol, atol and maxiter as numbers, or an error that names the one that is out of place."""
+    values = []
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        try:
+            if isinstance(value, str):
+                raise TypeError
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}") from None
+        if math.isnan(number) or number < 0:
+            raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}")
+        values.append(number)
+    if maxiter is None:
+        return values[0], values[1], default
+    try:
+        limit = operator.index(maxiter)
+    except TypeError:
+        if not (isinstance(maxiter, (float, np.floating)) and float(maxiter).is_integer()):
+            raise ArgumentError(f"maxiter must be a whole number of at least 0, or None, got {maxiter!r}") from None
+        limit = int(maxiter)
+    if limit < 0:
+        raise ArgumentError(f"maxiter must be a whole number of at least 0, or None, got {maxiter!r}")
+    return values[0], values[1], limit
+
+
+def check_callback(callback: Any) -> None:
+    if callback is not None and not callable(callback):
+        raise KeywordError(f"callback must be a function of the iterate, or None, got {type(callback).__name__}")
+
+
+def check_real(x0: Any, dtype: np.dtype) -> None:
+    if x0.dtype.kind == "c" and dtype.kind != "c":
+        raise DtypeError(f"x0 must be real where A and b are real, got {x0.dtype}")
+
+
+def as_numbers(values: Any, name: str) -> Any:
+    """values as a numpy array of real or complex numbers."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufc":
+        raise DtypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
+    return array if array.dtype.kind in "fc" else array.astype(np.float64)
+
+
+def one_column(values: Any, n: int, name: str) -> Any:
+    array = as_numbers(values, name)
+    if array.shape not in ((n,), (n, 1)):
+        raise ShapeError(f"{name} must have shape ({n},) or ({n}, 1) to fit A of shape ({n}, {n}), got {array.shape}")
+    return array.reshape(n, 1)

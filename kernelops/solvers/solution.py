@@ -1,0 +1,237 @@
+"""What came out of a solve: the Solution, and the Journal that is kept on the way to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigvalsh_tridiagonal
+
+from ..errors import MissingExtraError
+
+MESSAGES = {  # status -> what happened, what may be wrong, what to try
+    "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",
+    "maxiter": (
+        "Not converged: after maxiter = {maxiter} iterations |b - A x| / |b| is {residual:.1e}, where {asked} was "
+        "asked. The condition number is at least {condition}: allow more iterations, ask for less, give a "
+        "preconditioner M, or raise alpha."
+    ),
+    "nonfinite": (
+        "Not solved: there is NaN or Inf in {faulty}, and x is NaN throughout. Look for NaN, Inf or overflow in the "
+        "data, in alpha, in the right-hand side, in x0 and in M."
+    ),
+    "not positive definite": (
+        "Not solved: {culprit} is not positive definite, or not to the precision of its products; |b - A x| / |b| is "
+        "{residual:.1e} at the best iterate. {remedy}"
+    ),
+    "stagnated": (
+        "Not converged: |b - A x| / |b|, recomputed {recomputed}, stays at {residual:.1e}, where {asked} was asked. "
+        "That is as far as the rounding of A x allows: ask for less, or raise alpha (the condition number is at least "
+        "{condition})."
+    ),
+    "stopped": "Stopped by the callback after {iterations} iterations: |b - A x| / |b| is {residual:.1e}.",
+}
+REMEDIES = {  # what is not positive definite -> what to try
+    "A": "Raise alpha: duplicate points with alpha near 0 make such a matrix, and so do some kernels.",
+    "M": "Give another preconditioner M, or none.",
+}
+FAILURES = {"nonfinite": -1, "not positive definite": -2}  # status -> SciPy's info, negative for a breakdown
+LONGEST = 8  # columns that the condition number is estimated from
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What came out of a solve.
+
+    Per-column values have the shape of the right-hand side without its rows: (..., k) for a right-hand side of shape
+    (..., n, k), and () for one of shape (n,).
+
+    Attributes
+    ----------
+    x : ndarray
+        The iterate in float64 or complex128, in the shape of the right-hand side, never rounded to its dtype. Where a
+        column did not converge, the iterate with the smallest residual seen; NaN throughout if status is "nonfinite".
+    status : str
+        "converged", "maxiter", "nonfinite", "not positive definite", "stagnated" or "stopped". Of several columns the
+        worst counts.
+    message : str
+        What happened, what may be wrong and what to try.
+    iterations : int
+        Steps of conjugate gradients, in all precisions together; a step of a block counts once.
+    residual : ndarray
+        \\|b - A x\\| / \\|b\\| of each column, recomputed from x in float64 (0 where b is 0 and x is 0).
+    residual_returned : ndarray
+        The same for x rounded to the dtype of the right-hand side.
+    products : dict
+        Precision -> how many times a block was multiplied by the matrix.
+    history : ndarray
+        Relative residual after 0, 1, ... iterations, by columns: shape (iterations + 1, ..., k). Between
+        recomputations it is the residual that the iteration carries along.
+    seconds : dict
+        Wall time by part: "product", "preconditioner", "vectors" and "total".
+    precond : str
+        The name of the preconditioner, or "none".
+    condition : float or None
+        Condition number of A (of M A with a preconditioner) as the coefficients of the iteration show it: a lower
+        bound. None where there were too few iterations, or a breakdown.
+    info : int
+        As SciPy's: 0 if converged, the number of iterations (at least 1) if not, negative after a breakdown.
+    """
+
+    x: np.ndarray
+    status: str
+    message: str
+    iterations: int
+    residual: np.ndarray
+    residual_returned: np.ndarray
+    products: dict[str, int]
+    history: np.ndarray = field(repr=False)
+    seconds: dict[str, float]
+    precond: str
+    condition: float | None
+    info: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether every column meets what was asked."""
+        return self.status == "converged"
+
+    @property
+    def worst(self) -> np.ndarray:
+        """The history of the worst column: shape (iterations + 1,)."""
+        return self.history.max(axis=tuple(range(1, self.history.ndim)), initial=0.0)
+
+    def __str__(self) -> str:
+        columns = np.asarray(self.residual).size
+        products = ", ".join(f"{count} {name}" for name, count in self.products.items()) or "none"
+        seconds = ", ".join(f"{name} {value:.3g}" for name, value in self.seconds.items())
+        condition = "unknown" if self.condition is None else f"{self.condition:.1e}"
+        return (
+            f"Solution: {self.status}, x of shape {self.x.shape}\n"
+            f"  {self.message}\n"
+            f"  residual    {_worst(self.residual):.2e} (returned dtype: {_worst(self.residual_returned):.2e}), "
+            f"worst of {columns} column{'s' * (columns != 1)}\n"
+            f"  iterations  {self.iterations}; products: {products}; preconditioner: {self.precond}; "
+            f"condition: {condition}\n"
+            f"  seconds     {seconds}"
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the history, one line a column, on a logarithmic scale; returns the matplotlib axes."""
+        if ax is None:
+            try:
+                from matplotlib import pyplot
+            except ImportError as error:
+                raise MissingExtraError('Solution.plot needs matplotlib: pip install "kernelops[plot]"') from error
+            _, ax = pyplot.subplots()
+        for line in self.history.reshape(len(self.history), -1).T:
+            ax.semilogy(line)
+        ax.set_xlabel("iteration")
+        ax.set_ylabel("|b - A x| / |b|")
+        ax.set_title(f"{self.status} in {self.iterations} iterations")
+        return ax
+
+
+def message(status: str, **figures: Any) -> str:
+    """The sentence of a status, filled with the figures of a solve."""
+    condition = figures.get("condition")
+    figures["condition"] = "1" if condition is None else f"{condition:.0e}"
+    figures["remedy"] = REMEDIES.get(figures.get("culprit", "A"))
+    return MESSAGES[status].format(**figures)
+
+
+def info_of(status: str, iterations: int) -> int:
+    """SciPy's integer for a status."""
+    return 0 if status == "converged" else FAILURES.get(status, max(1, iterations))
+
+
+class Journal:
+    """The notes of a solve in progress: residuals and coefficients by iteration, counts and clocks.
+
+    `unit` turns the norms that an iteration works with into relative residuals: one number for each column.
+    """
+
+    def __init__(self, unit: np.ndarray) -> None:
+        self.unit = unit
+        self.history: list[np.ndarray] = []
+        self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
+        self.products: dict[str, int] = {}
+        self.seconds = {"product": 0.0, "preconditioner": 0.0}
+        self.begun = time.perf_counter()
+
+    @property
+    def iterations(self) -> int:
+        """Steps taken so far."""
+        return len(self.coefficients)
+
+    def counted(self, product: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """product, with its calls counted by precision and its seconds added up."""
+        clocked = self.clocked("product", product)
+
+        def counted(block: Any) -> Any:
+            name = np.dtype(block.dtype).name
+            self.products[name] = self.products.get(name, 0) + 1
+            return clocked(block)
+
+        return counted
+
+    def clocked(self, part: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """function, with its seconds added to a part."""
+
+        def clocked(block: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(block)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+
+        return clocked
+
+    def step(self, step: np.ndarray, ratio: np.ndarray) -> None:
+        """One step was taken; nan for the columns that rest."""
+        self.coefficients.append((step, ratio))
+
+    def record(self, norm: np.ndarray) -> None:
+        """The residual norms now; once more for the same iteration, they replace what was noted before."""
+        del self.history[self.iterations :]
+        self.history.append(norm * self.unit)
+
+    def times(self) -> dict[str, float]:
+        """Seconds by part; what is neither product nor preconditioner is the vectors'."""
+        total = time.perf_counter() - self.begun
+        return {**self.seconds, "vectors": max(0.0, total - sum(self.seconds.values())), "total": total}
+
+    def condition(self) -> float | None:
+        """The largest over the smallest Ritz value, of the worst of the longest-running columns.
+
+        CG with steps s_j and ratios t_j (t_j = 0 where it starts anew) is the Lanczos process with the tridiagonal
+        matrix of diagonal 1/s_j + t_j/s_(j-1) and off-diagonal sqrt(t_j)/s_(j-1); its eigenvalues lie in the spectrum.
+        """
+        if self.iterations < 2:
+            return None
+        steps, ratios = (
+            np.array(values).reshape(self.iterations, -1) for values in zip(*self.coefficients, strict=True)
+        )
+        taken = np.isfinite(steps)
+        longest = np.argsort(-taken.sum(axis=0), kind="stable")[:LONGEST]
+        found = [_ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest]
+        return max((value for value in found if value is not None), default=None)
+
+
+def _ritz_ratio(step: np.ndarray, ratio: np.ndarray) -> float | None:
+    if len(step) < 2:
+        return None
+    diagonal = 1 / step
+    diagonal[1:] += ratio[1:] / step[:-1]
+    beside = np.sqrt(ratio[1:]) / step[:-1]
+    if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
+        return None
+    ends = [eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(i, i))[0] for i in (0, len(step) - 1)]
+    return float(ends[1] / ends[0]) if ends[0] > 0 else None
+
+
+def _worst(values: np.ndarray) -> float:
+    return float(np.max(values, initial=0.0))

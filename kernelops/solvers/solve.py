@@ -1,0 +1,252 @@
+"""solve: A x = b for one or many right-hand sides, with an account of how it went."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
+from .cg import Exits, anywhere
+from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
+from .refine import in_double, refine
+from .solution import FAILURES, Solution, info_of, message
+from .system import as_preconditioner, as_system, check_symmetric, inexact
+
+ON_FAIL = ("warn", "raise", "ignore")
+
+
+def solve(
+    A: Any,
+    B: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[np.ndarray], Any] | None = None,
+    progress: bool = False,
+    on_fail: str = "warn",
+) -> Solution:
+    """Solve A X = B for a symmetric (Hermitian) positive definite A, and say how it went.
+
+    Parameters
+    ----------
+    A : KernelOperator, LinearOperator, sparse or dense matrix, shape (n, n)
+        For a KernelOperator on float32 (or float16) data the iterations run in float32 and the residuals in float64.
+        For anything else all is float64, and the residual is what A's own products make it.
+    B : array_like, shape (n,), (n, k) or (..., n, k)
+        Right-hand sides, one a column.
+    x0 : array_like or "Mb", optional
+        Where to start, in the shape of B; zero by default, M B for "Mb". It is not overwritten.
+    rtol, atol : float
+        A column is converged when ``norm(b - A x) <= max(rtol * norm(b), atol)``, for the float64 iterate x and with
+        the residual recomputed in float64.
+    maxiter : int, optional
+        Most iterations; by default 10 n, but at least 100.
+    M : LinearOperator, sparse or dense matrix, optional
+        Preconditioner: an approximation of the inverse of A, positive definite.
+    callback : callable, optional
+        ``callback(x)`` is called after each iteration with a copy of the iterate, in the shape of B. If it raises
+        StopIteration, the iteration ends there, with status "stopped".
+    progress : bool
+        Show how far it is: a tqdm bar where tqdm is installed, else a line on stderr every two seconds.
+    on_fail : {"warn", "raise", "ignore"}
+        What to do when a column does not converge: ConvergenceWarning, SolveError, nothing. A stop by the callback
+        does not warn.
+
+    Returns
+    -------
+    Solution
+        x, status, message, iterations, residual and more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import solve
+    >>> solution = solve(np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0]))
+    >>> solution.status, np.round(solution.x, 4).tolist()
+    ('converged', [0.0909, 0.6364])
+    """
+    if not isinstance(on_fail, str) or on_fail not in ON_FAIL:
+        raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
+    system = as_system(A)
+    b = _block(as_numbers(B, "B"), system.n)
+    shape = np.shape(B)
+    rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, max(100, 10 * system.n))
+    check_callback(callback)
+    precondition, precond = (None, "none") if M is None else as_preconditioner(M, system.n)
+    if isinstance(x0, str):
+        x0 = start_from(x0, precondition, b)
+    elif x0 is not None:
+        if np.shape(x0) != shape:
+            raise ShapeError(f"x0 must have the shape of B, {shape}, got {np.shape(x0)}")
+        x0 = as_numbers(x0, "x0").reshape(b.shape)
+        check_real(x0, np.result_type(system.dtype, b.dtype))
+
+    returned = np.result_type(inexact(np.asarray(B).dtype), *([np.complex64] if system.dtype.kind == "c" else []))
+    problem = Problem(system, b, rtol, atol, returned)
+    faulty = "" if finite(b, system.verbs) else "B"
+    if not faulty and x0 is not None and not finite(x0, system.verbs):
+        faulty = "x0"
+    if faulty:
+        x, exits = problem.system.verbs.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
+    else:
+        check_symmetric(system, problem.product, b.shape[:-2])
+        x, exits = _run(problem, x0, shape, maxiter, precondition, callback, progress)
+    figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
+    solution = _account(problem, x, x0, exits, shape, precond, figures)
+    judge(solution, on_fail, stacklevel=3)
+    return solution
+
+
+def judge(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
+    """Do with a solution that did not converge what on_fail says."""
+    if solution.converged or on_fail == "ignore":
+        return
+    if on_fail == "raise":
+        raise SolveError(solution)
+    if solution.status != "stopped":  # who stops it knows
+        warnings.warn(solution.message, ConvergenceWarning, stacklevel=stacklevel)
+
+
+def _block(b: np.ndarray, n: int) -> np.ndarray:
+    """B as a block (..., n, k)."""
+    if b.ndim == 0 or (b.shape[0] if b.ndim == 1 else b.shape[-2]) != n:
+        raise ShapeError(
+            f"B must have shape ({n},), ({n}, k) or (..., {n}, k) to fit A of shape ({n}, {n}), got {b.shape}"
+        )
+    return b[:, None] if b.ndim == 1 else b
+
+
+def _run(
+    problem: Problem,
+    x0: Any,
+    shape: tuple[int, ...],
+    maxiter: int,
+    precondition: Callable[[Any], Any] | None,
+    callback: Callable[[np.ndarray], Any] | None,
+    progress: bool,
+) -> tuple[Any, Exits]:
+    """The iterate, in scaled units, and how it was left."""
+    system, journal = problem.system, problem.journal
+    if precondition is not None:
+        precondition = journal.clocked("preconditioner", precondition)
+    meter = Meter() if progress else None
+
+    def watch(present: Callable[[], Any]) -> None:
+        if meter is not None:
+            meter.show(journal.iterations, float(np.max(journal.history[-1], initial=0.0)))
+        if callback is not None:
+            callback(problem.unscaled(present()).reshape(shape))
+
+    watching = None if meter is None and callback is None else watch
+    try:
+        x, r = problem.start(x0)
+        if system.native and np.finfo(system.dtype).bits < 64:
+            return x, refine(problem, x, r, maxiter, precondition=precondition, watch=watching)
+        return x, in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
+    finally:
+        if meter is not None:
+            meter.close()
+
+
+def _account(
+    problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], precond: str, figures: dict[str, Any]
+) -> Solution:
+    """The Solution, with the true residuals of what is returned."""
+    journal, verbs = problem.journal, problem.system.verbs
+    if exits.nonfinite:
+        verbs.fill(x, np.nan)
+        residual = returned = np.full(problem.size.shape, np.nan)
+    else:
+        residual = _true_residual(problem, x, x0, exits)
+        returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
+    verbs.scale(problem.scale, x)
+    status = exits.status
+    columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
+    condition = None if status in FAILURES else journal.condition()
+    history = np.array(journal.history or [np.full(problem.size.shape, np.nan)])
+    figures |= {
+        "iterations": journal.iterations,
+        "residual": float(np.max(residual, initial=0.0)),
+        "condition": condition,
+        "culprit": "M" if exits.misled.any() else "A",
+        "recomputed": "in float64" if problem.system.native else "by A's own products",
+    }
+    return Solution(
+        x=x.reshape(shape),
+        status=status,
+        message=message(status, **figures),
+        iterations=journal.iterations,
+        residual=residual.reshape(columns),
+        residual_returned=returned.reshape(columns),
+        products=dict(journal.products),
+        history=history.reshape(len(history), *columns),
+        seconds=journal.times(),
+        precond=precond,
+        condition=condition,
+        info=info_of(status, journal.iterations),
+    )
+
+
+def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarray:
+    """Relative residuals of all columns. Those that did not converge are recomputed, and the truth decides.
+
+    An iteration that broke down can leave less than it began with; then its start is what is returned.
+    """
+    journal, verbs = problem.journal, problem.system.verbs
+    size = journal.history[-1].copy()
+    left = np.flatnonzero(anywhere(~exits.converged))
+    if not len(left):
+        return size
+    part = verbs.take(x, left)
+    norm = _norms(problem, part, left)
+    worse = ~(norm * journal.unit[..., left] <= journal.history[0][..., left])
+    if worse.any():
+        start = problem.start(x0)[0]
+        verbs.put(part, np.arange(len(left)), verbs.take(start, left), worse)
+        verbs.put(x, left, part)
+        norm = _norms(problem, part, left)
+    exits.converged[..., left] |= norm <= problem.goal[..., left]
+    size[..., left] = norm * journal.unit[..., left]
+    return size
+
+
+def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
+    r = problem.residual(x, columns)
+    return np.sqrt(problem.system.verbs.dot(r, r).real)
+
+
+def _asked(rtol: float, atol: float) -> str:
+    return f"rtol = {rtol:g}" if atol == 0 else f"rtol = {rtol:g} or atol = {atol:g}"
+
+
+class Meter:
+    """Shows how far a solve is: a tqdm bar, or a line on stderr every two seconds."""
+
+    def __init__(self) -> None:
+        try:
+            from tqdm import tqdm
+
+            self.bar = tqdm(desc="solve", unit="it")
+        except ImportError:
+            self.bar = None
+        self.shown = time.monotonic()
+
+    def show(self, iterations: int, residual: float) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"residual {residual:.1e}", refresh=False)
+            self.bar.update(iterations - self.bar.n)
+        elif time.monotonic() - self.shown > 2:
+            self.shown = time.monotonic()
+            print(f"solve: {iterations} iterations, residual {residual:.1e}", file=sys.stderr)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

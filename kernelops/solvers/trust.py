@@ -1,0 +1,51 @@
+"""When the residual that conjugate gradients carry along may be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FLOOR = 0.1  # of eps |A| |x|: the carried residual means nothing below it, and above it nearly always does
+PATIENCE = 3  # checks in a row that do not halve the recomputed residual before a column counts as stagnated
+
+
+class Trust:
+    """How far the residual that the iteration carries along can be trusted, by columns.
+
+    Carried and true residual part at about eps |A| |x|, where x is the largest iterate: there the carried one goes on
+    falling and means nothing. |A| is estimated from below, from the coefficients or by |A p| / |p|. For some matrices
+    (diagonal ones, say) the two stay together far longer, so falling below `level` is no verdict, only a reason to
+    look.
+
+    Nothing else counts as stagnation: without a preconditioner the residual of a healthy iteration may stay where it is
+    for hundreds of steps, so a plateau says nothing.
+    """
+
+    def __init__(self, shape: tuple[int, ...], floor: float) -> None:
+        self.floor = np.full(shape, floor)
+        self.growth, self.level = np.zeros(shape), np.zeros(shape)
+        self.checked, self.misses = np.full(shape, np.inf), np.zeros(shape, int)
+
+    def stretched(self, factor: np.ndarray) -> None:
+        """A was seen to stretch a vector by this factor."""
+        self.growth = np.maximum(self.growth, factor)
+
+    def look(self, size: np.ndarray) -> None:
+        """Set the level anew for iterates of this norm."""
+        self.level = self.floor * self.growth * size
+
+    def judge(
+        self, claims: np.ndarray, carried: np.ndarray, true: np.ndarray, goal: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of the columns that claim: those that met the goal, and those that went astray and must start anew."""
+        met = claims & (true <= goal)
+        honest = claims & ~met & (carried > goal) & (true <= 2 * carried)
+        self.floor[honest] *= 0.1 * carried[honest] / self.level[honest]
+        self.level[honest] = 0.1 * carried[honest]
+        astray = claims & ~met & ~honest
+        self.misses[astray] = np.where(true[astray] > self.checked[astray] / 2, self.misses[astray] + 1, 0)
+        self.checked[astray] = true[astray]
+        return met, astray
+
+    def exhausted(self, astray: np.ndarray) -> np.ndarray:
+        """Which of the columns that went astray have done so too often."""
+        return astray & (self.misses >= PATIENCE)

@@ -1,0 +1,90 @@
+"""available_backends: what it says with and without a driver, a GPU and PyCUDA; it loads and starts nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import kernelops
+from kernelops import backends
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine without any GPU; returns the folder that holds its driver library and its driver's reports."""
+    monkeypatch.setattr(backends, "PROC_GPUS", tmp_path / "gpus")
+    monkeypatch.setattr(backends, "_library_folders", lambda: [tmp_path / "none", tmp_path / "lib"])
+    monkeypatch.setattr(backends, "installed", lambda name: None)
+    return tmp_path
+
+
+def add_gpu(machine, model="NVIDIA Something"):
+    report = machine / "gpus" / "0000:01:00.0" / "information"
+    report.parent.mkdir(parents=True)
+    report.write_text(f"Model: \t\t {model}\nIRQ:   \t\t 42\n")
+
+
+def add_driver(machine):
+    (machine / "lib").mkdir()
+    (machine / "lib" / backends.DRIVER).touch()
+
+
+def test_cpu_is_usable_and_says_what_it_uses():
+    usable, why = kernelops.available_backends()["CPU"]
+    assert usable is True
+    assert why.endswith(("1 thread", "threads")) and "instructions" in why
+
+
+def test_the_names_are_the_two_machines():
+    assert list(kernelops.available_backends()) == ["CPU", "GPU"]
+
+
+def test_bare_machine(machine):
+    usable, why = backends.available_backends()["GPU"]
+    assert usable is False
+    assert why == (
+        "this version has no GPU engine yet; no NVIDIA GPU or driver is found here; "
+        'PyCUDA is not installed (pip install "kernelops[cuda]")'
+    )
+    found = backends.find_gpus()
+    assert found["devices"] == [] and found["driver"] is None and found["pycuda"] is None
+    assert found["tried"] == [str(machine / "gpus"), *(str(machine / f / backends.DRIVER) for f in ("none", "lib"))]
+
+
+def test_a_gpu_without_its_driver_library(machine):
+    add_gpu(machine)
+    assert f"the driver library {backends.DRIVER} is not found" in backends.available_backends()["GPU"].why
+    assert backends.find_gpus()["devices"] == ["NVIDIA Something"]
+
+
+def test_everything_there(machine, monkeypatch):
+    add_gpu(machine)
+    add_driver(machine)
+    monkeypatch.setattr(backends, "installed", lambda name: "2026.1")
+    assert backends.available_backends()["GPU"] == (False, "this version has no GPU engine yet")
+    assert backends.find_gpus()["driver"] == str(machine / "lib" / backends.DRIVER)
+
+
+def test_a_report_that_cannot_be_read_is_passed_over(machine):
+    (machine / "gpus" / "0" / "information").mkdir(parents=True)
+    assert backends.find_gpus()["devices"] == []
+
+
+def test_library_folders_follow_the_environment(monkeypatch):
+    if sys.platform == "win32":
+        pytest.skip("there the folder is the system's")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/some/lib::/opt/other")
+    folders = [str(folder) for folder in backends._library_folders()]
+    assert folders[:2] == ["/opt/some/lib", "/opt/other"] and "/usr/lib" in folders
+
+
+def test_installed_imports_nothing():
+    assert backends.installed("numpy") and backends.installed("no-such-distribution") is None
+
+
+def test_asking_imports_neither_torch_nor_pycuda():
+    script = "import sys, kernelops; kernelops.available_backends(); print({'torch', 'pycuda'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("set()\n", "")

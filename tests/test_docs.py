@@ -1,0 +1,64 @@
+"""Every example in the documents runs and prints what stands there, and the reference names every operation."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import kernelops
+from kernelops.formula.defined import DEFINED
+from kernelops.formula.ops import OPS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PACKAGE = ROOT / "kernelops"
+MODULES = [file for file in sorted(PACKAGE.rglob("*.py")) if ">>> " in file.read_text(encoding="utf-8")]
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def failures(test):
+    """What doctest has to say about the examples of one page; empty where all is well."""
+    said = []
+    doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=said.append)
+    return "".join(said)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_of_a_page(page):
+    # a fence would be taken for a line of output; an empty line keeps the numbers of the lines
+    text = re.sub(r"^ *(```|~~~|:::).*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    if "torch" in text and test.examples:
+        pytest.importorskip("torch")
+    assert not (said := failures(test)), said
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_examples_of_a_module(file):
+    name = ".".join(("kernelops", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    for test in doctest.DocTestFinder().find(module, extraglobs={"kernelops": kernelops}):
+        assert not (said := failures(test)), said
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("_generate", ROOT / "docs" / "_generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_names_every_operation_once():
+    page = generator().operations()
+    named = re.findall(r"^\| `(\w+)\(", page, flags=re.MULTILINE)
+    assert sorted(named) == sorted([*OPS, *DEFINED])
+
+
+def test_a_wrong_example_is_found():
+    test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    assert "Expected" in failures(test)

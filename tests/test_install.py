@@ -1,0 +1,221 @@
+"""Every way to install: an sdist, `pip install .` and a wheel made from it, a wheel without a compiler, editable.
+
+The package is compiled twice in all: once with what the compiler has, once (the editable one) without OpenMP. Fresh
+environments see NumPy and SciPy of the environment that runs the tests, and nothing else of it that matters.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [
+    pytest.mark.slow_install,
+    pytest.mark.skipif(sys.platform == "win32", reason="folders of environments differ"),
+]
+
+USE = """
+import json, sys
+import numpy as np
+import kernelops, kernelops.doctor
+from kernelops.numpy import Genred
+x = np.linspace(0, 1, 5)[:, None]
+total = Genred("Exp(-SqDist(x,y))", ["x = Vi(1)", "y = Vj(1)"], axis=1)(x, x)
+np.testing.assert_allclose(total, np.exp(-(x - x.T)**2).sum(1, keepdims=True))
+found = kernelops.doctor.report()
+print(json.dumps({"file": kernelops.__file__, "openmp": found["cpu"]["openmp"], "ok": found["ok"]}))
+"""
+
+
+def run(*command, **options):
+    """A command that must succeed."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def environment(folder):
+    """A fresh virtual environment that finds the NumPy of this one but none of its start-up files; its Python."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = folder / "bin" / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
+    (site / "outside.pth").write_text(f"{Path(np.__file__).parent.parent}\n")
+    return python
+
+
+def pip(python, *arguments, **options):
+    """pip of this environment at work in another one, without a network."""
+    quiet = ("--disable-pip-version-check", "--python", python)
+    return run(sys.executable, "-m", "pip", *quiet, *arguments, **options)
+
+
+def use(python, folder, path=None):
+    """What a process of that environment says of the package, outside of any source tree."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CC", "CXX")}
+    if path is not None:
+        variables["PATH"] = str(path)
+    return json.loads(run(python, "-c", USE, cwd=folder, env=variables).stdout)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("install")
+
+
+@pytest.fixture(scope="module")
+def sources(place):
+    """The folder that the sdist unpacks to."""
+    generated = shutil.ignore_patterns(
+        ".*", "build", "dist", "_build", "*.egg-info", "*.so", "__pycache__", "_operations.md", "*.c"
+    )
+    copy = shutil.copytree(ROOT, place / "copy", ignore=generated)
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", build, place, cwd=copy)
+    with tarfile.open(*place.glob("*.tar.gz")) as archive:
+        archive.extractall(place, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    (folder,) = place.glob("kernelops-*/")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(place, sources):
+    """Python of an environment with `pip install .`; what it compiled stays in the build folder of the sources."""
+    python = environment(place / "plain")
+    pip(python, "install", "--no-build-isolation", "--no-deps", sources)
+    return python
+
+
+@pytest.fixture(scope="module")
+def wheel(place, sources, installed):
+    pip(installed, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, sources)
+    (wheel,) = place.glob("*.whl")
+    return wheel
+
+
+def test_sdist_holds_what_a_build_needs_and_nothing_generated(sources):
+    names = {str(path.relative_to(sources)) for path in sources.rglob("*") if path.is_file()}
+    headers = {f"kernelops/_tile/{path.name}" for path in (ROOT / "kernelops" / "_tile").glob("*.h")}
+    assert headers and headers <= names
+    assert {"setup.py", "pyproject.toml", "kernelops/_core.pyx", "kernelops/py.typed", "LICENSE", "Makefile"} <= names
+    assert {"tests/test_install.py", "constraints.txt", "CONTRIBUTING.md"} <= names
+    assert not [name for name in names if name.endswith((".c", ".so", ".pyc"))]
+
+
+def test_pip_install(place, installed):
+    found = use(installed, place)
+    assert found["ok"] and Path(found["file"]).is_relative_to(place / "plain")
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        described = message_from_string(archive.read(metadata).decode())
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"kernelops"}
+    assert {"kernelops/py.typed", "kernelops/_tile/ops.h", "kernelops/numpy/__init__.py"} <= set(names)
+    assert not [name for name in names if name.endswith((".pyx", ".c"))]
+    needed = [line for line in described.get_all("Requires-Dist") if "extra ==" not in line]
+    assert sorted(line.split(">")[0] for line in needed) == ["numpy", "scipy"]
+    assert described["License-Expression"] == "MIT"
+    assert {"torch", "cuda", "plot", "test", "docs"} <= set(described.get_all("Provides-Extra"))
+
+
+def test_wheel_made_from_the_sdist_works_without_a_compiler(place, wheel):
+    python = environment(place / "bare")
+    pip(python, "install", "--no-index", "--no-deps", wheel)
+    assert not [c for c in ("cc", "gcc", "clang", "g++", "nvcc", "make") if shutil.which(c, path=str(python.parent))]
+    found = use(python, place, path=python.parent)
+    assert found["ok"] and Path(found["file"]).is_relative_to(place / "bare")
+
+
+def test_editable_install_without_openmp(place, sources):
+    copy = shutil.copytree(sources, place / "editable", ignore=shutil.ignore_patterns("build"))
+    python = environment(place / "edit")
+    variables = os.environ | {"KERNELOPS_NO_OPENMP": "1"}
+    said = pip(python, "install", "-v", "--no-build-isolation", "--no-deps", "-e", copy, env=variables)
+    assert (
+        "kernelops is built without OpenMP and will use one thread: KERNELOPS_NO_OPENMP is set"
+        in said.stdout + said.stderr
+    )
+    found = use(python, place)
+    assert found == {"file": str(copy / "kernelops" / "__init__.py"), "openmp": False, "ok": True}
+    (copy / "kernelops" / "__init__.py").write_text("raise SystemExit('this file counts')")
+    done = subprocess.run([python, "-c", "import kernelops"], cwd=place, capture_output=True, text=True, check=False)
+    assert "this file counts" in done.stderr
+    assert not list((copy / "kernelops").glob("*.c")), "generated C stays out of the source tree"
+
+
+@pytest.fixture(scope="module")
+def setup_py():
+    spec = importlib.util.spec_from_file_location("kernelops_setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Compiler:
+    """What setup.py asks of setuptools' compiler; it knows the flags it is told to know."""
+
+    def __init__(self, kind="unix", known=()):
+        self.compiler_type, self.known = kind, set(known)
+
+    def compile(self, sources, output_dir, extra_postargs):
+        from setuptools.errors import CompileError
+
+        if not set(extra_postargs) <= self.known:
+            raise CompileError("unknown flag")
+        return []
+
+    def link_executable(self, objects, name, output_dir, extra_postargs):
+        pass
+
+
+def test_openmp_is_used_where_the_probe_builds(setup_py, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("KERNELOPS_NO_OPENMP", raising=False)
+    assert setup_py.openmp_flags(Compiler(known=["-fopenmp"])) == (["-fopenmp"], ["-fopenmp"])
+    assert setup_py.openmp_flags(Compiler("msvc", ["/openmp:llvm"])) == (["/openmp:llvm"], [])
+    assert capsys.readouterr().err == ""
+
+
+def test_no_openmp_is_said(setup_py, monkeypatch, capsys):
+    monkeypatch.delenv("KERNELOPS_NO_OPENMP", raising=False)
+    assert setup_py.openmp_flags(Compiler()) == ([], [])
+    assert "built without OpenMP and will use one thread: the C compiler has none" in capsys.readouterr().err
+    monkeypatch.setenv("KERNELOPS_NO_OPENMP", "1")
+    assert setup_py.openmp_flags(Compiler(known=["-fopenmp"])) == ([], [])
+    assert "KERNELOPS_NO_OPENMP is set" in capsys.readouterr().err
+    monkeypatch.setenv("KERNELOPS_NO_OPENMP", "0")
+    assert setup_py.openmp_flags(Compiler(known=["-fopenmp"]))[0]
+
+
+def test_macos_finds_libomp(setup_py, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("LIBOMP_PREFIX", str(tmp_path))
+    compiler = Compiler(known=["-Xpreprocessor", "-fopenmp", f"-I{tmp_path}/include"])
+    compile_flags, link_flags = setup_py.openmp_flags(compiler)
+    assert compile_flags[-1] == f"-I{tmp_path}/include" and link_flags[-1] == "-lomp"
+
+
+def test_flags_keep_the_meaning_of_numbers_and_run_on_every_machine(setup_py):
+    for flags in setup_py.COMPILE_FLAGS.values():
+        assert not [
+            f
+            for f in flags
+            if f.startswith(("-ffast-math", "-Ofast", "-march", "-mtune", "-funsafe", "-ffinite", "/fp:fast"))
+        ]
+    for kind in ("unix", "msvc"):
+        for _, link_flags in setup_py.openmp_candidates(Compiler(kind)):
+            assert not [f for f in link_flags if f.startswith("-f") and f != "-fopenmp"]
