@@ -42,7 +42,7 @@ lint: $(VENV)/lint.stamp
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(VENV)/bin/cython-lint kernelops/_core.pyx
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint kernelops/_core.pyx
 
 docs: $(VENV)/docs.stamp
 	$(PY) docs/_generate.py

@@ -174,7 +174,9 @@ def _shaped(a: np.ndarray, v: Expr, name: str, dtype: np.dtype) -> np.ndarray:
     return a[..., None, :] if v.op == "Pm" else a
 
 
-def _rows(kind: str, places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Any, size: int | None) -> int:
+def _rows(
+    kind: str, places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Any, size: int | None
+) -> int:
     count, holder = size, "the call"
     for p, v in places.items():
         array = arrays[p]

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import _core
 from .backends import available_backends, find_gpus, installed
-from .machines.cpu import available_instruction_sets, instruction_set
+from .machines.cpu import available_instruction_sets, has_openmp, instruction_set
 from .machines.threads import thread_count, thread_reasons
 from .numpy import Genred, KernelSolve
 
@@ -45,7 +45,7 @@ def report() -> dict[str, Any]:
             "available": list(available_instruction_sets()),
             "threads": thread_count(),
             "limits": thread_reasons(),
-            "openmp": openmp(),
+            "openmp": has_openmp(),
         },
         "gpu": find_gpus(),
         "backends": {name: backend._asdict() for name, backend in available_backends().items()},
@@ -53,11 +53,6 @@ def report() -> dict[str, Any]:
         "self_test": tests,
         "ok": all(test["ok"] for test in tests.values()),
     }
-
-
-def openmp() -> bool:
-    """Whether the module was built with OpenMP."""
-    return bool(_core.OPENMP)
 
 
 def _gaussian(rows: int, columns: int, dtype: str) -> tuple[tuple[np.ndarray, ...], np.ndarray]:

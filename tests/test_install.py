@@ -196,6 +196,7 @@ def test_no_openmp_is_said(setup_py, monkeypatch, capsys):
     assert "built without OpenMP and will use one thread: the C compiler has none" in capsys.readouterr().err
     monkeypatch.setenv("KERNELOPS_NO_OPENMP", "1")
     assert setup_py.openmp_flags(Compiler(known=["-fopenmp"])) == ([], [])
+    assert setup_py.openmp_flags(Compiler("msvc", known=["/openmp:llvm"])) == ([], [])
     assert "KERNELOPS_NO_OPENMP is set" in capsys.readouterr().err
     monkeypatch.setenv("KERNELOPS_NO_OPENMP", "0")
     assert setup_py.openmp_flags(Compiler(known=["-fopenmp"]))[0]

@@ -31,9 +31,7 @@ def allocate(
     -------
     code, planes of each value, number of planes
     """
-    first, last = _lifetimes(code, fixed)
-    for value in kept:
-        last[value] = len(code)
+    first, last = _lifetimes(code, fixed, kept)
     planes, taken, highest = dict(fixed), _Planes(), 0
     for value, plane in fixed.items():
         taken.take(plane, sizes[value])
@@ -59,7 +57,9 @@ def allocate(
     return tuple(_resolved(i, planes) for i in code), planes, highest
 
 
-def _lifetimes(code: Sequence[Instruction], fixed: Iterable[int]) -> tuple[dict[int, int], dict[int, int]]:
+def _lifetimes(
+    code: Sequence[Instruction], fixed: Iterable[int], kept: Iterable[int]
+) -> tuple[dict[int, int], dict[int, int]]:
     """First and last place where a value is needed; one that crosses a loop's border lives through all of the loop."""
     first: dict[int, int] = dict.fromkeys(fixed, -1)
     last: dict[int, int] = {}
@@ -68,6 +68,7 @@ def _lifetimes(code: Sequence[Instruction], fixed: Iterable[int]) -> tuple[dict[
             if x.value is not None:
                 first.setdefault(x.value, at)
                 last[x.value] = at
+    last.update(dict.fromkeys(kept, len(code)))
     begin = 0
     for at, instruction in enumerate(code):
         if instruction.op == "Loop":

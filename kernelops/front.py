@@ -1,0 +1,397 @@
+"""What the two front doors share of Genred and KernelSolve: parse once, check at the door, call.
+
+A door adds how arrays of its kind are reduced and solved with: kernelops.numpy calls :class:`ReduceSpec` and
+:class:`SolveSpec` straight away, kernelops.torch wraps them into differentiable functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import Bound, bind, float_dtype, is_tensor, working
+from .errors import ArgumentError, BackendError, KeywordError, RangesError, ShapeError
+from .formula.expr import Expr
+from .formula.parse import Formula, parse, parse_alias
+from .linear_operator import KernelProduct, alpha_layout, check_alpha, unknown_of
+from .ranges import Ranges
+from .reduction import SUM_SCHEMES, Reduction, check_accumulation, check_reduction
+from .solvers import Solution, judge, solve
+
+BACKENDS = (
+    *("auto", "CPU", "GPU", "GPU_1D", "GPU_1D_device", "GPU_1D_host"),
+    *("GPU_2D", "GPU_2D_device", "GPU_2D_host"),
+)
+IGNORED = ("cuda_type", "enable_chunks", "rec_multVar_highdim", "use_fast_math")  # accepted for old scripts
+DTYPE_ACC = ("auto", "float16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceSpec:
+    """All of a reduction but its arrays.
+
+    Attributes
+    ----------
+    expr, weight : Expr
+        The formula and, for the reductions that have one, its weight.
+    op, axis, opt_arg
+        As in Genred.
+    variables : tuple of Expr
+        What the arrays stand for, used by the formula or not.
+    names : mapping
+        Names of the variables, for messages.
+    ranges : Ranges or None
+    sizes : (M, N)
+        Counts that hold where no variable tells.
+    """
+
+    expr: Expr
+    op: str
+    axis: int
+    variables: tuple[Expr, ...]
+    names: Mapping[Expr, str] = field(default_factory=dict)
+    weight: Expr | None = None
+    opt_arg: int | None = None
+    dtype: np.dtype | None = None
+    ranges: Ranges | None = None
+    dtype_acc: str = "auto"
+    sum_scheme: str = "auto"
+    sizes: tuple[int | None, int | None] = (None, None)
+
+    def bind(self, args: Sequence[Any]) -> Bound:
+        """The arrays, checked."""
+        return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes)
+
+    def __call__(self, bound: Bound) -> Any:
+        """The result, an array or a tuple of two."""
+        reduction = Reduction(
+            self.expr,
+            self.op,
+            self.axis,
+            bound,
+            weight=self.weight,
+            opt_arg=self.opt_arg,
+            ranges=self.ranges,
+            dtype_acc=self.dtype_acc,
+            sum_scheme=self.sum_scheme,
+        )
+        return reduction()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SolveSpec:
+    """All of a solve but its arrays and alpha.
+
+    Attributes
+    ----------
+    expr, unknown : Expr
+        The formula and the variable in which it is linear.
+    options : dict
+        Keywords of :func:`kernelops.solve`, on_fail left out.
+    on_fail : str
+        What happens when the solve does not converge.
+    """
+
+    expr: Expr
+    unknown: Expr
+    variables: tuple[Expr, ...]
+    names: Mapping[Expr, str] = field(default_factory=dict)
+    dtype: np.dtype | None = None
+    ranges: Ranges | None = None
+    dtype_acc: str = "auto"
+    sum_scheme: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    on_fail: str = "warn"
+
+    @property
+    def axis(self) -> int:
+        """The axis of the sum: that of the unknown."""
+        return 1 if self.unknown.op == "Vj" else 0
+
+    def bind(self, args: Sequence[Any]) -> Bound:
+        """The arrays, checked for a solve."""
+        bound = bind(self.variables, args, self.names, dtype=self.dtype)
+        counts = {v.op for v in self.variables}
+        if bound.M != bound.N:
+            if {"Vi", "Vj"} <= counts:
+                raise ShapeError(
+                    f"a solve needs as many i as j, got {bound.M} rows of Vi and {bound.N} of Vj variables"
+                )
+            size = bound.M if "Vi" in counts else bound.N  # nothing but one index: it counts for both
+            bound = Bound(bound.arrays, bound.dtype, bound.batch, size, size)
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+            if not self.ranges.is_symmetric():
+                raise RangesError("ranges: a solve needs a symmetric pattern, where (j, i) is kept whenever (i, j) is")
+        check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
+        return bound
+
+    def __call__(self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2) -> Solution:
+        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast."""
+        system = _System(self, bound, alpha)
+        options = dict(self.options)
+        if options.get("callback") is not None:
+            options["callback"] = _reshaping(options["callback"], system)
+        if options.get("x0") is not None and not isinstance(options["x0"], str):
+            options["x0"] = system.block(np.asarray(options["x0"]), "x0")
+        solution = solve(system, system.block(system.b, "b"), on_fail="ignore", **options)
+        solution = replace(solution, x=system.unblock(solution.x))
+        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        return solution
+
+
+def _reshaping(callback: Callable[[np.ndarray], Any], system: _System) -> Callable[[np.ndarray], Any]:
+    return lambda x: callback(system.unblock(x))
+
+
+class _System:
+    """(alpha I + K) as the solvers see it: products with blocks (..., n, k).
+
+    The columns of b are the k right-hand sides of a scalar kernel; a matrix-valued kernel couples them, and b is one
+    vector of points times components.
+    """
+
+    def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray) -> None:
+        v = spec.unknown
+        options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
+        b = bound.arrays[v.params[0]]
+        assert b is not None
+        self.kernel = KernelProduct(spec.expr, v, bound, spec.ranges, options)
+        self.alpha = alpha
+        self.dtype = working(bound.dtype)
+        batch = np.broadcast_shapes(bound.batch, alpha.shape[:-2])
+        self.b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+        self.coupled = self.kernel.kernel is None
+        self.n = b.shape[-2] * (v.dim if self.coupled else 1)
+        self.symmetric = self.kernel.symmetric()
+
+    def block(self, b: np.ndarray, name: str) -> np.ndarray:
+        """b in the shape that the solvers take."""
+        if name != "b":
+            try:
+                b = np.broadcast_to(b, self.b.shape)
+            except ValueError:
+                raise ShapeError(f"{name} must have the shape of b, {self.b.shape}, got {b.shape}") from None
+        return b.reshape(*b.shape[:-2], -1, 1) if self.coupled else b
+
+    def unblock(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of ``block``."""
+        return x.reshape(self.b.shape)
+
+    def product(self, V: np.ndarray) -> np.ndarray:
+        """(alpha I + K) V, in the wider dtype of data and V."""
+        if not self.coupled:
+            return self.kernel(V) + (self.alpha * V).astype(V.dtype)
+        k, d = V.shape[-1], self.b.shape[-1]
+        U = np.moveaxis(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d)
+        image = self.kernel(U) + (self.alpha * U).astype(V.dtype)
+        return np.moveaxis(image.reshape(k, *V.shape[:-1]), 0, -1)
+
+
+def check_backend(backend: Any, device_id: Any) -> None:
+    """Refuse a backend that does not exist, or cannot be used by this version."""
+    if backend not in BACKENDS:
+        raise BackendError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}")
+    if isinstance(device_id, bool) or not isinstance(device_id, (int, np.integer)):
+        raise ArgumentError(f"device_id: wanted a whole number, got {device_id!r}")
+    if backend.startswith("GPU"):
+        raise BackendError(f'backend = {backend!r}: this version has no GPU engine; use "auto" or "CPU"')
+
+
+def check_keywords(keywords: Mapping[str, Any], owner: str) -> None:
+    """Refuse keywords that are not on the list of the ignored ones."""
+    for name in keywords:
+        if name not in IGNORED:
+            raise KeywordError(f"{owner} has no keyword {name!r}; ignored for old scripts are {', '.join(IGNORED)}")
+
+
+def check_axis(axis: Any) -> int:
+    """0 or 1."""
+    if isinstance(axis, bool) or axis not in (0, 1):
+        raise ArgumentError(f"axis: wanted 1 (reduce over j) or 0 (reduce over i), got {axis!r}")
+    return int(axis)
+
+
+def check_accumulator(dtype_acc: Any, use_double_acc: Any, sum_scheme: Any) -> str:
+    """dtype_acc, or what use_double_acc says in its place."""
+    if dtype_acc not in DTYPE_ACC:
+        raise ArgumentError(f"dtype_acc: wanted one of {', '.join(DTYPE_ACC)}, got {dtype_acc!r}")
+    if sum_scheme not in SUM_SCHEMES:
+        raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")
+    if use_double_acc and dtype_acc != "auto":
+        raise KeywordError(f'use_double_acc=True means dtype_acc="float64"; dtype_acc = {dtype_acc!r} was given too')
+    return "float64" if use_double_acc else dtype_acc
+
+
+class Genred:
+    """Shared half of Genred; a door adds ``_reduce(spec, args)``."""
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        reduction_op: str = "Sum",
+        axis: int = 0,
+        dtype: Any = None,
+        opt_arg: int | None = None,
+        formula2: str | None = None,
+        cuda_type: Any = None,
+        dtype_acc: str = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        **ignored: Any,
+    ) -> None:
+        check_keywords(ignored, "Genred")
+        read, weight = parse(formula, aliases), None
+        variables: Mapping[int, Expr] = {v.params[0]: v for v in read.variables}
+        if formula2 is not None:
+            second = parse(formula2, aliases)
+            weight = second.expr
+            variables = {**variables, **{v.params[0]: v for v in second.variables}}
+        check_reduction(reduction_op, read.expr, weight, opt_arg)
+        self.formula, self.formula2, self.aliases = formula, formula2, tuple(aliases)
+        self.spec = ReduceSpec(
+            read.expr,
+            reduction_op,
+            check_axis(axis),
+            tuple(variables[p] for p in sorted(variables)),
+            read.names,
+            weight,
+            opt_arg,
+            None if dtype is None else float_dtype(dtype),
+            None,
+            check_accumulator(dtype_acc, use_double_acc, sum_scheme),
+            sum_scheme,
+        )
+
+    def __call__(
+        self, *args: Any, backend: str = "auto", device_id: int = -1, ranges: Any = None, out: Any = None
+    ) -> Any:
+        check_backend(backend, device_id)
+        spec = replace(self.spec, ranges=Ranges.of(ranges))
+        result = self._reduce(spec, args)
+        return result if out is None else _written(out, result)
+
+    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        weight = "" if self.formula2 is None else f", formula2={self.formula2!r}"
+        return f"Genred({self.formula!r}, {list(self.aliases)!r}, {self.spec.op!r}, axis={self.spec.axis}{weight})"
+
+
+def _written(out: Any, result: Any) -> Any:
+    """The result, written into the array that the caller gave."""
+    if isinstance(result, tuple):
+        raise ArgumentError("out is for reductions with one result; this one has two")
+    if is_tensor(out) is not is_tensor(result) or not hasattr(out, "shape"):
+        raise ArgumentError(f"out: wanted {type(result).__name__}, got {type(out).__name__}")
+    if tuple(out.shape) != tuple(result.shape) or out.dtype != result.dtype:
+        raise ShapeError(
+            f"out: wanted shape {tuple(result.shape)} of {result.dtype}, got {tuple(out.shape)} of {out.dtype}"
+        )
+    out[...] = result
+    return out
+
+
+class KernelSolve:
+    """Shared half of KernelSolve; a door adds ``_solve(spec, args, alpha)``, which returns (a, Solution)."""
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        varinvalias: str,
+        axis: int = 0,
+        dtype: Any = None,
+        cuda_type: Any = None,
+        dtype_acc: str = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        **ignored: Any,
+    ) -> None:
+        check_keywords(ignored, "KernelSolve")
+        read = parse(formula, aliases)
+        unknown = unknown_of(read, varinvalias)
+        right = 1 if unknown.op == "Vj" else 0
+        if check_axis(axis) != right:
+            raise ArgumentError(f"axis = {axis} does not go with {varinvalias} = {unknown.op}(...): use axis = {right}")
+        if read.expr.dim != unknown.dim:
+            raise ArgumentError(f"the formula has length {read.expr.dim}, the unknown {varinvalias!r} {unknown.dim}")
+        self.formula, self.aliases, self.varinvalias = formula, tuple(aliases), varinvalias
+        self.spec = SolveSpec(
+            read.expr,
+            unknown,
+            read.variables,
+            read.names,
+            None if dtype is None else float_dtype(dtype),
+            None,
+            check_accumulator(dtype_acc, use_double_acc, sum_scheme),
+            sum_scheme,
+        )
+
+    def __call__(
+        self,
+        *args: Any,
+        backend: str = "auto",
+        device_id: int = -1,
+        alpha: Any = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float | None = None,
+        atol: float = 0.0,
+        maxiter: int | None = None,
+        M: Any = None,
+        x0: Any = None,
+        callback: Callable[[np.ndarray], Any] | None = None,
+        progress: bool = False,
+        on_fail: str = "warn",
+        return_solution: bool = False,
+    ) -> Any:
+        check_backend(backend, device_id)
+        if eps is not None and rtol is not None:
+            raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")
+        tolerance = 1e-6 if eps is None and rtol is None else rtol if eps is None else eps
+        if on_fail not in ("warn", "raise", "ignore"):
+            raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
+        options = {
+            **{"rtol": tolerance, "atol": atol, "maxiter": maxiter, "M": M, "x0": x0},
+            **{"callback": callback, "progress": progress},
+        }
+        spec = replace(self.spec, ranges=Ranges.of(ranges), options=options, on_fail=on_fail)
+        a, solution = self._solve(spec, args, alpha)
+        return (a, solution) if return_solution else a
+
+    def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Any, Solution]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"KernelSolve({self.formula!r}, {list(self.aliases)!r}, {self.varinvalias!r}, axis={self.spec.axis})"
+
+
+def solve_alpha(alpha: Any, bound: Bound) -> np.ndarray:
+    """alpha, checked for a solve with these arrays: shape () or (..., n, 1), float64."""
+    checked = check_alpha(alpha)
+    return checked.reshape(alpha_layout(checked.shape, bound.M, bound.batch))
+
+
+def generic(
+    door: type[Genred], op: str, formula: str, output: str, aliases: Sequence[str], keywords: Mapping[str, Any]
+) -> Genred:
+    """A Genred whose axis, and whose K for ArgKMin, are read off the alias of its output, as in "a = Vi(3)"."""
+    _, result = parse_alias(output, 0)
+    if result.op == "Pm":
+        raise ArgumentError(f"the output {output!r} must be indexed by i or by j")
+    axis = 1 if result.op == "Vi" else 0
+    many = {"opt_arg": result.dim} if op == "ArgKMin" else {}
+    made = door(formula, aliases, op, axis, **many, **keywords)
+    length = result.dim if op == "ArgKMin" else made.spec.expr.dim
+    if length != result.dim:
+        raise ArgumentError(f"the output {output!r} has length {result.dim}, the formula {length}")
+    return made
+
+
+__all__ = ["Formula", "Genred", "KernelSolve", "ReduceSpec", "SolveSpec", "generic", "solve_alpha"]

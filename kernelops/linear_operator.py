@@ -1,0 +1,395 @@
+"""KernelOperator: alpha I + K, K[i, j] = k(x_i, y_j) written as a formula, as a SciPy LinearOperator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from .arrays import Bound, bind, same_data, to_numpy, working
+from .errors import ArgumentError, DtypeError, ShapeError
+from .formula.defined import call
+from .formula.expr import Expr, apply, const, substitute, text, variable
+from .formula.grad import grad
+from .formula.parse import Formula, parse
+from .formula.structure import linear_in, scalar_kernel, symmetric
+from .ranges import Ranges
+from .reduction import Reduction
+
+COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
+ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
+
+
+def unknown_of(formula: Formula, var: str) -> Expr:
+    """The variable in which the formula is linear; the wrong ones are refused."""
+    v = formula.find(var)
+    if v.op == "Pm":
+        raise ArgumentError(f"var = {var!r} is a parameter; the unknown is a Vi or a Vj variable")
+    if not linear_in(formula.expr, v):
+        raise ArgumentError(f"the formula is not linear in {var!r}: {formula.text}")
+    return v
+
+
+def check_alpha(alpha: Any) -> np.ndarray:
+    """alpha as float64: finite and nonnegative."""
+    a = np.asarray(alpha) if isinstance(alpha, (list, tuple)) else to_numpy(alpha, "alpha")
+    if a.dtype.kind not in "iuf":
+        raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
+    bad = ~np.isfinite(a) | (a < 0)
+    if np.any(bad):
+        raise ArgumentError(f"alpha must be finite and nonnegative, got {a[bad].flat[0]}")
+    return a.astype(np.float64)
+
+
+def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """The shape, () or (..., n, 1), in which alpha meets the rows of a block (..., n, k).
+
+    alpha may have shape (), (1,), (n,) or (n, 1), with batch dimensions in front.
+    """
+    if shape in ((), (1,), (1, 1)):
+        return ()
+    # (n, 1) with n = 1 and (1,) in a batch look alike: the batch dimensions tell
+    column = len(shape) >= 2 and shape[-1] == 1 and shape[-2] in (1, n) and shape[:-1] != batch
+    found = shape if column else (*shape, 1)
+    try:
+        if found[-2] not in (1, n) or np.broadcast_shapes(found[:-2], batch) != batch:
+            raise ValueError
+    except ValueError:
+        wanted = f"(), (1,), ({n},) or ({n}, 1)" + (f", with batch dimensions {batch} in front" if batch else "")
+        raise ShapeError(f"alpha: wanted shape {wanted}, got {shape}") from None
+    return found
+
+
+class KernelProduct:
+    """K as products: the formula's sum over its unknown, for any unknown vector, in any precision, and K transposed.
+
+    The one place where solvers and operators meet formulas. ``columns`` vectors ride on one evaluation of a scalar
+    kernel; a matrix-valued kernel takes them as batch elements.
+    """
+
+    def __init__(self, expr: Expr, v: Expr, bound: Bound, ranges: Ranges | None, options: dict[str, Any]) -> None:
+        self.expr, self.v, self.bound, self.ranges, self.options = expr, v, bound, ranges, options
+        self.axis = 1 if v.op == "Vj" else 0
+        self.kernel = scalar_kernel(expr, v)
+        self.outer = "Vi" if v.op == "Vj" else "Vj"  # the index of the result
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Points of the result and of the unknown."""
+        M, N = self.bound.M, self.bound.N
+        return (M, N) if self.axis == 1 else (N, M)
+
+    def reduce(self, expr: Expr, axis: int, u: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
+        bound = self.bound.replaced(self.v.params[0], u)
+        return Reduction(expr, "Sum", axis, bound, ranges=self.ranges, **self.options)(dtype)
+
+    def __call__(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """K u or K^T u for u of shape (..., points, components); arithmetic in the wider of data and u."""
+        dtype = np.result_type(working(self.bound.dtype), u.dtype)
+        if self.kernel is None:
+            return self.reduce(self._transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
+        kind = self.outer if transposed else self.v.op
+        pieces = [u[..., k : k + COLUMNS_AT_ONCE] for k in range(0, u.shape[-1], COLUMNS_AT_ONCE)]
+        done = [
+            self.reduce(self._times(kind, piece.shape[-1]), self.axis ^ transposed, piece, dtype) for piece in pieces
+        ]
+        return done[0] if len(done) == 1 else np.concatenate(done, axis=-1)
+
+    def _times(self, kind: str, columns: int) -> Expr:
+        assert self.kernel is not None
+        return apply("Mult", self.kernel, variable(kind, self.v.params[0], columns))
+
+    @cached_property
+    def _transposed(self) -> Expr:
+        """<e, F(v)> differentiated with respect to v: the transposed kernel applied to e, which takes v's place."""
+        position = 1 + max(x.params[0] for x in self.expr.vars)
+        e = variable(self.outer, position, self.expr.dim)
+        return substitute(grad(self.expr, self.v, e), {e: variable(self.outer, self.v.params[0], self.expr.dim)})
+
+    def symmetric(self) -> str:
+        """ "yes", "no" or "unknown", from the formula and from which arrays hold the same points."""
+        pairs = [
+            (a.params[0], b.params[0])
+            for a in self.expr.vars
+            for b in self.expr.vars
+            if a.op == "Vi" and b.op == "Vj" and self.v not in (a, b) and self._same(a, b)
+        ]
+        return symmetric(self.expr, self.v, pairs)
+
+    def _same(self, a: Expr, b: Expr) -> bool:
+        x, y = self.bound.arrays[a.params[0]], self.bound.arrays[b.params[0]]
+        assert x is not None and y is not None
+        return a.dim == b.dim and same_data(x, y)
+
+    def entries(self, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """The blocks k(x_i, y_j) at pairs, (P, E, Dv); (P, 1, 1) for a scalar kernel. I counts the result's points."""
+        if self.axis == 0:
+            I, J = J, I
+        if self.kernel is not None:
+            return self._evaluate(self.kernel, I, J)[:, :, None]
+        unit = [call("ElemT", const(1.0), params=(self.v.dim, d)) for d in range(self.v.dim)]
+        columns = [self._evaluate(substitute(self.expr, {self.v: e}), I, J) for e in unit]
+        return np.stack(columns, axis=-1)
+
+    def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, working(self.bound.dtype))
+
+
+class KernelOperator(LinearOperator):
+    """alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
+
+    Parameters
+    ----------
+    formula : str
+        A formula that is linear in ``var``, as in ``"Exp(-g*SqDist(x,y))*b"``.
+    aliases : sequence of str
+        The variables, as in ``["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]``.
+    var : str
+        Name of the unknown. The operator sums over its index: a Vj unknown gives rows i and columns j.
+    *args : array
+        The other variables, in the order of their positions: float32 or float64, (M, D) for Vi, (N, D) for Vj, (D,) for
+        Pm, where a number will do too. Batch dimensions are refused.
+    alpha : float or array, default 0
+        What is added to the diagonal, finite and nonnegative: a number, or one for each row, (n,).
+        0 unless K is square.
+    ranges : Ranges or 6-tuple, optional
+        Which rows meet which columns; entries elsewhere are 0.
+
+    Attributes
+    ----------
+    shape : tuple
+        (M, N) for a scalar kernel times the unknown, whatever the unknown's length. For a matrix-valued kernel with
+        blocks of (E, Dv), (M*E, N*Dv): entry (i, d) stands at row i*Dv + d.
+    dtype : dtype
+        float32 or float64, that of the data (float16 data are computed in float32).
+    symmetric : str
+        "yes", "no" or "unknown", from the formula and the arrays.
+
+    Notes
+    -----
+    A product is computed and returned in the wider dtype of data and vector: a float64 vector on float32 data gets a
+    float64 product of the same formula. A complex vector v gives K re(v) + i K im(v).
+
+    Raises
+    ------
+    FormulaError, ArgumentError, ShapeError, DtypeError, RangesError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import KernelOperator
+    >>> x = np.linspace(0, 1, 5)[:, None]
+    >>> A = KernelOperator("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=0.1)
+    >>> A.shape
+    (5, 5)
+    >>> print((A @ np.ones(5)).round(3))
+    [3.756 4.327 4.536 4.327 3.756]
+    """
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        var: str,
+        *args: Any,
+        alpha: Any = 0.0,
+        ranges: Any = None,
+        dtype_acc: str = "auto",
+        sum_scheme: str = "auto",
+    ) -> None:
+        self._init = (formula, tuple(aliases), var, args, alpha, ranges, dtype_acc, sum_scheme)
+        self.formula = parse(formula, aliases)
+        v = unknown_of(self.formula, var)
+        others = [x for x in self.formula.variables if x is not v]
+        places = list(args)
+        if v.params[0] <= len(places):
+            places.insert(v.params[0], None)
+        if len(places) != 1 + max(x.params[0] for x in self.formula.variables):
+            names = ", ".join(f"{self.formula.names.get(x, '?')} = {x.op}({x.dim})" for x in others)
+            raise ArgumentError(f"wanted {len(others)} arrays ({names}), the unknown {var!r} left out, got {len(args)}")
+        # the unknown's place is bound at each product
+        last = max((x.params[0] for x in others), default=-1)
+        bound = bind(others, places[: last + 1], self.formula.names)
+        if bound.batch:
+            raise ShapeError(f"a KernelOperator takes no batch dimensions, got {bound.batch}; KernelSolve does")
+        if bound.M != bound.N and not (_counts(others, "Vi") and _counts(others, "Vj")):
+            # nothing but the unknown says how many points its index has: then the matrix is square
+            size = max(bound.M, bound.N) if not (_counts(others, "Vi") or _counts(others, "Vj")) else None
+            size = size or (bound.M if _counts(others, "Vi") else bound.N)
+            bound = Bound(bound.arrays, bound.dtype, (), size, size)
+        self.ranges = Ranges.of(ranges)
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+        options = {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme}
+        self.kernel_product = KernelProduct(self.formula.expr, v, bound, self.ranges, options)
+        scalar = self.kernel_product.kernel is not None
+        self._lengths = (1, 1) if scalar else (self.formula.expr.dim, v.dim)
+        rows, columns = self.kernel_product.points
+        shape = (rows * self._lengths[0], columns * self._lengths[1])
+        square = shape[0] == shape[1] and rows == columns
+        self.alpha = check_alpha(alpha)
+        if square:
+            self.alpha = self.alpha.reshape(alpha_layout(self.alpha.shape, shape[0]))
+        elif np.any(self.alpha):
+            raise ArgumentError(f"alpha must be 0 where the operator is not square; it is {shape[0]} x {shape[1]}")
+        super().__init__(working(bound.dtype), shape)
+
+    # ---- products ----
+
+    def product(self, V: np.ndarray) -> np.ndarray:
+        """(alpha I + K) V for V of shape (n, k), in the wider dtype of data and V."""
+        return self._multiply(V, transposed=False)
+
+    def _multiply(self, V: np.ndarray, transposed: bool) -> np.ndarray:
+        if V.dtype.kind == "c":
+            return self._multiply(V.real, transposed) + 1j * self._multiply(V.imag, transposed)
+        if V.dtype.kind not in "iufb":
+            raise DtypeError(f"a vector of {V.dtype}: wanted real or complex numbers")
+        if V.dtype not in (np.float32, np.float64):
+            V = V.astype(np.float32 if V.dtype == np.float16 else np.float64)
+        e, d = self._lengths[::-1] if transposed else self._lengths
+        k = V.shape[-1]
+        if k == 0 or 0 in self.shape:
+            return np.zeros((self.shape[transposed], k), np.result_type(self.dtype, V.dtype))
+        if (e, d) == (1, 1):
+            image = self.kernel_product(V, transposed)
+        else:  # column c as a batch element of shape (points, components)
+            blocks = np.moveaxis(V, -1, 0).reshape(k, V.shape[0] // d, d)
+            image = np.moveaxis(self.kernel_product(blocks, transposed).reshape(k, -1), 0, -1)
+        if np.any(self.alpha):
+            image = image + (self.alpha * V).astype(image.dtype)
+        return image
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        return self._multiply(np.asarray(V), transposed=False)
+
+    def _rmatmat(self, V: np.ndarray) -> np.ndarray:
+        return self._multiply(np.asarray(V), transposed=True)
+
+    def _matvec(self, v: np.ndarray) -> np.ndarray:
+        return self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, v: np.ndarray) -> np.ndarray:
+        return self._rmatmat(np.asarray(v).reshape(-1, 1))[:, 0]
+
+    def _adjoint(self) -> LinearOperator:
+        return _Adjoint(self)
+
+    # ---- entries ----
+
+    @cached_property
+    def symmetric(self) -> str:
+        if self.shape[0] != self.shape[1]:
+            return "no"
+        if self.ranges is not None and not self.ranges.is_symmetric():
+            return "no"
+        return self.kernel_product.symmetric()
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, (min(shape),)."""
+        I = np.arange(min(self.kernel_product.points))
+        blocks = self.kernel_product.entries(I, I)
+        if blocks.shape[1] != blocks.shape[2]:
+            raise ShapeError(f"the blocks of this kernel are {blocks.shape[1:]}: no diagonal of points")
+        return np.einsum("pdd->pd", blocks).reshape(-1) + self._alpha_at(np.arange(len(I) * blocks.shape[1]))
+
+    def _alpha_at(self, rows: np.ndarray) -> np.ndarray:
+        alpha = self.alpha if self.alpha.ndim == 0 else self.alpha.reshape(-1)[rows]
+        return np.broadcast_to(alpha, rows.shape).astype(self.dtype)
+
+    def block(self, rows: Any, columns: Any) -> np.ndarray:
+        """The entries at some rows and columns of the matrix, (len(rows), len(columns)).
+
+        For a matrix-valued kernel these are indices of the matrix too, of points times components.
+        """
+        I, J = _matrix_indices(rows, self.shape[0], "rows"), _matrix_indices(columns, self.shape[1], "columns")
+        out = np.empty((len(I), len(J)), self.dtype)
+        (e, d), step = self._lengths, max(1, ENTRIES_AT_ONCE // max(1, len(J)))
+        for at in range(0, len(I), step):
+            i, j = (g.ravel() for g in np.meshgrid(I[at : at + step], J, indexing="ij"))
+            blocks = self.kernel_product.entries(i // e, j // d)
+            out[at : at + step] = blocks[np.arange(len(i)), i % e, j % d].reshape(-1, len(J))
+        if np.any(self.alpha):
+            i, j = np.nonzero(I[:, None] == J)
+            out[i, j] += self._alpha_at(I[i])
+        return out
+
+    def rows(self, rows: Any) -> np.ndarray:
+        """Some rows of the matrix, (len(rows), shape[1])."""
+        return self.block(rows, np.arange(self.shape[1]))
+
+    def columns(self, columns: Any) -> np.ndarray:
+        """Some columns of the matrix, (shape[0], len(columns))."""
+        return self.block(np.arange(self.shape[0]), columns)
+
+    def to_dense(self, max_bytes: int = 1 << 30) -> np.ndarray:
+        """The matrix as an array; refused where it would take more than max_bytes."""
+        size = prod(self.shape) * self.dtype.itemsize
+        if size > max_bytes:
+            raise ArgumentError(
+                f"to_dense would make an array of {size} bytes, max_bytes is {max_bytes}; pass more if it fits"
+            )
+        return self.rows(np.arange(self.shape[0]))
+
+    def __repr__(self) -> str:
+        alpha = "" if not np.any(self.alpha) else f"{self.alpha}*I + " if self.alpha.ndim == 0 else "diag(alpha) + "
+        formula = text(self.formula.expr, self.formula.names)
+        where = "" if self.ranges is None else f", on {self.ranges!r}"
+        what = f"<{self.shape[0]}x{self.shape[1]} KernelOperator of {self.dtype}"
+        return f"{what}: {alpha}{formula}{where}, symmetric: {self.symmetric}>"
+
+    def __reduce__(self) -> tuple:
+        return _rebuilt, self._init
+
+
+def _counts(variables: Sequence[Expr], kind: str) -> bool:
+    return any(v.op == kind for v in variables)
+
+
+def _rebuilt(formula, aliases, var, args, alpha, ranges, dtype_acc, sum_scheme):  # type: ignore[no-untyped-def]
+    return KernelOperator(
+        formula, aliases, var, *args, alpha=alpha, ranges=ranges, dtype_acc=dtype_acc, sum_scheme=sum_scheme
+    )
+
+
+def _matrix_indices(indices: Any, count: int, name: str) -> np.ndarray:
+    found = np.atleast_1d(np.asarray(indices))
+    if found.dtype == bool and found.shape == (count,):
+        found = np.flatnonzero(found)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ArgumentError(f"{name}: wanted a list of whole numbers, got {found.dtype} of shape {found.shape}")
+    found = found.astype(np.int64)
+    if found.size and (found.min() < -count or found.max() >= count):
+        raise ArgumentError(f"{name}: wanted indices below {count}, got {found.min()} to {found.max()}")
+    return np.where(found < 0, found + count, found)
+
+
+class _Adjoint(LinearOperator):
+    """The transposed operator; entries are real, so it is the adjoint too."""
+
+    def __init__(self, operator: KernelOperator) -> None:
+        self.operator = operator
+        super().__init__(operator.dtype, operator.shape[::-1])
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        return self.operator._rmatmat(V)
+
+    def _rmatmat(self, V: np.ndarray) -> np.ndarray:
+        return self.operator._matmat(V)
+
+    def _matvec(self, v: np.ndarray) -> np.ndarray:
+        return self.operator._rmatvec(v)
+
+    def _rmatvec(self, v: np.ndarray) -> np.ndarray:
+        return self.operator._matvec(v)
+
+    def _adjoint(self) -> LinearOperator:
+        return self.operator
+
+    def _transpose(self) -> LinearOperator:
+        return self.operator

@@ -1,0 +1,150 @@
+"""Genred and KernelSolve for numpy arrays.
+
+>>> import numpy as np
+>>> from kernelops.numpy import Genred
+>>> x, y = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0], [3.0]])
+>>> distances = Genred("SqDist(x,y)", ["x = Vi(1)", "y = Vj(1)"], "Min", axis=1)
+>>> distances(x, y)
+array([[0.],
+       [1.]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import front
+from ..arrays import is_tensor
+from ..errors import DtypeError
+from ..solvers import Solution
+
+__all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+
+
+def _refuse_tensors(args: Sequence[Any]) -> None:
+    for k, a in enumerate(args):
+        if is_tensor(a):
+            raise DtypeError(f"argument {k} is a torch tensor: use kernelops.torch, or pass its .numpy()")
+
+
+class Genred(front.Genred):
+    """A formula reduced over i or j, for numpy arrays.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    aliases : sequence of str
+        ``"x = Vi(3)"``, ``"y = Vj(3)"``, ``"g = Pm(1)"``: the arguments in their order.
+    reduction_op : str, default "Sum"
+        Sum, LogSumExp, SumSoftMaxWeight, Min, Max, ArgMin, ArgMax, Min_ArgMin, Max_ArgMax, KMin, ArgKMin or
+        KMin_ArgKMin.
+    axis : {0, 1}, default 0
+        1 reduces over j, the result is indexed by i; 0 reduces over i.
+    dtype : str, optional
+        "float16", "float32" or "float64": arrays of another dtype are refused. By default that of the arrays counts.
+    opt_arg : int, optional
+        K, for KMin, ArgKMin and KMin_ArgKMin.
+    formula2 : str, optional
+        The weight, for LogSumExp and SumSoftMaxWeight.
+    dtype_acc : {"auto", "float16", "float32", "float64"}
+        "float64" adds in float64 within blocks too; across blocks sums are always float64.
+    use_double_acc : bool
+        The same as dtype_acc="float64".
+    sum_scheme : {"auto", "block_sum", "direct_sum", "kahan_scheme"}
+        "kahan_scheme" compensates the sums across blocks; the others are one.
+
+    Notes
+    -----
+    A call is ``genred(*args, backend="auto", device_id=-1, ranges=None, out=None)``: arrays (..., M, D) for Vi,
+    (..., N, D) for Vj, (..., D) for Pm (or a number), whose leading dimensions broadcast. It returns (..., M, dim) for
+    axis 1, (..., N, dim) for axis 0, in the dtype of the arrays; int64 for indices; a tuple for Min_ArgMin and its kin;
+    (..., M, K) or (..., M, K, dim) for KMin. ``ranges`` restricts which blocks of i meet which blocks of j.
+
+    Raises
+    ------
+    FormulaError, ArgumentError, ShapeError, DtypeError, RangesError, BackendError, KeywordError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import Genred
+    >>> x, y, b = np.zeros((2, 3)), np.ones((4, 3)), np.ones((4, 1))
+    >>> gauss = Genred("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"], axis=1)
+    >>> gauss(x, y, b).round(4)
+    array([[0.1991],
+           [0.1991]])
+    """
+
+    def _reduce(self, spec: front.ReduceSpec, args: Sequence[Any]) -> Any:
+        _refuse_tensors(args)
+        return spec(spec.bind(args))
+
+
+class KernelSolve(front.KernelSolve):
+    """Solves (alpha I + K) a = b for a kernel matrix K written as a formula, for numpy arrays.
+
+    Parameters
+    ----------
+    formula : str
+        A formula that is linear in the unknown and as long as it, as in ``"Exp(-g*SqDist(x,y))*b"``.
+    aliases : sequence of str
+        The arguments in their order.
+    varinvalias : str
+        Name of the unknown; the right-hand side is passed in its place.
+    axis : {0, 1}, default 0
+        1 where the unknown is a Vj, 0 where it is a Vi.
+    dtype, dtype_acc, use_double_acc, sum_scheme
+        As for Genred.
+
+    Notes
+    -----
+    A call is ``solver(*args, alpha=1e-10, eps=1e-6, ranges=None, rtol=None, atol=0., maxiter=None, M=None, x0=None,
+    callback=None, progress=False, on_fail="warn", return_solution=False, backend="auto", device_id=-1)``.
+    alpha is finite and nonnegative, a number or one for each row: shape (), (1,), (n,) or (n, 1), batch dimensions in
+    front. eps is another name for rtol; the other keywords are those of :func:`kernelops.solve`. It returns a, in the
+    shape and dtype of b (batch dimensions broadcast), or (a, Solution).
+
+    Raises
+    ------
+    FormulaError, ArgumentError, ShapeError, DtypeError, RangesError, BackendError, KeywordError, SolveError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import KernelSolve
+    >>> x, b = np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]])
+    >>> solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+    >>> solver(x, x, b, alpha=1.0).round(4)
+    array([[ 0.5175],
+           [-0.0952]])
+    """
+
+    def _solve(self, spec: front.SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
+        _refuse_tensors([*args, alpha])
+        bound = spec.bind(args)
+        solution = spec(bound, front.solve_alpha(alpha, bound), stacklevel=4)
+        return solution.x.astype(bound.dtype), solution
+
+
+def generic_sum(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "Sum", its axis read off the output alias: ``generic_sum("Exp(-SqDist(x,y))", "a = Vi(1)", ...)``."""
+    return front.generic(Genred, "Sum", formula, output, aliases, keywords)  # type: ignore[return-value]
+
+
+def generic_logsumexp(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "LogSumExp", its axis read off the output alias."""
+    return front.generic(Genred, "LogSumExp", formula, output, aliases, keywords)  # type: ignore[return-value]
+
+
+def generic_argmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "ArgMin", its axis read off the output alias."""
+    return front.generic(Genred, "ArgMin", formula, output, aliases, keywords)  # type: ignore[return-value]
+
+
+def generic_argkmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "ArgKMin", its axis and K read off the output alias: "a = Vi(5)" gives the 5 nearest j of each i."""
+    return front.generic(Genred, "ArgKMin", formula, output, aliases, keywords)  # type: ignore[return-value]

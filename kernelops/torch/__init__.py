@@ -1,0 +1,156 @@
+"""Genred and KernelSolve for torch tensors, differentiable any number of times.
+
+>>> import torch
+>>> from kernelops.torch import KernelSolve
+>>> x = torch.tensor([[0.0], [1.0]], requires_grad=True)
+>>> b = torch.tensor([[1.0], [0.0]])
+>>> solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+>>> a = solver(x, x, b, alpha=1.0)
+>>> (gradient,) = torch.autograd.grad((a**2).sum(), x)
+>>> gradient.shape
+torch.Size([2, 1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import MissingExtraError
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtraError(
+        'kernelops.torch needs PyTorch, which is not installed: pip install "kernelops[torch]"'
+    ) from error
+
+from .. import front
+from ..arrays import is_scalar, is_tensor, to_numpy
+from ..errors import BackendError, DtypeError
+from ..formula.expr import Expr
+from ..linear_operator import check_alpha
+from ..reduction import REDUCTIONS
+from ..solvers import Solution
+from .autograd import Account, Reduce, Solve, best, shaped_alpha
+
+__all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+
+
+def _tensors(args: Sequence[Any], variables: Sequence[Expr]) -> list[torch.Tensor]:
+    """The arguments as tensors; a number for a parameter takes the dtype of the others."""
+    device = next((a.device for a in args if is_tensor(a)), None)
+    common = next((a.dtype for a in args if is_tensor(a) and a.is_floating_point() and a.ndim), None)
+    kinds = {v.params[0]: v.op for v in variables}
+    found = []
+    for k, a in enumerate(args):
+        if is_scalar(a) and kinds.get(k) == "Pm":
+            a = torch.tensor([a], dtype=common or torch.get_default_dtype())
+        elif not is_tensor(a):
+            raise DtypeError(
+                f"argument {k}: wanted a torch tensor, got {type(a).__name__}; kernelops.numpy takes arrays"
+            )
+        elif a.device != device:
+            raise BackendError(f"argument {k} is on {a.device}, an earlier one on {device}: all must be on one device")
+        elif a.device.type != "cpu":
+            raise BackendError(f"argument {k} is on {a.device}: this version computes on the CPU; move it with .cpu()")
+        elif kinds.get(k) == "Pm" and a.ndim == 0:
+            a = a.reshape(1) if a.is_floating_point() or common is None else a.reshape(1).to(common)
+        found.append(a)
+    return found
+
+
+class Genred(front.Genred):
+    """A formula reduced over i or j, for torch tensors.
+
+    Parameters
+    ----------
+    formula, aliases, reduction_op, axis, dtype, opt_arg, formula2, dtype_acc, use_double_acc, sum_scheme
+        As for :class:`kernelops.numpy.Genred`.
+
+    Notes
+    -----
+    A call is ``genred(*tensors, backend="auto", device_id=-1, ranges=None, out=None)``. The result is differentiable
+    with respect to every tensor, any number of times, by backward, torch.func.grad, jvp and vmap: Sum, LogSumExp and
+    SumSoftMaxWeight everywhere, the values of Min, Max and KMin at the first winner. Indices have no derivative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernelops.torch import Genred
+    >>> x, y = torch.zeros(2, 3), torch.ones(4, 3)
+    >>> gauss = Genred("Exp(-SqDist(x,y))", ["x = Vi(3)", "y = Vj(3)"], axis=1)
+    >>> gauss(x, y)
+    tensor([[0.1991],
+            [0.1991]])
+    """
+
+    def _reduce(self, spec: front.ReduceSpec, args: Sequence[Any]) -> Any:
+        tensors = _tensors(args, spec.variables)
+        kind = REDUCTIONS[spec.op]
+        if kind.machine != "best" or kind.results == ("indices",):
+            return Reduce.apply(spec, *tensors)
+        values, indices = best(spec, tensors)
+        return values if kind.results == ("values",) else (values, indices)
+
+
+class KernelSolve(front.KernelSolve):
+    """Solves (alpha I + K) a = b for a kernel matrix K written as a formula, for torch tensors.
+
+    Parameters
+    ----------
+    formula, aliases, varinvalias, axis, dtype, dtype_acc, use_double_acc, sum_scheme
+        As for :class:`kernelops.numpy.KernelSolve`.
+
+    Notes
+    -----
+    A call takes the keywords of :class:`kernelops.numpy.KernelSolve`. The result is differentiable with respect to
+    every tensor and to alpha (a number has no gradient, a tensor of any accepted shape has), any number of times, by
+    backward, torch.func.grad, jvp and vmap. The backward pass is one more solve, to the same tolerance, and obeys
+    on_fail too. The Solution that ``return_solution=True`` adds is detached: its x is a numpy array.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernelops.torch import KernelSolve
+    >>> x, b = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]])
+    >>> solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+    >>> solver(x, x, b, alpha=1.0)
+    tensor([[ 0.5175],
+            [-0.0952]])
+    """
+
+    def _solve(self, spec: front.SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
+        tensors = _tensors(args, spec.variables)
+        x0 = spec.options["x0"]
+        if is_tensor(x0):
+            spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
+        if not is_tensor(alpha):
+            alpha = torch.from_numpy(np.atleast_1d(check_alpha(alpha)))
+        account = Account()
+        a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
+        assert account.solution is not None
+        return a, account.solution
+
+
+def generic_sum(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "Sum", its axis read off the output alias: ``generic_sum("Exp(-SqDist(x,y))", "a = Vi(1)", ...)``."""
+    return front.generic(Genred, "Sum", formula, output, aliases, keywords)  # type: ignore[return-value]
+
+
+def generic_logsumexp(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "LogSumExp", its axis read off the output alias."""
+    return front.generic(Genred, "LogSumExp", formula, output, aliases, keywords)  # type: ignore[return-value]
+
+
+def generic_argmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "ArgMin", its axis read off the output alias."""
+    return front.generic(Genred, "ArgMin", formula, output, aliases, keywords)  # type: ignore[return-value]
+
+
+def generic_argkmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
+    """Genred for "ArgKMin", its axis and K read off the output alias: "a = Vi(5)" gives the 5 nearest j of each i."""
+    return front.generic(Genred, "ArgKMin", formula, output, aliases, keywords)  # type: ignore[return-value]

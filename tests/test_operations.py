@@ -1,0 +1,191 @@
+"""Every operation against its line of NumPy, at every place, and on special values under every instruction set."""
+
+import re
+
+import numpy as np
+import pytest
+from cases import CASES
+from judges import assert_sum_close
+
+from kernelops.formula.defined import DEFINED
+from kernelops.formula.expr import apply, const, topological, variable
+from kernelops.formula.ops import OPS
+from kernelops.formula.parse import parse
+from kernelops.machines.cpu import available_instruction_sets
+from kernelops.program.tile import compile_sum
+from kernelops.reduction import Reduction
+
+DTYPES = ("float32", "float64")
+A, B, C = (variable("Vi", k, 1) for k in range(3))
+
+
+@pytest.fixture(params=available_instruction_sets())
+def isa(request, monkeypatch):
+    monkeypatch.setenv("KERNELOPS_ISA", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_against_numpy(case, axis, dtype):
+    arrays, formula = case.data(21, 35, dtype), parse(case.formula, case.aliases)
+    terms = case.dense(arrays, np.longdouble if dtype == "float64" else np.float64)
+    got = Reduction(formula.expr, "Sum", axis, arrays, variables=formula.variables)()
+    assert got.dtype == dtype
+    assert_sum_close(got, terms, axis, case.units)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_under_every_instruction_set(case, isa):
+    arrays, formula = case.data(3, 270, "float32"), parse(case.formula, case.aliases)
+    got = Reduction(formula.expr, "Sum", 1, arrays, variables=formula.variables)()
+    assert_sum_close(got, case.dense(arrays), 1, case.units)
+
+
+def test_every_operation_is_in_the_table():
+    formulas = [parse(c.formula, c.aliases).expr for c in CASES]
+    assert {n.op for f in formulas for n in topological(f)} >= set(OPS)
+    assert {word for c in CASES for word in re.findall(r"[A-Za-z]\w*(?=\()", c.formula)} >= set(DEFINED)
+
+
+def test_every_instruction_is_tried_at_every_place():
+    programs = [compile_sum(parse(c.formula, c.aliases).expr, axis) for c in CASES for axis in (0, 1)]
+    wanted = {name for name, row in OPS.items() if row.elementwise} | {"TensorDot", "Copy"}
+    for place in ("param", "row", "col", "pair"):
+        tried = {i.op for p in programs for i in getattr(p, place).code}
+        # among pairs, Minus is a factor -1 of a product
+        assert tried >= wanted - ({"Minus"} if place == "pair" else set()), place
+
+
+# ---- special values -----------------------------------------------------------------------------------------------
+
+
+def specials(dtype):
+    f = np.finfo(dtype)
+    positive = [0.0, 1.0, 0.5, 3.0, 1e4, f.smallest_subnormal, 3 * f.smallest_subnormal, f.tiny, f.eps, f.max, np.inf]
+    return np.array([*positive, *(-v for v in positive), np.nan], dtype)
+
+
+def keeping_nan(value):
+    return lambda t: np.where(np.isnan(t), t, value(t))
+
+
+UNARY = {  # what is exact, in the arithmetic of the operand
+    "Minus": lambda t: -t,
+    "Inv": lambda t: 1 / t,
+    "Sqrt": np.sqrt,
+    "Rsqrt": lambda t: np.where(t == 0, 0, 1 / np.sqrt(t)),
+    "Square": lambda t: t * t,
+    "Abs": np.abs,
+    "ReLU": lambda t: np.maximum(t, 0),
+    "Sign": np.sign,
+    "Step": keeping_nan(lambda t: t >= 0),
+}
+ROUNDED = {  # what is right to two units in the last place
+    ("Exp", ()): np.exp,
+    ("Log", ()): np.log,
+    ("Sin", ()): np.sin,
+    ("Cos", ()): np.cos,
+    ("Pow", (0,)): np.ones_like,
+    ("Pow", (3,)): lambda t: t * t * t,
+    ("Pow", (-1,)): lambda t: 1 / t,
+    ("SinXDivX", (0,)): lambda t: np.where(t == 0, 1, np.sin(t) / t),
+}
+BINARY = {
+    "Add": lambda s, t: s + t,
+    "Subtract": lambda s, t: s - t,
+    "Mult": lambda s, t: s * t,
+    "Divide": lambda s, t: s / t,
+    "Powf": np.power,
+    "Equal": np.equal,
+    "NotEqual": np.not_equal,
+    "LessThan": np.less,
+    "LessOrEqual": np.less_equal,
+}
+TERNARY = {
+    "Clamp": lambda t, low, high: np.where(t < low, low, np.minimum(t, high)),  # as its gradient: low goes first
+    "IfElse": lambda t, yes, no: np.where(t >= 0, yes, no),
+}
+
+
+def values(expr, *arrays):
+    """The value of an expression of A, B, C, entry by entry: the sum over a single column."""
+    return Reduction(expr, "Sum", 1, [a[:, None] for a in arrays])()[:, 0]
+
+
+def assert_same(got, want, ulps=0):
+    with np.errstate(all="ignore"):
+        want = np.asarray(want).astype(got.dtype)
+        near = (got == want) | (abs(got - want) <= ulps * np.spacing(abs(want)))
+    wrong = ~(near | (np.isnan(got) & np.isnan(want)))
+    assert not wrong.any(), f"got {got[wrong]}, wanted {want[wrong]} at {np.flatnonzero(wrong)}"
+
+
+def test_the_tables_here_are_complete():
+    unary = [*UNARY, *(name for name, _ in ROUNDED)]
+    assert {*unary, *BINARY, *TERNARY} == {name for name, row in OPS.items() if row.elementwise}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values_of_one_operand(dtype, isa):
+    a = np.resize(specials(dtype), 97)  # several times, and no whole number of vectors
+    with np.errstate(all="ignore"):
+        for name, value in UNARY.items():
+            assert_same(values(apply(name, A), a), value(a))
+        for (name, params), value in ROUNDED.items():
+            assert_same(values(apply(name, A, params=params), a), value(a.astype(np.float64)), ulps=2)
+
+
+def diagonal(op, axis, *arrays):
+    """op at (i, i), for operands indexed by i and by j in turn, computed among pairs: all others are held at 0."""
+    operands = [variable(("Vi", "Vj")[k % 2], k, 1) for k in range(len(arrays))]
+    i, j = variable("Vi", len(arrays), 1), variable("Vj", len(arrays) + 1, 1)
+    here = apply("IfElse", apply("Minus", apply("Square", apply("Subtract", i, j))), apply(op, *operands), const(0))
+    count = np.arange(len(arrays[0]), dtype=arrays[0].dtype)[:, None]
+    return Reduction(here, "Sum", axis, [*(a[:, None] for a in arrays), count, count])()[:, 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", BINARY)
+def test_special_values_of_two_operands(name, dtype, isa):
+    """Vector with vector, scalar with vector and vector with scalar are separate loops in the engine."""
+    a, b = (c.ravel() for c in np.meshgrid(specials(dtype), specials(dtype)))
+    ulps = 2 if name == "Powf" else 0
+    with np.errstate(all="ignore"):
+        want = BINARY[name](a, b) if name != "Powf" else np.power(a.astype(np.float64), b)
+    assert_same(values(apply(name, A, B), a, b), want, ulps)
+    for axis in (0, 1):
+        assert_same(diagonal(name, axis, a, b), want, ulps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", TERNARY)
+def test_special_values_of_three_operands(name, dtype, isa):
+    some = specials(dtype)[[0, 1, 3, 10, 11, 12, 14, 21, 22]]
+    a, b, c = (g.ravel() for g in np.meshgrid(some, some, some))
+    want = TERNARY[name](a, b, c)
+    assert_same(values(apply(name, A, B, C), a, b, c), want)
+    for axis in (0, 1):
+        assert_same(diagonal(name, axis, a, b, c), want)
+
+
+BOUNDS = [  # operation, dtype, from, to, the most units in the last place
+    ("Exp", "float32", -103.9, 88.72, 2),
+    ("Exp", "float64", -745.1, 709.78, 2),
+    ("Log", "float32", 1e-44, 3e38, 2),
+    ("Log", "float64", 5e-324, 1.7e308, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "low", "high", "bound"), BOUNDS)
+def test_units_in_the_last_place(name, dtype, low, high, bound, isa):
+    rng = np.random.default_rng(0)
+    a = rng.uniform(low, high, 20000)
+    if name == "Log":
+        a = np.r_[np.exp(rng.uniform(np.log(low), np.log(high), 20000)), 1 + rng.uniform(-0.5, 1, 20000)]
+    a = np.r_[a, rng.uniform(0.1, 2, 5000)].astype(dtype)
+    want = {"Exp": np.exp, "Log": np.log}[name](a.astype(np.longdouble))
+    got = values(apply(name, A), a)
+    unit = np.spacing(abs(want).astype(dtype))
+    assert (abs(got - want) / unit).max() <= bound
