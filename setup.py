@@ -22,6 +22,7 @@ COMPILE_FLAGS = {
     "unix": [
         "-O3",
         "-std=c11",
+        "-fno-wrapv",
         "-fno-math-errno",
         "-fno-trapping-math",
         "-ffp-contract=fast",

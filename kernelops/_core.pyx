@@ -14,7 +14,8 @@ cdef extern from "_tile/isa.h" nogil:
     enum:
         TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
         IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
-        OP_COUNT, OP_Loop, OP_End, OP_SqDist, OP_Dot, OP_TensorDot, OP_OutSum, OP_OutDot, OP_OutBest
+        OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
+        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_Dot, OP_TensorDot, OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest
         REDUCE_BEST, REDUCE_EXP
     ctypedef struct operand:
         int32_t place, base, stride
@@ -71,6 +72,19 @@ KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
 
 cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
 
+MOST_PRODUCTS = 2**31 - 1  # of one contraction
+_PLACE_NAMES = {number: name for name, number in PLACES.items()}
+_OUTS = (OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest)
+
+
+def _arity(int op):
+    """Number of operands that an instruction reads."""
+    if OP_Add <= op <= OP_LessOrEqual or op in (OP_SqDist, OP_Dot, OP_TensorDot, OP_OutDot):
+        return 2
+    if OP_LessOrEqual < op <= OP_IfElse:
+        return 3
+    return 0 if op == OP_Zero else 1
+
 
 def _fail(text):
     raise ValueError(f"tile program: {text}")
@@ -91,6 +105,8 @@ cdef class _Stage:
         self.exports = np.ascontiguousarray(exports, np.int32).reshape(-1)
         code_view, loads_view, exports_view = self.code, self.loads, self.exports
         self.c.length, self.c.n_loads, self.c.n_exports = code_view.shape[0], loads_view.shape[0], exports_view.shape[0]
+        if planes < 0:
+            _fail(f"{planes} planes")
         self.c.planes = planes
         self.c.code = <const instruction *> &code_view[0, 0] if self.c.length else NULL
         self.c.loads = &loads_view[0, 0] if self.c.n_loads else NULL
@@ -103,13 +119,15 @@ cdef class Program:
     cdef readonly int kind, n_out, n_params
     cdef readonly object contractions, constants
     cdef _Stage param, row, col, pair
-    cdef readonly int longest
+    cdef readonly int64_t cost
 
     def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair):
         self.kind, self.n_out, self.n_params = kind, n_out, n_params
         self.constants = np.ascontiguousarray(constants, np.float64).reshape(-1)
         self.contractions = np.ascontiguousarray(contractions, np.int32).reshape(-1)
         self.param, self.row, self.col, self.pair = _Stage(*param), _Stage(*row), _Stage(*col), _Stage(*pair)
+        if kind not in KINDS.values() or n_out < 1:
+            _fail(f"kind {kind}, {n_out} components of the result")
         raw = len(self.constants) + int(self.param.loads[:, 1].sum())
         if raw + self.param.c.n_exports != n_params:
             _fail(f"{n_params} parameters, of which {raw} are given and {self.param.c.n_exports} computed")
@@ -118,11 +136,10 @@ cdef class Program:
         self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
         self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
                                  "col": self.col.c.n_exports}, loads_into=(0, 0))
-        self.longest = max(self.pair.c.length, 1)
+        self.cost = max(self._cost(self.pair.code.tolist()), 1)
 
     def _verify(self, _Stage s, sizes, loads_into):
-        """Every operand of every instruction lies inside its place, whatever the loop counters."""
-        names = {number: name for name, number in PLACES.items()}
+        """Every operand that an instruction needs is there and lies inside its place, whatever the loop counters."""
         rounds, end = 1, -1
         for at, row in enumerate(s.code.tolist()):
             op, aux0, aux1 = row[0], row[1], row[2]
@@ -136,28 +153,49 @@ cdef class Program:
                 if at != end:
                     _fail(f"End at {at} closes no loop")
                 rounds, end = 1, -1
-            if op in (OP_OutSum, OP_OutDot, OP_OutBest) and not 0 <= aux0 <= self.n_out - rounds:
+            else:
+                self._verify_operands(at, row, rounds, sizes)
+            if op in _OUTS and (s is not self.pair or not 0 <= aux0 <= self.n_out - (1 if op == OP_OutExp else rounds)):
                 _fail(f"result component {aux0}+{rounds - 1} of {self.n_out}")
-            counts = [aux0 if op in (OP_SqDist, OP_Dot) else rounds] * 4
-            if op in (OP_SqDist, OP_Dot):
-                counts[0] = rounds
-            if op == OP_TensorDot:
-                counts = self._contraction(aux0)
-            for q in range(4):
-                place, base, stride = row[3 + 3 * q], row[4 + 3 * q], row[5 + 3 * q]
-                if place == IN_NONE:
-                    continue
-                last = base + (counts[q] - 1) * (1 if op == OP_TensorDot else stride)
-                if not (0 <= base and 0 <= stride and last < sizes.get(names.get(place), 0)):
-                    _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(names.get(place), 0)} in {names.get(place)}")
         for position, count, plane in s.loads.tolist():
             if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
                 _fail(f"variable {position} does not fit at plane {plane}")
         if any(not 0 <= e < s.c.planes for e in s.exports.tolist()):
             _fail("an export lies outside the tile")
 
+    def _verify_operands(self, at, row, rounds, sizes):
+        op, aux0 = row[0], row[1]
+        fat = op in (OP_SqDist, OP_Dot)
+        counts = [rounds, aux0, aux0, 0] if fat else self._contraction(aux0) if op == OP_TensorDot else [rounds] * 4
+        operands = [row[k:k + 3] for k in (3, 6, 9, 12)]
+        has_out = op not in (OP_OutSum, OP_OutDot, OP_OutBest)
+        for q in range(0 if has_out else 1, 1 + _arity(op)):
+            number, base, stride = operands[q]
+            place = _PLACE_NAMES.get(number)
+            allowed = ("tile",) if q == 0 else ({1: ("row",), 2: ("tile", "col")}[q] if fat else tuple(sizes))
+            whole = op == OP_TensorDot or fat and q > 0  # reads one component after another, whatever the stride
+            last = base + (counts[q] - 1) * (1 if whole else stride)
+            if place not in allowed or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
+                _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(place, 0)} in {place}")
+
+    def _cost(self, code):
+        """What the instructions of one pair take, an addition being 1."""
+        total, rounds = 0, 1
+        for op, aux0, *_ in code:
+            if op == OP_Loop:
+                rounds = aux0
+            elif op == OP_End:
+                rounds = 1
+            elif op in (OP_SqDist, OP_Dot):
+                total += rounds * (1 + aux0 // 4)
+            elif op == OP_TensorDot:
+                total += rounds * self._contraction(aux0)[3]
+            else:
+                total += rounds * (16 if OP_Sin <= op <= OP_SinXDivX or op == OP_Powf else 1)
+        return total
+
     def _contraction(self, int at):
-        """Highest components (plus one) of result and operands that entry ``at`` of the table reaches."""
+        """Highest components (plus one) of result and operands that entry ``at`` reaches, and how many products it adds."""
         table = self.contractions.tolist()
         if not 0 <= at <= len(table) - 2:
             _fail(f"no contraction at {at}")
@@ -166,12 +204,16 @@ cdef class Program:
         if n_out < 0 or n_cont < 0 or len(body) != 4 * n_out + 3 * n_cont:
             _fail(f"the contraction at {at} is cut short")
         reach = [1, 1, 1, 1]
-        for d in range(n_out):
+        axes = [body[4 * d:4 * d + 4] for d in range(n_out)]
+        axes += [[body[d], 0, body[d + 1], body[d + 2]] for d in range(4 * n_out, len(body), 3)]
+        for size, *strides in axes:
+            if size < 1 or min(strides) < 0:
+                _fail(f"the contraction at {at} has an axis of {size} with strides {strides}")
             for q in range(3):
-                reach[q] += (body[4 * d] - 1) * body[4 * d + 1 + q]
-        for d in range(n_cont):
-            for q in range(2):
-                reach[1 + q] += (body[4 * n_out + 3 * d] - 1) * body[4 * n_out + 3 * d + 1 + q]
+                reach[q] += (size - 1) * strides[q]
+            reach[3] *= size
+        if reach[3] > MOST_PRODUCTS:
+            _fail(f"the contraction at {at} adds {reach[3]} products")
         return reach
 
     def loads(self):
@@ -181,9 +223,9 @@ cdef class Program:
                 yield position, count, name
 
 
-cdef int _height(int planes, int itemsize):
+cdef int _height(int64_t planes, int itemsize):
     """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache."""
-    cdef int rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
+    cdef int64_t rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
     return min(max(rows, 1), ROWS_PER_TILE_MAX)
 
 
@@ -268,7 +310,7 @@ def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const i
         if w.col.n_exports:
             run_pieces(m.pack[float64], &w, 0, batch * tiles, threads, scratch, bytes_each)
     total = batch * w.n_tasks
-    step = max(4 * threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.longest // 4))
+    step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
     while first < total:
         last = min(first + step, total)

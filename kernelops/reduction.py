@@ -186,10 +186,10 @@ class Reduction:
             found = raw.values if name == "values" else raw.indices
             assert found is not None
             found = np.swapaxes(found, -1, -2)  # (batch, rows, K, D)
-            found = found.astype(dtype) if name == "values" else np.ascontiguousarray(found)
-            if not self.kind.many or self.expr.dim == 1:
-                return found.reshape(*lead, -1)
-            return found.reshape(*lead, *found.shape[-2:])
+            with np.errstate(all="ignore"):
+                found = found.astype(dtype) if name == "values" else np.ascontiguousarray(found)
+            K, D = found.shape[-2:]
+            return found.reshape(*lead, *((K, D) if self.kind.many and D > 1 else (K * D,)))
         assert raw.sums is not None
         with np.errstate(all="ignore"):
             sums = raw.sums
@@ -200,7 +200,7 @@ class Reduction:
             elif name == "mean":
                 empty = ~(raw.maxima > -np.inf)[..., None] & (sums[..., -1:] == 0)
                 sums = np.where(empty, 0.0, sums[..., :-1] / np.where(empty, 1.0, sums[..., -1:]))
-            return sums.astype(dtype).reshape(*lead, -1)
+            return sums.astype(dtype).reshape(*lead, sums.shape[-1])
 
     def evaluate(self, rows: Any, columns: Any, dtype: np.dtype | None = None) -> np.ndarray:
         """The formula at given pairs, not reduced.

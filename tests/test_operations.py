@@ -68,7 +68,7 @@ def specials(dtype):
 
 
 def keeping_nan(value):
-    return lambda t: np.where(np.isnan(t), t, value(t))
+    return lambda *t: np.where(np.isnan(t).any(0), np.nan, value(*t))
 
 
 UNARY = {  # what is exact, in the arithmetic of the operand
@@ -104,7 +104,7 @@ BINARY = {
     "LessOrEqual": np.less_equal,
 }
 TERNARY = {
-    "Clamp": lambda t, low, high: np.where(t < low, low, np.minimum(t, high)),  # as its gradient: low goes first
+    "Clamp": keeping_nan(lambda t, low, high: np.where(t < low, low, np.minimum(t, high))),
     "IfElse": lambda t, yes, no: np.where(t >= 0, yes, no),
 }
 

@@ -43,7 +43,7 @@
     ROW(LessOrEqual, a <= b ? (T)1 : (T)0)
 
 #define KERNELOPS_TERNARY(ROW)                                                                                         \
-    ROW(Clamp, a < b ? b : a > c ? c : a)                                                                              \
+    ROW(Clamp, b != b ? b : c != c ? c : a < b ? b : a > c ? c : a)                                                    \
     ROW(IfElse, a >= (T)0 ? b : c)
 
 /* Instructions that are not elementwise: loops over components, contractions, and what ends a program. */

@@ -124,7 +124,7 @@ KERNELOPS_TERNARY(TERNARY)
                     sum[l] += term;                                                                                    \
                 }                                                                                                      \
             }                                                                                                          \
-            for (int l = 0; l < WIDTH; l++) out[i + l] = sum[l];                                                       \
+            memcpy(out + i, sum, sizeof sum);                                                                          \
         }                                                                                                              \
     }
 CONTRACTION(sqdist, (a - b) * (a - b))

@@ -89,7 +89,7 @@ def run(
     count = prod(bound.batch)
     tasks, intervals = _tasks(ranges, axis, rows, columns, count)
     arrays = {p: (a, batch_offsets(a, bound.batch)) for p, a in enumerate(bound.arrays) if a is not None}
-    work = count * rows * columns * len(prepared.program.pair.code)
+    work = count * rows * columns * prepared.encoded.cost
     return Raw(
         *_core.reduce(
             prepared.encoded,
