@@ -1,6 +1,7 @@
 """Sphinx configuration; `make docs` builds."""
 
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
 
 project = "kernelops"
 author = "kernelops developers"
@@ -15,6 +16,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # the docs extra does not bring PyTorch
 numpydoc_show_class_members = False
 autosummary_generate = False
 

@@ -73,6 +73,7 @@ KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
 cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
 
 MOST_PRODUCTS = 2**31 - 1  # of one contraction
+MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
 _PLACE_NAMES = {number: name for name, number in PLACES.items()}
 _OUTS = (OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest)
 
@@ -136,7 +137,7 @@ cdef class Program:
         self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
         self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
                                  "col": self.col.c.n_exports}, loads_into=(0, 0))
-        self.cost = max(self._cost(self.pair.code.tolist()), 1)
+        self.cost = min(max(self._cost(self.pair.code.tolist()), 1), MOST_COST)
 
     def _verify(self, _Stage s, sizes, loads_into):
         """Every operand that an instruction needs is there and lies inside its place, whatever the loop counters."""
@@ -195,7 +196,7 @@ cdef class Program:
         return total
 
     def _contraction(self, int at):
-        """Highest components (plus one) of result and operands that entry ``at`` reaches, and how many products it adds."""
+        """Components (the highest plus one) of result and operands that entry ``at`` reaches, and how many products."""
         table = self.contractions.tolist()
         if not 0 <= at <= len(table) - 2:
             _fail(f"no contraction at {at}")
@@ -286,7 +287,7 @@ def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const i
     w.wide_sums, w.compensated = wide_sums, compensated
     w.rows_per_tile = _height(w.pair.planes, itemsize)
 
-    starts, records = _variables(program, arrays, batch, M, N)
+    _starts, records = _variables(program, arrays, batch, M, N)
     cdef int64_t[:, ::1] records_view = records
     w.variables = <const variable *> &records_view[0, 0]
 
@@ -341,14 +342,19 @@ def _check_work(tasks, intervals, M, N):
 def _variables(Program program, arrays, batch, M, N):
     """Addresses of batch elements, and one record (struct variable) for each position."""
     wanted = list(program.loads())
+    for position, _, _ in wanted:
+        if position not in arrays:
+            raise ValueError(f"argument {position} is missing")
     count = 1 + max((position for position, _, _ in wanted), default=0)
     starts = np.zeros((count, max(batch, 1)), np.int64)
     records = np.zeros((count, 4), np.int64)
     for position, components, where in wanted:
         array, offsets = arrays[position]
         rows = {"param": 1, "row": M, "col": N}[where]
-        if array.dtype not in (np.float32, np.float64) or array.ndim < 2 or array.shape[-1] < components or array.shape[-2] < rows:
-            raise ValueError(f"argument {position}: an array {array.shape} of {array.dtype} for {rows} rows of {components}")
+        fits = array.ndim >= 2 and array.shape[-1] >= components and array.shape[-2] >= rows
+        if not fits or array.dtype not in (np.float32, np.float64):
+            what = f"an array {array.shape} of {array.dtype}"
+            raise ValueError(f"argument {position}: {what} for {rows} rows of {components}")
         starts[position, :batch] = array.ctypes.data + offsets
         records[position] = 0, array.strides[-2], array.strides[-1], array.dtype == np.float64
     records[:, 0] = starts.ctypes.data + np.arange(count) * starts.strides[0]

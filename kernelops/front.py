@@ -270,6 +270,33 @@ class Genred:
     def __call__(
         self, *args: Any, backend: str = "auto", device_id: int = -1, ranges: Any = None, out: Any = None
     ) -> Any:
+        """Reduce the formula for these arrays.
+
+        Parameters
+        ----------
+        *args : array or tensor
+            One for each alias, in their order, all of one dtype: (..., M, D) for Vi, (..., N, D) for Vj, (..., D) for
+            Pm, where a number will do too. Leading dimensions broadcast.
+        backend : str, default "auto"
+            "auto" or "CPU"; the names of GPU backends are known and refused by this version.
+        device_id : int, default -1
+            Number of a GPU; without effect on a CPU.
+        ranges : Ranges or 6-tuple, optional
+            Which blocks of i meet which blocks of j; all pairs, if absent.
+        out : array or tensor, optional
+            Where to write the result: of its shape and dtype. For reductions with one result.
+
+        Returns
+        -------
+        array or tensor, or a tuple of two
+            (..., M, dim) for axis 1, (..., N, dim) for axis 0, (..., M, K) or (..., M, K, dim) for KMin and its kin; in
+            the dtype of the arrays, or int64 for indices.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, DtypeError, RangesError, BackendError
+            Naming the argument, what was wanted and what came.
+        """
         check_backend(backend, device_id)
         spec = replace(self.spec, ranges=Ranges.of(ranges))
         result = self._reduce(spec, args)
@@ -351,6 +378,56 @@ class KernelSolve:
         on_fail: str = "warn",
         return_solution: bool = False,
     ) -> Any:
+        """Solve (alpha I + K) a = b for these arrays.
+
+        Parameters
+        ----------
+        *args : array or tensor
+            One for each alias, in their order, all of one dtype; the right-hand side b, (..., n, k), stands at the
+            unknown's place. Leading dimensions broadcast.
+        backend, device_id
+            As for Genred.
+        alpha : number, array or tensor, default 1e-10
+            Added to the diagonal; finite and nonnegative, held in float64. Shape (), (1,), (n,) or (n, 1), with batch
+            dimensions in front.
+        eps : float, optional
+            Another name for rtol; giving both is an error.
+        ranges : Ranges or 6-tuple, optional
+            Block-sparse K; the pattern must be symmetric.
+        rtol, atol : float, default 1e-6 and 0
+            A column is converged when ``norm(b - (alpha I + K) a) <= max(rtol * norm(b), atol)``, for the float64
+            iterate and with the residual recomputed in float64.
+        maxiter : int, optional
+            Most iterations; by default 10 n, but at least 100.
+        M : LinearOperator, sparse or dense matrix, optional
+            Preconditioner: near the inverse of alpha I + K, symmetric positive definite, (n, n). For a matrix-valued
+            kernel (n D, n D), where D is the length of the unknown.
+        x0 : array or tensor, or "Mb", optional
+            Where to start, in the shape of b; zero by default, M b for "Mb".
+        callback : callable, optional
+            ``callback(x)`` after each iteration, with a float64 numpy copy of the iterate in the shape of a. If it
+            raises StopIteration, the solve ends with status "stopped".
+        progress : bool, default False
+            Show how far it is.
+        on_fail : {"warn", "raise", "ignore"}, default "warn"
+            What to do when a column does not converge: ConvergenceWarning, SolveError, nothing.
+        return_solution : bool, default False
+            Return (a, Solution) instead of a.
+
+        Returns
+        -------
+        a : array or tensor
+            In the shape (batch dimensions broadcast) and the dtype of b.
+        solution : Solution
+            With ``return_solution=True``: what came out of the solve, as numpy arrays.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, DtypeError, RangesError, BackendError, KeywordError
+            Naming the argument, what was wanted and what came.
+        SolveError
+            When a column does not converge and on_fail is "raise".
+        """
         check_backend(backend, device_id)
         if eps is not None and rtol is not None:
             raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")

@@ -159,6 +159,8 @@ class KernelOperator(LinearOperator):
         0 unless K is square.
     ranges : Ranges or 6-tuple, optional
         Which rows meet which columns; entries elsewhere are 0.
+    dtype_acc, sum_scheme : str
+        How the sums of a product are added up, as for :class:`kernelops.numpy.Genred`.
 
     Attributes
     ----------
@@ -242,7 +244,17 @@ class KernelOperator(LinearOperator):
     # ---- products ----
 
     def product(self, V: np.ndarray) -> np.ndarray:
-        """(alpha I + K) V for V of shape (n, k), in the wider dtype of data and V."""
+        """(alpha I + K) V, in the wider dtype of data and V.
+
+        Parameters
+        ----------
+        V : ndarray, shape (shape[1], k)
+            Real or complex columns.
+
+        Returns
+        -------
+        ndarray, shape (shape[0], k)
+        """
         return self._multiply(V, transposed=False)
 
     def _multiply(self, V: np.ndarray, transposed: bool) -> np.ndarray:
@@ -291,7 +303,17 @@ class KernelOperator(LinearOperator):
         return self.kernel_product.symmetric()
 
     def diagonal(self) -> np.ndarray:
-        """The diagonal, (min(shape),)."""
+        """The diagonal of the matrix.
+
+        Returns
+        -------
+        ndarray, shape (min(shape),)
+
+        Raises
+        ------
+        ShapeError
+            Where the blocks of a matrix-valued kernel are not square.
+        """
         I = np.arange(min(self.kernel_product.points))
         blocks = self.kernel_product.entries(I, I)
         if blocks.shape[1] != blocks.shape[2]:
@@ -303,9 +325,31 @@ class KernelOperator(LinearOperator):
         return np.broadcast_to(alpha, rows.shape).astype(self.dtype)
 
     def block(self, rows: Any, columns: Any) -> np.ndarray:
-        """The entries at some rows and columns of the matrix, (len(rows), len(columns)).
+        """The entries at some rows and columns of the matrix.
 
-        For a matrix-valued kernel these are indices of the matrix too, of points times components.
+        Parameters
+        ----------
+        rows, columns : sequence of int, or a mask of booleans
+            Indices of the matrix; for a matrix-valued kernel of points times components. Negative ones count from the
+            end.
+
+        Returns
+        -------
+        ndarray, shape (len(rows), len(columns))
+
+        Raises
+        ------
+        ArgumentError
+            Where an index is out of bounds or not a whole number.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.linspace(0, 1, 5)[:, None]
+        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x)
+        >>> A.block([0, -1], [1, 2])
+        array([[0.0625, 0.25  ],
+               [0.5625, 0.25  ]])
         """
         I, J = _matrix_indices(rows, self.shape[0], "rows"), _matrix_indices(columns, self.shape[1], "columns")
         out = np.empty((len(I), len(J)), self.dtype)
@@ -320,15 +364,48 @@ class KernelOperator(LinearOperator):
         return out
 
     def rows(self, rows: Any) -> np.ndarray:
-        """Some rows of the matrix, (len(rows), shape[1])."""
+        """Some rows of the matrix.
+
+        Parameters
+        ----------
+        rows : sequence of int, or a mask of booleans
+
+        Returns
+        -------
+        ndarray, shape (len(rows), shape[1])
+        """
         return self.block(rows, np.arange(self.shape[1]))
 
     def columns(self, columns: Any) -> np.ndarray:
-        """Some columns of the matrix, (shape[0], len(columns))."""
+        """Some columns of the matrix.
+
+        Parameters
+        ----------
+        columns : sequence of int, or a mask of booleans
+
+        Returns
+        -------
+        ndarray, shape (shape[0], len(columns))
+        """
         return self.block(np.arange(self.shape[0]), columns)
 
     def to_dense(self, max_bytes: int = 1 << 30) -> np.ndarray:
-        """The matrix as an array; refused where it would take more than max_bytes."""
+        """The matrix as an array.
+
+        Parameters
+        ----------
+        max_bytes : int, default 2**30
+            A larger matrix is refused.
+
+        Returns
+        -------
+        ndarray, of the operator's shape and dtype
+
+        Raises
+        ------
+        ArgumentError
+            Where the array would take more than max_bytes.
+        """
         size = prod(self.shape) * self.dtype.itemsize
         if size > max_bytes:
             raise ArgumentError(

@@ -47,6 +47,22 @@ class Ranges:
         Half-open intervals of j, disjoint within a block.
     ranges_j, slices_j, redranges_i
         The same with i and j exchanged. Both halves must hold the same pairs (i, j).
+
+    Raises
+    ------
+    RangesError
+        Where blocks or intervals overlap, slices are no prefix ends, or the halves hold different pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import Ranges
+    >>> ranges = Ranges.from_mask([[0, 2], [2, 4]], [[0, 3], [3, 5]], np.eye(2, dtype=bool))
+    >>> ranges.mask(4, 5).astype(int)
+    array([[1, 1, 1, 0, 0],
+           [1, 1, 1, 0, 0],
+           [0, 0, 0, 1, 1],
+           [0, 0, 0, 1, 1]])
     """
 
     ranges_i: np.ndarray
@@ -81,7 +97,21 @@ class Ranges:
 
     @classmethod
     def from_tuple(cls, six: Any) -> Ranges:
-        """From (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i): numpy or torch, any integers."""
+        """From the six arrays in KeOps' order.
+
+        Parameters
+        ----------
+        six : (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i)
+            numpy or torch, any integers.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+        """
         try:
             six = tuple(six)
         except TypeError:
@@ -116,6 +146,14 @@ class Ranges:
             Half-open clusters.
         keep : (C, D) booleans
             Whether cluster k of i meets cluster l of j.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
         """
         keep = _numpy("keep", keep)
         clusters_i, clusters_j = _pairs("ranges_i", ranges_i), _pairs("ranges_j", ranges_j)

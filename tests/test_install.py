@@ -85,7 +85,7 @@ def sources(place):
     run(sys.executable, "-c", build, place, cwd=copy)
     with tarfile.open(*place.glob("*.tar.gz")) as archive:
         archive.extractall(place, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-    (folder,) = place.glob("kernelops-*/")
+    (folder,) = (path for path in place.glob("kernelops-*") if path.is_dir())
     return folder
 
 

@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 
 from kernelops.formula.parse import parse
+from kernelops.machines.cpu import available_instruction_sets
 from kernelops.ranges import Ranges
 from kernelops.reduction import REDUCTIONS, Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
 EXPONENTIAL = [op for op, kind in REDUCTIONS.items() if kind.machine == "exp"]
+
+
+@pytest.fixture(params=available_instruction_sets())
+def isa(request, monkeypatch):
+    monkeypatch.setenv("KERNELOPS_ISA", request.param)
 
 
 def dense_scalar(x, y):
@@ -84,11 +90,12 @@ def test_dense(op, axis):
             assert_equal(run(op, axis, data, formula, K), expected(op, axis, data, formula, K))
 
 
-@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("op", REDUCTIONS)
-def test_float32(op, axis):
-    data = points(40, 41, "float32", seed=2)
-    assert_equal(run(op, axis, data, K=3), expected(op, axis, data, K=3), "float32")
+def test_under_every_instruction_set(op, dtype, isa):
+    data = points(40, 301, dtype, seed=2)
+    for axis in (0, 1):
+        assert_equal(run(op, axis, data, K=3), expected(op, axis, data, K=3), dtype)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -179,7 +186,7 @@ def test_infinities_are_values_like_others():
 
 
 @pytest.mark.parametrize("place", [0, 5, 255, 256, 599])
-def test_nan_propagates_as_in_torch(place):
+def test_nan_propagates_as_in_torch(place, isa):
     """torch.min and torch.max give nan and its index; torch.topk puts nan after all numbers."""
     values = np.random.default_rng(place).standard_normal(600)
     values[[place, 599]] = np.nan
@@ -224,7 +231,7 @@ LOGSUMEXP = [
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("values", "want"), LOGSUMEXP)
-def test_logsumexp_of_large_and_infinite_values(values, want, dtype):
+def test_logsumexp_of_large_and_infinite_values(values, want, dtype, isa):
     """As torch.logsumexp, also where the values stand in different tiles."""
     eps = np.finfo(dtype).eps
     for filler in (0, 300):

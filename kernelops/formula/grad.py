@@ -76,8 +76,10 @@ def _powf(g: Expr, e: Expr, f: Expr, p: Expr) -> tuple[Expr, ...]:
 
 
 def _clamp(g: Expr, e: Expr, f: Expr, a: Expr, b: Expr) -> tuple[Expr, ...]:
-    inside = apply("Mult", apply("LessOrEqual", a, f), apply("LessOrEqual", f, b))
-    return times(g, inside), times(g, apply("LessThan", f, a)), times(g, apply("LessThan", b, f))
+    # the lower bound is asked first, as the value does, which counts where the bounds cross
+    above = apply("LessOrEqual", a, f)
+    within, beyond = apply("Mult", above, apply("LessOrEqual", f, b)), apply("Mult", above, apply("LessThan", b, f))
+    return times(g, within), times(g, apply("LessThan", f, a)), times(g, beyond)
 
 
 def _extract(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:

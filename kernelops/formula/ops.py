@@ -55,6 +55,9 @@ def _stretch(lengths: Lengths, params: Params) -> int:
     return longest
 
 
+HIGHEST_ORDER = 100  # of SinXDivX: its series takes some forty steps more than the order, for every number
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -66,8 +69,8 @@ def _power(lengths: Lengths, params: Params) -> int:
 
 
 def _order(lengths: Lengths, params: Params) -> int:
-    if not _whole(params[0]) or params[0] < 0:
-        raise FormulaError(f"the order of a derivative is a whole number >= 0, got {params[0]!r}")
+    if not _whole(params[0]) or not 0 <= params[0] <= HIGHEST_ORDER:
+        raise FormulaError(f"the order of a derivative is a whole number from 0 to {HIGHEST_ORDER}, got {params[0]!r}")
     return lengths[0]
 
 
@@ -144,8 +147,8 @@ OPS: dict[str, Op] = {
     "NotEqual": _elementwise(2, "1 where f differs from g, else 0; derivative 0"),
     "LessThan": _elementwise(2, "1 where f < g, else 0; derivative 0"),
     "LessOrEqual": _elementwise(2, "1 where f <= g, else 0; derivative 0"),
-    "Clamp": _elementwise(3, "f held between a and b; the derivative goes to f where a <= f <= b"),
-    "IfElse": _elementwise(3, "a where f >= 0, else b; derivative 0 with respect to f"),
+    "Clamp": _elementwise(3, "f held between g and h; the derivative goes to f where g <= f <= h, else to the bound"),
+    "IfElse": _elementwise(3, "g where f >= 0, else h; derivative 0 with respect to f"),
     # vectors
     "Sum": Op(1, (), lambda d, p: 1, "sum of the components of f"),
     "Extract": Op(1, ("start", "n"), _extract, "components start to start+n-1 of f"),

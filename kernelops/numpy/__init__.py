@@ -131,20 +131,133 @@ class KernelSolve(front.KernelSolve):
 
 
 def generic_sum(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "Sum", its axis read off the output alias: ``generic_sum("Exp(-SqDist(x,y))", "a = Vi(1)", ...)``."""
+    """Genred for the sum of a formula, its axis read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a sum over j, "a = Vj(D)" for one over i. D is that of the formula.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import generic_sum
+    >>> gauss = generic_sum("Exp(-SqDist(x,y))", "a = Vi(1)", "x = Vi(2)", "y = Vj(2)")
+    >>> gauss(np.zeros((3, 2)), np.zeros((4, 2))).shape
+    (3, 1)
+    """
     return front.generic(Genred, "Sum", formula, output, aliases, keywords)  # type: ignore[return-value]
 
 
 def generic_logsumexp(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "LogSumExp", its axis read off the output alias."""
+    """Genred for LogSumExp, its axis read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a reduction over j, "a = Vj(D)" for one over i. D is 1.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import generic_logsumexp
+    >>> soft = generic_logsumexp("-SqDist(x,y)", "a = Vi(1)", "x = Vi(2)", "y = Vj(2)")
+    >>> soft(np.zeros((3, 2)), np.zeros((4, 2))).shape
+    (3, 1)
+    """
     return front.generic(Genred, "LogSumExp", formula, output, aliases, keywords)  # type: ignore[return-value]
 
 
 def generic_argmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "ArgMin", its axis read off the output alias."""
+    """Genred for ArgMin, its axis read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a reduction over j, "a = Vj(D)" for one over i. D is that of the formula.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import generic_argmin
+    >>> nearest = generic_argmin("SqDist(x,y)", "a = Vi(1)", "x = Vi(2)", "y = Vj(2)")
+    >>> nearest(np.zeros((3, 2)), np.zeros((4, 2))).tolist()
+    [[0], [0], [0]]
+    """
     return front.generic(Genred, "ArgMin", formula, output, aliases, keywords)  # type: ignore[return-value]
 
 
 def generic_argkmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "ArgKMin", its axis and K read off the output alias: "a = Vi(5)" gives the 5 nearest j of each i."""
+    """Genred for ArgKMin, its axis and K read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a reduction over j, "a = Vj(D)" for one over i. D is K, how many
+        indices are wanted.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import generic_argkmin
+    >>> nearest = generic_argkmin("SqDist(x,y)", "a = Vi(2)", "x = Vi(2)", "y = Vj(2)")
+    >>> nearest(np.zeros((3, 2)), np.zeros((4, 2))).tolist()
+    [[0, 1], [0, 1], [0, 1]]
+    """
     return front.generic(Genred, "ArgKMin", formula, output, aliases, keywords)  # type: ignore[return-value]

@@ -105,6 +105,6 @@ class Program:
     contractions: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        constants = f"constants {', '.join(f'{c:.6g}' for c in self.constants)}"
+        constants = f"constants {', '.join(f'{c:.6g}' for c in self.constants) or 'none'}"
         stages = (("once", self.param), ("each row", self.row), ("each column", self.col), ("each pair", self.pair))
         return "\n".join([constants, *(f"{name}:\n{stage}" for name, stage in stages)])

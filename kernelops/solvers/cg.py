@@ -257,6 +257,11 @@ def cg(
         0: converged. k > 0: not converged after k iterations. -1: NaN or Inf turned up, and x is NaN.
         -2: A or M turned out not to be positive definite.
 
+    Raises
+    ------
+    ArgumentError, ShapeError, DtypeError, KeywordError
+        Naming the argument, what was wanted and what came.
+
     Notes
     -----
     Vectors and scalars are float64 or complex128 whatever the dtypes of A and b. It differs from SciPy in four ways:

@@ -79,6 +79,14 @@ class Solution:
         bound. None where there were too few iterations, or a breakdown.
     info : int
         As SciPy's: 0 if converged, the number of iterations (at least 1) if not, negative after a breakdown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import solve
+    >>> solution = solve(np.diag([1.0, 2.0, 3.0]), np.ones((3, 2)))
+    >>> solution.converged, solution.iterations, solution.residual.shape, solution.history.shape
+    (True, 3, (2,), (4, 2))
     """
 
     x: np.ndarray
@@ -120,7 +128,22 @@ class Solution:
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the history, one line a column, on a logarithmic scale; returns the matplotlib axes."""
+        """Draw the history, one line a column, on a logarithmic scale.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw; a new figure's by default.
+
+        Returns
+        -------
+        matplotlib axes
+
+        Raises
+        ------
+        MissingExtraError
+            Where matplotlib is not installed.
+        """
         if ax is None:
             try:
                 from matplotlib import pyplot

@@ -65,6 +65,13 @@ def solve(
     Solution
         x, status, message, iterations, residual and more.
 
+    Raises
+    ------
+    ArgumentError, ShapeError, DtypeError, KeywordError
+        Naming the argument, what was wanted and what came; a matrix that is not symmetric.
+    SolveError
+        When a column does not converge and on_fail is "raise".
+
     Examples
     --------
     >>> import numpy as np

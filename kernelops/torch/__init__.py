@@ -35,7 +35,9 @@ from ..formula.expr import Expr
 from ..linear_operator import check_alpha
 from ..reduction import REDUCTIONS
 from ..solvers import Solution
-from .autograd import Account, Reduce, Solve, best, shaped_alpha
+from .autograd import Reduce
+from .best import best
+from .solve import Account, Solve, shaped_alpha
 
 __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
@@ -47,8 +49,8 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr]) -> list[torch.Tenso
     kinds = {v.params[0]: v.op for v in variables}
     found = []
     for k, a in enumerate(args):
-        if is_scalar(a) and kinds.get(k) == "Pm":
-            a = torch.tensor([a], dtype=common or torch.get_default_dtype())
+        if kinds.get(k) == "Pm" and (is_scalar(a) or (isinstance(a, np.ndarray) and a.ndim == 0)):
+            a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype())
         elif not is_tensor(a):
             raise DtypeError(
                 f"argument {k}: wanted a torch tensor, got {type(a).__name__}; kernelops.numpy takes arrays"
@@ -58,7 +60,7 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr]) -> list[torch.Tenso
         elif a.device.type != "cpu":
             raise BackendError(f"argument {k} is on {a.device}: this version computes on the CPU; move it with .cpu()")
         elif kinds.get(k) == "Pm" and a.ndim == 0:
-            a = a.reshape(1) if a.is_floating_point() or common is None else a.reshape(1).to(common)
+            a = a.reshape(1).to(common or a.dtype)
         found.append(a)
     return found
 
@@ -137,20 +139,133 @@ class KernelSolve(front.KernelSolve):
 
 
 def generic_sum(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "Sum", its axis read off the output alias: ``generic_sum("Exp(-SqDist(x,y))", "a = Vi(1)", ...)``."""
+    """Genred for the sum of a formula, its axis read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a sum over j, "a = Vj(D)" for one over i. D is that of the formula.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernelops.torch import generic_sum
+    >>> gauss = generic_sum("Exp(-SqDist(x,y))", "a = Vi(1)", "x = Vi(2)", "y = Vj(2)")
+    >>> gauss(torch.zeros(3, 2), torch.zeros(4, 2)).shape
+    torch.Size([3, 1])
+    """
     return front.generic(Genred, "Sum", formula, output, aliases, keywords)  # type: ignore[return-value]
 
 
 def generic_logsumexp(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "LogSumExp", its axis read off the output alias."""
+    """Genred for LogSumExp, its axis read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a reduction over j, "a = Vj(D)" for one over i. D is 1.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernelops.torch import generic_logsumexp
+    >>> soft = generic_logsumexp("-SqDist(x,y)", "a = Vi(1)", "x = Vi(2)", "y = Vj(2)")
+    >>> soft(torch.zeros(3, 2), torch.zeros(4, 2)).shape
+    torch.Size([3, 1])
+    """
     return front.generic(Genred, "LogSumExp", formula, output, aliases, keywords)  # type: ignore[return-value]
 
 
 def generic_argmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "ArgMin", its axis read off the output alias."""
+    """Genred for ArgMin, its axis read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a reduction over j, "a = Vj(D)" for one over i. D is that of the formula.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernelops.torch import generic_argmin
+    >>> nearest = generic_argmin("SqDist(x,y)", "a = Vi(1)", "x = Vi(2)", "y = Vj(2)")
+    >>> nearest(torch.zeros(3, 2), torch.zeros(4, 2)).tolist()
+    [[0], [0], [0]]
+    """
     return front.generic(Genred, "ArgMin", formula, output, aliases, keywords)  # type: ignore[return-value]
 
 
 def generic_argkmin(formula: str, output: str, *aliases: str, **keywords: Any) -> Genred:
-    """Genred for "ArgKMin", its axis and K read off the output alias: "a = Vi(5)" gives the 5 nearest j of each i."""
+    """Genred for ArgKMin, its axis and K read off the alias of the output.
+
+    Parameters
+    ----------
+    formula : str
+        The formula, over the names of the aliases.
+    output : str
+        Alias of the output: "a = Vi(D)" for a reduction over j, "a = Vj(D)" for one over i. D is K, how many
+        indices are wanted.
+    *aliases : str
+        Aliases of the arguments, in their order.
+    **keywords
+        Further arguments of :class:`Genred`.
+
+    Returns
+    -------
+    Genred
+
+    Raises
+    ------
+    FormulaError, ArgumentError
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernelops.torch import generic_argkmin
+    >>> nearest = generic_argkmin("SqDist(x,y)", "a = Vi(2)", "x = Vi(2)", "y = Vj(2)")
+    >>> nearest(torch.zeros(3, 2), torch.zeros(4, 2)).tolist()
+    [[0, 1], [0, 1], [0, 1]]
+    """
     return front.generic(Genred, "ArgKMin", formula, output, aliases, keywords)  # type: ignore[return-value]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,20 @@ from ..front import ReduceSpec
 
 Tensors = Sequence["torch.Tensor | None"]
 
+# grad and diff take longer than a small reduction, and are the same at every step of an optimisation
+gradient, derivative = lru_cache(maxsize=1024)(grad), lru_cache(maxsize=1024)(diff)
+
 
 class Reduce(torch.autograd.Function):
     """``Reduce.apply(spec, *tensors)``: the result of a reduction; a tuple where the reduction gives two.
 
-    Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (``best``
-    in this file differentiates the values).
+    Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (best.py
+    differentiates the values).
     """
 
     @staticmethod
     def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> Any:
-        result = spec(spec.bind([_array(t) for t in tensors]))
+        result = spec(spec.bind(tensors))
         if isinstance(result, tuple):
             return tuple(torch.from_numpy(np.ascontiguousarray(r)) for r in result)
         return torch.from_numpy(np.ascontiguousarray(result))
@@ -52,7 +56,7 @@ class Reduce(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         *tensors, output = ctx.saved_tensors
         summand, more = _summand(ctx.spec, tensors, output)
-        gradients = _pullback(ctx.spec, summand, tensors, more, cotangents[0], ctx.needs_input_grad[1:])
+        gradients = pullback(ctx.spec, summand, tensors, more, cotangents[0], ctx.needs_input_grad[1:])
         return (None, *gradients)
 
     @staticmethod
@@ -61,18 +65,13 @@ class Reduce(torch.autograd.Function):
             return None if ctx.results == 1 else (None,) * ctx.results
         *tensors, output = ctx.saved_tensors
         summand, more = _summand(ctx.spec, tensors, output)
-        found = _pushforward(ctx.spec, summand, tensors, more, tangents)
+        found = pushforward(ctx.spec, summand, tensors, more, tangents)
         return torch.zeros_like(output) if found is None else found.expand_as(output)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
-        moved = _batched(spec.variables, tensors, in_dims[1:])
-        result = Reduce.apply(spec, *moved)
+        result = Reduce.apply(spec, *mapped_in_front(core_ranks(spec.variables), tensors, in_dims[1:]))
         return result, (0,) * len(result) if isinstance(result, tuple) else 0
-
-
-def _array(t: torch.Tensor | None) -> np.ndarray | None:
-    return None if t is None else t.detach().resolve_conj().resolve_neg().numpy()
 
 
 def _has_derivative(spec: ReduceSpec) -> bool:
@@ -119,7 +118,7 @@ def _without_minus_inf(t: torch.Tensor) -> torch.Tensor:
     return torch.where(t == -torch.inf, torch.full_like(t, torch.inf), t)
 
 
-def _pullback(
+def pullback(
     spec: ReduceSpec,
     summand: Expr,
     tensors: Tensors,
@@ -137,7 +136,7 @@ def _pullback(
     for p, tensor in enumerate(tensors):
         if tensor is None or not wanted[p]:
             continue
-        formula = grad(summand, kinds[p], e) if p in kinds else const(0.0)
+        formula = gradient(summand, kinds[p], e) if p in kinds else const(0.0)
         if is_const(formula, 0):
             found[p] = torch.zeros_like(tensor)
             continue
@@ -148,7 +147,7 @@ def _pullback(
     return found
 
 
-def _pushforward(
+def pushforward(
     spec: ReduceSpec,
     summand: Expr,
     tensors: Tensors,
@@ -164,7 +163,7 @@ def _pushforward(
         if tangent is None:
             continue
         u = variable(v.op, place, v.dim)
-        formula = diff(summand, v, u)
+        formula = derivative(summand, v, u)
         if is_const(formula, 0):
             continue
         extended = _extended(spec, formula, spec.axis, *(node for node, _ in more), u)
@@ -173,14 +172,22 @@ def _pushforward(
     return total
 
 
-def _batched(variables: Sequence[Expr], tensors: Tensors, in_dims: Sequence[int | None]) -> list[torch.Tensor | None]:
+def core_ranks(variables: Sequence[Expr]) -> dict[int, int]:
+    """Position -> dimensions of one tensor without its batch dimensions."""
+    return {v.params[0]: 1 if v.op == "Pm" else 2 for v in variables}
+
+
+def mapped_in_front(
+    cores: Mapping[int, int], tensors: Tensors, in_dims: Sequence[int | None]
+) -> list[torch.Tensor | None]:
     """The mapped dimension in front of every tensor that has it, with room for the batch dimensions of the others."""
-    cores = {v.params[0]: 1 if v.op == "Pm" else 2 for v in variables}
-    pairs = list(zip(tensors, in_dims, strict=True))
-    rank = max((t.ndim - (d is not None) - cores[p] for p, (t, d) in enumerate(pairs) if t is not None), default=0)
+    own = {
+        p: t.ndim - (in_dims[p] is not None) - cores[p] for p, t in enumerate(tensors) if t is not None and p in cores
+    }
+    rank = max(own.values(), default=0)
     return [
-        t if t is None or d is None else _in_front(t, d, rank - (t.ndim - 1 - cores[p]))
-        for p, (t, d) in enumerate(pairs)
+        t if t is None or d is None else _in_front(t, d, rank - own.get(p, rank))
+        for p, (t, d) in enumerate(zip(tensors, in_dims, strict=True))
     ]
 
 

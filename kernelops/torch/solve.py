@@ -1,4 +1,18 @@
+"""Solves as differentiable functions of tensors, any number of times: one more solve and reductions for each order."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from ..formula.expr import variable
+from ..front import ReduceSpec, SolveSpec
+from ..linear_operator import alpha_layout, check_alpha
+from ..solvers import Solution
+from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
 
 
 @dataclass
@@ -11,14 +25,15 @@ class Account:
 class Solve(torch.autograd.Function):
     """``Solve.apply(spec, account, alpha, *tensors)``: a with (alpha I + K) a = b, b standing at the unknown's place.
 
-    alpha has shape () or (..., n, 1). With A = alpha I + K(theta) symmetric, A a = b gives
-    da = A^-1 (db - dalpha a - dK a). Hence, for a cotangent g of a and z = A^-1 g: b gets z, alpha gets -z a (summed to
-    its shape), and theta gets -<z, (dK/dtheta) a>, the pullback of the sum K(theta) a for the cotangent -z.
+    alpha has shape () or (..., n, 1). With A = alpha I + K(theta), A a = b gives da = A^-1 (db - dalpha a - dK a).
+    Hence, for a cotangent g of a and z = A^-T g: b gets z, alpha gets -z a (summed to its shape), and theta gets
+    -<z, (dK/dtheta) a>, the pullback of the sum K(theta) a for the cotangent -z. A is symmetric, but its derivative by
+    x alone is not: z is the solution of a solve with the transposed formula, so that it has the right derivatives too.
     """
 
     @staticmethod
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        bound = spec.bind([_array(t) for t in tensors])
+        bound = spec.bind(tensors)
         account.solution = spec(bound, check_alpha(alpha), stacklevel=2)
         return torch.from_numpy(account.solution.x.astype(bound.dtype))
 
@@ -33,9 +48,10 @@ class Solve(torch.autograd.Function):
         alpha, *tensors, a = ctx.saved_tensors
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
         at = [a if p == place else t for p, t in enumerate(tensors)]
-        z = Solve.apply(_again(spec), Account(), alpha, *(g if p == place else t for p, t in enumerate(tensors)))
+        across = _transposed(_again(spec))
+        z = Solve.apply(across, Account(), alpha, *(g if p == place else t for p, t in enumerate(tensors)))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
-        found = _pullback(_product_spec(spec), spec.expr, at, [], -z, wanted)
+        found = pullback(_product_spec(spec, a), spec.expr, at, [], -z, wanted)
         if ctx.needs_input_grad[3 + place]:
             found[place] = z.sum_to_size(tensors[place].shape)
         for_alpha = None
@@ -51,7 +67,7 @@ class Solve(torch.autograd.Function):
         at = [a if p == place else t for p, t in enumerate(tensors)]
         others = [None if p == place else t for p, t in enumerate(tangents)]
         b = torch.zeros_like(a) if tangents[place] is None else tangents[place].expand_as(a)
-        moved = _pushforward(_product_spec(spec), spec.expr, at, [], others)
+        moved = pushforward(_product_spec(spec, a), spec.expr, at, [], others)
         b = b if moved is None else b - moved
         b = b if alpha_tangent is None else b - (alpha_tangent * a).to(a.dtype)
         return Solve.apply(_again(spec), Account(), alpha, *(b if p == place else t for p, t in enumerate(tensors)))
@@ -60,17 +76,10 @@ class Solve(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple, spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor
     ) -> tuple:
-        moved = _batched(spec.variables, tensors, in_dims[3:])
-        if in_dims[2] is not None:
-            cores = [1 if v.op == "Pm" else 2 for v in spec.variables]
-            places = [v.params[0] for v in spec.variables]
-            own = [tensors[p].ndim - (in_dims[3 + p] is not None) - c for p, c in zip(places, cores, strict=True)]
-            alpha = alpha.movedim(in_dims[2], 0)
-            core = min(alpha.ndim - 1, 2)
-            missing = max(own) - (alpha.ndim - 1 - core)
-            rest = alpha.shape[1:] if core else (1, 1)
-            alpha = alpha.reshape(alpha.shape[0], *(1,) * missing, *rest)
-        return Solve.apply(spec, account, alpha, *moved), 0
+        if in_dims[2] is not None and alpha.ndim == 1:  # a number for each
+            alpha, in_dims = alpha[:, None, None], (None, None, 0, *in_dims[3:])
+        cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
+        return Solve.apply(spec, account, *mapped_in_front(cores, (alpha, *tensors), in_dims[2:])), 0
 
 
 def _again(spec: SolveSpec) -> SolveSpec:
@@ -78,8 +87,17 @@ def _again(spec: SolveSpec) -> SolveSpec:
     return replace(spec, dtype=None, options={**spec.options, "x0": None, "callback": None, "progress": False})
 
 
-def _product_spec(spec: SolveSpec) -> ReduceSpec:
-    """K times the unknown as a sum."""
+def _transposed(spec: SolveSpec) -> SolveSpec:
+    """The solve with the transposed matrix, its unknown at the same place: <e, K v> differentiated by v."""
+    v = spec.unknown
+    e = variable("Vi" if v.op == "Vj" else "Vj", v.params[0], v.dim)
+    variables = tuple(e if x is v else x for x in spec.variables)
+    names = {e if x is v else x: name for x, name in spec.names.items()}
+    return replace(spec, expr=gradient(spec.expr, v, e), unknown=e, variables=variables, names=names)
+
+
+def _product_spec(spec: SolveSpec, a: torch.Tensor) -> ReduceSpec:
+    """K a as a sum, for an a at the unknown's place."""
     return ReduceSpec(
         spec.expr,
         "Sum",
@@ -89,18 +107,16 @@ def _product_spec(spec: SolveSpec) -> ReduceSpec:
         ranges=spec.ranges,
         dtype_acc=spec.dtype_acc,
         sum_scheme=spec.sum_scheme,
+        sizes=(a.shape[-2], a.shape[-2]),
     )
 
 
 def shaped_alpha(alpha: torch.Tensor, spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """alpha as Solve takes it, () or (..., n, 1), by an operation that is differentiable and can be mapped."""
-    cores = {v.params[0]: 1 if v.op == "Pm" else 2 for v in spec.variables}
     try:
-        batch = torch.broadcast_shapes(*(tensors[p].shape[:-core] for p, core in cores.items()))
+        cores = core_ranks(spec.variables).items()
+        batch = torch.broadcast_shapes(*(tensors[p].shape[:-core] for p, core in cores))
         n = tensors[spec.unknown.params[0]].shape[-2]
     except (RuntimeError, IndexError):
         return alpha  # shapes that do not fit: Solve names the tensor
     return alpha.reshape(alpha_layout(tuple(alpha.shape), n, tuple(batch)))
-
-
-__all__ = ["Account", "Reduce", "Solve", "best", "evaluate", "shaped_alpha"]

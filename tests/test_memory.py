@@ -1,0 +1,74 @@
+"""What a reduction takes besides its arguments: copies of the columns, scratch for each thread, and the result."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from kernelops.formula.parse import parse
+from kernelops.machines import cpu
+from kernelops.ranges import Ranges
+from kernelops.reduction import Reduction
+
+GAUSSIAN = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])
+
+
+def points(M, N, dtype="float32"):
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((n, d)).astype(dtype) for n, d in ((M, 3), (N, 3), (N, 2))]
+
+
+def peak(call):
+    """Bytes that a call has at most, with all that it returns."""
+    call()  # what is compiled is kept
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("sizes", [(5000, 5000), (100, 100_000), (100_000, 100)])
+def test_no_matrix_is_stored(sizes, monkeypatch):
+    monkeypatch.setattr(cpu, "thread_count", lambda: 2)
+    M, N = sizes
+    data = points(M, N)
+    packed = 5 * 4 * N
+    result = M * 2 * (8 + 4)  # accumulated in float64
+    assert peak(Reduction(GAUSSIAN.expr, "Sum", 1, data)) < 1.1 * (packed + result) + 500_000
+
+
+def test_any_strides_are_read_in_place():
+    wide = points(4000, 4000, "float64")
+    data = [np.repeat(a, 2, 0)[::2] for a in wide]
+    expr = GAUSSIAN.expr
+    assert abs(peak(Reduction(expr, "Sum", 1, data)) - peak(Reduction(expr, "Sum", 1, wide))) < 50_000
+    assert peak(lambda: Reduction(expr, "Sum", 1, data)) < 50_000
+
+
+def test_many_calls_with_changing_ranges_leave_memory_flat():
+    x, y, b = points(60, 60)
+
+    def calls(count):
+        for k in range(count):
+            cut = 1 + k % 59
+            ranges = Ranges.from_mask(
+                [[0, cut], [cut, 60]], [[0, cut], [cut, 60]], np.array([[True, False], [k % 2, 1]], bool)
+            )
+            Reduction(GAUSSIAN.expr, "Sum", k % 2, [x, y, b] if k % 2 else [y, x, b], ranges=ranges)()
+
+    def held():
+        gc.collect()  # also empties what Python itself keeps for the next object
+        return tracemalloc.get_traced_memory()[0]
+
+    calls(60)
+    tracemalloc.start()
+    try:
+        calls(200)
+        before = held()
+        calls(1000)
+        assert held() - before < 20_000, "20 bytes a call"
+    finally:
+        tracemalloc.stop()

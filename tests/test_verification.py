@@ -1,0 +1,258 @@
+"""The door of the engine refuses programs and work that reach outside their memory: the C code behind trusts them."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from kernelops import _core
+from kernelops.formula.parse import parse
+from kernelops.machines import cpu
+from kernelops.program.tile import compile_sum
+from kernelops.reduction import Reduction
+
+CODE, PLANES, LOADS, EXPORTS = range(4)  # the parts of an encoded stage
+OP, AUX0, AUX1, OUT, A, B = 0, 1, 2, 3, 6, 9  # columns of the code; an operand is place, base, stride
+TILE, ROW, COL, PARAM = (_core.PLACES[p] for p in ("tile", "row", "col", "param"))
+
+VECTOR = "Exp(-SqDist(x,y))*Sin(x-y)*g"
+TENSOR = "TensorDot(TensorProd(x,y),x-y,[3,3],[3],[1],[0])"
+
+
+def encoded(formula):
+    """The arguments of _core.Program: kind, n_out, constants, n_params, contractions, then the four stages."""
+    expr = parse(formula, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
+    p = compile_sum(expr, 1)
+    stages = [list(cpu._encoded(s)) for s in (p.param, p.row, p.col, p.pair)]
+    return [_core.KINDS[p.kind], p.n_out, p.constants, p.n_params, np.array(p.contractions, np.int32), *stages]
+
+
+def find(arguments, op, stage=-1):
+    """The row of the first instruction of that name."""
+    code = arguments[stage][CODE]
+    return code[np.flatnonzero(code[:, OP] == _core.OPCODES[op])[0]]
+
+
+def test_what_the_compiler_makes_passes():
+    for formula in (VECTOR, TENSOR):
+        assert _core.Program(*encoded(formula)).cost > 5
+
+
+CORRUPTIONS = [
+    ("SqDist", OUT, 0, "operand 0 .* in None"),
+    ("SqDist", OUT, ROW, "operand 0 .* in row"),
+    ("SqDist", OUT + 1, 99, "operand 0 .* reaches 99"),
+    ("SqDist", OUT + 1, -1, "operand 0 .* reaches -1"),
+    ("SqDist", A, COL, "operand 1 .* in col"),
+    ("SqDist", A, 0, "operand 1 .* in None"),
+    ("SqDist", A, 77, "operand 1 .* in None"),
+    ("SqDist", B, PARAM, "operand 2 .* in param"),
+    ("SqDist", AUX0, 4, "operand 1 .* reaches 3 of 3 in row"),
+    ("Exp", A, 0, "operand 1 .* in None"),
+    ("Exp", OUT, COL, "operand 0 .* in col"),
+    ("Exp", OP, 10_000, "no operation has the number 10000"),
+    ("Exp", OP, -1, "no operation has the number -1"),
+    ("Subtract", B + 1, 1, "operand 2 .* reaches 3 of 3 in col"),
+    ("Subtract", B + 2, 2, "operand 2 .* reaches 4 of 3 in col"),
+    ("Subtract", B + 2, -1, "operand 2"),
+    ("Subtract", OP, _core.OPCODES["Clamp"], "operand 3 .* in None"),
+    ("Loop", AUX0, 4, "reaches 3 of 3|component 0\\+3 of 3"),
+    ("Loop", AUX0, 0, "the loop at .* is not closed"),
+    ("Loop", AUX1, 0, "the loop at .* is not closed"),
+    ("Loop", AUX1, 10**6, "the loop at .* is not closed"),
+    ("Loop", OP, _core.OPCODES["End"], "End at .* closes no loop"),
+    ("End", OP, _core.OPCODES["Loop"], "is not closed"),
+    ("OutDot", AUX0, 1, "result component 1\\+2 of 3"),
+    ("OutDot", AUX0, -1, "result component -1"),
+    ("OutDot", A, 0, "operand 1 .* in None"),
+]
+
+
+@pytest.mark.parametrize(("op", "column", "value", "message"), CORRUPTIONS)
+def test_a_wrong_instruction(op, column, value, message):
+    arguments = encoded(VECTOR)
+    find(arguments, op)[column] = value
+    with pytest.raises(ValueError, match=f"tile program: .*({message})"):
+        _core.Program(*arguments)
+
+
+@pytest.mark.parametrize("stage", [5, 6, 7])
+@pytest.mark.parametrize("op", ["OutSum", "OutDot", "OutExp", "OutBest", "SqDist", "Dot"])
+def test_what_only_pairs_can_do(op, stage):
+    arguments = encoded("Exp(g)*Exp(x)*Exp(y)")
+    row = find(arguments, "Exp", stage)
+    row[[OP, AUX0]] = _core.OPCODES[op], 0
+    with pytest.raises(ValueError, match="result component|in (tile|param|None)"):
+        _core.Program(*arguments)
+
+
+@pytest.mark.parametrize("value", [-1, 50, 2**30, -(2**31)])
+def test_a_wrong_table_of_contractions(value):
+    """Whichever of its numbers: counts, sizes, strides."""
+    for at in range(len(encoded(TENSOR)[4])):
+        arguments = encoded(TENSOR)
+        arguments[4][at] = value
+        with pytest.raises(ValueError, match="tile program: (the contraction|no contraction|operand)"):
+            _core.Program(*arguments)
+
+
+def test_an_axis_of_size_0():
+    arguments = encoded(TENSOR)
+    arguments[4][2] = 0
+    with pytest.raises(ValueError, match="has an axis of 0"):
+        _core.Program(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, 17), (1, 0), (1, 2), (2, (1.0, 2.0, 3.0, 4.0)), (3, 0), (3, 99)],
+)
+def test_wrong_sizes(place, value):
+    arguments = encoded(VECTOR)
+    arguments[place] = value
+    with pytest.raises(ValueError, match="tile program"):
+        _core.Program(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        (PLANES, -1),
+        (PLANES, 0),
+        (LOADS, [[0, 3, 1]]),
+        (LOADS, [[-1, 3, 0]]),
+        (LOADS, [[0, 0, 0]]),
+        (EXPORTS, [3]),
+        (EXPORTS, [-1]),
+        (EXPORTS, []),
+    ],
+)
+def test_a_wrong_row_stage(part, value):
+    arguments = encoded(VECTOR)
+    arguments[6][part] = value if part == PLANES else np.array(value, np.int32)
+    with pytest.raises(ValueError, match="tile program"):
+        _core.Program(*arguments)
+
+
+# ---- many at random, and those that pass are run --------------------------------------------------------------------
+
+
+def mutate(rng, arguments):
+    """One or two numbers changed, to something near or to something wild."""
+    for _ in range(rng.integers(1, 3)):
+        stage = arguments[rng.integers(5, 9)]
+        places = [stage[CODE], stage[LOADS], stage[EXPORTS], arguments[4], stage[CODE], stage[CODE]]
+        target = places[rng.integers(len(places))].reshape(-1)
+        if rng.integers(12) == 0:
+            k = rng.integers(4)
+            if k in (1, 3):
+                arguments[k] = int(arguments[k] + rng.integers(-2, 3))
+            else:
+                stage[PLANES] = int(stage[PLANES] + rng.integers(-3, 4))
+        elif target.size:
+            at = rng.integers(target.size)
+            wild = rng.choice([0, 1, 2, 3, 4, -1, 255, 256, 2**30, 2**31 - 1, -(2**31)])
+            target[at] = (
+                wild if rng.integers(2) else np.clip(int(target[at]) + rng.integers(-2, 3), -(2**31), 2**31 - 1)
+            )
+
+
+def is_quick(arguments):
+    """Whether it runs in no time; a loop of a billion rounds is right, if slow."""
+    code = np.concatenate([s[CODE] for s in arguments[5:]])
+    slow = np.isin(code[:, OP], [_core.OPCODES[name] for name in ("Loop", "SinXDivX", "SqDist", "Dot")])
+    return not slow.any() or abs(code[slow, AUX0].astype(float)).max() < 300
+
+
+def run_mutants(seed, rounds):
+    rng = np.random.default_rng(seed)
+    formulas = [VECTOR, TENSOR, "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)", "Clamp(x,y,g)*SqDist(x*g,y*g)"]
+    x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
+    expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
+    bound = Reduction(expr, "Sum", 1, [x, y, g]).bound
+    refused = ran = 0
+    for _ in range(rounds):
+        arguments = encoded(formulas[rng.integers(len(formulas))])
+        mutate(rng, arguments)
+        try:
+            program = _core.Program(*arguments)
+        except ValueError:
+            refused += 1
+            continue
+        if not is_quick(arguments):
+            continue
+        prepared = cpu.Prepared(compile_sum(expr, 1), program)
+        try:
+            cpu.run(prepared, bound, 1, None, np.dtype(rng.choice(["f4", "f8"])))
+            ran += 1
+        except ValueError:  # a variable that is not among the arrays, or has fewer components
+            refused += 1
+    assert refused > rounds / 4 and ran > rounds / 50, (refused, ran)
+
+
+def test_mutants_are_refused_or_harmless():
+    """In another process, which is asked whether it came out alive."""
+    child = multiprocessing.get_context("spawn").Process(target=run_mutants, args=(0, 3000))
+    child.start()
+    child.join(120)
+    child.kill()
+    child.join()
+    assert child.exitcode == 0
+
+
+# ---- the arrays of a call -------------------------------------------------------------------------------------------
+
+
+def reduce(**changes):
+    data = {0: np.zeros((4, 3)), 1: np.zeros((5, 3))}
+    prepared = cpu.prepare("sum", parse("x*y", ["x = Vi(3)", "y = Vj(3)"]).expr, None, False, 1)
+    call = {
+        "program": prepared.encoded,
+        "arrays": {p: (a, np.zeros(1, np.int64)) for p, a in data.items()},
+        "batch": 1,
+        "M": 4,
+        "N": 5,
+        "tasks": np.array([[0, 4, 0, 1]]),
+        "intervals": np.array([[0, 5]]),
+        "float64": True,
+    } | changes
+    arrays = {p: (a, np.zeros(1, np.int64)) for p, a in call.pop("arrays").items()} if "arrays" in changes else None
+    return _core.reduce(**(call if arrays is None else call | {"arrays": arrays}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": np.array([[0, 5, 0, 1]])}, "outside the rows"),
+        ({"tasks": np.array([[-1, 4, 0, 1]])}, "outside the rows"),
+        ({"tasks": np.array([[3, 2, 0, 1]])}, "outside the rows"),
+        ({"tasks": np.array([[0, 4, 0, 2]])}, "intervals that do not exist"),
+        ({"intervals": np.array([[0, 6]])}, "outside the columns"),
+        ({"intervals": np.array([[-1, 5]])}, "outside the columns"),
+        ({"M": -1}, "sizes"),
+        ({"best": 0}, "sizes"),
+        ({"isa": 7}, "isa = 7 is not usable"),
+        ({"isa": -1}, "isa = -1 is not usable"),
+        ({"arrays": {0: np.zeros((3, 3)), 1: np.zeros((5, 3))}}, "argument 0: an array"),
+        ({"arrays": {0: np.zeros((4, 3)), 1: np.zeros((5, 2))}}, "argument 1: an array"),
+        ({"arrays": {0: np.zeros((4, 3))}}, "argument 1 is missing"),
+        ({"arrays": {0: np.zeros((4, 3), int), 1: np.zeros((5, 3))}}, "argument 0: an array"),
+    ],
+)
+def test_work_that_does_not_fit(changes, message):
+    assert reduce()[0].shape == (1, 4, 3)
+    with pytest.raises(ValueError, match=message):
+        reduce(**changes)
+
+
+def test_a_task_of_too_many_rows():
+    n = _core.TASK_ROWS + 1
+    arrays = {0: np.zeros((n, 3)), 1: np.zeros((5, 3))}
+    with pytest.raises(ValueError, match="outside the rows"):
+        reduce(arrays=arrays, M=n, tasks=np.array([[0, n, 0, 1]]))
+
+
+def test_unknown_instruction_set(monkeypatch):
+    monkeypatch.setenv("KERNELOPS_ISA", "sse9")
+    with pytest.raises(ValueError, match="KERNELOPS_ISA = 'sse9': wanted one of baseline"):
+        cpu.instruction_set()

@@ -1,0 +1,12 @@
+"""The table of cases and the judges stand one folder up. (This folder is not named torch: where PyTorch is missing,
+`import torch` would find it.)"""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent))
+
+
+def pytest_configure(config):
+    # torch's own forward mode scripts its formulas when it is first used
+    config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning")
