@@ -1,4 +1,4 @@
-"""Solve with a Gaussian kernel on random points in the unit square, differentiate, and compare with a dense float64 solve.
+"""Solve with a Gaussian kernel on random points of the unit square, differentiate, compare with dense float64.
 
 The right-hand sides are float32, and so is the answer c. For a random e of the same shape, the gradient of <c, e> with
 respect to the points comes from one more solve. Prints times, statuses and relative errors, draws the first 40 entries
@@ -34,9 +34,7 @@ def problem(n, seed=0):
 def ours(x, b, e):
     """The solution, its gradient for e, the Solution, and the seconds of both."""
     g = torch.tensor([0.5 / SIGMA**2])
-    inverse = KernelSolve(
-        "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"], "b", axis=1
-    )
+    inverse = KernelSolve("Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"], "b", axis=1)
     x = x.clone().requires_grad_()
     start = time.perf_counter()
     c, account = inverse(x, x, b, g, alpha=ALPHA, return_solution=True)
@@ -84,14 +82,14 @@ def draw(rows, titles, output):
     panels = figure.subplots(len(rows), COLUMNS, sharex=True)
     for panel_row, (label, found, truth), title in zip(panels, rows, titles, strict=True):
         for k, panel in enumerate(panel_row):
-            panel.plot(truth[:SHOWN, k], "o", color="0.75", markersize=9, label="dense, float64")
-            panel.plot(found[:SHOWN, k], ".-", color="C0", linewidth=0.8, label="kernelops, float32")
+            panel.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+            panel.plot(truth[:SHOWN, k], "o", color="#f2b155", markersize=9, label="dense, float64")
+            panel.plot(found[:SHOWN, k], ".", color="#1f4e79", markersize=6, label="kernelops, float32")
             panel.set_title(f"{title}, column {k + 1}", fontsize=10)
             panel.set_ylabel(label)
-            panel.grid(alpha=0.3)
     for panel in panels[-1]:
         panel.set_xlabel("point")
-    panels[0, 0].legend(loc="upper right", fontsize=9)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(output, dpi=100)
 
 

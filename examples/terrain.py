@@ -175,10 +175,12 @@ def shaded(terrain, surface, tints, span):
 
 
 def save(figure, output):
-    """Write a PNG of 256 colours, a third of the size of one of all colours."""
+    """Write a PNG of 256 dithered colours, a third of the size of one of all colours."""
     drawn = BytesIO()
     figure.savefig(drawn, dpi=100, format="png")
-    Image.open(drawn).save("full.png"); Image.open(drawn).convert("RGB").quantize(256).save(output, format="png", optimize=True)
+    picture = Image.open(drawn).convert("RGB")
+    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(output, format="png", optimize=True)
 
 
 def main():

@@ -28,8 +28,8 @@ def is_scalar(a: object) -> bool:
     return isinstance(a, (int, float, np.integer, np.floating)) and not isinstance(a, bool)
 
 
-def to_numpy(a: Any, name: str) -> np.ndarray:
-    """The numpy array that shares its memory with a; name is what the messages call it."""
+def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
+    """The numpy array that shares its memory with a; name is what the messages call it, others what it may be too."""
     if is_tensor(a):
         if a.device.type != "cpu":
             raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
@@ -42,11 +42,11 @@ def to_numpy(a: Any, name: str) -> np.ndarray:
         raise BackendError(f"{name} is on a GPU: this version computes on the CPU; copy it to the host first")
     if isinstance(a, np.ma.MaskedArray):
         raise DtypeError(f"{name} is a masked array: wanted a plain one, as .filled(value) gives")
-    if isinstance(a, np.ndarray):
-        return np.asarray(a)
+    if isinstance(a, np.ndarray):  # bytes in another order than this machine's are put in order
+        return np.asarray(a, a.dtype.newbyteorder("=")) if a.dtype.kind in "iuf" else np.asarray(a)
     if is_scalar(a):
         return np.asarray(a)
-    raise DtypeError(f"{name}: wanted a numpy array or a torch tensor, got {type(a).__name__}")
+    raise DtypeError(f"{name}: wanted {others}a numpy array or a torch tensor, got {type(a).__name__}")
 
 
 def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
@@ -124,9 +124,11 @@ def bind(
     """
     places = {v.params[0]: v for v in variables}
     if len(args) != max(places, default=-1) + 1:
+        count = max(places, default=-1) + 1
         wanted = ", ".join(label(places[p], names) for p in sorted(places))
-        raise ArgumentError(f"wanted {max(places, default=-1) + 1} arguments ({wanted}), got {len(args)}")
-    given = {p: to_numpy(args[p], label(v, names)) for p, v in places.items()}
+        gaps = "" if count == len(places) else f" at positions {', '.join(map(str, sorted(places)))}"
+        raise ArgumentError(f"wanted {count} argument{'s' * (count != 1)} ({wanted}{gaps}), got {len(args)}")
+    given = {p: to_numpy(args[p], label(v, names), "a number, " * (v.op == "Pm")) for p, v in places.items()}
     common = _common_dtype(places, given, args, names, dtype)
     arrays: list[np.ndarray | None] = [None] * len(args)
     for p, v in places.items():
@@ -168,7 +170,7 @@ def _shaped(a: np.ndarray, v: Expr, name: str, dtype: np.dtype) -> np.ndarray:
             hint = " (.reshape(-1, 1) makes one column of it)" if v.dim == 1 and a.ndim == 1 else ""
             raise ShapeError(f"{name} needs an array of shape {wanted}, got shape {a.shape}{hint}")
     if a.shape[-1] != v.dim:
-        raise ShapeError(f"{name} needs {v.dim} columns, shape {wanted}, got shape {a.shape}")
+        raise ShapeError(f"{name} needs {v.dim} column{'s' * (v.dim != 1)}, shape {wanted}, got shape {a.shape}")
     if a.dtype != dtype or dtype == np.float16:
         a = a.astype(working(dtype))
     return a[..., None, :] if v.op == "Pm" else a

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from .arrays import Bound, bind, float_dtype, is_tensor, working
 from .errors import ArgumentError, BackendError, KeywordError, RangesError, ShapeError
 from .formula.expr import Expr
 from .formula.parse import Formula, parse, parse_alias
+from .formula.tokens import nearest
 from .linear_operator import KernelProduct, alpha_layout, check_alpha, unknown_of
 from .ranges import Ranges
 from .reduction import SUM_SCHEMES, Reduction, check_accumulation, check_reduction
 from .solvers import Solution, judge, solve
+from .solvers.problem import as_numbers, check_callback, check_tolerance
 
 BACKENDS = (
     *("auto", "CPU", "GPU", "GPU_1D", "GPU_1D_device", "GPU_1D_host"),
@@ -136,7 +139,7 @@ class SolveSpec:
         if options.get("callback") is not None:
             options["callback"] = _reshaping(options["callback"], system)
         if options.get("x0") is not None and not isinstance(options["x0"], str):
-            options["x0"] = system.block(np.asarray(options["x0"]), "x0")
+            options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
         solution = solve(system, system.block(system.b, "b"), on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
         judge(solution, self.on_fail, stacklevel=stacklevel + 1)
@@ -172,6 +175,8 @@ class _System:
         """b in the shape that the solvers take."""
         if name != "b":
             try:
+                if b.shape[-2:] != self.b.shape[-2:]:  # batch dimensions alone may broadcast
+                    raise ValueError
                 b = np.broadcast_to(b, self.b.shape)
             except ValueError:
                 raise ShapeError(f"{name} must have the shape of b, {self.b.shape}, got {b.shape}") from None
@@ -194,23 +199,27 @@ class _System:
 def check_backend(backend: Any, device_id: Any) -> None:
     """Refuse a backend that does not exist, or cannot be used by this version."""
     if backend not in BACKENDS:
-        raise BackendError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}")
-    if isinstance(device_id, bool) or not isinstance(device_id, (int, np.integer)):
-        raise ArgumentError(f"device_id: wanted a whole number, got {device_id!r}")
+        hint = nearest(backend, BACKENDS) if isinstance(backend, str) else ""
+        raise BackendError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}{hint}")
+    if isinstance(device_id, bool) or not isinstance(device_id, (int, np.integer)) or device_id < -1:
+        raise ArgumentError(f"device_id: wanted the number of a GPU, or -1, got {device_id!r}")
     if backend.startswith("GPU"):
         raise BackendError(f'backend = {backend!r}: this version has no GPU engine; use "auto" or "CPU"')
 
 
-def check_keywords(keywords: Mapping[str, Any], owner: str) -> None:
-    """Refuse keywords that are not on the list of the ignored ones."""
+def check_keywords(function: Callable[..., Any], keywords: Mapping[str, Any], ignored: Sequence[str] = ()) -> None:
+    """Refuse keywords that a function has no parameter for and that are not on the list of the ignored ones."""
     for name in keywords:
-        if name not in IGNORED:
-            raise KeywordError(f"{owner} has no keyword {name!r}; ignored for old scripts are {', '.join(IGNORED)}")
+        if name not in ignored:
+            known = [p.name for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+            owner = function.__qualname__.removesuffix(".__init__").replace(".__call__", "(...)")
+            also = f" (ignored for old scripts are {', '.join(ignored)})" if ignored else ""
+            raise KeywordError(f"{owner} has no keyword {name!r}{also}{nearest(name, known[1:])}")
 
 
 def check_axis(axis: Any) -> int:
     """0 or 1."""
-    if isinstance(axis, bool) or axis not in (0, 1):
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis not in (0, 1):
         raise ArgumentError(f"axis: wanted 1 (reduce over j) or 0 (reduce over i), got {axis!r}")
     return int(axis)
 
@@ -221,6 +230,8 @@ def check_accumulator(dtype_acc: Any, use_double_acc: Any, sum_scheme: Any) -> s
         raise ArgumentError(f"dtype_acc: wanted one of {', '.join(DTYPE_ACC)}, got {dtype_acc!r}")
     if sum_scheme not in SUM_SCHEMES:
         raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")
+    if not isinstance(use_double_acc, (bool, int, np.bool_)):
+        raise ArgumentError(f"use_double_acc: wanted True or False, got {use_double_acc!r}")
     if use_double_acc and dtype_acc != "auto":
         raise KeywordError(f'use_double_acc=True means dtype_acc="float64"; dtype_acc = {dtype_acc!r} was given too')
     return "float64" if use_double_acc else dtype_acc
@@ -244,7 +255,7 @@ class Genred:
         sum_scheme: str = "auto",
         **ignored: Any,
     ) -> None:
-        check_keywords(ignored, "Genred")
+        check_keywords(Genred.__init__, ignored, IGNORED)
         read, weight = parse(formula, aliases), None
         variables: Mapping[int, Expr] = {v.params[0]: v for v in read.variables}
         if formula2 is not None:
@@ -268,7 +279,13 @@ class Genred:
         )
 
     def __call__(
-        self, *args: Any, backend: str = "auto", device_id: int = -1, ranges: Any = None, out: Any = None
+        self,
+        *args: Any,
+        backend: str = "auto",
+        device_id: int = -1,
+        ranges: Any = None,
+        out: Any = None,
+        **unknown: Any,
     ) -> Any:
         """Reduce the formula for these arrays.
 
@@ -297,6 +314,7 @@ class Genred:
         ArgumentError, ShapeError, DtypeError, RangesError, BackendError
             Naming the argument, what was wanted and what came.
         """
+        check_keywords(Genred.__call__, unknown)
         check_backend(backend, device_id)
         spec = replace(self.spec, ranges=Ranges.of(ranges))
         result = self._reduce(spec, args)
@@ -314,12 +332,15 @@ def _written(out: Any, result: Any) -> Any:
     """The result, written into the array that the caller gave."""
     if isinstance(result, tuple):
         raise ArgumentError("out is for reductions with one result; this one has two")
-    if is_tensor(out) is not is_tensor(result) or not hasattr(out, "shape"):
+    if is_tensor(out) is not is_tensor(result) or not (is_tensor(out) or isinstance(out, np.ndarray)):
         raise ArgumentError(f"out: wanted {type(result).__name__}, got {type(out).__name__}")
     if tuple(out.shape) != tuple(result.shape) or out.dtype != result.dtype:
         raise ShapeError(
             f"out: wanted shape {tuple(result.shape)} of {result.dtype}, got {tuple(out.shape)} of {out.dtype}"
         )
+    if not (out.flags.writeable if isinstance(out, np.ndarray) else not (out.is_leaf and out.requires_grad)):
+        what = "a leaf that requires grad" if is_tensor(out) else "a read-only one"
+        raise ArgumentError(f"out: wanted an array that can be written, got {what}")
     out[...] = result
     return out
 
@@ -340,14 +361,17 @@ class KernelSolve:
         sum_scheme: str = "auto",
         **ignored: Any,
     ) -> None:
-        check_keywords(ignored, "KernelSolve")
+        check_keywords(KernelSolve.__init__, ignored, IGNORED)
         read = parse(formula, aliases)
-        unknown = unknown_of(read, varinvalias)
+        unknown = unknown_of(read, varinvalias, "varinvalias")
         right = 1 if unknown.op == "Vj" else 0
         if check_axis(axis) != right:
             raise ArgumentError(f"axis = {axis} does not go with {varinvalias} = {unknown.op}(...): use axis = {right}")
         if read.expr.dim != unknown.dim:
-            raise ArgumentError(f"the formula has length {read.expr.dim}, the unknown {varinvalias!r} {unknown.dim}")
+            raise ArgumentError(
+                f"varinvalias: the formula must be as long as the unknown; it has length {read.expr.dim}, "
+                f"{varinvalias!r} has length {unknown.dim}"
+            )
         self.formula, self.aliases, self.varinvalias = formula, tuple(aliases), varinvalias
         self.spec = SolveSpec(
             read.expr,
@@ -377,6 +401,7 @@ class KernelSolve:
         progress: bool = False,
         on_fail: str = "warn",
         return_solution: bool = False,
+        **unknown: Any,
     ) -> Any:
         """Solve (alpha I + K) a = b for these arrays.
 
@@ -428,10 +453,12 @@ class KernelSolve:
         SolveError
             When a column does not converge and on_fail is "raise".
         """
+        check_keywords(KernelSolve.__call__, unknown)
         check_backend(backend, device_id)
         if eps is not None and rtol is not None:
             raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")
-        tolerance = 1e-6 if eps is None and rtol is None else rtol if eps is None else eps
+        tolerance = 1e-6 if eps is None and rtol is None else rtol if eps is None else check_tolerance(eps, "eps")
+        check_callback(callback)
         if on_fail not in ("warn", "raise", "ignore"):
             raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
         options = {
@@ -460,6 +487,9 @@ def generic(
 ) -> Genred:
     """A Genred whose axis, and whose K for ArgKMin, are read off the alias of its output, as in "a = Vi(3)"."""
     _, result = parse_alias(output, 0)
+    for name in ("axis", "reduction_op") + ("opt_arg",) * (op == "ArgKMin"):
+        if name in keywords:
+            raise KeywordError(f"{name} is settled by the function and its output {output!r}: leave it out")
     if result.op == "Pm":
         raise ArgumentError(f"the output {output!r} must be indexed by i or by j")
     axis = 1 if result.op == "Vi" else 0

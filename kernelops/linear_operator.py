@@ -10,33 +10,42 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .arrays import Bound, bind, same_data, to_numpy, working
-from .errors import ArgumentError, DtypeError, ShapeError
+from .arrays import Bound, bind, is_scalar, same_data, to_numpy, working
+from .errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, text, variable
 from .formula.grad import grad
 from .formula.parse import Formula, parse
 from .formula.structure import linear_in, scalar_kernel, symmetric
+from .formula.tokens import nearest
 from .ranges import Ranges
-from .reduction import Reduction
+from .reduction import Reduction, check_accumulation
 
 COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
 ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
 
 
-def unknown_of(formula: Formula, var: str) -> Expr:
-    """The variable in which the formula is linear; the wrong ones are refused."""
+def unknown_of(formula: Formula, var: str, argument: str = "var") -> Expr:
+    """The variable in which the formula is linear; the wrong ones are refused, by the name of the argument."""
+    known = list(formula.names.values())
+    if var not in known:
+        raise ArgumentError(f"{argument}: wanted one of {', '.join(known)}, got {var!r}{nearest(str(var), known)}")
     v = formula.find(var)
     if v.op == "Pm":
-        raise ArgumentError(f"var = {var!r} is a parameter; the unknown is a Vi or a Vj variable")
+        raise ArgumentError(f"{argument} = {var!r} is a parameter; the unknown is a Vi or a Vj variable")
     if not linear_in(formula.expr, v):
-        raise ArgumentError(f"the formula is not linear in {var!r}: {formula.text}")
+        raise ArgumentError(f"{argument}: the formula is not linear in {var!r}: {formula.text}")
     return v
 
 
 def check_alpha(alpha: Any) -> np.ndarray:
     """alpha as float64: finite and nonnegative."""
-    a = np.asarray(alpha) if isinstance(alpha, (list, tuple)) else to_numpy(alpha, "alpha")
+    if isinstance(alpha, (list, tuple)):
+        try:
+            alpha = np.asarray(alpha)
+        except ValueError:  # numpy's, for lists of several lengths within a list
+            raise ShapeError(f"alpha: wanted a number or one for each row, got {alpha!r}") from None
+    a = to_numpy(alpha, "alpha", "a number, ")
     if a.dtype.kind not in "iuf":
         raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
     bad = ~np.isfinite(a) | (a < 0)
@@ -54,6 +63,11 @@ def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] = ()) ->
         return ()
     # (n, 1) with n = 1 and (1,) in a batch look alike: the batch dimensions tell
     column = len(shape) >= 2 and shape[-1] == 1 and shape[-2] in (1, n) and shape[:-1] != batch
+    if shape == (n, 1) and batch == (n,):
+        raise ShapeError(
+            f"alpha: shape ({n}, 1) may mean the {n} rows or the {n} batch elements: "
+            f"wanted (1, {n}, 1) for the rows, ({n}, 1, 1) for the batch"
+        )
     found = shape if column else (*shape, 1)
     try:
         if found[-2] not in (1, n) or np.broadcast_shapes(found[:-2], batch) != batch:
@@ -203,31 +217,33 @@ class KernelOperator(LinearOperator):
         ranges: Any = None,
         dtype_acc: str = "auto",
         sum_scheme: str = "auto",
+        **unknown: Any,
     ) -> None:
-        self._init = (formula, tuple(aliases), var, args, alpha, ranges, dtype_acc, sum_scheme)
+        for name in unknown:
+            known = ["alpha", "ranges", "dtype_acc", "sum_scheme"]
+            raise KeywordError(f"KernelOperator has no keyword {name!r}{nearest(name, known)}")
         self.formula = parse(formula, aliases)
+        self._init = (formula, tuple(aliases), var, args, alpha, ranges, dtype_acc, sum_scheme)
         v = unknown_of(self.formula, var)
         others = [x for x in self.formula.variables if x is not v]
-        places = list(args)
-        if v.params[0] <= len(places):
-            places.insert(v.params[0], None)
-        if len(places) != 1 + max(x.params[0] for x in self.formula.variables):
+        if len(args) != len(others):
             names = ", ".join(f"{self.formula.names.get(x, '?')} = {x.op}({x.dim})" for x in others)
             raise ArgumentError(f"wanted {len(others)} arrays ({names}), the unknown {var!r} left out, got {len(args)}")
-        # the unknown's place is bound at each product
-        last = max((x.params[0] for x in others), default=-1)
-        bound = bind(others, places[: last + 1], self.formula.names)
+        given = {x.params[0]: a for x, a in zip(others, args, strict=True)}  # the unknown is bound at each product
+        bound = bind(others, [given.get(p) for p in range(1 + max(given, default=-1))], self.formula.names)
         if bound.batch:
             raise ShapeError(f"a KernelOperator takes no batch dimensions, got {bound.batch}; KernelSolve does")
-        if bound.M != bound.N and not (_counts(others, "Vi") and _counts(others, "Vj")):
-            # nothing but the unknown says how many points its index has: then the matrix is square
-            size = max(bound.M, bound.N) if not (_counts(others, "Vi") or _counts(others, "Vj")) else None
-            size = size or (bound.M if _counts(others, "Vi") else bound.N)
+        counted = {x.op for x in others} & {"Vi", "Vj"}
+        if not counted:
+            raise ArgumentError(f"nothing but the unknown {var!r} has rows: wanted a Vi or Vj variable that gives the size")
+        if len(counted) == 1:  # nothing but the unknown says how many points the other index has: the matrix is square
+            size = bound.M if "Vi" in counted else bound.N
             bound = Bound(bound.arrays, bound.dtype, (), size, size)
         self.ranges = Ranges.of(ranges)
         if self.ranges is not None:
             self.ranges.check(bound.M, bound.N)
         options = {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme}
+        check_accumulation(dtype_acc, sum_scheme, bound.dtype)
         self.kernel_product = KernelProduct(self.formula.expr, v, bound, self.ranges, options)
         scalar = self.kernel_product.kernel is not None
         self._lengths = (1, 1) if scalar else (self.formula.expr.dim, v.dim)
@@ -259,9 +275,13 @@ class KernelOperator(LinearOperator):
 
     def _multiply(self, V: np.ndarray, transposed: bool) -> np.ndarray:
         if V.dtype.kind == "c":
-            return self._multiply(V.real, transposed) + 1j * self._multiply(V.imag, transposed)
+            real, imag = self._multiply(V.real, transposed), self._multiply(V.imag, transposed)
+            image = np.empty(real.shape, np.result_type(real, np.complex64))
+            image.real, image.imag = real, imag  # 1j * imag would make nan of an infinite one
+            return image
         if V.dtype.kind not in "iufb":
             raise DtypeError(f"a vector of {V.dtype}: wanted real or complex numbers")
+        self._check_fits(V.shape, self.shape[not transposed], 2)
         if V.dtype not in (np.float32, np.float64):
             V = V.astype(np.float32 if V.dtype == np.float16 else np.float64)
         e, d = self._lengths[::-1] if transposed else self._lengths
@@ -276,6 +296,19 @@ class KernelOperator(LinearOperator):
         if np.any(self.alpha):
             image = image + (self.alpha * V).astype(image.dtype)
         return image
+
+    def dot(self, x: Any) -> Any:
+        """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
+        if isinstance(x, np.ma.MaskedArray):
+            raise DtypeError("a masked array: wanted a plain one, as .filled(value) gives")
+        shape = np.shape(x)
+        if shape:  # a number has none; what does not fit gets a better answer than SciPy's "dimension mismatch"
+            self._check_fits(shape, self.shape[1], len(shape) if len(shape) < 3 else 2)
+        return super().dot(x)
+
+    def _check_fits(self, shape: tuple[int, ...], rows: int, ndim: int) -> None:
+        if len(shape) != ndim or shape[0] != rows:
+            raise ShapeError(f"a vector for {self.shape} needs shape ({rows},) or ({rows}, k), got {shape}")
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self._multiply(np.asarray(V), transposed=False)
@@ -369,6 +402,7 @@ class KernelOperator(LinearOperator):
         Parameters
         ----------
         rows : sequence of int, or a mask of booleans
+            Which ones.
 
         Returns
         -------
@@ -382,6 +416,7 @@ class KernelOperator(LinearOperator):
         Parameters
         ----------
         columns : sequence of int, or a mask of booleans
+            Which ones.
 
         Returns
         -------
@@ -406,6 +441,8 @@ class KernelOperator(LinearOperator):
         ArgumentError
             Where the array would take more than max_bytes.
         """
+        if not is_scalar(max_bytes):
+            raise ArgumentError(f"max_bytes: wanted a number of bytes, got {max_bytes!r}")
         size = prod(self.shape) * self.dtype.itemsize
         if size > max_bytes:
             raise ArgumentError(
@@ -424,10 +461,6 @@ class KernelOperator(LinearOperator):
         return _rebuilt, self._init
 
 
-def _counts(variables: Sequence[Expr], kind: str) -> bool:
-    return any(v.op == kind for v in variables)
-
-
 def _rebuilt(formula, aliases, var, args, alpha, ranges, dtype_acc, sum_scheme):  # type: ignore[no-untyped-def]
     return KernelOperator(
         formula, aliases, var, *args, alpha=alpha, ranges=ranges, dtype_acc=dtype_acc, sum_scheme=sum_scheme
@@ -442,7 +475,8 @@ def _matrix_indices(indices: Any, count: int, name: str) -> np.ndarray:
         raise ArgumentError(f"{name}: wanted a list of whole numbers, got {found.dtype} of shape {found.shape}")
     found = found.astype(np.int64)
     if found.size and (found.min() < -count or found.max() >= count):
-        raise ArgumentError(f"{name}: wanted indices below {count}, got {found.min()} to {found.max()}")
+        wrong = found[(found < -count) | (found >= count)][0]
+        raise ArgumentError(f"{name}: wanted indices from {-count} to {count - 1}, got {wrong}")
     return np.where(found < 0, found + count, found)
 
 

@@ -127,12 +127,32 @@ class Ranges:
 
     @classmethod
     def of(cls, obj: Any) -> Ranges | None:
-        """None as None, a Ranges as itself, six arrays as a Ranges."""
+        """None as None, a Ranges as itself, six arrays as a Ranges.
+
+        Parameters
+        ----------
+        obj : None, Ranges or 6-tuple
+            What a ``ranges=`` argument takes.
+
+        Returns
+        -------
+        Ranges or None
+        """
         return obj if obj is None or isinstance(obj, cls) else cls.from_tuple(obj)
 
     @classmethod
     def dense(cls, M: int, N: int) -> Ranges:
-        """Every i meets every j: one block, one interval."""
+        """Every i meets every j: one block, one interval.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        Ranges
+        """
         rows, columns = np.array([[0, M]]), np.array([[0, N]])
         return cls.from_mask(rows, columns, np.ones((1, 1), bool))
 
@@ -166,7 +186,13 @@ class Ranges:
         return cls._made(*i_half, *j_half)
 
     def as_tuple(self) -> tuple[np.ndarray, ...]:
-        """The six arrays in KeOps' order."""
+        """The six arrays in KeOps' order.
+
+        Returns
+        -------
+        tuple of ndarray
+            ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i; int64 and read-only.
+        """
         return tuple(getattr(self, name) for name in NAMES)
 
     @property
@@ -183,6 +209,11 @@ class Ranges:
     def rows(self, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What a reduction over ``axis`` runs through: the i half for axis 1, the j half for axis 0.
 
+        Parameters
+        ----------
+        axis : {0, 1}
+            The index that is reduced: 1 for j, 0 for i.
+
         Returns
         -------
         blocks : (C, 2) int64
@@ -198,7 +229,17 @@ class Ranges:
         return Half(*(six[:3] if axis == 1 else six[3:]))
 
     def check(self, M: int, N: int) -> None:
-        """Raise RangesError unless every block and interval lies within M rows of i and N rows of j."""
+        """Raise RangesError unless every block and interval lies within M rows of i and N rows of j.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Raises
+        ------
+        RangesError
+        """
         for name, letter, size in (("i", "M", M), ("j", "N", N)):
             for kind in ("ranges_", "redranges_"):
                 array = getattr(self, kind + name)
@@ -209,17 +250,42 @@ class Ranges:
                     )
 
     def is_symmetric(self) -> bool:
-        """Whether (j, i) is held wherever (i, j) is."""
+        """Whether (j, i) is held wherever (i, j) is.
+
+        Returns
+        -------
+        bool
+        """
         rectangles = _rectangles(self._half(1))
         return _first_difference(rectangles, rectangles[:, ::-1]) is None
 
     def density(self, M: int, N: int) -> float:
-        """The share of the M x N pairs that is held."""
+        """The share of the M x N pairs that is held.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        float, from 0 to 1
+        """
         (a, b), (c, d) = _rectangles(self._half(1)).transpose(1, 2, 0).astype(float)
         return float(((b - a) * (d - c)).sum() / (M * N)) if M * N else 0.0
 
     def contains(self, I: Any, J: Any) -> np.ndarray:
-        """Whether the pairs (I, J) are held, entry by entry."""
+        """Whether the pairs (I, J) are held, entry by entry.
+
+        Parameters
+        ----------
+        I, J : integers or arrays of them
+            Indices i and j, which broadcast.
+
+        Returns
+        -------
+        ndarray of bool
+        """
         i, j = np.broadcast_arrays(_whole("I", I), _whole("J", J))
         blocks, first, intervals = self.rows(1)
         filled = np.flatnonzero(blocks[:, 0] < blocks[:, 1])
@@ -235,7 +301,22 @@ class Ranges:
         return held & (at >= first[block]) & (0 <= j) & (j < intervals[at, 1])
 
     def mask(self, M: int, N: int) -> np.ndarray:
-        """The pairs held, as a dense (M, N) array of booleans."""
+        """The pairs held, as a dense array.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        ndarray of bool, shape (M, N)
+
+        Raises
+        ------
+        RangesError
+            Where a block or an interval is out of bounds.
+        """
         self.check(M, N)
         dense = np.zeros((M, N), bool)
         for (a, b), (c, d) in _rectangles(self._half(1)):

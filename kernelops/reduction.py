@@ -11,6 +11,8 @@ import numpy as np
 from .arrays import Bound, bind, working
 from .errors import ArgumentError, FormulaError, ShapeError
 from .formula.expr import Expr, substitute, variable
+from .formula.parse import LARGEST
+from .formula.tokens import nearest
 from .machines import cpu
 from .ranges import Ranges
 
@@ -73,8 +75,9 @@ SUM_SCHEMES = {"auto": False, "block_sum": False, "direct_sum": False, "kahan_sc
 
 def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> Kind:
     """The row of ``REDUCTIONS`` for a reduction, its formulas and its argument checked."""
-    if op not in REDUCTIONS:
-        raise ArgumentError(f"reduction_op: wanted one of {', '.join(REDUCTIONS)}, got {op!r}")
+    if not isinstance(op, str) or op not in REDUCTIONS:
+        hint = nearest(op, list(REDUCTIONS)) if isinstance(op, str) else ""
+        raise ArgumentError(f"reduction_op: wanted one of {', '.join(REDUCTIONS)}, got {op!r}{hint}")
     kind = REDUCTIONS[op]
     if kind.weighted and weight is None:
         raise ArgumentError(f"{op} needs formula2, the weight")
@@ -85,6 +88,8 @@ def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> K
     whole = isinstance(opt_arg, (int, np.integer)) and not isinstance(opt_arg, bool)
     if kind.many and not (whole and opt_arg >= 1):
         raise ArgumentError(f"{op} needs opt_arg = K, a whole number >= 1, got {opt_arg!r}")
+    if kind.many and opt_arg > LARGEST:
+        raise ArgumentError(f"{op}: the largest opt_arg is {LARGEST}, got {opt_arg}")
     if not kind.many and opt_arg is not None:
         raise ArgumentError(f"opt_arg is the K of KMin, ArgKMin and KMin_ArgKMin; {op} takes none, got {opt_arg!r}")
     return kind
@@ -92,10 +97,10 @@ def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> K
 
 def check_accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
     """(float64 inside tiles, compensated across tiles) for data of this dtype."""
-    if (dtype_acc, dtype.name) not in _ACCUMULATORS:
+    if not isinstance(dtype_acc, str) or (dtype_acc, dtype.name) not in _ACCUMULATORS:
         allowed = [name for name, data in _ACCUMULATORS if data == dtype.name]
         raise ArgumentError(f"dtype_acc: wanted one of {', '.join(allowed)} for {dtype.name} data, got {dtype_acc!r}")
-    if sum_scheme not in SUM_SCHEMES:
+    if not isinstance(sum_scheme, str) or sum_scheme not in SUM_SCHEMES:
         raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")
     return _ACCUMULATORS[dtype_acc, dtype.name], SUM_SCHEMES[sum_scheme]
 

@@ -2,7 +2,8 @@
  *
  * Read by the tile engine (tile.h) for every instruction set and precision, and meant to be read as it stands by CUDA
  * code: a, b, c are the operands, T is the floating-point type, and v_exp, v_log, ... are primitives that the reader
- * defines. Comparisons are written so that a NaN operand gives NaN wherever the result is not a truth value.
+ * defines. Comparisons are written so that a NaN operand gives NaN; only truth values and IfElse, whose NaN condition
+ * takes c, do not.
  */
 #ifndef KERNELOPS_OPS_H
 #define KERNELOPS_OPS_H

@@ -17,17 +17,19 @@ from typing import Any
 import numpy as np
 
 from .. import front
-from ..arrays import is_tensor
+from ..arrays import is_tensor, label
 from ..errors import DtypeError
 from ..solvers import Solution
 
 __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 
-def _refuse_tensors(args: Sequence[Any]) -> None:
-    for k, a in enumerate(args):
+def _refuse_tensors(args: Sequence[Any], spec: front.ReduceSpec | front.SolveSpec, alpha: Any = 0.0) -> None:
+    called = {v.params[0]: label(v, spec.names) for v in spec.variables}
+    for k, a in [*enumerate(args), (-1, alpha)]:
         if is_tensor(a):
-            raise DtypeError(f"argument {k} is a torch tensor: use kernelops.torch, or pass its .numpy()")
+            name = "alpha" if k < 0 else called.get(k, f"argument {k}")
+            raise DtypeError(f"{name} is a torch tensor: use kernelops.torch, or pass its .numpy()")
 
 
 class Genred(front.Genred):
@@ -56,6 +58,9 @@ class Genred(front.Genred):
         The same as dtype_acc="float64".
     sum_scheme : {"auto", "block_sum", "direct_sum", "kahan_scheme"}
         "kahan_scheme" compensates the sums across blocks; the others are one.
+    cuda_type, **ignored
+        Accepted from old scripts and without effect: cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math. Any
+        other keyword is refused.
 
     Notes
     -----
@@ -80,7 +85,7 @@ class Genred(front.Genred):
     """
 
     def _reduce(self, spec: front.ReduceSpec, args: Sequence[Any]) -> Any:
-        _refuse_tensors(args)
+        _refuse_tensors(args, spec)
         return spec(spec.bind(args))
 
 
@@ -99,6 +104,9 @@ class KernelSolve(front.KernelSolve):
         1 where the unknown is a Vj, 0 where it is a Vi.
     dtype, dtype_acc, use_double_acc, sum_scheme
         As for Genred.
+    cuda_type, **ignored
+        Accepted from old scripts and without effect: cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math. Any
+        other keyword is refused.
 
     Notes
     -----
@@ -124,7 +132,7 @@ class KernelSolve(front.KernelSolve):
     """
 
     def _solve(self, spec: front.SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
-        _refuse_tensors([*args, alpha])
+        _refuse_tensors(args, spec, alpha)
         bound = spec.bind(args)
         solution = spec(bound, front.solve_alpha(alpha, bound), stacklevel=4)
         return solution.x.astype(bound.dtype), solution

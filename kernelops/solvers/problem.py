@@ -99,20 +99,12 @@ def start_from(word: str, precondition: Callable[[Any], Any] | None, b: Any) -> 
 
 def check_tolerances(rtol: Any, atol: Any, maxiter: Any, default: int) -> tuple[float, float, int]:
     """rtol, atol and maxiter as numbers, or an error that names the one that is out of place."""
-    values = []
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        try:
-            if isinstance(value, str):
-                raise TypeError
-            number = float(value)
-        except (TypeError, ValueError):
-            raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}") from None
-        if math.isnan(number) or number < 0:
-            raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}")
-        values.append(number)
+    values = check_tolerance(rtol, "rtol"), check_tolerance(atol, "atol")
     if maxiter is None:
-        return values[0], values[1], default
+        return *values, default
     try:
+        if isinstance(maxiter, bool):
+            raise TypeError
         limit = operator.index(maxiter)
     except TypeError:
         if not (isinstance(maxiter, (float, np.floating)) and float(maxiter).is_integer()):
@@ -120,7 +112,19 @@ def check_tolerances(rtol: Any, atol: Any, maxiter: Any, default: int) -> tuple[
         limit = int(maxiter)
     if limit < 0:
         raise ArgumentError(f"maxiter must be a whole number of at least 0, or None, got {maxiter!r}")
-    return values[0], values[1], limit
+    return *values, limit
+
+
+def check_tolerance(value: Any, name: str) -> float:
+    try:
+        if isinstance(value, (str, bool)):
+            raise TypeError
+        number = float(value)
+        if math.isnan(number) or number < 0:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}") from None
+    return number
 
 
 def check_callback(callback: Any) -> None:
@@ -135,7 +139,14 @@ def check_real(x0: Any, dtype: np.dtype) -> None:
 
 def as_numbers(values: Any, name: str) -> Any:
     """values as a numpy array of real or complex numbers."""
-    array = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray):
+        raise DtypeError(f"{name} is a masked array: wanted a plain one, as .filled(value) gives")
+    if getattr(values, "requires_grad", False):
+        raise DtypeError(f"{name} is a tensor that requires grad, which this function does not follow: pass .detach()")
+    try:
+        array = np.asarray(values)
+    except ValueError:  # numpy's, for lists within a list of several lengths
+        raise ShapeError(f"{name} must be an array of numbers, got lists of several lengths") from None
     if array.dtype.kind not in "biufc":
         raise DtypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
     return array if array.dtype.kind in "fc" else array.astype(np.float64)

@@ -91,9 +91,10 @@ def solve(
     if isinstance(x0, str):
         x0 = start_from(x0, precondition, b)
     elif x0 is not None:
-        if np.shape(x0) != shape:
-            raise ShapeError(f"x0 must have the shape of B, {shape}, got {np.shape(x0)}")
-        x0 = as_numbers(x0, "x0").reshape(b.shape)
+        x0 = as_numbers(x0, "x0")
+        if x0.shape != shape:
+            raise ShapeError(f"x0 must have the shape of B, {shape}, got {x0.shape}")
+        x0 = x0.reshape(b.shape)
         check_real(x0, np.result_type(system.dtype, b.dtype))
 
     returned = np.result_type(inexact(np.asarray(B).dtype), *([np.complex64] if system.dtype.kind == "c" else []))

@@ -172,8 +172,10 @@ def as_system(A: Any) -> System:
     if not native:
         try:
             A = aslinearoperator(A)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise DtypeError(f"A: wanted a KernelOperator, a LinearOperator or a matrix, got {name}") from error
+        if np.dtype(A.dtype).kind not in "biufc":
+            raise DtypeError(f"A: wanted real or complex numbers, got dtype {A.dtype}")
     rows = _square(A.shape, "A") if hasattr(A, "shape") else A.n
     dtype = inexact(A.dtype)
     product = A.product if native else _columnwise(A)
@@ -186,8 +188,10 @@ def as_preconditioner(M: Any, n: int) -> tuple[Callable[[Array], Array], str]:
     name = getattr(M, "name", None) or type(M).__name__
     try:
         M = aslinearoperator(M)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DtypeError(f"M: wanted a LinearOperator or a matrix near the inverse of A, got {name}") from error
+    if np.dtype(M.dtype).kind not in "biufc":
+        raise DtypeError(f"M: wanted real or complex numbers, got dtype {M.dtype}")
     if _square(M.shape, "M") != n:
         raise ShapeError(f"M must have the shape of A, ({n}, {n}), got {tuple(M.shape)}")
     return _checked(_columnwise(M), "M"), name
@@ -224,7 +228,7 @@ def check_symmetric(system: System, product: Callable[[Array], Array], batch: tu
 
 def _square(shape: Any, name: str) -> int:
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise ShapeError(f"{name} must be square for a solve, got shape {tuple(shape)}")
+        raise ShapeError(f"{name} must be square for a solve, (n, n), got shape {tuple(shape)}")
     return int(shape[0])
 
 

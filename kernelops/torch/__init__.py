@@ -13,7 +13,7 @@ torch.Size([2, 1])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ except ImportError as error:
     ) from error
 
 from .. import front
-from ..arrays import is_scalar, is_tensor, to_numpy
+from ..arrays import is_scalar, is_tensor, label, to_numpy
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..linear_operator import check_alpha
@@ -42,23 +42,29 @@ from .solve import Account, Solve, shaped_alpha
 __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 
-def _tensors(args: Sequence[Any], variables: Sequence[Expr]) -> list[torch.Tensor]:
+def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr, str]) -> list[torch.Tensor | None]:
     """The arguments as tensors; a number for a parameter takes the dtype of the others."""
     device = next((a.device for a in args if is_tensor(a)), None)
     common = next((a.dtype for a in args if is_tensor(a) and a.is_floating_point() and a.ndim), None)
     kinds = {v.params[0]: v.op for v in variables}
-    found = []
+    called = {v.params[0]: f"{label(v, names)}, " for v in variables}
+    found: list[torch.Tensor | None] = []
     for k, a in enumerate(args):
+        if k not in kinds and k < max(kinds, default=-1):  # no variable stands at this position
+            found.append(None)
+            continue
+        name = f"{called.get(k, '')}argument {k}"
         if kinds.get(k) == "Pm" and (is_scalar(a) or (isinstance(a, np.ndarray) and a.ndim == 0)):
             a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype())
         elif not is_tensor(a):
             raise DtypeError(
-                f"argument {k}: wanted a torch tensor, got {type(a).__name__}; kernelops.numpy takes arrays"
+                f"{name}: wanted {'a number or ' * (kinds.get(k) == 'Pm')}a torch tensor, got {type(a).__name__}"
+                + "; kernelops.numpy takes arrays" * isinstance(a, np.ndarray)
             )
         elif a.device != device:
-            raise BackendError(f"argument {k} is on {a.device}, an earlier one on {device}: all must be on one device")
+            raise BackendError(f"{name} is on {a.device}, an earlier one on {device}: all must be on one device")
         elif a.device.type != "cpu":
-            raise BackendError(f"argument {k} is on {a.device}: this version computes on the CPU; move it with .cpu()")
+            raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
         elif kinds.get(k) == "Pm" and a.ndim == 0:
             a = a.reshape(1).to(common or a.dtype)
         found.append(a)
@@ -72,6 +78,9 @@ class Genred(front.Genred):
     ----------
     formula, aliases, reduction_op, axis, dtype, opt_arg, formula2, dtype_acc, use_double_acc, sum_scheme
         As for :class:`kernelops.numpy.Genred`.
+    cuda_type, **ignored
+        Accepted from old scripts and without effect: cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math. Any
+        other keyword is refused.
 
     Notes
     -----
@@ -91,7 +100,7 @@ class Genred(front.Genred):
     """
 
     def _reduce(self, spec: front.ReduceSpec, args: Sequence[Any]) -> Any:
-        tensors = _tensors(args, spec.variables)
+        tensors = _tensors(args, spec.variables, spec.names)
         kind = REDUCTIONS[spec.op]
         if kind.machine != "best" or kind.results == ("indices",):
             return Reduce.apply(spec, *tensors)
@@ -106,6 +115,9 @@ class KernelSolve(front.KernelSolve):
     ----------
     formula, aliases, varinvalias, axis, dtype, dtype_acc, use_double_acc, sum_scheme
         As for :class:`kernelops.numpy.KernelSolve`.
+    cuda_type, **ignored
+        Accepted from old scripts and without effect: cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math. Any
+        other keyword is refused.
 
     Notes
     -----
@@ -126,7 +138,7 @@ class KernelSolve(front.KernelSolve):
     """
 
     def _solve(self, spec: front.SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
-        tensors = _tensors(args, spec.variables)
+        tensors = _tensors(args, spec.variables, spec.names)
         x0 = spec.options["x0"]
         if is_tensor(x0):
             spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})

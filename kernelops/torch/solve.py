@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,7 +35,7 @@ class Solve(torch.autograd.Function):
     @staticmethod
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         bound = spec.bind(tensors)
-        account.solution = spec(bound, check_alpha(alpha), stacklevel=2)
+        account.solution = spec(bound, check_alpha(alpha), stacklevel=1 + _users_level())
         return torch.from_numpy(account.solution.x.astype(bound.dtype))
 
     @staticmethod
@@ -80,6 +81,18 @@ class Solve(torch.autograd.Function):
             alpha, in_dims = alpha[:, None, None], (None, None, 0, *in_dims[3:])
         cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
         return Solve.apply(spec, account, *mapped_in_front(cores, (alpha, *tensors), in_dims[2:])), 0
+
+
+def _users_level() -> int:
+    """How many frames above the caller of this function the user's line stands, in the count of warnings.warn.
+
+    Forward, backward and the transforms of torch.func come here by different ways; a warning is for whoever is first
+    on the way up and neither in this package nor in torch.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("kernelops", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _again(spec: SolveSpec) -> SolveSpec:

@@ -64,7 +64,7 @@ TRUTH = {
     "NotEqual": lambda f, g: np.where(f != g, 1.0, 0.0),
     "LessThan": lambda f, g: np.where(f < g, 1.0, 0.0),
     "LessOrEqual": lambda f, g: np.where(f <= g, 1.0, 0.0),
-    "Clamp": lambda f, a, b: np.minimum(np.maximum(f, a), b),
+    "Clamp": lambda f, a, b: np.where(f < a, a, np.where(f > b, b, f)),
     "IfElse": lambda c, a, b: np.where(c >= 0, a, b),
     "Sum": lambda f: f.sum(axis=-1, keepdims=True),
     "Extract": lambda f, start, n: f[..., start : start + n],

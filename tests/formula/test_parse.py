@@ -167,7 +167,7 @@ WRONG = [  # formula, message, column of the caret
     ("SumT(x,4)", "cannot be stretched to length 4", 0),
     ("Zero(0)", "cannot be stretched to length 0", 0),
     ("IntInv(0)", "denominator 0", 0),
-    ("SinXDivX(x,-1)", "whole number >= 0", 0),
+    ("SinXDivX(x,-1)", "whole number from 0 to 100", 0),
     ("TensorProd(Zero(2147483647),Zero(2))", "the longest is 2147483647", 0),
     ("Grad(x,x+y,s)", "wants a variable for v", 7),
     ("Grad(x,x)", r"Grad takes 3 argument\(s\), got 2", 0),

@@ -1,89 +1,18 @@
 """Derivatives of reductions: every reduction, axis, kind of variable and way to lay out the arguments."""
 
-import pytest
-from torch_dense import all_near, assert_near, derivatives, reduce, torch
+import gc
+import weakref
 
-from kernelops import Ranges
+import pytest
+from reduce_cases import ALIASES, LAYOUTS, REDUCTIONS, M, N, dense_formulas, leaf, problem, ranges
+from torch_dense import all_near, assert_near, derivatives, reduce, squared_distances, torch
+
 from kernelops.torch import Genred
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)", "c = Pm(2)"]
-SCALAR = "-g*SqDist(x,c*y)+Elem(b,0)"
-VECTOR = "Exp(-g*SqDist(x,c*y))*(x-b)"
-WEIGHT = "b+x*Elem(c,1)"
-REDUCTIONS = {  # name -> reduction, formula, weight, K
-    "Sum": ("Sum", VECTOR, None, None),
-    "LogSumExp": ("LogSumExp", SCALAR, None, None),
-    "LogSumExp of a weight": ("LogSumExp", SCALAR, "Exp(" + WEIGHT + ")", None),
-    "SumSoftMaxWeight": ("SumSoftMaxWeight", SCALAR, WEIGHT, None),
-    "Min": ("Min", VECTOR, None, None),
-    "Max_ArgMax": ("Max_ArgMax", SCALAR, None, None),
-    "KMin": ("KMin", VECTOR, None, 3),
-    "KMin_ArgKMin of a scalar": ("KMin_ArgKMin", SCALAR, None, 2),
-}
-M, N = 6, 5
-MASK = torch.ones(M, N, dtype=torch.bool)  # blocks of rows 0:2 and 2:6, of columns 0:4 and 4:5
-MASK[:2, 4] = False
-
-
-def ranges(mask):
-    """Ranges of one row by one column that hold the same pairs as a mask."""
-    rows, columns = ([[k, k + 1] for k in range(n)] for n in mask.shape)
-    return Ranges.from_mask(rows, columns, mask.numpy())
-
-
-def dense_formulas(x, y, b, g, c):
-    """The three formulas at all pairs, (..., M, N, D)."""
-    g, c = g[..., None, None, :], c[..., None, None, :]
-    x, y, b = x[..., :, None, :], y[..., None, :, :], b[..., None, :, :]
-    scalar = -g * ((x - c * y) ** 2).sum(-1, keepdim=True)
-    weight = b + x * c[..., 1:]
-    return {
-        SCALAR: scalar + b[..., :1],
-        VECTOR: scalar.exp() * (x - b),
-        WEIGHT: weight,
-        "Exp(" + WEIGHT + ")": weight.exp(),
-    }
-
-
-def leaf(*shape, seed):
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
-
-
-LAYOUTS = {  # name -> shapes of the leaves, and what is made of them
-    "as they are": ([(M, 2), (N, 2), (N, 2), (1,), (2,)], lambda x, y, b, g, c: (x, y, b, g, c)),
-    "the same twice": ([(N, 2), (1,), (2,)], lambda x, g, c: (x, x, x, g, c)),
-    "expanded": ([(1, 2), (N, 1), (N, 2), (), (1,)], lambda x, y, b, g, c: (
-        x.expand(M, 2), y.expand(N, 2), b, g, c.expand(2))),
-    "transposed": ([(2, M), (2, N), (4, N), (1,), (2,)], lambda x, y, b, g, c: (
-        x.T, y.T.flip(0), b.T[:, ::2], g, c.flip(0))),
-    "batches": ([(2, 1, M, 2), (3, N, 2), (N, 2), (2, 1, 1), (3, 2)], lambda x, y, b, g, c: (x, y, b, g, c)),
-}  # fmt: skip
 EVERYWHERE = pytest.mark.parametrize("name", REDUCTIONS)
 AXES = pytest.mark.parametrize("axis", [0, 1])
 LAID_OUT = pytest.mark.parametrize("layout", LAYOUTS)
 MASKED = pytest.mark.parametrize("masked", [False, True], ids=["dense", "ranges"])
-
-
-def problem(name, axis, layout, masked):
-    """Our function of the leaves, the dense one, and the leaves."""
-    op, formula, weight, K = REDUCTIONS[name]
-    shapes, laid_out = LAYOUTS[layout]
-    leaves = [leaf(*shape, seed=k) for k, shape in enumerate(shapes)]
-    mask = None if not masked else MASK[:N] if layout == "the same twice" else MASK
-    options = {} if mask is None else {"ranges": ranges(mask)}
-    genred = Genred(formula, ALIASES, op, axis, opt_arg=K, formula2=weight)
-
-    def ours(*leaves):
-        found = genred(*laid_out(*leaves), **options)
-        return found[0] if isinstance(found, tuple) else found
-
-    def dense(*leaves):
-        formulas = dense_formulas(*laid_out(*(t.reshape(1) if t.ndim == 0 else t for t in leaves)))
-        weights = None if weight is None else formulas[weight]
-        return reduce(op, formulas[formula], axis, mask, weights, K or 1)
-
-    return ours, dense, leaves
 
 
 @MASKED
@@ -176,3 +105,59 @@ def test_indices_have_no_derivative():
     for op in ("ArgMin", "ArgMax", "ArgKMin"):
         found = Genred("SqDist(x,y)", ["x = Vi(1)", "y = Vj(1)"], op, 1, opt_arg=2 if op == "ArgKMin" else None)(x, y)
         assert found.dtype == torch.int64 and not found.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@AXES
+@EVERYWHERE
+def test_over_several_tiles(name, axis, dtype):
+    """Sizes beyond one tile of rows and of columns; float32 as near to float64 as torch's own (where much cancels)."""
+    op, formula, weight, K = REDUCTIONS[name]
+    shapes = [(37, 2), (300, 2), (300, 2), (1,), (2,)]
+    leaves = [leaf(*shape, seed=k).detach().to(dtype).requires_grad_() for k, shape in enumerate(shapes)]
+
+    def dense(leaves):
+        formulas = dense_formulas(*leaves)
+        weights = None if weight is None else formulas[weight]
+        return derivatives(reduce(op, formulas[formula], axis, None, weights, K or 1), leaves)
+
+    found = Genred(formula, ALIASES, op, axis, opt_arg=K, formula2=weight)(*leaves)
+    got = derivatives(found[0] if isinstance(found, tuple) else found, leaves)
+    truth = dense([t.detach().double().requires_grad_() for t in leaves])
+    for g, own, want in zip(got, dense(leaves), truth, strict=True):
+        assert g.dtype == dtype
+        cancelled = float((own - want).abs().max() / want.abs().max().clamp(min=0.1))
+        assert_near(g.double(), want, 1e-10 if dtype == torch.float64 else 1e-5 + 4 * cancelled)
+
+
+def test_many_columns():
+    """More components than ride on one evaluation of a kernel."""
+    x, y, b = leaf(5, 2, seed=0), leaf(6, 2, seed=1), leaf(6, 70, seed=2)
+    found = Genred("Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(70)"], axis=1)(x, y, b)
+    dense = (-squared_distances(x, y)).exp() @ b
+    assert_near(found, dense)
+    all_near(derivatives(found, [x, y, b]), derivatives(dense, [x, y, b]))
+
+
+def test_explicit_positions_in_any_order():
+    x, y, b = leaf(5, 2, seed=0), leaf(6, 2, seed=1), leaf(6, 2, seed=2)
+    aliases = ["b = Vj(2,2)", "x = Vi(1,2)", "y = Vj(0,2)"]
+    found = Genred("Exp(-SqDist(x,y))*b", aliases, axis=1)(y, x, b)
+    dense = (-squared_distances(x, y)).exp() @ b
+    all_near(derivatives(found, [x, y, b]), derivatives(dense, [x, y, b]))
+
+
+def test_nothing_is_kept_when_the_result_is_gone():
+    """No reference cycle holds the arrays until the next garbage collection."""
+    x, y, b = leaf(5, 2, seed=0), leaf(6, 2, seed=1), leaf(6, 2, seed=2)
+    genred = Genred("-SqDist(x,y)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "SumSoftMaxWeight", axis=1, formula2="b")
+    gc.disable()
+    try:
+        moved = x * 1
+        found = genred(moved, y, b)
+        torch.autograd.grad(found.sum(), x, create_graph=True)[0].sum().backward()
+        seen = weakref.ref(moved), weakref.ref(found)
+        del moved, found
+        assert [ref() for ref in seen] == [None, None]
+    finally:
+        gc.enable()

@@ -152,6 +152,17 @@ def test_rows_in_no_block():
     assert_near(galpha[4:], -b[4:].sum(1) / 0.25)
 
 
+def test_many_columns():
+    """More right-hand sides than ride on one evaluation of the kernel."""
+    x, _, g = BY_NAME["Gaussian"].leaves()
+    b = torch.linspace(-1, 1, N * 70, dtype=torch.float64).reshape(N, 70).sin().requires_grad_()
+    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(70)", "g = Pm(1)"]
+    got = KernelSolve("Exp(-Square(g)*SqDist(x,y))*b", aliases, "b", axis=1)(x, x, b, g, alpha=0.3, eps=ASKED)
+    want = solve((-(g**2) * squared_distances(x, x)).exp(), 0.3, b)
+    assert_near(got, want)
+    all_near(derivatives(got, [x, b, g]), derivatives(want, [x, b, g]))
+
+
 def test_float32_gradients_of_a_real_size():
     """As near to the dense float64 gradient as float32 can tell, though the iterations ran in float32."""
     numbers = 800
