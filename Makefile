@@ -73,5 +73,5 @@ $(VENV)/plot.stamp $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(V
 	@touch $@
 
 $(BENCH)/bench.stamp: $(BENCH)/built.stamp
-	$(BENCH)/bin/python $(PIP_INSTALL) pykeops==2.3
+	$(BENCH)/bin/python $(PIP_INSTALL) "kernelops[torch]" pykeops==2.3
 	@touch $@

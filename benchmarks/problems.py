@@ -1,7 +1,7 @@
 """What is timed: reductions over all pairs (i, j) of two sets of points, each with its answer in float64.
 
-A problem is data. ``prepare`` gives a call for an engine, or raises ImportError where the engine is not installed;
-``Problem.check`` refuses a wrong answer: wrong and fast is not fast.
+A problem is data. An engine of ENGINES makes a call without arguments of it, or raises ImportError where the package is
+not installed. ``Problem.check`` refuses a wrong answer: wrong and fast is not fast.
 """
 
 from __future__ import annotations
@@ -122,12 +122,6 @@ def gradient_truth(x: np.ndarray, y: np.ndarray, b: np.ndarray, e: np.ndarray) -
     return weights.sum(1, keepdims=True) * x - weights @ y
 
 
-def gradient_dense(x: Any, y: Any, b: Any, e: Any) -> Any:
-    x = x.detach().requires_grad_()
-    (-(x.cdist(y) ** 2)).exp().matmul(b).backward(e)
-    return x.grad
-
-
 KINDS = {
     "gaussian": Kind(
         "Gaussian",
@@ -182,9 +176,6 @@ def all_problems(N: int) -> list[Problem]:
     ]
 
 
-# ---- engines: a function of a problem that gives a call without arguments ----
-
-
 def with_kernelops(problem: Problem) -> Callable[[], Any]:
     from kernelops.numpy import Genred
 
@@ -198,15 +189,10 @@ def with_keops(problem: Problem) -> Callable[[], Any]:
 
 
 def _genred(genred: Any, problem: Problem) -> Callable[[], Any]:
-    """The same text for both packages, from the formula on."""
+    """The same for both packages."""
     kind = KINDS[problem.kind]
-    arrays = problem.arrays
-
-    def call() -> Any:
-        reduction = genred(kind.formula, problem.aliases, kind.op, axis=1, opt_arg=kind.opt_arg)
-        return reduction(*arrays, backend="CPU")
-
-    return call
+    reduction = genred(kind.formula, problem.aliases, kind.op, axis=1, opt_arg=kind.opt_arg)
+    return lambda: reduction(*problem.arrays, backend="CPU")
 
 
 def with_torch(problem: Problem) -> Callable[[], Any]:
@@ -225,4 +211,4 @@ def with_torch(problem: Problem) -> Callable[[], Any]:
     return call
 
 
-ENGINES = {"kernelops": with_kernelops, "KeOps": with_keops, "torch, dense": with_torch}
+ENGINES = {"kernelops": with_kernelops, "KeOps": with_keops, "dense torch": with_torch}

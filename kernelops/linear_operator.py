@@ -235,7 +235,9 @@ class KernelOperator(LinearOperator):
             raise ShapeError(f"a KernelOperator takes no batch dimensions, got {bound.batch}; KernelSolve does")
         counted = {x.op for x in others} & {"Vi", "Vj"}
         if not counted:
-            raise ArgumentError(f"nothing but the unknown {var!r} has rows: wanted a Vi or Vj variable that gives the size")
+            raise ArgumentError(
+                f"wanted a Vi or Vj variable beside the unknown {var!r}, to say how many points there are"
+            )
         if len(counted) == 1:  # nothing but the unknown says how many points the other index has: the matrix is square
             size = bound.M if "Vi" in counted else bound.N
             bound = Bound(bound.arrays, bound.dtype, (), size, size)
@@ -325,6 +327,9 @@ class KernelOperator(LinearOperator):
     def _adjoint(self) -> LinearOperator:
         return _Adjoint(self)
 
+    def _transpose(self) -> LinearOperator:
+        return _Adjoint(self)
+
     # ---- entries ----
 
     @cached_property
@@ -390,7 +395,8 @@ class KernelOperator(LinearOperator):
         for at in range(0, len(I), step):
             i, j = (g.ravel() for g in np.meshgrid(I[at : at + step], J, indexing="ij"))
             blocks = self.kernel_product.entries(i // e, j // d)
-            out[at : at + step] = blocks[np.arange(len(i)), i % e, j % d].reshape(-1, len(J))
+            part = out[at : at + step]
+            part[...] = blocks[np.arange(len(i)), i % e, j % d].reshape(part.shape)
         if np.any(self.alpha):
             i, j = np.nonzero(I[:, None] == J)
             out[i, j] += self._alpha_at(I[i])

@@ -64,14 +64,33 @@ KERNELOPS_UNARY(UNARY)
 KERNELOPS_UNARY_SLOW(UNARY)
 #undef UNARY
 
+/* Small powers get a loop of their own, in which m is a constant and v_powi unrolls into SIMD code. */
+#define UNARY_LOOP(constant, value)                                                                                    \
+    case constant: {                                                                                                   \
+        enum { m = constant };                                                                                         \
+        SIMD for (int i = 0; i < n; i++) {                                                                             \
+            const T a = pa[i];                                                                                         \
+            out[i] = value;                                                                                            \
+        }                                                                                                              \
+        return;                                                                                                        \
+    }
 #define UNARY(name, value)                                                                                             \
     static void FN(name)(T * out, const T *pa, int n, int m) {                                                         \
+        switch (m) {                                                                                                   \
+            UNARY_LOOP(-2, value)                                                                                      \
+            UNARY_LOOP(-1, value)                                                                                      \
+            UNARY_LOOP(3, value)                                                                                       \
+            UNARY_LOOP(4, value)                                                                                       \
+            UNARY_LOOP(5, value)                                                                                       \
+            UNARY_LOOP(6, value)                                                                                       \
+        }                                                                                                              \
         for (int i = 0; i < n; i++) {                                                                                  \
             const T a = pa[i];                                                                                         \
             out[i] = value;                                                                                            \
         }                                                                                                              \
     }
 KERNELOPS_UNARY_PARAM(UNARY)
+#undef UNARY_LOOP
 #undef UNARY
 
 #define BINARY(name, value)                                                                                            \

@@ -132,8 +132,8 @@ V_INLINE double v_log_f64(double x) {
 
 V_INLINE double v_powi_f64(double x, int m) {
     double power = 1.0;
-    unsigned e = m < 0 ? 0u - (unsigned)m : (unsigned)m;
-    for (; e; e >>= 1, x *= x)
+#pragma GCC unroll 3
+    for (unsigned e = m < 0 ? 0u - (unsigned)m : (unsigned)m; e; e >>= 1, x *= x)
         if (e & 1u) power *= x;
     return m < 0 ? 1.0 / power : power;
 }

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -140,12 +141,8 @@ def test_progress(capsys):
     said = capsys.readouterr().err
     torch.autograd.grad(a.sum(), x)
     assert capsys.readouterr().err == ""  # the backward solve is silent
-    try:
-        import tqdm  # noqa: F401, PLC0415
-    except ImportError:
-        assert said == ""  # nothing to say in under two seconds
-    else:
-        assert "solve" in said
+    # without tqdm there is nothing to say in under two seconds
+    assert ("solve" in said) == (find_spec("tqdm") is not None)
 
 
 def test_a_failure_is_told_where_it_was_called():
@@ -155,7 +152,7 @@ def test_a_failure_is_told_where_it_was_called():
     assert len(told) == 1 and told[0].filename == __file__
     with pytest.warns(ConvergenceWarning) as told:
         torch.func.jvp(lambda b: SOLVER(x, x, b, g, alpha=0.01, maxiter=1), (b,), (b,))
-    assert {w.filename for w in told} == {__file__}
+    assert {w.filename for w in told if w.category is ConvergenceWarning} == {__file__}  # torch warns of itself too
     with pytest.warns(ConvergenceWarning) as told:
         SOLVER(x, x, b.clone().requires_grad_(), g, alpha=0.01, maxiter=1).sum().backward()
     assert len(told) == 2 and {w.filename for w in told} == {__file__}
