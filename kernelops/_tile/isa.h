@@ -29,6 +29,7 @@ typedef struct {
 } machine;
 
 #define ISA baseline
+#define BLOCK_BYTES 32
 #include "precision.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -41,6 +42,7 @@ typedef struct {
 #pragma GCC target("avx2,fma")
 #endif
 #define ISA avx2
+#define BLOCK_BYTES 64
 #include "precision.h"
 #ifdef __clang__
 #pragma clang attribute pop
@@ -51,6 +53,7 @@ typedef struct {
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
 #define ISA avx512
+#define BLOCK_BYTES 128
 #include "precision.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -1,4 +1,5 @@
-/* tile.h and task.h for float and double under the instruction set named by ISA. */
+/* tile.h and task.h for float and double under the instruction set named by ISA, whose registers hold four rows of
+ * BLOCK_BYTES with room to spare. */
 #define JOIN_(name, type, isa) name##_##type##_##isa
 #define JOIN(name, type, isa) JOIN_(name, type, isa)
 
@@ -61,3 +62,4 @@ static const machine JOIN(machine, of, ISA) = {
 #undef JOIN
 #undef JOIN_
 #undef ISA
+#undef BLOCK_BYTES

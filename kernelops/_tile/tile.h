@@ -127,28 +127,43 @@ KERNELOPS_TERNARY(TERNARY)
 
 /* ---- contractions of a row's vector with the columns' vectors ----------------------------------------------- */
 
-/* Blocks of columns stay in registers while the components are walked; columns past n, up to the end of the last
- * block, are computed from whatever lies there (the packed data has slack) and never read. */
-#define CONTRACTION(name, term)                                                                                        \
-    static void FN(name)(T * out, const T *x, const T *y, int d, int n) {                                              \
-        enum { WIDTH = 256 / (int)sizeof(T) };                                                                         \
+/* A block of ROWS rows by BLOCK_BYTES of columns stays in registers while the components are walked, so that a
+ * column's component is read once for all these rows. Columns past n, up to the end of the last block, are computed
+ * from whatever lies there (the packed data has slack) and never read. */
+#define CONTRACTION(name, ROWS, term)                                                                                  \
+    static void FN(name##ROWS)(T * out, const T *x, ptrdiff_t next, const T *y, int d, int n) {                        \
+        enum { WIDTH = BLOCK_BYTES / (int)sizeof(T) };                                                                 \
         for (int i = 0; i < n; i += WIDTH) {                                                                           \
-            T sum[WIDTH];                                                                                              \
-            for (int l = 0; l < WIDTH; l++) sum[l] = 0;                                                                \
+            T sum[ROWS][WIDTH];                                                                                        \
+            memset(sum, 0, sizeof sum);                                                                                \
             for (int k = 0; k < d; k++) {                                                                              \
-                const T a = x[k];                                                                                      \
                 const T *yk = y + (ptrdiff_t)k * TILE_WIDTH + i;                                                       \
-                SIMD for (int l = 0; l < WIDTH; l++) {                                                                 \
-                    const T b = yk[l];                                                                                 \
-                    sum[l] += term;                                                                                    \
+                for (int r = 0; r < ROWS; r++) {                                                                       \
+                    const T a = x[r * next + k];                                                                       \
+                    SIMD for (int l = 0; l < WIDTH; l++) {                                                             \
+                        const T b = yk[l];                                                                             \
+                        sum[r][l] += term;                                                                             \
+                    }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
-            memcpy(out + i, sum, sizeof sum);                                                                          \
+            for (int r = 0; r < ROWS; r++) memcpy(out + (ptrdiff_t)r * TILE_WIDTH + i, sum[r], sizeof sum[r]);         \
         }                                                                                                              \
     }
-CONTRACTION(sqdist, (a - b) * (a - b))
-CONTRACTION(dot, a *b)
+CONTRACTION(sqdist, 1, (a - b) * (a - b))
+CONTRACTION(sqdist, 4, (a - b) * (a - b))
+CONTRACTION(dot, 1, a *b)
+CONTRACTION(dot, 4, a *b)
 #undef CONTRACTION
+
+static void FN(contract)(const FN(context) * s, const instruction *p) {
+    const T *x = s->row + p->a.base, *y = FN(columns)(s, p->b, 0, 0);
+    T *out = FN(plane)(s, p->out, 0, 0);
+    for (int r = 0, step; r < s->rows; r += step) {
+        step = s->rows - r < 4 ? 1 : 4;
+        (p->op == OP_SqDist ? step == 4 ? FN(sqdist4) : FN(sqdist1) : step == 4 ? FN(dot4) : FN(dot1))(
+            out + (ptrdiff_t)r * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride, s->row_stride, y, p->aux0, s->n);
+    }
+}
 
 /* Row r of the general contraction. Its entry in the table: number of result dimensions, number of contracted ones, then
  * (size, stride in out, stride in a, stride in b) for each result dimension, (size, stride in a, stride in b) for each
@@ -338,12 +353,6 @@ static void FN(step)(const FN(context) * s, const instruction *p, int k) {
             for (int i = 0; i < n; i++) out[i] = 0;
             break;
         case OP_Accum: FN(Add_vv)(out, out, FN(any)(s, p->a, k, r, spread[0]), n); break;
-        case OP_SqDist:
-            FN(sqdist)(out, s->row + (ptrdiff_t)r * s->row_stride + p->a.base, FN(columns)(s, p->b, 0, r), p->aux0, n);
-            break;
-        case OP_Dot:
-            FN(dot)(out, s->row + (ptrdiff_t)r * s->row_stride + p->a.base, FN(columns)(s, p->b, 0, r), p->aux0, n);
-            break;
         case OP_TensorDot: FN(tensordot)(s, p, r); break;
         case OP_OutSum:
             FN(add)(s, r, p->aux0 + k, FN(sum_of)(FN(any)(s, p->a, k, r, spread[0]), n, s->work->wide_sums));
@@ -366,6 +375,8 @@ static void FN(run)(const FN(context) * s, const instruction *code, int from, in
             at = p->aux1;
         } else if (p->op >= OP_Add && p->op <= OP_LessOrEqual)
             FN(binary)(s, p, k);
+        else if (p->op == OP_SqDist || p->op == OP_Dot)
+            FN(contract)(s, p);
         else
             FN(step)(s, p, k);
     }

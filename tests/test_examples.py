@@ -1,0 +1,134 @@
+"""The examples and the benchmarks run, at small sizes, and what they print is right."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """Imports a script by its folder and name; what it writes goes to a folder of its own."""
+
+    def load(folder, name):
+        if not (ROOT / folder / f"{name}.py").is_file():
+            pytest.skip(f"not a checkout: no {folder}")
+        monkeypatch.syspath_prepend(ROOT / folder)
+        monkeypatch.chdir(tmp_path)
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.fixture
+def run(script, monkeypatch, capsys):
+    """Runs a script with options: its module, exit code and text."""
+
+    def call(folder, name, *options):
+        module = script(folder, name)
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, options)])
+        code = module.main()
+        return module, code, capsys.readouterr().out
+
+    return call
+
+
+def figure(pattern, text):
+    """The number in a text."""
+    found = re.search(pattern, text)
+    assert found, f"{pattern} is not in\n{text}"
+    return float(found.group(1).replace(",", ""))
+
+
+def assert_picture(path, width, height):
+    image = pytest.importorskip("PIL.Image").open(path)
+    assert image.format == "PNG"
+    assert image.size[0] >= width and image.size[1] >= height
+    pixels = np.asarray(image.convert("L"))
+    assert pixels.std() > 10, "an empty picture"
+
+
+def test_terrain(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    module, code, text = run("examples", "terrain", "--samples", 600, "--output", "found.png")
+    assert code == 0
+    assert "344 x 403 heights" in text and "Solution: converged" in text
+    ours, linear = (figure(rf"{name} +([\d.]+) m", text) for name in ("Genred on the grid", "griddata, linear"))
+    assert 30 < ours < 0.97 * linear < 110
+    assert figure(r"KernelSolve +(\d+)", text) <= 250
+    assert figure(r"RMSE on ([\d,]+) held-out", text) == 344 * 403 - 600
+    assert_picture(tmp_path / "found.png", 800, 800)
+    assert_picture(ROOT / "docs" / "terrain.png", 800, 800)
+
+
+def test_terrain_predicts_its_samples(script):
+    """With little noise the reconstruction goes nearly through the samples."""
+    pytest.importorskip("matplotlib")
+    terrain = script("examples", "terrain")
+    known = terrain.load()
+    places, heights = known.places[::1500], known.heights.ravel()[::1500]
+    model, solution = terrain.fit(places, heights, length=1.0, alpha=1e-3)
+    assert solution.converged
+    assert terrain.rmse(model(places), heights) < 0.02 * heights.std()
+
+
+def test_kernel_solve(run, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    module, code, text = run("examples", "kernel_solve", "--n", 300)
+    assert code == 0 and text.count("PASS") == 3 and "FAIL" not in text
+    assert figure(r"solution +[\d.]+ +[\d.]+ +(\S+)", text) < 1e-5
+    assert figure(r"gradient +[\d.]+ +[\d.]+ +(\S+)", text) < 1e-4
+    assert_picture(tmp_path / "kernel_solve.png", 800, 500)
+
+
+def test_kernel_solve_tells_what_is_wrong(run, script, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(script("examples", "kernel_solve").LARGEST, "gradient", 1e-12)
+    module, code, text = run("examples", "kernel_solve", "--n", 50)
+    assert code == 1 and text.count("PASS") == 2 and text.count("FAIL") == 1
+
+
+def test_first_solve(run):
+    pytest.importorskip("torch")
+    module, code, text = run("examples", "first_solve", "--n", 1000, "--n-dense", 100)
+    assert code == 0 and text.count("PASS") == 3 and "FAIL" not in text
+    assert "(1000, 2)" in text and "(1000, 3)" in text
+    assert figure(r"/ n +(\S+)", text) < 1e-4
+    assert all(figure(rf"gradient to {name} +(\S+)", text) < 1e-4 for name in ("x", "alpha"))
+
+
+def test_startup(run):
+    module, code, text = run("benchmarks", "startup", "--repeat", 1)
+    assert all(0 < figure(rf"{name} +([\d.]+)", text) < 60 for name in module.LIMITS)
+
+
+def test_products(run, script, monkeypatch, tmp_path):
+    engines = ["kernelops", "dense torch"] if importlib.util.find_spec("torch") else ["kernelops"]
+    monkeypatch.setattr(script("benchmarks", "products"), "present", lambda: engines)
+    module, code, text = run("benchmarks", "products", "--n", 200, "--repeat", 1, "--output", tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert code == 0 and page in text
+    assert len(rows) == len(module.all_problems(200))
+    assert all(float(row[4]) > 0 and row[5] == "-" for row in rows)
+    assert len({len(line) for line in lines}) == 1, "a ragged table"
+
+
+def test_the_benchmark_refuses_wrong_answers(script):
+    problems = script("benchmarks", "problems")
+    for problem in problems.all_problems(150):
+        result = problems.with_kernelops(problem)()
+        problem.check(result)
+        wrong = result.copy()
+        wrong[-1] = wrong[-1] + 1 if problem.kind == "argkmin" else 1.001 * wrong[-1] + 1e-3 * abs(wrong).max()
+        with pytest.raises(ValueError, match="is right"):
+            problem.check(wrong % len(wrong) if problem.kind == "argkmin" else wrong)

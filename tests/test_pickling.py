@@ -1,0 +1,131 @@
+"""Everything pickles, and does the same in another process."""
+
+import copy
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+
+import kernelops
+from kernelops import ConvergenceWarning, KernelOperator, Ranges, SolveError, solve
+from kernelops.formula.parse import parse
+from kernelops.numpy import Genred, KernelSolve, generic_argkmin
+
+FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+N = 30
+X = np.random.default_rng(0).standard_normal((N, 2)).astype(np.float32)
+B = np.random.default_rng(1).standard_normal((N, 1)).astype(np.float32)
+G = np.array([0.5], np.float32)
+HALVES = [[0, 10], [10, N]]
+RANGES = Ranges.from_mask(HALVES, HALVES, np.eye(2, dtype=bool))
+
+COPIES = {f"pickle {p}": lambda a, p=p: pickle.loads(pickle.dumps(a, p)) for p in (2, pickle.HIGHEST_PROTOCOL)}
+COPIES |= {"copy": copy.copy, "deepcopy": copy.deepcopy}
+copies = pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
+
+
+def operator(**keywords):
+    return KernelOperator(FORMULA, ALIASES, "b", X, X, G, **({"alpha": 0.1} | keywords))
+
+
+def doors(name):
+    if name == "torch":
+        torch = pytest.importorskip("torch")
+        return kernelops.torch, lambda *arrays: [torch.from_numpy(a) for a in arrays]
+    return kernelops.numpy, lambda *arrays: list(arrays)
+
+
+@copies
+@pytest.mark.parametrize("door", ["numpy", "torch"])
+def test_genred_and_kernel_solve(door, again):
+    module, arrays = doors(door)
+    genred = module.Genred(FORMULA, ALIASES, "LogSumExp", axis=1, formula2="2*b", dtype="float32")
+    solver = module.KernelSolve(FORMULA, ALIASES, "b", axis=1, dtype_acc="float64")
+    for made, keywords in ((genred, {}), (solver, {"alpha": 0.1})):
+        other = again(made)
+        assert type(other) is type(made) and repr(other) == repr(made)
+        data = arrays(X, X, B, G)
+        np.testing.assert_array_equal(other(*data, **keywords), made(*data, **keywords))
+        np.testing.assert_array_equal(other(*data, ranges=RANGES, **keywords), made(*data, ranges=RANGES, **keywords))
+    nearest = module.generic_argkmin("SqDist(x,y)", "k = Vi(3)", "x = Vi(2)", "y = Vj(2)")
+    np.testing.assert_array_equal(again(nearest)(*arrays(X, X)), nearest(*arrays(X, X)))
+
+
+@copies
+@pytest.mark.parametrize("keywords", [{}, {"alpha": np.arange(N)}, {"ranges": RANGES}, {"dtype_acc": "float64"}])
+def test_operator(again, keywords):
+    A = operator(**keywords)
+    other = again(A)
+    assert type(other) is KernelOperator and repr(other) == repr(A) and other.symmetric == "yes"
+    assert other.shape == A.shape and other.dtype == A.dtype
+    for v in (B, B.astype(np.float64), B[:, 0] * 1j):
+        np.testing.assert_array_equal(other @ v, A @ v)
+    np.testing.assert_array_equal(again(A.T) @ B, A.T @ B)
+    np.testing.assert_array_equal(again(2 * A - A.H) @ B, (2 * A - A.H) @ B)
+
+
+@copies
+def test_ranges(again):
+    other = again(RANGES)
+    assert other == RANGES and hash(other) == hash(RANGES) and repr(other) == repr(RANGES)
+    assert not other.ranges_i.flags.writeable
+
+
+@copies
+def test_formulas_and_expressions_stay_interned(again):
+    formula = parse(FORMULA, ALIASES)
+    other = again(formula)
+    assert other.expr is formula.expr and other.variables == formula.variables and other.names == formula.names
+
+
+@copies
+def test_solution(again):
+    solution = solve(operator(), B)
+    other = again(solution)
+    assert other.status == "converged" and str(other) == str(solution)
+    for name in ("x", "residual", "residual_returned", "history"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(solution, name))
+
+
+@copies
+def test_errors(again):
+    with pytest.raises(SolveError) as caught:
+        solve(operator(), B, maxiter=1, on_fail="raise")
+    other = again(caught.value)
+    assert str(other) == str(caught.value) and other.solution.status == "maxiter"
+    assert isinstance(again(ConvergenceWarning("text")), ConvergenceWarning)
+    for name in kernelops.__all__:
+        kind = getattr(kernelops, name)
+        if isinstance(kind, type) and issubclass(kind, (ValueError, TypeError, ImportError)):
+            error = again(kind("text"))
+            assert type(error) is kind and str(error) == "text"
+    with pytest.raises(kernelops.FormulaError) as caught:
+        parse("Exp(", ALIASES)
+    assert str(again(caught.value)) == str(caught.value)
+
+
+def work(made):
+    """What a worker does with what came to it."""
+    if isinstance(made, KernelOperator):
+        return made @ B
+    return made(X, X, B, G) if isinstance(made, Genred) else made(X, X, B, G, alpha=0.1)
+
+
+def everything():
+    return [Genred(FORMULA, ALIASES, axis=1), KernelSolve(FORMULA, ALIASES, "b", axis=1), operator(), operator(alpha=2)]
+
+
+def test_a_spawned_process():
+    made = everything()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        for found, a in zip(pool.map(work, made), made, strict=True):
+            np.testing.assert_array_equal(found, work(a))
+
+
+def test_joblib():
+    joblib = pytest.importorskip("joblib")
+    made = everything() + [generic_argkmin("SqDist(x,y)+0*Sum(b)*g", "k = Vi(3)", *ALIASES)]
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(work)(a) for a in made)
+    for got, a in zip(found, made, strict=True):
+        np.testing.assert_array_equal(got, work(a))
