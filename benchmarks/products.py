@@ -30,7 +30,7 @@ from kernelops.machines.threads import thread_count
 OURS, *PEERS = ENGINES
 PACKAGES = {"kernelops": "kernelops", "KeOps": "pykeops", "dense torch": "torch"}
 RESULTS = Path(__file__).parent / "results" / "products.md"
-BUDGET = 4.0  # seconds for the repetitions of a row
+BUDGET = 3.0  # seconds for the repetitions of a row
 
 
 @dataclass

@@ -20,11 +20,12 @@ from .. import front
 from ..arrays import is_tensor, label
 from ..errors import DtypeError
 from ..solvers import Solution
+from ..specs import ReduceSpec, SolveSpec, solve_alpha
 
 __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 
-def _refuse_tensors(args: Sequence[Any], spec: front.ReduceSpec | front.SolveSpec, alpha: Any = 0.0) -> None:
+def _refuse_tensors(args: Sequence[Any], spec: ReduceSpec | SolveSpec, alpha: Any = 0.0) -> None:
     called = {v.params[0]: label(v, spec.names) for v in spec.variables}
     for k, a in [*enumerate(args), (-1, alpha)]:
         if is_tensor(a):
@@ -84,7 +85,7 @@ class Genred(front.Genred):
            [0.1991]])
     """
 
-    def _reduce(self, spec: front.ReduceSpec, args: Sequence[Any]) -> Any:
+    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
         _refuse_tensors(args, spec)
         return spec(spec.bind(args))
 
@@ -131,10 +132,10 @@ class KernelSolve(front.KernelSolve):
            [-0.0952]])
     """
 
-    def _solve(self, spec: front.SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
+    def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
         _refuse_tensors(args, spec, alpha)
         bound = spec.bind(args)
-        solution = spec(bound, front.solve_alpha(alpha, bound), stacklevel=4)
+        solution = spec(bound, solve_alpha(alpha, bound), stacklevel=4)
         return solution.x.astype(bound.dtype), solution
 
 

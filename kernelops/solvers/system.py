@@ -167,7 +167,7 @@ def as_system(A: Any) -> System:
     """A as a System: an operator that has product() as it is, anything else as SciPy's aslinearoperator sees it."""
     if isinstance(A, System):
         return A
-    name = type(A).__name__
+    name = getattr(A, "name", type(A).__name__)
     native = callable(getattr(A, "product", None))
     if not native:
         try:

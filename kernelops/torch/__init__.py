@@ -32,9 +32,10 @@ from .. import front
 from ..arrays import is_scalar, is_tensor, label, to_numpy
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
-from ..linear_operator import check_alpha
+from ..kernel_product import check_alpha
 from ..reduction import REDUCTIONS
 from ..solvers import Solution
+from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce
 from .best import best
 from .solve import Account, Solve, shaped_alpha
@@ -99,7 +100,7 @@ class Genred(front.Genred):
             [0.1991]])
     """
 
-    def _reduce(self, spec: front.ReduceSpec, args: Sequence[Any]) -> Any:
+    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
         tensors = _tensors(args, spec.variables, spec.names)
         kind = REDUCTIONS[spec.op]
         if kind.machine != "best" or kind.results == ("indices",):
@@ -137,7 +138,7 @@ class KernelSolve(front.KernelSolve):
             [-0.0952]])
     """
 
-    def _solve(self, spec: front.SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
+    def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
         tensors = _tensors(args, spec.variables, spec.names)
         x0 = spec.options["x0"]
         if is_tensor(x0):

@@ -17,7 +17,7 @@ import torch
 
 from ..formula.expr import Expr, apply, const, is_const, variable
 from ..formula.grad import diff, grad
-from ..front import ReduceSpec
+from ..specs import ReduceSpec
 
 Tensors = Sequence["torch.Tensor | None"]
 

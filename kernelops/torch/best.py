@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..formula.expr import substitute, variable
-from ..front import ReduceSpec
+from ..specs import ReduceSpec
 from .autograd import Reduce, Tensors, result_kind
 
 _BOTH = {"Min": "Min_ArgMin", "Max": "Max_ArgMax", "KMin": "KMin_ArgKMin"}

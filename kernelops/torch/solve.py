@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ..formula.expr import variable
-from ..front import ReduceSpec, SolveSpec
-from ..linear_operator import alpha_layout, check_alpha
+from ..kernel_product import alpha_layout, check_alpha
 from ..solvers import Solution
+from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
 
 

@@ -49,7 +49,7 @@ def test_keywords_reach_genred(door):
 @pytest.mark.parametrize(
     ("output", "text"),
     [
-        ("a = Vi(2)", "the output 'a = Vi\\(2\\)' has length 2, the formula"),
+        ("a = Vi(2)", "the output 'a = Vi\\(2\\)' has length 2, the result"),
         ("a = Pm(1)", "must be indexed by i or by j"),
     ],
 )

@@ -1,0 +1,150 @@
+"""KernelProduct: K as products with blocks of vectors, and what goes with it: the unknown and alpha."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .arrays import Bound, same_data, to_numpy, working
+from .errors import ArgumentError, DtypeError, ShapeError
+from .formula.defined import call
+from .formula.expr import Expr, apply, const, substitute, variable
+from .formula.grad import grad
+from .formula.parse import Formula
+from .formula.structure import linear_in, scalar_kernel, symmetric
+from .formula.tokens import nearest
+from .ranges import Ranges
+from .reduction import Reduction
+
+COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
+
+
+def unknown_of(formula: Formula, var: str, argument: str = "var") -> Expr:
+    """The variable in which the formula is linear; the wrong ones are refused, by the name of the argument."""
+    known = list(formula.names.values())
+    if var not in known:
+        raise ArgumentError(f"{argument}: wanted one of {', '.join(known)}, got {var!r}{nearest(str(var), known)}")
+    v = formula.find(var)
+    if v.op == "Pm":
+        raise ArgumentError(f"{argument} = {var!r} is a parameter; the unknown is a Vi or a Vj variable")
+    if not linear_in(formula.expr, v):
+        raise ArgumentError(f"{argument}: the formula is not linear in {var!r}: {formula.text}")
+    return v
+
+
+def check_alpha(alpha: Any) -> np.ndarray:
+    """alpha as float64: finite and nonnegative."""
+    if isinstance(alpha, (list, tuple)):
+        try:
+            alpha = np.asarray(alpha)
+        except ValueError:  # numpy's, for lists of several lengths within a list
+            raise ShapeError(f"alpha: wanted a number or one for each row, got {alpha!r}") from None
+    a = to_numpy(alpha, "alpha", "a number, ")
+    if a.dtype.kind not in "iuf":
+        raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
+    bad = ~np.isfinite(a) | (a < 0)
+    if np.any(bad):
+        raise ArgumentError(f"alpha must be finite and nonnegative, got {a[bad].flat[0]}")
+    return a.astype(np.float64)
+
+
+def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """The shape, () or (..., n, 1), in which alpha meets the rows of a block (..., n, k).
+
+    alpha may have shape (), (1,), (n,) or (n, 1), with batch dimensions in front.
+    """
+    if shape in ((), (1,), (1, 1)):
+        return ()
+    # (n, 1) with n = 1 and (1,) in a batch look alike: the batch dimensions tell
+    column = len(shape) >= 2 and shape[-1] == 1 and shape[-2] in (1, n) and shape[:-1] != batch
+    if shape == (n, 1) and batch == (n,):
+        raise ShapeError(
+            f"alpha: shape ({n}, 1) may mean the {n} rows or the {n} batch elements: "
+            f"wanted (1, {n}, 1) for the rows, ({n}, 1, 1) for the batch"
+        )
+    found = shape if column else (*shape, 1)
+    try:
+        if found[-2] not in (1, n) or np.broadcast_shapes(found[:-2], batch) != batch:
+            raise ValueError
+    except ValueError:
+        wanted = f"(), (1,), ({n},) or ({n}, 1)" + (f", with batch dimensions {batch} in front" if batch else "")
+        raise ShapeError(f"alpha: wanted shape {wanted}, got {shape}") from None
+    return found
+
+
+class KernelProduct:
+    """K as products: the formula's sum over its unknown, for any unknown vector, in any precision, and K transposed.
+
+    The one place where solvers and operators meet formulas. ``columns`` vectors ride on one evaluation of a scalar
+    kernel; a matrix-valued kernel takes them as batch elements.
+    """
+
+    def __init__(self, expr: Expr, v: Expr, bound: Bound, ranges: Ranges | None, options: dict[str, Any]) -> None:
+        self.expr, self.v, self.bound, self.ranges, self.options = expr, v, bound, ranges, options
+        self.axis = 1 if v.op == "Vj" else 0
+        self.kernel = scalar_kernel(expr, v)
+        self.outer = "Vi" if v.op == "Vj" else "Vj"  # the index of the result
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Points of the result and of the unknown."""
+        M, N = self.bound.M, self.bound.N
+        return (M, N) if self.axis == 1 else (N, M)
+
+    def reduce(self, expr: Expr, axis: int, u: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
+        bound = self.bound.replaced(self.v.params[0], u)
+        return Reduction(expr, "Sum", axis, bound, ranges=self.ranges, **self.options)(dtype)
+
+    def __call__(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """K u or K^T u for u of shape (..., points, components); arithmetic in the wider of data and u."""
+        dtype = np.result_type(working(self.bound.dtype), u.dtype)
+        if self.kernel is None:
+            return self.reduce(self._transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
+        kind = self.outer if transposed else self.v.op
+        pieces = [u[..., k : k + COLUMNS_AT_ONCE] for k in range(0, u.shape[-1], COLUMNS_AT_ONCE)]
+        done = [
+            self.reduce(self._times(kind, piece.shape[-1]), self.axis ^ transposed, piece, dtype) for piece in pieces
+        ]
+        return done[0] if len(done) == 1 else np.concatenate(done, axis=-1)
+
+    def _times(self, kind: str, columns: int) -> Expr:
+        assert self.kernel is not None
+        return apply("Mult", self.kernel, variable(kind, self.v.params[0], columns))
+
+    @cached_property
+    def _transposed(self) -> Expr:
+        """<e, F(v)> differentiated with respect to v: the transposed kernel applied to e, which takes v's place."""
+        position = 1 + max(x.params[0] for x in self.expr.vars)
+        e = variable(self.outer, position, self.expr.dim)
+        return substitute(grad(self.expr, self.v, e), {e: variable(self.outer, self.v.params[0], self.expr.dim)})
+
+    def symmetric(self) -> str:
+        """ "yes", "no" or "unknown", from the formula and from which arrays hold the same points."""
+        pairs = [
+            (a.params[0], b.params[0])
+            for a in self.expr.vars
+            for b in self.expr.vars
+            if a.op == "Vi" and b.op == "Vj" and self.v not in (a, b) and self._same(a, b)
+        ]
+        return symmetric(self.expr, self.v, pairs)
+
+    def _same(self, a: Expr, b: Expr) -> bool:
+        x, y = self.bound.arrays[a.params[0]], self.bound.arrays[b.params[0]]
+        assert x is not None and y is not None
+        return a.dim == b.dim and same_data(x, y)
+
+    def entries(self, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """The blocks k(x_i, y_j) at pairs, (P, E, Dv); (P, 1, 1) for a scalar kernel. I counts the result's points."""
+        if self.axis == 0:
+            I, J = J, I
+        if self.kernel is not None:
+            return self._evaluate(self.kernel, I, J)[:, :, None]
+        unit = [call("ElemT", const(1.0), params=(self.v.dim, d)) for d in range(self.v.dim)]
+        columns = [self._evaluate(substitute(self.expr, {self.v: e}), I, J) for e in unit]
+        return np.stack(columns, axis=-1)
+
+    def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, working(self.bound.dtype))

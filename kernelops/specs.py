@@ -1,0 +1,191 @@
+"""A reduction, or a solve, as the doors ask for it: all that a call needs but its arrays, checked when these come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import Bound, bind, working
+from .errors import RangesError, ShapeError
+from .formula.expr import Expr
+from .kernel_product import KernelProduct, alpha_layout, check_alpha
+from .ranges import Ranges
+from .reduction import Reduction, check_accumulation
+from .solvers import Solution, judge, solve
+from .solvers.problem import as_numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceSpec:
+    """All of a reduction but its arrays.
+
+    Attributes
+    ----------
+    expr, weight : Expr
+        The formula and, for the reductions that have one, its weight.
+    op, axis, opt_arg
+        As in Genred.
+    variables : tuple of Expr
+        What the arrays stand for, used by the formula or not.
+    names : mapping
+        Names of the variables, for messages.
+    ranges : Ranges or None
+    sizes : (M, N)
+        Counts that hold where no variable tells.
+    """
+
+    expr: Expr
+    op: str
+    axis: int
+    variables: tuple[Expr, ...]
+    names: Mapping[Expr, str] = field(default_factory=dict)
+    weight: Expr | None = None
+    opt_arg: int | None = None
+    dtype: np.dtype | None = None
+    ranges: Ranges | None = None
+    dtype_acc: str = "auto"
+    sum_scheme: str = "auto"
+    sizes: tuple[int | None, int | None] = (None, None)
+
+    def bind(self, args: Sequence[Any]) -> Bound:
+        """The arrays, checked."""
+        return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes)
+
+    def __call__(self, bound: Bound) -> Any:
+        """The result, an array or a tuple of two."""
+        reduction = Reduction(
+            self.expr,
+            self.op,
+            self.axis,
+            bound,
+            weight=self.weight,
+            opt_arg=self.opt_arg,
+            ranges=self.ranges,
+            dtype_acc=self.dtype_acc,
+            sum_scheme=self.sum_scheme,
+        )
+        return reduction()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SolveSpec:
+    """All of a solve but its arrays and alpha.
+
+    Attributes
+    ----------
+    expr, unknown : Expr
+        The formula and the variable in which it is linear.
+    options : dict
+        Keywords of :func:`kernelops.solve`, on_fail left out.
+    on_fail : str
+        What happens when the solve does not converge.
+    """
+
+    expr: Expr
+    unknown: Expr
+    variables: tuple[Expr, ...]
+    names: Mapping[Expr, str] = field(default_factory=dict)
+    dtype: np.dtype | None = None
+    ranges: Ranges | None = None
+    dtype_acc: str = "auto"
+    sum_scheme: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    on_fail: str = "warn"
+
+    @property
+    def axis(self) -> int:
+        """The axis of the sum: that of the unknown."""
+        return 1 if self.unknown.op == "Vj" else 0
+
+    def bind(self, args: Sequence[Any]) -> Bound:
+        """The arrays, checked for a solve."""
+        bound = bind(self.variables, args, self.names, dtype=self.dtype)
+        counts = {v.op for v in self.variables}
+        if bound.M != bound.N:
+            if {"Vi", "Vj"} <= counts:
+                raise ShapeError(
+                    f"a solve needs as many i as j, got {bound.M} rows of Vi and {bound.N} of Vj variables"
+                )
+            size = bound.M if "Vi" in counts else bound.N  # nothing but one index: it counts for both
+            bound = Bound(bound.arrays, bound.dtype, bound.batch, size, size)
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+            if not self.ranges.is_symmetric():
+                raise RangesError("ranges: a solve needs a symmetric pattern, where (j, i) is kept whenever (i, j) is")
+        check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
+        return bound
+
+    def __call__(self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2) -> Solution:
+        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast."""
+        system = _System(self, bound, alpha)
+        options = dict(self.options)
+        if options.get("callback") is not None:
+            options["callback"] = _reshaping(options["callback"], system)
+        if options.get("x0") is not None and not isinstance(options["x0"], str):
+            options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
+        b = system.block(system.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
+        solution = solve(system, b, on_fail="ignore", **options)
+        solution = replace(solution, x=system.unblock(solution.x))
+        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        return solution
+
+
+def _reshaping(callback: Callable[[np.ndarray], Any], system: _System) -> Callable[[np.ndarray], Any]:
+    return lambda x: callback(system.unblock(x))
+
+
+class _System:
+    """(alpha I + K) as the solvers see it: products with blocks (..., n, k).
+
+    The columns of b are the k right-hand sides of a scalar kernel; a matrix-valued kernel couples them, and b is one
+    vector of points times components.
+    """
+
+    name = "alpha I + K"
+
+    def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray) -> None:
+        v = spec.unknown
+        options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
+        b = bound.arrays[v.params[0]]
+        assert b is not None
+        self.kernel = KernelProduct(spec.expr, v, bound, spec.ranges, options)
+        self.alpha = alpha
+        self.dtype = working(bound.dtype)
+        batch = np.broadcast_shapes(bound.batch, alpha.shape[:-2])
+        self.b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+        self.coupled = self.kernel.kernel is None
+        self.n = b.shape[-2] * (v.dim if self.coupled else 1)
+        self.symmetric = self.kernel.symmetric()
+
+    def block(self, b: np.ndarray, name: str) -> np.ndarray:
+        """b in the shape that the solvers take."""
+        if name != "b":
+            try:
+                if b.shape[-2:] != self.b.shape[-2:]:  # batch dimensions alone may broadcast
+                    raise ValueError
+                b = np.broadcast_to(b, self.b.shape)
+            except ValueError:
+                raise ShapeError(f"{name} must have the shape of b, {self.b.shape}, got {b.shape}") from None
+        return b.reshape(*b.shape[:-2], -1, 1) if self.coupled else b
+
+    def unblock(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of ``block``."""
+        return x.reshape(self.b.shape)
+
+    def product(self, V: np.ndarray) -> np.ndarray:
+        """(alpha I + K) V, in the wider dtype of data and V."""
+        if not self.coupled:
+            return self.kernel(V) + (self.alpha * V).astype(V.dtype)
+        k, d = V.shape[-1], self.b.shape[-1]
+        U = np.moveaxis(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d)
+        image = self.kernel(U) + (self.alpha * U).astype(V.dtype)
+        return np.moveaxis(image.reshape(k, *V.shape[:-1]), 0, -1)
+
+
+def solve_alpha(alpha: Any, bound: Bound) -> np.ndarray:
+    """alpha, checked for a solve with these arrays: shape () or (..., n, 1), float64."""
+    checked = check_alpha(alpha)
+    return checked.reshape(alpha_layout(checked.shape, bound.M, bound.batch))

@@ -1,0 +1,127 @@
+"""Many calls through the front doors leave memory as it was, and no call ever holds a matrix."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from kernelops import KernelOperator, Ranges, cg, solve
+from kernelops.machines import cpu
+from kernelops.numpy import Genred, KernelSolve
+from kernelops.program import tile
+
+ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+GAUSS = "Exp(-SqDist(x,y))*b"
+X = np.random.default_rng(0).standard_normal((40, 2))
+B = np.random.default_rng(1).standard_normal((40, 1))
+
+
+def held():
+    """Bytes that are in use."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def growth(call, before, count):
+    """Bytes in use after count calls that were not before, once all that is kept for good has been made."""
+    tracemalloc.start()
+    try:
+        for k in range(before):
+            call(k)
+        start = held()
+        for k in range(before, before + count):
+            call(k)
+        return held() - start
+    finally:
+        tracemalloc.stop()
+
+
+def blocks(k):
+    cut = 1 + k % 39
+    clusters = [[0, cut], [cut, 40]]
+    return Ranges.from_mask(clusters, clusters, np.array([[True, k % 2], [k % 2, True]], bool))
+
+
+def test_two_thousand_calls_with_changing_ranges():
+    genred = Genred(GAUSS, ALIASES, axis=1)
+    assert growth(lambda k: genred(X, X, B, ranges=blocks(k)), 100, 2000) < 20_000, "10 bytes a call"
+
+
+def test_solves_with_changing_ranges_and_points():
+    solver = KernelSolve(GAUSS, ALIASES, "b", axis=1)
+    # an array kept by every call would be 700 bytes of it; Python keeps some freed tuples and such for itself
+    assert growth(lambda k: solver(X + k, X + k, B, alpha=100.0, ranges=blocks(k)), 50, 150) < 300 * 150
+
+
+def test_operators_and_their_views():
+    def call(k):
+        A = KernelOperator(GAUSS, ALIASES, "b", X, X + k, alpha=1.0)
+        return repr(A), A.T @ (A @ B), A.diagonal(), A.to_dense()
+
+    assert growth(call, 50, 150) < 300 * 150
+
+
+def test_changing_formulas_fill_caches_that_are_bounded():
+    caches = [cpu.prepare, tile.compile_sum, tile.compile_exp, tile.compile_best]
+    assert all(0 < cache.cache_info().maxsize <= 2048 for cache in caches)
+
+    def call(k):
+        Genred(f"Exp(-{k}*SqDist(x,y))*b", ALIASES, axis=1)(X, X, B)
+        if k % 50 == 49:
+            for cache in caches:  # what else is kept would show
+                cache.cache_clear()
+
+    assert growth(call, 100, 400) < 200 * 400  # a formula that stays takes 10,000
+
+
+def test_errors_hold_nothing():
+    genred = Genred(GAUSS, ALIASES, axis=1)
+    large = np.zeros((100_000, 3))
+
+    def call(k):
+        with pytest.raises(ValueError, match="x = Vi"):
+            genred(large + k, X, B)
+
+    assert growth(call, 2, 20) < 100_000
+
+
+def peak(call):
+    """Bytes that a call has at most, its result included."""
+    call()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+N = 3000  # the matrix would take 72 MB
+x = np.random.default_rng(2).standard_normal((N, 2))
+b = np.random.default_rng(3).standard_normal((N, 1))
+VECTOR = 8 * N
+
+
+def operator(**keywords):
+    return KernelOperator(GAUSS, ALIASES, "b", x, x, **keywords)
+
+
+PRODUCTS = {  # what is called -> the bound in vectors of N float64: scratch of the engine takes up to 20 such
+    "Genred": (lambda: Genred(GAUSS, ALIASES, axis=1)(x, x, b), 30),
+    "A v": (lambda: operator() @ b, 30),
+    "A.T v": (lambda: operator().T @ b, 30),
+    "alpha": (lambda: operator(alpha=np.arange(N)) @ b, 35),
+    "complex v": (lambda: operator() @ (1j * b), 40),
+    "diagonal": (lambda: operator().diagonal(), 40),
+    "three columns": (lambda: operator().columns([1, 5, 7]), 150),  # pairs with their indices and points
+    "cg": (lambda: cg(operator(alpha=1000.0), b), 40),
+    "solve": (lambda: solve(operator(alpha=1000.0), b), 50),
+    "KernelSolve": (lambda: KernelSolve(GAUSS, ALIASES, "b", axis=1)(x, x, b, alpha=1000.0), 50),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_memory_grows_with_the_points_and_not_with_their_pairs(name):
+    call, vectors = PRODUCTS[name]
+    assert peak(call) < vectors * VECTOR
