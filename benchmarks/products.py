@@ -143,7 +143,7 @@ multiplies. The first call of KeOps compiles; the dense torch column stores the 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=10_000, help="points of i and of j")
+    parser.add_argument("--n", type=int, default=8_000, help="points of i and of j")
     parser.add_argument("--repeat", type=int, default=7, help="most repetitions of a row")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the Markdown page")
     options = parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -22,7 +22,25 @@ from .reduction import check_accumulation
 ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
 
 
-class KernelOperator(LinearOperator):
+class _Checked(LinearOperator):
+    """A LinearOperator that says which shapes it takes; SciPy's answer is "dimension mismatch" and no more."""
+
+    def dot(self, x: Any) -> Any:
+        """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
+        if isinstance(x, np.ma.MaskedArray):
+            raise DtypeError("a masked array: wanted a plain one, as .filled(value) gives")
+        shape = np.shape(x)  # a number has none
+        if shape and (len(shape) > 2 or shape[0] != self.shape[1]):
+            _misfit(self.shape, shape)
+        return super().dot(x)
+
+
+def _misfit(matrix: tuple[int, int], shape: tuple[int, ...]) -> NoReturn:
+    wanted = f"({matrix[1]},) or ({matrix[1]}, k)"
+    raise ShapeError(f"a vector for {matrix} needs shape {wanted}, got {tuple(shape)}")
+
+
+class KernelOperator(_Checked):
     """alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
 
     Parameters
@@ -151,7 +169,9 @@ class KernelOperator(LinearOperator):
             return image
         if V.dtype.kind not in "iufb":
             raise DtypeError(f"a vector of {V.dtype}: wanted real or complex numbers")
-        self._check_fits(V.shape, self.shape[not transposed], 2)
+        shape = self.shape[::-1] if transposed else self.shape
+        if V.ndim != 2 or len(V) != shape[1]:
+            _misfit(shape, V.shape)
         if V.dtype not in (np.float32, np.float64):
             V = V.astype(np.float32 if V.dtype == np.float16 else np.float64)
         e, d = self._lengths[::-1] if transposed else self._lengths
@@ -166,19 +186,6 @@ class KernelOperator(LinearOperator):
         if np.any(self.alpha):
             image = image + (self.alpha * V).astype(image.dtype)
         return image
-
-    def dot(self, x: Any) -> Any:
-        """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
-        if isinstance(x, np.ma.MaskedArray):
-            raise DtypeError("a masked array: wanted a plain one, as .filled(value) gives")
-        shape = np.shape(x)
-        if shape:  # a number has none; what does not fit gets a better answer than SciPy's "dimension mismatch"
-            self._check_fits(shape, self.shape[1], len(shape) if len(shape) < 3 else 2)
-        return super().dot(x)
-
-    def _check_fits(self, shape: tuple[int, ...], rows: int, ndim: int) -> None:
-        if len(shape) != ndim or shape[0] != rows:
-            raise ShapeError(f"a vector for {self.shape} needs shape ({rows},) or ({rows}, k), got {shape}")
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self._multiply(np.asarray(V), transposed=False)
@@ -347,14 +354,14 @@ def _matrix_indices(indices: Any, count: int, name: str) -> np.ndarray:
         found = np.flatnonzero(found)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
         raise ArgumentError(f"{name}: wanted a list of whole numbers, got {found.dtype} of shape {found.shape}")
+    outside = found[(found < -count) | (found >= count)]
+    if outside.size:
+        raise ArgumentError(f"{name}: wanted indices from {-count} to {count - 1}, got {outside[0]}")
     found = found.astype(np.int64)
-    if found.size and (found.min() < -count or found.max() >= count):
-        wrong = found[(found < -count) | (found >= count)][0]
-        raise ArgumentError(f"{name}: wanted indices from {-count} to {count - 1}, got {wrong}")
     return np.where(found < 0, found + count, found)
 
 
-class _Adjoint(LinearOperator):
+class _Adjoint(_Checked):
     """The transposed operator; entries are real, so it is the adjoint too."""
 
     def __init__(self, operator: KernelOperator) -> None:

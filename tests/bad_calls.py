@@ -10,7 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import scipy.sparse
 
-from kernelops import ArgumentError, BackendError, DtypeError, FormulaError, KeywordError, ShapeError
+from kernelops import (
+    ArgumentError,
+    BackendError,
+    DtypeError,
+    FormulaError,
+    KeywordError,
+    Ranges,
+    RangesError,
+    ShapeError,
+)
 
 FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 DISTANCES, PLAIN = "SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"]
@@ -91,6 +100,14 @@ NUMPY = [
 ]
 
 TORCH = [
+    (
+        lambda d: d.G(*d.args[:3], d.cast(d.g[0], "complex64")),
+        DtypeError,
+        "g = Pm(1): wanted float16, ..., got complex64",
+    ),
+    (lambda d: d.G(*d.args[:3], d.g[0] > 0), DtypeError, "g = Pm(1): wanted float16, float32 or float64, got bool"),
+    (lambda d: d.G(*d.args[:3], np.array(1j)), DtypeError, "g = Pm(1), argument 3: wanted a number or a torch tensor"),
+    (lambda d: d.S(alpha=d.c[:, 0].to_sparse()), DtypeError, "alpha is a tensor of layout torch.sparse_coo: wanted"),
     (lambda d: d.G(*(d.cast(a, "bfloat16") for a in d.args)), DtypeError, "x = Vi(3) is bfloat16: wanted float16, "),
     (
         lambda d: d.G(d.np.x, *d.args[1:]),
@@ -103,7 +120,11 @@ TORCH = [
         "g = Pm(1), argument 3: wanted a number or a torch tensor, got list",
     ),
     (lambda d: d.G(None, *d.args[1:]), DtypeError, "x = Vi(3), argument 0: wanted a torch tensor, got NoneType"),
-    (lambda d: d.G(d.x.to("meta"), *d.args[1:]), BackendError, "argument 1 is on cpu, an earlier one on meta"),
+    (
+        lambda d: d.G(d.x.to("meta"), *d.args[1:]),
+        BackendError,
+        "x = Vi(3), argument 0 is on meta: this version computes",
+    ),
     (lambda d: d.G(*d.args, out=d.np.c), ArgumentError, "out: wanted Tensor, got ndarray"),
     (
         lambda d: d.G(*d.args, out=d.c.clone().requires_grad_()),
@@ -197,4 +218,50 @@ def generic(d, output, **keywords):
     return d.module.generic_sum(FORMULA, output, *ALIASES, **keywords)
 
 
-BOTH = COUNTS_AND_SHAPES + DTYPES + KEYWORDS + FORMULAS
+def in_ranges(d, **changed):
+    """A reduction over all pairs, given as six arrays, some of which are replaced."""
+    names = ("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i")
+    six = dict(zip(names, Ranges.dense(6, 5).as_tuple(), strict=True)) | changed
+    return d.G(*d.args, ranges=tuple(six.values()))
+
+
+RANGES = [
+    (
+        lambda d: d.G(*d.args, ranges=Ranges.dense(7, 5)),
+        RangesError,
+        "ranges_i: [0, 7) is out of bounds, ... M = 6 rows",
+    ),
+    (
+        lambda d: d.G(*d.args, ranges=Ranges.dense(6, 9)),
+        RangesError,
+        "ranges_j: [0, 9) is out of bounds, ... N = 5 rows",
+    ),
+    (
+        lambda d: in_ranges(d, redranges_j=[[0, 4]]),
+        RangesError,
+        "the pair (i, j) = (0, 4) is in the half of ranges_j and",
+    ),
+    (
+        lambda d: in_ranges(d, ranges_i=[[0, 4], [3, 6]], slices_i=[1, 1]),
+        RangesError,
+        "ranges_i: wanted disjoint blocks",
+    ),
+    (lambda d: in_ranges(d, slices_i=[2]), RangesError, "slices_i: wanted the last entry to be ..., 1, got 2"),
+    (
+        lambda d: in_ranges(d, slices_i=[1, 1]),
+        RangesError,
+        "slices_i: wanted shape (1,), one entry a block, got shape (2,)",
+    ),
+    (lambda d: in_ranges(d, ranges_i=[[6, 0]]), RangesError, "ranges_i: wanted start <= end, got [6, 0) in row 0"),
+    (lambda d: in_ranges(d, ranges_i=[[-1, 6]]), RangesError, "ranges_i: wanted 0 <= start, got [-1, 6) in row 0"),
+    (
+        lambda d: in_ranges(d, ranges_i=np.zeros((1, 2))),
+        RangesError,
+        "ranges_i: wanted integers, got ndarray of float64",
+    ),
+    (lambda d: in_ranges(d, ranges_j=None), RangesError, "both halves are wanted, ..., got None for ranges_j"),
+    (lambda d: d.G(*d.args, ranges=([[0, 6]], [1], [[0, 5]])), RangesError, "the six arrays ..., both halves, got 3"),
+    (lambda d: d.G(*d.args, ranges=3), RangesError, "ranges: wanted a Ranges or six integer arrays ..., got int"),
+]
+
+BOTH = COUNTS_AND_SHAPES + DTYPES + KEYWORDS + FORMULAS + RANGES

@@ -21,18 +21,10 @@ from kernelops import (
 )
 
 DOORS = {}  # made once
-M, N = 6, 5
 
 
 def operator(d, *args, **keywords):
     return KernelOperator(FORMULA, ALIASES, "b", *(args or (d.np.x, d.np.x, d.np.g)), **keywords)
-
-
-def in_ranges(d, **changed):
-    """A reduction over all pairs, given as six arrays, some of which are replaced."""
-    names = ("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i")
-    six = dict(zip(names, Ranges.dense(M, N).as_tuple(), strict=True)) | changed
-    return d.G(*d.args, ranges=tuple(six.values()))
 
 
 def lopsided():
@@ -103,45 +95,6 @@ SOLVES = [
     (lambda d: d.S(callback=3), KeywordError, "callback must be a function of the iterate, or None, got int"),
 ]
 
-RANGES = [
-    (
-        lambda d: d.G(*d.args, ranges=Ranges.dense(7, 5)),
-        RangesError,
-        "ranges_i: [0, 7) is out of bounds, ... M = 6 rows",
-    ),
-    (
-        lambda d: d.G(*d.args, ranges=Ranges.dense(6, 9)),
-        RangesError,
-        "ranges_j: [0, 9) is out of bounds, ... N = 5 rows",
-    ),
-    (
-        lambda d: in_ranges(d, redranges_j=[[0, 4]]),
-        RangesError,
-        "the pair (i, j) = (0, 4) is in the half of ranges_j and",
-    ),
-    (
-        lambda d: in_ranges(d, ranges_i=[[0, 4], [3, 6]], slices_i=[1, 1]),
-        RangesError,
-        "ranges_i: wanted disjoint blocks",
-    ),
-    (lambda d: in_ranges(d, slices_i=[2]), RangesError, "slices_i: wanted the last entry to be ..., 1, got 2"),
-    (
-        lambda d: in_ranges(d, slices_i=[1, 1]),
-        RangesError,
-        "slices_i: wanted shape (1,), one entry a block, got shape (2,)",
-    ),
-    (lambda d: in_ranges(d, ranges_i=[[6, 0]]), RangesError, "ranges_i: wanted start <= end, got [6, 0) in row 0"),
-    (lambda d: in_ranges(d, ranges_i=[[-1, 6]]), RangesError, "ranges_i: wanted 0 <= start, got [-1, 6) in row 0"),
-    (
-        lambda d: in_ranges(d, ranges_i=np.zeros((1, 2))),
-        RangesError,
-        "ranges_i: wanted integers, got ndarray of float64",
-    ),
-    (lambda d: in_ranges(d, ranges_j=None), RangesError, "both halves are wanted, ..., got None for ranges_j"),
-    (lambda d: d.G(*d.args, ranges=([[0, 6]], [1], [[0, 5]])), RangesError, "the six arrays ..., both halves, got 3"),
-    (lambda d: d.G(*d.args, ranges=3), RangesError, "ranges: wanted a Ranges or six integer arrays ..., got int"),
-]
-
 OPERATORS = [
     (
         lambda d: operator(d, d.np.x, d.np.x),
@@ -153,7 +106,11 @@ OPERATORS = [
     (lambda d: KernelOperator(FORMULA, 5, "b"), FormulaError, "aliases are a list of texts ..., got 5"),
     (lambda d: KernelOperator(FORMULA, ALIASES, "q"), ArgumentError, "var: wanted one of x, y, b, g, got 'q'"),
     (lambda d: KernelOperator(FORMULA, ALIASES, "y"), ArgumentError, "var: the formula is not linear in 'y'"),
-    (lambda d: KernelOperator("g*b", ALIASES[2:], "b", 1.0), FormulaError, "there is no"),
+    (
+        lambda d: KernelOperator("g*b", ALIASES[2:], "b", 1.0),
+        ArgumentError,
+        "wanted a Vi or Vj variable beside the unknown 'b'",
+    ),
     (
         lambda d: operator(d, d.np.x[None], d.np.x, d.np.g),
         ShapeError,
@@ -173,6 +130,12 @@ OPERATORS = [
     ),
     (lambda d: operator(d, sum_scheme=None), ArgumentError, "sum_scheme: wanted one of auto, ..., got None"),
     (lambda d: operator(d) @ np.ones(5), ShapeError, "a vector for (6, 6) needs shape (6,) or (6, k), got (5,)"),
+    (
+        lambda d: operator(d, d.np.x, d.np.y, d.np.g).T @ np.ones(5),
+        ShapeError,
+        "for (5, 6) needs shape (6,) or (6, k), got",
+    ),
+    (lambda d: operator(d).product(np.ones(6)), ShapeError, "a vector for (6, 6) needs shape (6,) or (6, k), got (6,)"),
     (lambda d: operator(d) @ np.ones((2, 6, 1)), ShapeError, "needs shape (6,) or (6, k), got (2, 6, 1)"),
     (lambda d: operator(d) @ np.full(6, "a"), DtypeError, "a vector of <U1: wanted real or complex numbers"),
     (lambda d: operator(d).rows([7]), ArgumentError, "rows: wanted indices from -6 to 5, got 7"),
@@ -243,8 +206,8 @@ TENSORS_TO_NUMPY = [
     (lambda d: solve(operator(d), d.c.clone().requires_grad_()), DtypeError, "B is a tensor that requires grad, which"),
 ]
 
-TABLE = [("numpy", *row) for row in BOTH + SOLVES + RANGES + NUMPY + OPERATORS + SOLVERS]
-TABLE += [("torch", *row) for row in BOTH + SOLVES + RANGES + TORCH + TENSORS_TO_NUMPY]
+TABLE = [("numpy", *row) for row in BOTH + SOLVES + NUMPY + OPERATORS + SOLVERS]
+TABLE += [("torch", *row) for row in BOTH + SOLVES + TORCH + TENSORS_TO_NUMPY]
 
 
 def pattern(text):
@@ -280,7 +243,6 @@ TAKEN = {  # arrays of the Gaussian reduction in other forms: nothing about them
     "a number": lambda d: (d.x, d.y, d.b, float(d.g[0])),
     "a numpy scalar": lambda d: (d.x, d.y, d.b, d.g[0]),
     "no dimensions": lambda d: (d.x, d.y, d.b, np.array(d.g[0])),
-    "a float32 number": lambda d: (d.x, d.y, d.b, np.array(d.g[0])),
 }
 
 
@@ -288,6 +250,18 @@ TAKEN = {  # arrays of the Gaussian reduction in other forms: nothing about them
 def test_what_is_plain_is_taken(form):
     d = door("numpy")
     np.testing.assert_array_equal(d.G(*TAKEN[form](d)), d.G(*d.args))
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_position_of_no_variable_takes_anything(name):
+    pytest.importorskip(name)
+    d = door(name)
+    aliases = ["x = Vi(0,3)", "y = Vj(4,3)", "b = Vj(1,2)", "g = Pm(2,1)"]
+    genred = d.module.Genred(FORMULA, aliases, axis=1)
+    for unused in (None, d.y, "nothing"):
+        np.testing.assert_array_equal(genred(d.x, d.b, d.g, unused, d.y), d.G(*d.args))
+    with pytest.raises(ArgumentError, match=r"wanted 5 arguments \(x = Vi.*at positions 0, 1, 2, 4\), got 4"):
+        genred(d.x, d.b, d.g, d.y)
 
 
 def test_alpha_of_a_batch_is_never_guessed():

@@ -69,6 +69,6 @@ def test_many_calls_with_changing_ranges_leave_memory_flat():
         calls(200)
         before = held()
         calls(1000)
-        assert held() - before < 20_000, "20 bytes a call"
+        assert held() - before < 60_000, "60 bytes a call; an array that stays would be 500"
     finally:
         tracemalloc.stop()

@@ -13,8 +13,8 @@ from kernelops.program import tile
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 GAUSS = "Exp(-SqDist(x,y))*b"
-X = np.random.default_rng(0).standard_normal((40, 2))
-B = np.random.default_rng(1).standard_normal((40, 1))
+X = np.random.default_rng(0).standard_normal((100, 2))
+B = np.random.default_rng(1).standard_normal((100, 1))
 
 
 def held():
@@ -38,20 +38,20 @@ def growth(call, before, count):
 
 
 def blocks(k):
-    cut = 1 + k % 39
-    clusters = [[0, cut], [cut, 40]]
+    cut = 1 + k % 99
+    clusters = [[0, cut], [cut, 100]]
     return Ranges.from_mask(clusters, clusters, np.array([[True, k % 2], [k % 2, True]], bool))
 
 
 def test_two_thousand_calls_with_changing_ranges():
     genred = Genred(GAUSS, ALIASES, axis=1)
-    assert growth(lambda k: genred(X, X, B, ranges=blocks(k)), 100, 2000) < 20_000, "10 bytes a call"
+    assert growth(lambda k: genred(X, X, B, ranges=blocks(k)), 100, 2000) < 60_000, "30 bytes a call"
 
 
 def test_solves_with_changing_ranges_and_points():
     solver = KernelSolve(GAUSS, ALIASES, "b", axis=1)
-    # an array kept by every call would be 700 bytes of it; Python keeps some freed tuples and such for itself
-    assert growth(lambda k: solver(X + k, X + k, B, alpha=100.0, ranges=blocks(k)), 50, 150) < 300 * 150
+    # an array kept by each call would be 800 bytes of it; Python keeps some freed tuples and such for the next ones
+    assert growth(lambda k: solver(X + k, X + k, B, alpha=100.0, ranges=blocks(k)), 50, 150) < 600 * 150
 
 
 def test_operators_and_their_views():
@@ -59,7 +59,7 @@ def test_operators_and_their_views():
         A = KernelOperator(GAUSS, ALIASES, "b", X, X + k, alpha=1.0)
         return repr(A), A.T @ (A @ B), A.diagonal(), A.to_dense()
 
-    assert growth(call, 50, 150) < 300 * 150
+    assert growth(call, 50, 150) < 600 * 150
 
 
 def test_changing_formulas_fill_caches_that_are_bounded():

@@ -55,7 +55,7 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
             found.append(None)
             continue
         name = f"{called.get(k, '')}argument {k}"
-        if kinds.get(k) == "Pm" and (is_scalar(a) or (isinstance(a, np.ndarray) and a.ndim == 0)):
+        if kinds.get(k) == "Pm" and _is_number(a):
             a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype())
         elif not is_tensor(a):
             raise DtypeError(
@@ -67,9 +67,14 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
         elif a.device.type != "cpu":
             raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
         elif kinds.get(k) == "Pm" and a.ndim == 0:
-            a = a.reshape(1).to(common or a.dtype)
+            a = a.reshape(1)
+            a = a if a.is_complex() or a.dtype == torch.bool else a.to(common or a.dtype)
         found.append(a)
     return found
+
+
+def _is_number(a: Any) -> bool:
+    return is_scalar(a) or (isinstance(a, np.ndarray) and a.ndim == 0 and a.dtype.kind in "iuf")
 
 
 class Genred(front.Genred):
@@ -145,6 +150,8 @@ class KernelSolve(front.KernelSolve):
             spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
         if not is_tensor(alpha):
             alpha = torch.from_numpy(np.atleast_1d(check_alpha(alpha)))
+        elif alpha.layout is not torch.strided:
+            raise DtypeError(f"alpha is a tensor of layout {alpha.layout}: wanted a dense one, as .to_dense() gives")
         account = Account()
         a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
         assert account.solution is not None
