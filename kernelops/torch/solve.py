@@ -30,6 +30,9 @@ class Solve(torch.autograd.Function):
     Hence, for a cotangent g of a and z = A^-T g: b gets z, alpha gets -z a (summed to its shape), and theta gets
     -<z, (dK/dtheta) a>, the pullback of the sum K(theta) a for the cotangent -z. A is symmetric, but its derivative by
     x alone is not: z is the solution of a solve with the transposed formula, so that it has the right derivatives too.
+
+    The products (dK/dtheta) a run in float64 whatever the dtype of the data. a and z are large where alpha is small, and
+    K smooths them, so that these sums are far smaller than their terms: float32 would be the largest error of all.
     """
 
     @staticmethod
@@ -52,7 +55,8 @@ class Solve(torch.autograd.Function):
         across = _transposed(_again(spec))
         z = Solve.apply(across, Account(), alpha, *(g if p == place else t for p, t in enumerate(tensors)))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
-        found = pullback(_product_spec(spec, a), spec.expr, at, [], -z, wanted)
+        wide = pullback(_product_spec(spec, a), spec.expr, _wide(at), [], -z.to(torch.float64), wanted)
+        found = [f if f is None else f.to(a.dtype) for f in wide]
         if ctx.needs_input_grad[3 + place]:
             found[place] = z.sum_to_size(tensors[place].shape)
         for_alpha = None
@@ -68,8 +72,8 @@ class Solve(torch.autograd.Function):
         at = [a if p == place else t for p, t in enumerate(tensors)]
         others = [None if p == place else t for p, t in enumerate(tangents)]
         b = torch.zeros_like(a) if tangents[place] is None else tangents[place].expand_as(a)
-        moved = pushforward(_product_spec(spec, a), spec.expr, at, [], others)
-        b = b if moved is None else b - moved
+        moved = pushforward(_product_spec(spec, a), spec.expr, _wide(at), [], _wide(others))
+        b = b if moved is None else b - moved.to(a.dtype)
         b = b if alpha_tangent is None else b - (alpha_tangent * a).to(a.dtype)
         return Solve.apply(_again(spec), Account(), alpha, *(b if p == place else t for p, t in enumerate(tensors)))
 
@@ -81,6 +85,10 @@ class Solve(torch.autograd.Function):
             alpha, in_dims = alpha[:, None, None], (None, None, 0, *in_dims[3:])
         cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
         return Solve.apply(spec, account, *mapped_in_front(cores, (alpha, *tensors), in_dims[2:])), 0
+
+
+def _wide(tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    return [t if t is None else t.to(torch.float64) for t in tensors]
 
 
 def _users_level() -> int:
@@ -110,7 +118,7 @@ def _transposed(spec: SolveSpec) -> SolveSpec:
 
 
 def _product_spec(spec: SolveSpec, a: torch.Tensor) -> ReduceSpec:
-    """K a as a sum, for an a at the unknown's place."""
+    """K a as a sum in float64, for an a at the unknown's place."""
     return ReduceSpec(
         spec.expr,
         "Sum",
@@ -118,7 +126,6 @@ def _product_spec(spec: SolveSpec, a: torch.Tensor) -> ReduceSpec:
         spec.variables,
         spec.names,
         ranges=spec.ranges,
-        dtype_acc=spec.dtype_acc,
         sum_scheme=spec.sum_scheme,
         sizes=(a.shape[-2], a.shape[-2]),
     )
