@@ -24,7 +24,9 @@ except ImportError as error:  # a source tree whose extension was not built
         f"kernelops._core cannot be loaded ({error}); in a source tree, build it with: pip install -e ."
     ) from error
 
-SERIAL_BELOW = 1 << 18  # instructions times pairs: below, waking the threads costs more than they save
+# Instructions times pairs below which one thread runs: there waking the others saves less than a quarter of a
+# millisecond, and costs many where somebody else has the cores and a thread waits for one that is not running.
+SERIAL_BELOW = 1 << 22
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 
 
@@ -87,7 +89,7 @@ def run(
     """Run a program on the arrays of a call; dtype is float32 or float64."""
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch)
-    tasks, intervals = _tasks(ranges, axis, rows, columns, count)
+    tasks, intervals = _dense_tasks(rows, columns, count) if ranges is None else _tasks(ranges, axis, rows, count)
     arrays = {p: (a, batch_offsets(a, bound.batch)) for p, a in enumerate(bound.arrays) if a is not None}
     work = count * rows * columns * prepared.encoded.cost
     return Raw(
@@ -111,10 +113,15 @@ def run(
     )
 
 
-def _tasks(ranges: Ranges | None, axis: int, rows: int, columns: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=64)
+def _dense_tasks(rows: int, columns: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The one-block case, made once for each size."""
+    return _tasks(Ranges.dense(rows, columns), 1, rows, count)
+
+
+def _tasks(ranges: Ranges, axis: int, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of rows cut into tasks, each with its intervals of columns."""
-    half = (Ranges.dense(rows, columns) if axis == 1 else Ranges.dense(columns, rows)) if ranges is None else ranges
-    blocks, first, intervals = half.rows(axis)
+    blocks, first, intervals = ranges.rows(axis)
     height = _core.TASK_ROWS if count * rows >= 16 * _core.TASK_ROWS else SMALL_TASK
     pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
     block = np.repeat(np.arange(len(blocks)), pieces)

@@ -31,8 +31,8 @@ class Solve(torch.autograd.Function):
     -<z, (dK/dtheta) a>, the pullback of the sum K(theta) a for the cotangent -z. A is symmetric, but its derivative by
     x alone is not: z is the solution of a solve with the transposed formula, so that it has the right derivatives too.
 
-    The products (dK/dtheta) a run in float64 whatever the dtype of the data. a and z are large where alpha is small, and
-    K smooths them, so that these sums are far smaller than their terms: float32 would be the largest error of all.
+    The products (dK/dtheta) a run in float64 whatever the dtype of the data. a and z are large where alpha is small,
+    and K smooths them, so that these sums are far smaller than their terms: float32 would be the largest error of all.
     """
 
     @staticmethod
