@@ -16,7 +16,7 @@ import numpy as np
 from .arrays import float_dtype, is_tensor
 from .errors import ArgumentError, BackendError, KeywordError, ShapeError
 from .formula.expr import Expr
-from .formula.parse import parse, parse_alias
+from .formula.parse import parse
 from .formula.tokens import nearest
 from .kernel_product import unknown_of
 from .ranges import Ranges
@@ -312,23 +312,3 @@ class KernelSolve:
 
     def __repr__(self) -> str:
         return f"KernelSolve({self.formula!r}, {list(self.aliases)!r}, {self.varinvalias!r}, axis={self.spec.axis})"
-
-
-def generic(
-    door: type[Genred], op: str, formula: str, output: str, aliases: Sequence[str], keywords: Mapping[str, Any]
-) -> Genred:
-    """A Genred whose axis, and whose K for ArgKMin, are read off the alias of its output, as in "a = Vi(3)"."""
-    _, result = parse_alias(output, 0)
-    for name in ("axis", "reduction_op") + ("opt_arg",) * (op == "ArgKMin"):
-        if name in keywords:
-            raise KeywordError(f"{name} is settled by the function and its output {output!r}: leave it out")
-    if result.op == "Pm":
-        raise ArgumentError(f"the output {output!r} must be indexed by i or by j")
-    axis = 1 if result.op == "Vi" else 0
-    many = {"opt_arg": result.dim} if op == "ArgKMin" else {}
-    made = door(formula, aliases, op, axis, **many, **keywords)
-    spec = made.spec
-    length = result.dim if op == "ArgKMin" else spec.expr.dim if spec.weight is None else spec.weight.dim
-    if length != result.dim:
-        raise ArgumentError(f"the output {output!r} has length {result.dim}, the result {length}")
-    return made

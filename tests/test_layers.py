@@ -25,6 +25,7 @@ LAYERS = [
     "backends",
     "specs",
     "front",
+    "generic",
     "numpy",
     "torch",
     "doctor",
