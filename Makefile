@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/_tile/*.h)
 
-.PHONY: help demo test bench lint docs clean
+.PHONY: help demo test bench agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -23,6 +23,7 @@ help:
 	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
 	@echo "make test    run the whole test suite"
 	@echo "make bench   time products beside pykeops (needs a C++ compiler as well)"
+	@echo "make agree   compare results with those of pykeops (some minutes)"
 	@echo "make lint    ruff, mypy and cython-lint"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what the above has made, environments included"
@@ -37,6 +38,9 @@ test: $(VENV)/test.stamp
 
 bench: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/products.py
+
+agree: $(BENCH)/bench.stamp
+	$(BENCH)/bin/python benchmarks/agreement.py
 
 lint: $(VENV)/lint.stamp
 	$(PY) -m ruff check .

@@ -110,6 +110,14 @@ class KernelProduct:
         ]
         return done[0] if len(done) == 1 else np.concatenate(done, axis=-1)
 
+    def on_columns(self, V: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """The same for columns (..., points times components, k); those of a matrix-valued kernel go as a batch."""
+        if self.kernel is not None:
+            return self(V, transposed)
+        d, k = (self.expr.dim if transposed else self.v.dim), V.shape[-1]
+        image = self(np.moveaxis(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d), transposed)
+        return np.moveaxis(image.reshape(k, *V.shape[:-2], -1), 0, -1)
+
     def _times(self, kind: str, columns: int) -> Expr:
         assert self.kernel is not None
         return apply("Mult", self.kernel, variable(kind, self.v.params[0], columns))

@@ -174,15 +174,10 @@ class KernelOperator(_Checked):
             _misfit(shape, V.shape)
         if V.dtype not in (np.float32, np.float64):
             V = V.astype(np.float32 if V.dtype == np.float16 else np.float64)
-        e, d = self._lengths[::-1] if transposed else self._lengths
         k = V.shape[-1]
         if k == 0 or 0 in self.shape:
             return np.zeros((self.shape[transposed], k), np.result_type(self.dtype, V.dtype))
-        if (e, d) == (1, 1):
-            image = self.kernel_product(V, transposed)
-        else:  # column c as a batch element of shape (points, components)
-            blocks = np.moveaxis(V, -1, 0).reshape(k, V.shape[0] // d, d)
-            image = np.moveaxis(self.kernel_product(blocks, transposed).reshape(k, -1), 0, -1)
+        image = self.kernel_product.on_columns(V, transposed)
         if np.any(self.alpha):
             image = image + (self.alpha * V).astype(image.dtype)
         return image
@@ -209,6 +204,7 @@ class KernelOperator(_Checked):
 
     @cached_property
     def symmetric(self) -> str:
+        """Whether the matrix is its transpose: "yes", "no" or "unknown", by formula, arrays and ranges; asked once."""
         if self.shape[0] != self.shape[1]:
             return "no"
         if self.ranges is not None and not self.ranges.is_symmetric():

@@ -158,6 +158,8 @@ class _System:
         self.b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
         self.coupled = self.kernel.kernel is None
         self.n = b.shape[-2] * (v.dim if self.coupled else 1)
+        if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
+            self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
         self.symmetric = self.kernel.symmetric()
 
     def block(self, b: np.ndarray, name: str) -> np.ndarray:
@@ -177,12 +179,7 @@ class _System:
 
     def product(self, V: np.ndarray) -> np.ndarray:
         """(alpha I + K) V, in the wider dtype of data and V."""
-        if not self.coupled:
-            return self.kernel(V) + (self.alpha * V).astype(V.dtype)
-        k, d = V.shape[-1], self.b.shape[-1]
-        U = np.moveaxis(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d)
-        image = self.kernel(U) + (self.alpha * U).astype(V.dtype)
-        return np.moveaxis(image.reshape(k, *V.shape[:-1]), 0, -1)
+        return self.kernel.on_columns(V) + (self.alpha * V).astype(V.dtype)
 
 
 def solve_alpha(alpha: Any, bound: Bound) -> np.ndarray:

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from footprint import peak
 
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
@@ -17,17 +18,6 @@ GAUSSIAN = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])
 def points(M, N, dtype="float32"):
     rng = np.random.default_rng(0)
     return [rng.standard_normal((n, d)).astype(dtype) for n, d in ((M, 3), (N, 3), (N, 2))]
-
-
-def peak(call):
-    """Bytes that a call has at most, with all that it returns."""
-    call()  # what is compiled is kept
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("sizes", [(5000, 5000), (100, 100_000), (100_000, 100)])

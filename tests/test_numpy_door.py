@@ -263,3 +263,19 @@ def test_the_torch_door_without_torch():
         "except MissingExtraError as error: print(error)"
     )
     assert 'pip install "kernelops[torch]"' in fresh(code)
+
+
+@pytest.mark.parametrize("shape", [(), (30,), (30, 1), (3, 30, 1), (3, 1, 1)])
+def test_alpha_counts_points_where_the_kernel_is_matrix_valued(shape):
+    rng = np.random.default_rng(0)
+    x, b, P = rng.random((3, 30, 2)), rng.standard_normal((30, 2)), np.array([2.0, 0.5, 0.5, 1.0])
+    alpha = rng.random(shape) + 0.1
+    solver = KernelSolve(
+        "Exp(-SqDist(x,y))*MatVecMult(P,b)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "P = Pm(4)"], "b", axis=1
+    )
+    a = solver(x, x, b, P, alpha=alpha, eps=1e-10)
+    for points, found, own in zip(x, a, alpha if len(shape) == 3 else [alpha] * 3, strict=True):
+        K = np.kron(np.exp(-((points[:, None] - points) ** 2).sum(-1)), P.reshape(2, 2))
+        diagonal = np.broadcast_to(own.reshape(-1, 1), (30, 2)).ravel()
+        residual = K @ found.ravel() + diagonal * found.ravel() - b.ravel()
+        assert np.linalg.norm(residual) <= 1.1e-10 * np.linalg.norm(b)

@@ -1,10 +1,8 @@
 """Many calls through the front doors leave memory as it was, and no call ever holds a matrix."""
 
-import gc
-import tracemalloc
-
 import numpy as np
 import pytest
+from footprint import growth, peak
 
 from kernelops import KernelOperator, Ranges, cg, solve
 from kernelops.machines import cpu
@@ -15,26 +13,6 @@ ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 GAUSS = "Exp(-SqDist(x,y))*b"
 X = np.random.default_rng(0).standard_normal((100, 2))
 B = np.random.default_rng(1).standard_normal((100, 1))
-
-
-def held():
-    """Bytes that are in use."""
-    gc.collect()
-    return tracemalloc.get_traced_memory()[0]
-
-
-def growth(call, before, count):
-    """Bytes in use after count calls that were not before, once all that is kept for good has been made."""
-    tracemalloc.start()
-    try:
-        for k in range(before):
-            call(k)
-        start = held()
-        for k in range(before, before + count):
-            call(k)
-        return held() - start
-    finally:
-        tracemalloc.stop()
 
 
 def blocks(k):
@@ -84,17 +62,6 @@ def test_errors_hold_nothing():
             genred(large + k, X, B)
 
     assert growth(call, 2, 20) < 100_000
-
-
-def peak(call):
-    """Bytes that a call has at most, its result included."""
-    call()
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 N = 3000  # the matrix would take 72 MB

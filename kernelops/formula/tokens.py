@@ -34,6 +34,7 @@ def complain(message: str, text: str, place: int) -> NoReturn:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message, "; did you mean ...?", or nothing where no known name is near."""
     from difflib import get_close_matches  # slow to import, and wanted for messages only
 
     by_lower = {k.lower(): k for k in known}
@@ -42,6 +43,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def tokens(text: str) -> list[Token]:
+    """The tokens of a text and one that marks its end; FormulaError at a character that begins none."""
     found = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""

@@ -116,6 +116,7 @@ def check_tolerances(rtol: Any, atol: Any, maxiter: Any, default: int) -> tuple[
 
 
 def check_tolerance(value: Any, name: str) -> float:
+    """A tolerance as a float: a number of at least 0."""
     try:
         if isinstance(value, (str, bool)):
             raise TypeError

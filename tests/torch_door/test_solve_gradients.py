@@ -179,3 +179,19 @@ def test_float32_gradients_of_a_real_size():
     for got, want in zip(ours, wanted, strict=True):
         assert got.dtype == torch.float32 and got.shape == want.shape
         assert (got - want).norm() <= 1e-5 * want.norm()
+
+
+def test_float32_data_are_differentiated_by_float64_products():
+    """Rounding a and z to float32 leaves 5e-6 here; float32 products too would leave 2e-5."""
+    draw = torch.Generator().manual_seed(0)
+    x, b, e = (f(500, 2, generator=draw) for f in (torch.rand, torch.randn, torch.randn))
+    solver = KernelSolve("Exp(-50*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "b", axis=1)
+
+    points = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad((solver(points, points, b, alpha=0.01, eps=1e-8) * e).sum(), points)
+
+    wide = x.double().requires_grad_()
+    K = torch.exp(-50 * ((wide[:, None] - wide) ** 2).sum(-1))
+    a = torch.linalg.solve(K + 0.01 * torch.eye(500, dtype=torch.float64), b.double())
+    (truth,) = torch.autograd.grad((a * e.double()).sum(), wide)
+    assert (found - truth).norm() < 1e-5 * truth.norm()

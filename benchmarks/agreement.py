@@ -1,0 +1,68 @@
+"""Do kernelops and KeOps give the same numbers? The largest difference over formulas, reductions and axes, in float64.
+
+KeOps compiles each of them, so this takes some minutes. Exits with 1 where shapes or values differ.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from kernelops.numpy import Genred, KernelSolve
+
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)", "s = Pm(9)", "A = Vj(6)"]
+KERNEL = "Exp(-g*SqDist(x,y))*b"
+ROWS = [  # formula, reduction, further arguments
+    (KERNEL, "Sum", {}),
+    (f"Grad({KERNEL},x,b)", "Sum", {}),
+    ("WeightedSqDist(s,x,y)*b", "Sum", {}),
+    ("MatVecMult(A,y)", "Sum", {}),
+    ("VecMatMult(b,A)*x", "Sum", {}),
+    ("TensorDot(TensorProd(x,y),A,[3,3],[3,2],[1],[0])|Concat(b,Concat(b,b))", "Sum", {}),
+    ("Clamp(x,y,g)", "Sum", {}),
+    ("Elem(x,1)*ElemT(g,3,1)+Extract(A,2,3)", "Sum", {}),
+    ("SinXDivX(x|y)**3 - Normalize(x-y)**2", "Sum", {}),
+    ("-g*SqDist(x,y)", "LogSumExp", {}),
+    ("-g*SqDist(x,y)", "LogSumExp", {"formula2": "b"}),
+    ("-g*SqDist(x,y)", "SumSoftMaxWeight", {"formula2": "b"}),
+    ("x-y", "KMin", {"opt_arg": 2}),
+    ("SqDist(x,y)", "ArgKMin", {"opt_arg": 3}),
+    ("SqDist(x,y)", "Min_ArgMin", {}),
+    ("x*y", "Max", {}),
+]
+LARGEST = 1e-12  # differences of sums of some ten terms of order 1
+SOLVED = 1e-4  # both solve to a residual of about 1e-6, and alpha is 0.1
+
+
+def difference(ours, theirs):
+    """The largest difference; inf where the shapes differ."""
+    pairs = zip(*((r if isinstance(r, tuple) else (r,)) for r in (ours, theirs)), strict=True)
+    return max(float(abs(a - b).max()) if a.shape == b.shape else np.inf for a, b in pairs)
+
+
+def main():
+    try:
+        import pykeops.numpy as keops
+    except ImportError:
+        sys.exit("pykeops is not installed: make agree installs it")
+    rng = np.random.default_rng(0)
+    args = [rng.random(shape) for shape in ((11, 3), (7, 3), (7, 2), (1,), (9,), (7, 6))]
+    worst = 0.0
+    for formula, op, more in ROWS:
+        for axis in (0, 1):
+            theirs = keops.Genred(formula, ALIASES, reduction_op=op, axis=axis, **more)(*args, backend="CPU")
+            found = difference(Genred(formula, ALIASES, reduction_op=op, axis=axis, **more)(*args), theirs)
+            worst = max(worst, found)
+            print(f"{found:9.1e}  {op}, axis {axis}: {formula}", flush=True)
+    x, b, aliases = rng.random((40, 3)), rng.random((40, 2)), ALIASES[:4]
+    solved = difference(
+        *(d(KERNEL, aliases, "b", axis=1)(x, x, b, args[3], alpha=0.1) for d in (KernelSolve, keops.KernelSolve))
+    )
+    print(f"{solved:9.1e}  KernelSolve")
+    print(f"reductions: at most {worst:.1e}, wanted {LARGEST:g}; solve: {solved:.1e}, wanted {SOLVED:g}")
+    sys.exit(worst > LARGEST or solved > SOLVED)
+
+
+if __name__ == "__main__":
+    main()
