@@ -15,7 +15,8 @@ cdef extern from "_tile/isa.h" nogil:
         TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
         IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
         OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
-        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_Dot, OP_TensorDot, OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest
+        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_TensorDot, OP_ExpScaled
+        OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest
         REDUCE_BEST, REDUCE_EXP
     ctypedef struct operand:
         int32_t place, base, stride
@@ -75,14 +76,17 @@ cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a te
 MOST_PRODUCTS = 2**31 - 1  # of one contraction
 MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
 _PLACE_NAMES = {number: name for name, number in PLACES.items()}
-_OUTS = (OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest)
+_OUTS = (OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest)
+_NO_OUT = (OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutBest)
 
 
 def _arity(int op):
     """Number of operands that an instruction reads."""
-    if OP_Add <= op <= OP_LessOrEqual or op in (OP_SqDist, OP_Dot, OP_TensorDot, OP_OutDot):
+    if OP_Add <= op <= OP_LessOrEqual or op in (OP_TensorDot, OP_ExpScaled, OP_OutDot, OP_OutExp):
         return 2
-    if OP_LessOrEqual < op <= OP_IfElse:
+    if OP_SqDist <= op <= OP_WeightedSqDist:
+        return 3 if op == OP_WeightedSqDist else 2
+    if OP_LessOrEqual < op <= OP_IfElse or op == OP_OutDiff:
         return 3
     return 0 if op == OP_Zero else 1
 
@@ -156,39 +160,61 @@ cdef class Program:
                 rounds, end = 1, -1
             else:
                 self._verify_operands(at, row, rounds, sizes)
-            if op in _OUTS and (s is not self.pair or not 0 <= aux0 <= self.n_out - (1 if op == OP_OutExp else rounds)):
-                _fail(f"result component {aux0}+{rounds - 1} of {self.n_out}")
+            if op in _OUTS:
+                self._verify_result(s, op, aux0, aux1, rounds)
         for position, count, plane in s.loads.tolist():
             if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
                 _fail(f"variable {position} does not fit at plane {plane}")
         if any(not 0 <= e < s.c.planes for e in s.exports.tolist()):
             _fail("an export lies outside the tile")
 
+    def _verify_result(self, _Stage s, op, aux0, aux1, rounds):
+        """The components of the result that an instruction adds to."""
+        wide = op in (OP_OutDot, OP_OutDiff)
+        if wide and (aux1 < 1 or aux1 > 1 and rounds > 1 or op == OP_OutDiff and rounds > 1):
+            _fail(f"{aux1} results at once in a loop of {rounds}")
+        count = aux1 if wide and rounds == 1 else 1 if op == OP_OutExp else rounds
+        if s is not self.pair or not 0 <= aux0 <= self.n_out - count:
+            _fail(f"result component {aux0}+{count - 1} of {self.n_out}")
+
     def _verify_operands(self, at, row, rounds, sizes):
-        op, aux0 = row[0], row[1]
-        fat = op in (OP_SqDist, OP_Dot)
-        counts = [rounds, aux0, aux0, 0] if fat else self._contraction(aux0) if op == OP_TensorDot else [rounds] * 4
+        op, aux0, aux1 = row[:3]
         operands = [row[k:k + 3] for k in (3, 6, 9, 12)]
-        has_out = op not in (OP_OutSum, OP_OutDot, OP_OutBest)
-        for q in range(0 if has_out else 1, 1 + _arity(op)):
+        scalars, vectors = ("row", "param"), tuple(sizes)
+        # (places, components read one after another or None for one in each round of the loop) of the result and the operands
+        wanted = [(("tile",), None), (vectors, None), (vectors, None), (vectors, None)]
+        if OP_SqDist <= op <= OP_WeightedSqDist:
+            wanted = [(("tile",), None), (("row",), aux0), (("tile", "col"), aux0), (scalars, aux0)]
+        elif op == OP_TensorDot:
+            wanted = [(("tile",) if q == 0 else vectors, count) for q, count in enumerate(self._contraction(aux0)[:3])]
+        elif op in (OP_ExpScaled, OP_OutExp):
+            wanted[2] = scalars + (() if op == OP_ExpScaled else (None,)), None
+        elif op == OP_OutDiff:
+            wanted[1:] = [(("tile",), None), (("row",), aux1), (("col",), aux1)]
+        elif op == OP_OutDot and aux1 > 1:
+            wanted[1:3] = [(("tile",), None), (("col",), aux1)]
+        for q in range(1 if op in _NO_OUT else 0, 1 + _arity(op)):
             number, base, stride = operands[q]
+            places, count = wanted[q]
             place = _PLACE_NAMES.get(number)
-            allowed = ("tile",) if q == 0 else ({1: ("row",), 2: ("tile", "col")}[q] if fat else tuple(sizes))
-            whole = op == OP_TensorDot or fat and q > 0  # reads one component after another, whatever the stride
-            last = base + (counts[q] - 1) * (1 if whole else stride)
-            if place not in allowed or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
+            if place is None and None in places:
+                continue
+            last = base + (count - 1 if count is not None else (rounds - 1) * stride)
+            if place not in places or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
                 _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(place, 0)} in {place}")
 
     def _cost(self, code):
         """What the instructions of one pair take, an addition being 1."""
         total, rounds = 0, 1
-        for op, aux0, *_ in code:
+        for op, aux0, aux1, *_ in code:
             if op == OP_Loop:
                 rounds = aux0
             elif op == OP_End:
                 rounds = 1
-            elif op in (OP_SqDist, OP_Dot):
+            elif OP_SqDist <= op <= OP_WeightedSqDist:
                 total += rounds * (1 + aux0 // 4)
+            elif op in (OP_OutDot, OP_OutDiff):
+                total += rounds * (1 + aux1 // 4)
             elif op == OP_TensorDot:
                 total += rounds * self._contraction(aux0)[3]
             else:
