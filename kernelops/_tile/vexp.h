@@ -1,14 +1,14 @@
 /* Vector functions that need more than plain arithmetic, for one precision and one instruction set.
  *
  * exp(x) = 2^t with t = x log2(e); n is t rounded down (AVX-512) or to the nearest integer (others), and 2^(t-n) is a
- * polynomial of the least relative error with p(0) = 1, which is below 0.7 units of the last place of T. AVX-512 has
+ * polynomial of the least relative error with p(0) = 1, which is below 0.7 units in the last place of T. AVX-512 has
  * one instruction for t - n and one for p 2^n that are right at the ends too; elsewhere n is made in the low bits of
  * t + ROUND and becomes the exponent of a factor, and arguments are clamped to where that factor is a number.
  */
 
 #if IS_DOUBLE
 #define LOG2_E 1.4426950408889634074
-#define LOG2_E_REST 2.0355273740931033e-17
+#define LOG2_E_REST 2.0355273740931033e-17 /* what LOG2_E lacks */
 #else
 #define LOG2_E 1.44269504088896341f
 #define LOG2_E_REST 1.92596299e-8f
@@ -16,8 +16,10 @@
 
 #if REGISTER_BYTES == 64 && defined(KERNELOPS_X86)
 
-V_INLINE V FN(power_of_two)(V r, V t) {
+/* 2^r 2^floor(t) for 0 <= r <= 1; in float a polynomial of one degree more where `best` is wanted. */
+V_INLINE V FN(power_of_two)(V r, V t, int best) {
 #if IS_DOUBLE
+    (void)best;
     V p = FN(all)(6.2634652734225902742e-10);
     p = p * r + 6.5595298355172712178e-9;
     p = p * r + 1.025321230405209001e-7;
@@ -30,6 +32,15 @@ V_INLINE V FN(power_of_two)(V r, V t) {
     p = p * r + 0.24022650695906330315;
     p = p * r + 0.69314718055994592839;
 #else
+    if (best) {
+        V p = FN(all)(0.00021612914969557343788f);
+        p = p * r + 0.0012467846450773492551f;
+        p = p * r + 0.0096754515652170405198f;
+        p = p * r + 0.055485280620182784799f;
+        p = p * r + 0.24022930555173854114f;
+        p = p * r + 0.69314704444336655545f;
+        return MM(scalef)(p * r + 1, t);
+    }
     V p = FN(all)(0.0018671300819070081778f);
     p = p * r + 0.0090170302844367490406f;
     p = p * r + 0.055799913145968066977f;
@@ -39,12 +50,12 @@ V_INLINE V FN(power_of_two)(V r, V t) {
     return MM(scalef)(p * r + 1, t);
 }
 
-V_INLINE V FN(exp2)(V t) { return FN(power_of_two)(MM(reduce)(t, 0x09), t); }
+V_INLINE V FN(exp2)(V t) { return FN(power_of_two)(MM(reduce)(t, 0x09), t, 0); }
 
 V_INLINE V FN(exp_of)(V a) {
     a = FN(at_most)(FN(all)(IS_DOUBLE ? 711 : 90), FN(at_least)(FN(all)(IS_DOUBLE ? -747 : -105), a));
     const V n = MM(roundscale)(a * LOG2_E, 0x09);
-    return FN(power_of_two)(MM(fmadd)(a, FN(all)(LOG2_E_REST), MM(fmsub)(a, FN(all)(LOG2_E), n)), n);
+    return FN(power_of_two)(MM(fmadd)(a, FN(all)(LOG2_E_REST), MM(fmsub)(a, FN(all)(LOG2_E), n)), n, 1);
 }
 
 #else
@@ -92,16 +103,31 @@ V_INLINE V FN(exp2)(V t) {
     return (p + p) * FN(of_bits)(FN(bits_of)(shifted) << EXPONENT); /* 2^(n-1) */
 }
 
-/* In two factors, so that results in the subnormal range and just below overflow come out right. */
+/* exp(r) by its Taylor series, 1 and r added last; 2^n in two factors, so that results in the subnormal range and just
+ * below overflow come out right. */
 V_INLINE V FN(exp_of)(V a) {
     a = FN(at_most)(FN(all)(IS_DOUBLE ? 711 : 90), FN(at_least)(FN(all)(IS_DOUBLE ? -747 : -105), a));
     const V shifted = a * (T)LOG2_E + ROUND, n = shifted - ROUND;
 #if IS_DOUBLE /* ln 2 in two parts, so that n times the first is exact */
-    V r = (a - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+    const V r = (a - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+    V p = FN(all)(1.0 / 6227020800.0);
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
 #else
-    V r = (a - n * 0.693359375f) - n * -2.12194440054690583e-4f;
+    const V r = (a - n * 0.693359375f) - n * -2.12194440054690583e-4f;
+    V p = FN(all)((T)(1.0 / 5040.0));
+    p = p * r + (T)(1.0 / 720.0);
 #endif
-    const V p = FN(power_of_two)(r * (T)LOG2_E);
+    p = p * r + (T)(1.0 / 120.0);
+    p = p * r + (T)(1.0 / 24.0);
+    p = p * r + (T)(1.0 / 6.0);
+    p = p * r + (T)0.5;
+    p = p * r * r + r + 1;
     const VBITS whole = FN(bits_of)(shifted) - FN(bits_of)(FN(all)(ROUND));
     const VBITS half = whole / 2;
     return p * FN(of_bits)((half + BIAS) << EXPONENT) * FN(of_bits)((whole - half + BIAS) << EXPONENT);
