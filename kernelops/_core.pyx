@@ -5,8 +5,11 @@ A :class:`Program` is verified once, when it is made (operands inside their plac
 :func:`reduce` checks the arrays of a call against it. The C code behind (``_tile/*.h``) trusts both.
 """
 
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int32_t, int64_t, intptr_t
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.string cimport memset
 
 import numpy as np
 
@@ -256,23 +259,179 @@ cdef int _height(int64_t planes, int itemsize):
     return min(max(rows, 1), ROWS_PER_TILE_MAX)
 
 
-def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const int64_t[:, ::1] tasks,
-           const int64_t[:, ::1] intervals, *, bint float64, int best=1, bint largest=False, bint nan_first=True,
-           bint wide_sums=False, bint compensated=False, int threads=1, int isa=0):
+cdef class Work:
+    """Tasks and the intervals of columns that they meet, checked when they are made; nothing can change them later.
+
+    Parameters
+    ----------
+    tasks : (T, 4) int64
+        First row, last row (excluded), first interval, last interval (excluded); at most ``TASK_ROWS`` rows each.
+    intervals : (K, 2) int64
+        Columns from, to (excluded).
+
+    Attributes
+    ----------
+    rows, columns : int
+        How many rows and columns must be there.
+    """
+
+    cdef const int64_t[:, ::1] tasks, intervals
+    cdef readonly int64_t rows, columns
+
+    def __init__(self, tasks, intervals):
+        tasks, intervals = np.array(tasks, np.int64, order="C"), np.array(intervals, np.int64, order="C")
+        if tasks.shape[1] != 4 or intervals.shape[1] != 2:
+            raise ValueError(f"tasks {tasks.shape}, intervals {intervals.shape}")
+        height = tasks[:, 1] - tasks[:, 0]
+        if tasks.min(initial=0) < 0 or height.min(initial=0) < 0 or height.max(initial=0) > ROWS_PER_TASK_MAX:
+            raise ValueError("a task lies outside the rows")
+        if tasks[:, 3].max(initial=0) > len(intervals):
+            raise ValueError("a task names intervals that do not exist")
+        if intervals.min(initial=0) < 0:
+            raise ValueError("an interval lies outside the columns")
+        self.rows, self.columns = tasks[:, 1].max(initial=0), intervals.max(initial=0)
+        self.tasks, self.intervals = tasks, intervals
+
+
+cdef class _Arrays:
+    """The arrays of a call as the C code reads them, held while this lives.
+
+    ``variables`` has a record for each position, whose ``start`` is the list of addresses of the batch elements.
+    """
+
+    cdef variable *variables
+    cdef Py_buffer *views
+    cdef const char **starts
+    cdef Py_ssize_t count, batch
+
+    def __cinit__(self, Program program, tuple arrays, tuple batch, int64_t M, int64_t N):
+        cdef Py_ssize_t size
+        self.count, self.batch = len(arrays), 1
+        for size in batch:
+            self.batch *= size
+        self.variables = <variable *> _zeroed(self.count * sizeof(variable))
+        self.views = <Py_buffer *> _zeroed(self.count * sizeof(Py_buffer))
+        self.starts = <const char **> _zeroed(self.count * self.batch * sizeof(char *))
+        self._read(&program.param.c, 1, arrays, batch)
+        self._read(&program.row.c, M, arrays, batch)
+        self._read(&program.col.c, N, arrays, batch)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t k
+        if self.views != NULL:
+            for k in range(self.count):
+                PyBuffer_Release(&self.views[k])  # nothing, where none was got
+        PyMem_RawFree(self.variables)
+        PyMem_RawFree(self.views)
+        PyMem_RawFree(self.starts)
+
+    cdef int _read(self, const stage *s, int64_t rows, tuple arrays, tuple batch) except -1:
+        """The arrays that a stage loads; rows is how many of them it may read."""
+        cdef int32_t position, components
+        cdef int q, is_double
+        cdef Py_buffer *view
+        for q in range(s.n_loads):
+            position, components = s.loads[3 * q], s.loads[3 * q + 1]
+            array = arrays[position] if position < self.count else None
+            if array is None:
+                raise ValueError(f"argument {position} is missing")
+            view = &self.views[position]
+            if self.variables[position].start == NULL:
+                PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            is_double = _is_double(view.format)
+            fits = view.ndim >= 2 and view.shape[view.ndim - 1] >= components and view.shape[view.ndim - 2] >= rows
+            if not fits or is_double < 0:
+                what = f"an array {array.shape} of {array.dtype}"
+                raise ValueError(f"argument {position}: {what} for {rows} rows of {components}")
+            self.variables[position].start = &self.starts[position * self.batch]
+            self.variables[position].row = view.strides[view.ndim - 2]
+            self.variables[position].component = view.strides[view.ndim - 1]
+            self.variables[position].is_double = is_double
+            self._locate(view, &self.starts[position * self.batch], position, batch)
+        return 0
+
+    cdef int _locate(self, const Py_buffer *view, const char **starts, int32_t position, tuple batch) except -1:
+        """Where each batch element starts, these in C order; the leading axes of the array are broadcast to them."""
+        cdef Py_ssize_t lead = view.ndim - 2, missing = len(batch) - lead, repeat = 1, d, k, t, size
+        if missing < 0:
+            raise ValueError(f"argument {position}: {lead} batch dimensions for {batch}")
+        for t in range(self.batch):
+            starts[t] = <const char *> view.buf
+        for d in range(len(batch) - 1, missing - 1, -1):
+            size, k = batch[d], d - missing
+            if view.shape[k] != size and view.shape[k] != 1:
+                raise ValueError(f"argument {position}: batch dimension {d} is {view.shape[k]}, wanted {size} or 1")
+            if view.shape[k] > 1:
+                for t in range(self.batch):
+                    starts[t] += t // repeat % size * view.strides[k]
+            repeat *= size
+        return 0
+
+
+cdef int _is_double(const char *format) noexcept:
+    """1 for float64, 0 for float32 in this machine's order of bytes, -1 for anything else."""
+    if format[0] in (b"@", b"=", b"^"):
+        format += 1
+    if format[0] == 0 or format[1] != 0:
+        return -1
+    return 1 if format[0] == b"d" else 0 if format[0] == b"f" else -1
+
+
+cdef class _Memory:
+    """Bytes whose contents are undefined, from an address that 64 divides; given back when this goes."""
+
+    cdef char *block
+    cdef char *start
+
+    def __cinit__(self, size_t size):
+        self.block = <char *> PyMem_RawMalloc(size + 64)
+        if self.block == NULL:
+            raise MemoryError(f"{size} bytes of scratch")
+        self.start = <char *> ((<uintptr_t> self.block + 63) // 64 * 64)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.block)
+
+
+cdef void *_zeroed(size_t size) except NULL:
+    """Memory full of zeros, to be given back by PyMem_RawFree."""
+    cdef void *found = PyMem_RawCalloc(size + 1, 1)
+    if found == NULL:
+        raise MemoryError(f"{size} bytes")
+    return found
+
+
+cdef void *_start(array) except? NULL:
+    """Address of the first number of a C-contiguous array, or NULL for None; holds while the array does."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+    PyBuffer_Release(&view)
+    return view.buf
+
+
+cdef size_t _padded(size_t size) noexcept:
+    return (size + 63) // 64 * 64
+
+
+def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Work work not None, *, bint float64,
+           int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False, bint compensated=False,
+           int threads=1, int isa=0):
     """Run a program.
 
     Parameters
     ----------
     program : Program
-    arrays : dict
-        position -> (array, offsets): float32 or float64 array whose last two axes are rows (one, for a parameter) and
-        components, and the offset in bytes of every batch element from its first number, (batch,) int64.
-    batch, M, N : int
-        Batch elements, rows of the result, columns.
-    tasks : (T, 4) int64
-        First row, last row (excluded), first interval, last interval (excluded); at most ``TASK_ROWS`` rows each.
-    intervals : (K, 2) int64
-        Columns from, to (excluded).
+    arrays : tuple of (array or None)
+        By position: float32 or float64 arrays whose last two axes are rows (one, for a parameter) and components; the
+        axes in front broadcast to batch. None where the program reads nothing.
+    batch : tuple of int
+        The batch dimensions.
+    M, N : int
+        Rows of the result, columns.
+    work : Work
+        Which rows meet which columns, for every batch element.
     float64 : bool
         Compute in float64, else in float32.
     best, largest, nan_first
@@ -285,58 +444,57 @@ def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const i
     Returns
     -------
     (sums, maxima, values, indices)
-        float64 (batch, M, n_out), (batch, M), (batch, M, n_out, best) and int64 like values; None where not made.
+        float64 (*batch, M, n_out), (*batch, M), (*batch, M, n_out, best) and int64 like values; None where not made.
     """
     cdef job w
     cdef const machine *m = isa_machine(isa)
     cdef int itemsize = 8 if float64 else 4
     cdef int64_t tiles = (N + TILE_WIDTH - 1) // TILE_WIDTH, first, last, step, total
-    cdef size_t bytes_each
+    cdef size_t bytes_each, params_bytes, packed_bytes
     cdef char *scratch
-    cdef double[::1] constants = program.constants
-    cdef int32_t[::1] contractions = program.contractions
+    cdef _Arrays held
+    cdef _Memory memory
     if not isa_usable(isa):
         raise ValueError(f"isa = {isa} is not usable on this processor")
-    if batch < 0 or M < 0 or N < 0 or best < 1:
+    if (batch and min(batch) < 0) or M < 0 or N < 0 or best < 1:
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
-    _check_work(np.asarray(tasks), np.asarray(intervals), M, N)
+    if work.rows > M:
+        raise ValueError("a task lies outside the rows")
+    if work.columns > N:
+        raise ValueError("an interval lies outside the columns")
 
     w.param, w.row, w.col, w.pair = program.param.c, program.row.c, program.col.c, program.pair.c
-    w.contractions = &contractions[0] if contractions.shape[0] else NULL
-    w.constants = &constants[0] if constants.shape[0] else NULL
-    w.n_constants, w.n_params = constants.shape[0], program.n_params
-    w.batch, w.M, w.N = batch, M, N
-    w.tasks, w.n_tasks = (&tasks[0, 0] if tasks.shape[0] else NULL), tasks.shape[0]
-    w.intervals = &intervals[0, 0] if intervals.shape[0] else NULL
+    w.contractions, w.constants = <int32_t *> _start(program.contractions), <double *> _start(program.constants)
+    w.n_constants, w.n_params = len(program.constants), program.n_params
+    w.M, w.N = M, N
+    w.tasks, w.n_tasks = (&work.tasks[0, 0] if work.tasks.shape[0] else NULL), work.tasks.shape[0]
+    w.intervals = &work.intervals[0, 0] if work.intervals.shape[0] else NULL
     w.kind, w.n_out = program.kind, program.n_out
     w.best, w.largest, w.nan_first = best, largest, nan_first
     w.wide_sums, w.compensated = wide_sums, compensated
     w.rows_per_tile = _height(w.pair.planes, itemsize)
 
-    _starts, records = _variables(program, arrays, batch, M, N)
-    cdef int64_t[:, ::1] records_view = records
-    w.variables = <const variable *> &records_view[0, 0]
+    held = _Arrays(program, arrays, batch, M, N)
+    w.variables, w.batch = held.variables, held.batch
 
-    sums, maxima, values, indices = _results(program.kind, batch, M, program.n_out, best, largest)
-    w.sums = <double *> <intptr_t> (sums.ctypes.data if sums is not None else 0)
-    w.maxima = <double *> <intptr_t> (maxima.ctypes.data if maxima is not None else 0)
-    w.values = <double *> <intptr_t> (values.ctypes.data if values is not None else 0)
-    w.indices = <int64_t *> <intptr_t> (indices.ctypes.data if indices is not None else 0)
+    sums, maxima, values, indices = _results(program.kind, (*batch, M), program.n_out, best, largest)
+    w.sums, w.maxima = <double *> _start(sums), <double *> _start(maxima)
+    w.values, w.indices = <double *> _start(values), <int64_t *> _start(indices)
 
-    params = np.empty(batch * w.n_params * itemsize + 64, np.uint8)
-    packed = np.empty((batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize, np.uint8)
-    packed[packed.size - 2 * SLACK * itemsize:] = 0
-    w.params, w.packed = <void *> <intptr_t> _aligned(params), <void *> <intptr_t> _aligned(packed)
     threads = max(threads, 1) if OPENMP else 1
-    bytes_each = (m.scratch_bytes[float64](&w) + 127) // 64 * 64
-    memory = np.empty(threads * bytes_each + 64, np.uint8)
-    scratch = <char *> <intptr_t> _aligned(memory)
+    bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
+    params_bytes = _padded(w.batch * w.n_params * itemsize)
+    packed_bytes = (w.batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize  # 64 divides it
+    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each)
+    w.params, w.packed = memory.start, memory.start + params_bytes
+    scratch = memory.start + params_bytes + packed_bytes
+    memset(scratch - 2 * SLACK * itemsize, 0, 2 * SLACK * itemsize)
 
     with nogil:
-        run_pieces(m.params[float64], &w, 0, batch, 1, scratch, bytes_each)
+        run_pieces(m.params[float64], &w, 0, w.batch, 1, scratch, bytes_each)
         if w.col.n_exports:
-            run_pieces(m.pack[float64], &w, 0, batch * tiles, threads, scratch, bytes_each)
-    total = batch * w.n_tasks
+            run_pieces(m.pack[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
+    total = w.batch * w.n_tasks
     step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
     while first < total:
@@ -348,48 +506,8 @@ def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const i
     return sums, maxima, values, indices
 
 
-def _aligned(memory):
-    return (memory.ctypes.data + 63) // 64 * 64
-
-
-def _check_work(tasks, intervals, M, N):
-    if tasks.shape[1] != 4 or intervals.shape[1] != 2:
-        raise ValueError(f"tasks {tasks.shape}, intervals {intervals.shape}")
-    if len(tasks):
-        rows = tasks[:, 1] - tasks[:, 0]
-        if tasks.min() < 0 or rows.min() < 0 or rows.max() > ROWS_PER_TASK_MAX or tasks[:, 1].max() > M:
-            raise ValueError("a task lies outside the rows")
-        if tasks[:, 3].max() > len(intervals):
-            raise ValueError("a task names intervals that do not exist")
-    if len(intervals) and (intervals.min() < 0 or intervals.max() > N):
-        raise ValueError("an interval lies outside the columns")
-
-
-def _variables(Program program, arrays, batch, M, N):
-    """Addresses of batch elements, and one record (struct variable) for each position."""
-    wanted = list(program.loads())
-    for position, _, _ in wanted:
-        if position not in arrays:
-            raise ValueError(f"argument {position} is missing")
-    count = 1 + max((position for position, _, _ in wanted), default=0)
-    starts = np.zeros((count, max(batch, 1)), np.int64)
-    records = np.zeros((count, 4), np.int64)
-    for position, components, where in wanted:
-        array, offsets = arrays[position]
-        rows = {"param": 1, "row": M, "col": N}[where]
-        fits = array.ndim >= 2 and array.shape[-1] >= components and array.shape[-2] >= rows
-        if not fits or array.dtype not in (np.float32, np.float64):
-            what = f"an array {array.shape} of {array.dtype}"
-            raise ValueError(f"argument {position}: {what} for {rows} rows of {components}")
-        starts[position, :batch] = array.ctypes.data + offsets
-        records[position] = 0, array.strides[-2], array.strides[-1], array.dtype == np.float64
-    records[:, 0] = starts.ctypes.data + np.arange(count) * starts.strides[0]
-    return starts, records
-
-
-def _results(kind, batch, M, n_out, best, largest):
+def _results(int kind, tuple rows, int n_out, int best, bint largest):
     if kind == REDUCE_BEST:
-        values = np.full((batch, M, n_out, best), -np.inf if largest else np.inf)
+        values = np.full((*rows, n_out, best), -np.inf if largest else np.inf)
         return None, None, values, np.full(values.shape, -1, np.int64)
-    maxima = np.full((batch, M), -np.inf) if kind == REDUCE_EXP else None
-    return np.zeros((batch, M, n_out)), maxima, None, None
+    return np.zeros((*rows, n_out)), np.full(rows, -np.inf) if kind == REDUCE_EXP else None, None, None

@@ -13,7 +13,7 @@ from .errors import RangesError, ShapeError
 from .formula.expr import Expr
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
 from .ranges import Ranges
-from .reduction import Reduction, check_accumulation
+from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve
 from .solvers.problem import as_numbers
 
@@ -56,18 +56,11 @@ class ReduceSpec:
 
     def __call__(self, bound: Bound) -> Any:
         """The result, an array or a tuple of two."""
-        reduction = Reduction(
-            self.expr,
-            self.op,
-            self.axis,
-            bound,
-            weight=self.weight,
-            opt_arg=self.opt_arg,
-            ranges=self.ranges,
-            dtype_acc=self.dtype_acc,
-            sum_scheme=self.sum_scheme,
-        )
-        return reduction()
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+        best = 1 if self.opt_arg is None else int(self.opt_arg)
+        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, bound.dtype)
+        return method(*how)(bound, self.ranges, bound.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

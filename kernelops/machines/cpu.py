@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Bound, batch_offsets
+from ..arrays import Bound
 from ..errors import ArgumentError
 from ..formula.expr import Expr
 from ..program.instructions import Operand, Program, Stage
@@ -27,6 +27,7 @@ except ImportError as error:  # a source tree whose extension was not built
 # Instructions times pairs below which one thread runs: there waking the others saves less than a quarter of a
 # millisecond, and costs many where somebody else has the cores and a thread waits for one that is not running.
 SERIAL_BELOW = 1 << 22
+_FLOAT64 = np.dtype(np.float64)
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 
 
@@ -88,48 +89,57 @@ def run(
 ) -> Raw:
     """Run a program on the arrays of a call; dtype is float32 or float64."""
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
-    count = prod(bound.batch)
-    tasks, intervals = _dense_tasks(rows, columns, count) if ranges is None else _tasks(ranges, axis, rows, count)
-    arrays = {p: (a, batch_offsets(a, bound.batch)) for p, a in enumerate(bound.arrays) if a is not None}
-    work = count * rows * columns * prepared.encoded.cost
+    count = prod(bound.batch) if bound.batch else 1
     return Raw(
         *_core.reduce(
             prepared.encoded,
-            arrays,
-            count,
+            bound.arrays,
+            bound.batch,
             rows,
             columns,
-            tasks,
-            intervals,
-            float64=dtype == np.float64,
+            _dense_work(rows, columns, _height(count * rows)) if ranges is None else _work(ranges, axis, rows, count),
+            float64=dtype == _FLOAT64,
             best=best,
             largest=largest,
             nan_first=nan_first,
             wide_sums=wide_sums,
             compensated=compensated,
-            threads=_threads(work),
+            threads=_threads(count * rows * columns * prepared.encoded.cost),
             isa=_core.INSTRUCTION_SETS[instruction_set()],
         )
     )
 
 
+def _height(rows: int) -> int:
+    """Rows of a task, where so many rows are to be shared among the threads."""
+    return _core.TASK_ROWS if rows >= 16 * _core.TASK_ROWS else SMALL_TASK
+
+
+def _work(ranges: Ranges, axis: int, rows: int, count: int) -> Any:
+    """Ranges cut into tasks; what they are cut into is kept with them."""
+    key = "work", axis, _height(count * rows)
+    found = ranges.kept.get(key)
+    if found is None:
+        found = ranges.kept[key] = _cut(ranges, axis, key[2])
+    return found
+
+
 @lru_cache(maxsize=64)
-def _dense_tasks(rows: int, columns: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _dense_work(rows: int, columns: int, height: int) -> Any:
     """The one-block case, made once for each size."""
-    return _tasks(Ranges.dense(rows, columns), 1, rows, count)
+    return _cut(Ranges.dense(rows, columns), 1, height)
 
 
-def _tasks(ranges: Ranges, axis: int, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut(ranges: Ranges, axis: int, height: int) -> Any:
     """Blocks of rows cut into tasks, each with its intervals of columns."""
     blocks, first, intervals = ranges.rows(axis)
-    height = _core.TASK_ROWS if count * rows >= 16 * _core.TASK_ROWS else SMALL_TASK
     pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
     block = np.repeat(np.arange(len(blocks)), pieces)
     start = blocks[block, 0] + height * (np.arange(len(block)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
     tasks = np.empty((len(block), 4), np.int64)
     tasks[:, 0], tasks[:, 1] = start, np.minimum(start + height, blocks[block, 1])
     tasks[:, 2], tasks[:, 3] = first[block], first[block + 1]
-    return tasks, np.ascontiguousarray(intervals, np.int64)
+    return _core.Work(tasks, intervals)
 
 
 _parallel_used = False
