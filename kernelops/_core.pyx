@@ -47,18 +47,21 @@ cdef extern from "_tile/isa.h" nogil:
         const int64_t *tasks
         const int64_t *intervals
         int64_t n_tasks
-        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile
+        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile, mirrored
         double *sums
         double *maxima
         double *values
         int64_t *indices
         void *params
         void *packed
+        void *rows
     ctypedef void (*piece)(const job *, int64_t, void *) noexcept
     ctypedef struct machine:
         piece params[2]
         piece pack[2]
         piece task[2]
+        piece rows[2]
+        piece pair[2]
         size_t (*scratch_bytes[2])(const job *)
     const char *const *OP_NAMES
     const char *const *ISA_NAMES
@@ -75,6 +78,8 @@ WIDTH = CODE_WIDTH
 KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
 
 cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
+
+cdef int64_t BLOCKS_WANTED = 40  # of points where pairs serve both rows: enough for many threads, few rounds
 
 MOST_PRODUCTS = 2**31 - 1  # of one contraction
 MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
@@ -128,6 +133,7 @@ cdef class Program:
     cdef readonly object contractions, constants
     cdef _Stage param, row, col, pair
     cdef readonly int64_t cost
+    cdef readonly bint two_sided  # ends in one sum of a scalar, or of a scalar times columns, that could serve both rows
 
     def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair):
         self.kind, self.n_out, self.n_params = kind, n_out, n_params
@@ -144,6 +150,7 @@ cdef class Program:
         self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
         self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
                                  "col": self.col.c.n_exports}, loads_into=(0, 0))
+        self.two_sided = self._two_sided(self.pair.code.tolist())
         self.cost = min(max(self._cost(self.pair.code.tolist()), 1), MOST_COST)
 
     def _verify(self, _Stage s, sizes, loads_into):
@@ -205,6 +212,13 @@ cdef class Program:
             last = base + (count - 1 if count is not None else (rounds - 1) * stride)
             if place not in places or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
                 _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(place, 0)} in {place}")
+
+    def _two_sided(self, code):
+        if self.kind != KINDS["sum"] or not code or any(row[0] in _OUTS for row in code[:-1]):
+            return False
+        op, aux0, aux1 = code[-1][:3]
+        times_columns = op == OP_OutDot and code[-1][9] == IN_COL and aux0 == 0 and aux1 == self.n_out
+        return code[-1][6] == IN_TILE and (times_columns or op == OP_OutSum and self.n_out == 1)
 
     def _cost(self, code):
         """What the instructions of one pair take, an addition being 1."""
@@ -415,9 +429,34 @@ cdef size_t _padded(size_t size) noexcept:
     return (size + 63) // 64 * 64
 
 
-def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Work work not None, *, bint float64,
+cdef class Rounds:
+    """All pairs of blocks of n points, in rounds in which no block occurs twice; the first round is the diagonal.
+
+    The blocks sit around a table, one of them in a fixed seat; the others move one seat on after each round.
+    """
+
+    cdef int64_t[:, ::1] tasks
+    cdef readonly int64_t points
+    cdef readonly list ends
+
+    def __init__(self, int64_t points):
+        cdef int64_t block = TILE_WIDTH * max(1, points // (BLOCKS_WANTED * TILE_WIDTH))
+        edges = [min(k, points) for k in range(0, points + block, block)]
+        count = len(edges) - 1
+        seats = list(range(count)) + [None] * (count % 2)
+        pairs, self.ends, self.points = [(k, k) for k in range(count)], [count], points
+        for _ in range(len(seats) - 1):
+            facing = zip(seats[:len(seats) // 2], reversed(seats))
+            pairs += [(a, b) for a, b in facing if a is not None and b is not None]
+            self.ends.append(len(pairs))
+            seats.insert(1, seats.pop())
+        tasks = np.array([(edges[a], edges[a + 1], edges[b], edges[b + 1]) for a, b in pairs], np.int64)
+        self.tasks = tasks.reshape(-1, 4)
+
+
+def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Work work, *, bint float64,
            int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False, bint compensated=False,
-           int threads=1, int isa=0):
+           int threads=1, int isa=0, Rounds rounds=None):
     """Run a program.
 
     Parameters
@@ -430,8 +469,8 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
         The batch dimensions.
     M, N : int
         Rows of the result, columns.
-    work : Work
-        Which rows meet which columns, for every batch element.
+    work : Work or None
+        Which rows meet which columns, for every batch element; None with rounds.
     float64 : bool
         Compute in float64, else in float32.
     best, largest, nan_first
@@ -440,6 +479,9 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
         Sums in float64 inside a tile too; compensated sums across tiles.
     threads, isa : int
         How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
+    rounds : Rounds, optional
+        Each pair (i, j) is evaluated once, for both its rows: the caller says that the values of the pairs, without the
+        factor of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program.
 
     Returns
     -------
@@ -450,28 +492,32 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     cdef const machine *m = isa_machine(isa)
     cdef int itemsize = 8 if float64 else 4
     cdef int64_t tiles = (N + TILE_WIDTH - 1) // TILE_WIDTH, first, last, step, total
-    cdef size_t bytes_each, params_bytes, packed_bytes
+    cdef size_t bytes_each, params_bytes, packed_bytes, rows_bytes
     cdef char *scratch
+    cdef int64_t[:, ::1] tasks
     cdef _Arrays held
     cdef _Memory memory
     if not isa_usable(isa):
         raise ValueError(f"isa = {isa} is not usable on this processor")
     if (batch and min(batch) < 0) or M < 0 or N < 0 or best < 1:
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
-    if work.rows > M:
+    if rounds is not None and not (program.two_sided and M == N == rounds.points and not (wide_sums or compensated)):
+        raise ValueError(f"rounds of {rounds.points} points for {M} rows and {N} columns")
+    if rounds is None and work.rows > M:
         raise ValueError("a task lies outside the rows")
-    if work.columns > N:
+    if rounds is None and work.columns > N:
         raise ValueError("an interval lies outside the columns")
 
     w.param, w.row, w.col, w.pair = program.param.c, program.row.c, program.col.c, program.pair.c
     w.contractions, w.constants = <int32_t *> _start(program.contractions), <double *> _start(program.constants)
     w.n_constants, w.n_params = len(program.constants), program.n_params
     w.M, w.N = M, N
-    w.tasks, w.n_tasks = (&work.tasks[0, 0] if work.tasks.shape[0] else NULL), work.tasks.shape[0]
-    w.intervals = &work.intervals[0, 0] if work.intervals.shape[0] else NULL
+    tasks = work.tasks if rounds is None else rounds.tasks
+    w.tasks, w.n_tasks = (&tasks[0, 0] if tasks.shape[0] else NULL), tasks.shape[0]
+    w.intervals = &work.intervals[0, 0] if rounds is None and work.intervals.shape[0] else NULL
     w.kind, w.n_out = program.kind, program.n_out
     w.best, w.largest, w.nan_first = best, largest, nan_first
-    w.wide_sums, w.compensated = wide_sums, compensated
+    w.wide_sums, w.compensated, w.mirrored = wide_sums, compensated, rounds is not None
     w.rows_per_tile = _height(w.pair.planes, itemsize)
 
     held = _Arrays(program, arrays, batch, M, N)
@@ -482,27 +528,33 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     w.values, w.indices = <double *> _start(values), <int64_t *> _start(indices)
 
     threads = max(threads, 1) if OPENMP else 1
+    rows_bytes = _padded(w.batch * M * w.row.n_exports * itemsize) if rounds is not None else 0
     bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
     params_bytes = _padded(w.batch * w.n_params * itemsize)
     packed_bytes = (w.batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize  # 64 divides it
-    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each)
+    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each + rows_bytes)
     w.params, w.packed = memory.start, memory.start + params_bytes
     scratch = memory.start + params_bytes + packed_bytes
+    w.rows = scratch + threads * bytes_each
     memset(scratch - 2 * SLACK * itemsize, 0, 2 * SLACK * itemsize)
 
     with nogil:
         run_pieces(m.params[float64], &w, 0, w.batch, 1, scratch, bytes_each)
         if w.col.n_exports:
             run_pieces(m.pack[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
-    total = w.batch * w.n_tasks
+        if rounds is not None:
+            run_pieces(m.rows[float64], &w, 0, w.batch * ((M + ROWS_PER_TASK_MAX - 1) // ROWS_PER_TASK_MAX), threads,
+                       scratch, bytes_each)
     step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
-    while first < total:
-        last = min(first + step, total)
-        with nogil:
-            run_pieces(m.task[float64], &w, first, last, threads, scratch, bytes_each)
-        PyErr_CheckSignals()
-        first = last
+    for end in [w.n_tasks] if rounds is None else rounds.ends:
+        total = w.batch * <int64_t> end
+        while first < total:
+            last = total if rounds is not None else min(first + step, total)
+            with nogil:
+                run_pieces(m.pair[float64] if w.mirrored else m.task[float64], &w, first, last, threads, scratch, bytes_each)
+            PyErr_CheckSignals()
+            first = last
     return sums, maxima, values, indices
 
 

@@ -7,6 +7,7 @@
 #include "outputs.h"
 #include "interpret.h"
 #include "task.h"
+#include "mirror.h"
 
 #undef T
 #undef BITS

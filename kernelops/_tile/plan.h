@@ -66,7 +66,7 @@ typedef struct {
     const variable *variables;
     int64_t batch, M, N;
 
-    const int64_t *tasks; /* (first row, last row, first interval, last interval) each */
+    const int64_t *tasks; /* (first row, last row, first interval, last interval) each; where mirrored the last two are points */
     const int64_t *intervals;
     int64_t n_tasks;
 
@@ -74,6 +74,7 @@ typedef struct {
     int32_t best, largest, nan_first; /* how many are kept; they are the largest; a NaN goes before all */
     int32_t wide_sums, compensated;     /* sums in double inside a tile too; compensated sums across tiles */
     int32_t rows_per_tile;
+    int32_t mirrored; /* each pair is evaluated once, for the rows of both its points */
 
     double *sums;     /* (batch, M, n_out) */
     double *maxima;   /* (batch, M) */
@@ -82,6 +83,7 @@ typedef struct {
 
     void *params; /* scratch: (batch, n_params) and (batch, tiles, col exports, TILE_WIDTH) of the working type */
     void *packed;
+    void *rows; /* where mirrored: (batch, M, row exports) of the working type */
 } job;
 
 #endif

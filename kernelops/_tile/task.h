@@ -1,4 +1,4 @@
-/* One piece of work for one precision (T) and one instruction set; included after tile.h.
+/* One piece of work for one precision (T) and one instruction set.
  *
  * A call runs three kinds of pieces, each by itself on one thread: the parameters of a batch element, the packing of
  * one tile of columns, one block of rows of the result against all its columns. Which thread runs a piece changes
@@ -57,7 +57,7 @@ static void FN(do_pack)(const job *w, int64_t item, void *scratch) {
 typedef struct {
     double *sums, *lost, *maxima;
     int64_t *indices;
-    T *values, *rows, *tile;
+    T *values, *rows, *tile, *side;
 } FN(room);
 
 static size_t FN(furnish)(const job *w, char *memory, FN(room) * room) {
@@ -75,6 +75,7 @@ static size_t FN(furnish)(const job *w, char *memory, FN(room) * room) {
     PART(indices, int64_t, kept)
     PART(values, T, kept)
     PART(rows, T, rows *w->row.n_exports + 1)
+    PART(side, T, w->mirrored ? w->n_out * TILE_WIDTH : 0)
 #undef PART
     return used;
 }
