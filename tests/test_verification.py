@@ -15,7 +15,10 @@ CODE, PLANES, LOADS, EXPORTS = range(4)  # the parts of an encoded stage
 OP, AUX0, AUX1, OUT, A, B = 0, 1, 2, 3, 6, 9  # columns of the code; an operand is place, base, stride
 TILE, ROW, COL, PARAM = (_core.PLACES[p] for p in ("tile", "row", "col", "param"))
 
-VECTOR = "Exp(-SqDist(x,y))*Sin(x-y)*g"
+VECTOR = "Log(SqDist(x,y))*Sin(x-y)*g"
+EXPONENTIAL = "Exp(-SqDist(x,y))*y"
+GRADIENT = "Exp(-SqDist(x,y))*(x-y)"
+WEIGHTED = "Exp(-WeightedSqDist(Square(x),x,y))"
 TENSOR = "TensorDot(TensorProd(x,y),x-y,[3,3],[3],[1],[0])"
 
 
@@ -48,10 +51,10 @@ CORRUPTIONS = [
     ("SqDist", A, 77, "operand 1 .* in None"),
     ("SqDist", B, PARAM, "operand 2 .* in param"),
     ("SqDist", AUX0, 4, "operand 1 .* reaches 3 of 3 in row"),
-    ("Exp", A, 0, "operand 1 .* in None"),
-    ("Exp", OUT, COL, "operand 0 .* in col"),
-    ("Exp", OP, 10_000, "no operation has the number 10000"),
-    ("Exp", OP, -1, "no operation has the number -1"),
+    ("Log", A, 0, "operand 1 .* in None"),
+    ("Log", OUT, COL, "operand 0 .* in col"),
+    ("Log", OP, 10_000, "no operation has the number 10000"),
+    ("Log", OP, -1, "no operation has the number -1"),
     ("Subtract", B + 1, 1, "operand 2 .* reaches 3 of 3 in col"),
     ("Subtract", B + 2, 2, "operand 2 .* reaches 4 of 3 in col"),
     ("Subtract", B + 2, -1, "operand 2"),
@@ -76,13 +79,44 @@ def test_a_wrong_instruction(op, column, value, message):
         _core.Program(*arguments)
 
 
+FAT_CORRUPTIONS = [
+    (EXPONENTIAL, "ExpScaled", B, COL, "operand 2 .* in col"),
+    (EXPONENTIAL, "ExpScaled", B, 0, "operand 2 .* in None"),
+    (EXPONENTIAL, "ExpScaled", B + 1, 9, "operand 2 .* reaches 9"),
+    (EXPONENTIAL, "OutDot", AUX1, 4, "operand 2 .* reaches 3 of 3 in col"),
+    (EXPONENTIAL, "OutDot", AUX0, 1, "result component 1\\+2 of 3"),
+    (EXPONENTIAL, "OutDot", AUX1, 0, "0 results at once"),
+    (EXPONENTIAL, "OutDot", AUX1, -3, "-3 results at once"),
+    (EXPONENTIAL, "OutDot", B, ROW, "operand 2 .* in row"),
+    (EXPONENTIAL, "OutDot", B + 1, 1, "operand 2 .* reaches 3 of 3 in col"),
+    (GRADIENT, "OutDiff", A, COL, "operand 1 .* in col"),
+    (GRADIENT, "OutDiff", B, COL, "operand 2 .* in col"),
+    (GRADIENT, "OutDiff", B + 3, ROW, "operand 3 .* in row"),
+    (GRADIENT, "OutDiff", B + 4, 1, "operand 3 .* reaches 3 of 3 in col"),
+    (GRADIENT, "OutDiff", AUX1, 4, "operand 2 .* reaches 3 of 3 in row"),
+    (GRADIENT, "OutDiff", AUX0, 1, "result component 1\\+2 of 3"),
+    (WEIGHTED, "WeightedSqDist", B + 3, COL, "operand 3 .* in col"),
+    (WEIGHTED, "WeightedSqDist", B + 4, 9, "operand 3 .* reaches"),
+    (WEIGHTED, "WeightedSqDist", AUX0, 4, "operand 2 .* reaches 3 of 3 in col"),
+]
+
+
+@pytest.mark.parametrize(("formula", "op", "column", "value", "message"), FAT_CORRUPTIONS)
+def test_a_wrong_fat_instruction(formula, op, column, value, message):
+    arguments = encoded(formula)
+    _core.Program(*arguments)
+    find(arguments, op)[column] = value
+    with pytest.raises(ValueError, match=f"tile program: .*({message})"):
+        _core.Program(*arguments)
+
+
 @pytest.mark.parametrize("stage", [5, 6, 7])
-@pytest.mark.parametrize("op", ["OutSum", "OutDot", "OutExp", "OutBest", "SqDist", "Dot"])
+@pytest.mark.parametrize("op", ["OutSum", "OutDot", "OutDiff", "OutExp", "OutBest", "SqDist", "Dot", "L1Dist", "WeightedSqDist"])
 def test_what_only_pairs_can_do(op, stage):
     arguments = encoded("Exp(g)*Exp(x)*Exp(y)")
     row = find(arguments, "Exp", stage)
     row[[OP, AUX0]] = _core.OPCODES[op], 0
-    with pytest.raises(ValueError, match="result component|in (tile|param|None)"):
+    with pytest.raises(ValueError, match="result component|results at once|in (tile|param|None)"):
         _core.Program(*arguments)
 
 
@@ -166,7 +200,7 @@ def is_quick(arguments):
 
 def run_mutants(seed, rounds):
     rng = np.random.default_rng(seed)
-    formulas = [VECTOR, TENSOR, "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)", "Clamp(x,y,g)*SqDist(x*g,y*g)"]
+    formulas = [VECTOR, EXPONENTIAL, GRADIENT, WEIGHTED, TENSOR, "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)", "Clamp(x,y,g)*SqDist(x*g,y*g)"]
     x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
     expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     bound = Reduction(expr, "Sum", 1, [x, y, g]).bound

@@ -173,8 +173,11 @@ static void FN(shifted_exp)(const FN(context) * s, T *out, const T *a, T c, int 
         }
         s->maxima[r] = now;
     }
-    const T shift = (T)reference, log2_e = (T)1.4426950408889634074;
-    for (int i = 0; i < s->n; i += LANES) FN(store)(out + i, FN(exp2)((FN(load)(a + i) * c - shift) * log2_e));
+    /* m is a rounded product and c a - m may be made from the exact one, which can be larger: not by much, but in units
+     * of m, so a difference above 0 is taken for 0 */
+    const V shift = FN(all)((T)reference), bound = FN(all)(now < INFINITY ? 0 : (T)INFINITY), log2_e = FN(all)((T)1.4426950408889634074);
+    for (int i = 0; i < s->n; i += LANES)
+        FN(store)(out + i, FN(exp2)(FN(at_most)(bound, FN(load)(a + i) * c - shift) * log2_e));
 }
 
 /* ---- the best values ----------------------------------------------------------------------------------------- */

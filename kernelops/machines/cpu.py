@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
 
     program: Program
     encoded: Any
-    factor: Expr | None
+    factor: Expr | None = None
 
 
 @lru_cache(maxsize=2048)

@@ -1,0 +1,131 @@
+"""Fat instructions compute what the plain instructions would: other rounding, nothing else."""
+
+import numpy as np
+import pytest
+
+from kernelops.formula.parse import parse
+from kernelops.machines.cpu import available_instruction_sets
+from kernelops.program.tile import compile_exp, compile_sum
+from kernelops.reduction import Reduction
+
+ROWS = (1, 4, 13)  # a tile's remainder, a block of rows, both
+COLUMNS = (1, 15, 17, 127, 256, 300)  # less than a register, a tail, most of a tile, a tile, more
+
+# instruction -> the formula that has it, and the same where something of value 0 hides the pattern
+PAIRS = {
+    "SqDist": ("SqDist(x,y)", "Sum(Square(x-y+0))"),
+    "Dot": ("x|y", "Sum(x*y+0)"),
+    "L1Dist": ("Sum(Abs(x-y))", "Sum(Abs(x-y+0))"),
+    "WeightedSqDist": ("WeightedSqDist(w,x,y)", "Sum(w*Square(x-y+0))"),
+    "ExpScaled": ("Exp(g*SqDist(x,y))", "Exp(g*SqDist(x,y)+0)"),
+}
+OUTPUTS = {
+    "OutDot": ("Exp(-SqDist(x,y))*b", "Exp(-SqDist(x,y))*b+0"),
+    "OutDiff": ("Exp(-SqDist(x,y))*(x-y)", "Exp(-SqDist(x,y))*(x-y)+0"),
+}
+
+
+def aliases(d, v, weights):
+    return [f"x = Vi({d})", f"y = Vj({d})", f"b = Vj({v})", "g = Pm(1)", f"w = {weights}({d})"]
+
+
+def arrays(d, v, weights, m, n, dtype):
+    rng = np.random.default_rng(d + n)
+    x, y = (rng.standard_normal((k, d)) / np.sqrt(d) for k in (m, n))
+    w = rng.random((m, d) if weights == "Vi" else d)
+    return [a.astype(dtype) for a in (x, y, rng.standard_normal((n, v)), np.array([-0.7]), w)]
+
+
+def reduced(text, op, data, names):
+    formula = parse(text, names)
+    used = {v.params[0] for v in formula.expr.vars}
+    return Reduction(formula.expr, op, 1, [a if k in used else None for k, a in enumerate(data)][: max(used) + 1])()
+
+
+def operations(text, names):
+    return {i.op for i in compile_sum(parse(text, names).expr, 1).pair.code}
+
+
+@pytest.mark.parametrize("isa", available_instruction_sets())
+@pytest.mark.parametrize("weights", ["Vi", "Pm"])
+@pytest.mark.parametrize("d", [1, 2, 3, 17, 100])
+@pytest.mark.parametrize("name", PAIRS)
+def test_values_of_pairs(name, d, weights, isa, monkeypatch):
+    if d == 1 and name in ("Dot", "WeightedSqDist"):
+        pytest.skip("products of numbers are plain instructions")
+    if weights == "Pm" and name != "WeightedSqDist":
+        pytest.skip("has no weights")
+    monkeypatch.setenv("KERNELOPS_ISA", isa)
+    names = aliases(d, 1, weights)
+    fat, plain = PAIRS[name]
+    assert name in operations(fat, names) and name not in operations(plain, names)
+    for dtype in ("float32", "float64"):
+        for m in ROWS:
+            for n in COLUMNS:
+                data = arrays(d, 1, weights, m, n, dtype)
+                for op in ("Min", "Max"):
+                    found, want = (reduced(text, op, data, names).astype(np.float64) for text in (fat, plain))
+                    # d terms, each of at most (|x| + |y|)^2, added one after another in two ways
+                    size = (abs(data[0]).max() + abs(data[1]).max()) ** 2 * d
+                    assert abs(found - want).max() <= 2 * (d + 4) * np.finfo(dtype).eps * max(size, 1)
+
+
+@pytest.mark.parametrize("isa", available_instruction_sets())
+@pytest.mark.parametrize("v", [1, 2, 3, 4, 7, 16, 33])
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_sums(name, v, isa, monkeypatch):
+    monkeypatch.setenv("KERNELOPS_ISA", isa)
+    names = aliases(v, v, "Vi")
+    fat, plain = OUTPUTS[name]
+    assert name in operations(fat, names) and name not in operations(plain, names)
+    for dtype in ("float32", "float64"):
+        for m in ROWS:
+            for n in COLUMNS:
+                data = arrays(v, v, "Vi", m, n, dtype)
+                found, want = (reduced(text, "Sum", data, names) for text in (fat, plain))
+                x, y, b, *_ = (a.astype(np.float64) for a in data)
+                size = np.abs(x).max() + np.abs(y).max() + np.abs(b).max()
+                # n terms below size, each right to a few eps (v of them in the distance), added in two orders
+                assert abs(found - want).max() <= (2 * v + 40) * np.finfo(dtype).eps * size * np.sqrt(n)
+
+
+@pytest.mark.parametrize("isa", available_instruction_sets())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exponents_with_a_scale(isa, dtype, monkeypatch):
+    """A scale, positive or negative, taken into the sums of exponentials, also where exp leaves the range of numbers."""
+    monkeypatch.setenv("KERNELOPS_ISA", isa)
+    x = np.concatenate([np.linspace(-3, 3, 301), [0.0, 1e6, -1e6, 1e30]]).astype(dtype)[:, None]
+    for c in (-2.0, 0.5, 40.0):
+        f, plain = (parse(t.format(c=c), ["x = Vj(1)", "i = Vi(1)"]).expr for t in ("{c}*(x+i)", "{c}*(x+i)+0*i"))
+        assert len(next(k for k in compile_exp(f, None, False, 1).pair.code if k.op == "OutExp").args) == 2
+        for data in (x[:301], x):
+            zero = np.zeros((2, 1), dtype)
+            found, want = (Reduction(t, "LogSumExp", 1, [data, zero])() for t in (f, plain))
+            np.testing.assert_allclose(found, want, rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("isa", available_instruction_sets())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_scaled_exponential_at_the_ends(isa, dtype, monkeypatch):
+    monkeypatch.setenv("KERNELOPS_ISA", isa)
+    info = np.finfo(dtype)
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e4, -1e4, info.max, info.min, info.tiny, -info.tiny, 1e-3], dtype)
+    f = parse("Exp(2*(i+x))", ["i = Vi(1)", "x = Vj(1)"]).expr
+    with np.errstate(all="ignore"):
+        want = np.exp(2 * x.astype(np.float64)).astype(dtype)
+    found = np.array([Reduction(f, "Sum", 1, [np.zeros((1, 1), dtype), x[[k], None]])()[0, 0] for k in range(len(x))])
+    np.testing.assert_allclose(found, want, rtol=4 * info.eps)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_sums_in_float64_of_float32_terms(name):
+    """1 + 4096 terms of 2^-25 each: in float32 all but the first would be lost."""
+    y = np.full((4097, 5), 2.0**-25, np.float32)
+    y[0] = 1
+    x, b = np.zeros((5, 5), np.float32), y
+    text = {"OutDot": "Exp(0*SqDist(x,y))*b", "OutDiff": "Exp(0*SqDist(x,y))*(x-y)"}[name]
+    names = aliases(5, 5, "Vi")
+    f = parse(text.replace("0*", "g*"), names)
+    data = [x, y, b, np.zeros(1, np.float32)] if name == "OutDot" else [x, y, None, np.zeros(1, np.float32)]
+    found = Reduction(f.expr, "Sum", 1, data, dtype_acc="float64")(np.dtype(np.float32))
+    np.testing.assert_allclose(abs(found), 1 + 4096 * 2.0**-25, rtol=2.0**-23)
