@@ -26,6 +26,16 @@ def is_scalar(a: object) -> bool:
     return isinstance(a, (int, float, np.integer, np.floating)) and not isinstance(a, bool)
 
 
+def shared(a: Any) -> np.ndarray | None:
+    """The numpy array of what is nearly always given: an array as it stands, or a dense float tensor of the CPU."""
+    if type(a) is np.ndarray:
+        return a if a.dtype.isnative else None
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(a, torch.Tensor) or not a.is_cpu or a.layout is not torch.strided:
+        return None
+    return a.numpy(force=True) if a.dtype in (torch.float32, torch.float64) else None
+
+
 def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
     """The numpy array that shares its memory with a; name is what the messages call it, others what it may be too."""
     if is_tensor(a):
@@ -129,19 +139,16 @@ def bind(
         wanted = ", ".join(label(places[p], names) for p in sorted(places))
         gaps = "" if count == len(places) else f" at positions {', '.join(map(str, sorted(places)))}"
         raise ArgumentError(f"wanted {count} argument{'s' * (count != 1)} ({wanted}{gaps}), got {len(args)}")
-    given = {p: _plain(args[p], v, names) for p, v in places.items()}
+    given: dict[int, np.ndarray] = {}
+    for p, v in places.items():
+        a = shared(args[p])
+        given[p] = to_numpy(args[p], label(v, names), "a number, " * (v.op == "Pm")) if a is None else a
     common = _common_dtype(places, given, args, names, dtype)
     arrays: list[np.ndarray | None] = [None] * count
     for p, v in places.items():
         arrays[p] = _shaped(given[p], v, names, common)
     M, N = _counts(places, arrays, names, sizes)
     return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N)
-
-
-def _plain(a: Any, v: Expr, names: Mapping[Expr, str] | None) -> np.ndarray:
-    if type(a) is np.ndarray and a.dtype.isnative:  # as nearly always: to_numpy would return it as it is
-        return a
-    return to_numpy(a, label(v, names), "a number, " * (v.op == "Pm"))
 
 
 def _common_dtype(
@@ -198,17 +205,19 @@ def _counts(
     sizes: tuple[int | None, int | None],
 ) -> tuple[int, int]:
     """Rows of the Vi and of the Vj variables; 1 where nothing tells."""
-    counts = dict(zip(("Vi", "Vj"), sizes, strict=True))
-    holders: dict[str, Expr] = {}
+    counts = {"Vi": sizes[0], "Vj": sizes[1]}
     for p, v in places.items():
         array = arrays[p]
         if v.op == "Pm" or array is None:
             continue
-        rows = array.shape[-2]
-        if counts[v.op] not in (None, rows):
-            holder = label(holders[v.op], names) if v.op in holders else "the call"
-            raise ShapeError(f"{label(v, names)} has {rows} rows, {holder} has {counts[v.op]}")
-        counts[v.op], holders[v.op] = rows, v
+        count, rows = counts[v.op], array.shape[-2]
+        if count is None:
+            counts[v.op] = rows
+        elif rows != count:
+            alike = [u for u in places.values() if u.op == v.op]
+            before = alike[: alike.index(v)]
+            holder = label(before[-1], names) if before else "the call"
+            raise ShapeError(f"{label(v, names)} has {rows} rows, {holder} has {count}")
     M, N = counts.values()
     return 1 if M is None else M, 1 if N is None else N
 

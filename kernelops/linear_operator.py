@@ -178,7 +178,7 @@ class KernelOperator(_Checked):
         if k == 0 or 0 in self.shape:
             return np.zeros((self.shape[transposed], k), np.result_type(self.dtype, V.dtype))
         image = self.kernel_product.on_columns(V, transposed)
-        if np.any(self.alpha):
+        if np.count_nonzero(self.alpha):
             image = image + (self.alpha * V).astype(image.dtype)
         return image
 

@@ -29,9 +29,10 @@ except ImportError as error:  # a source tree whose extension was not built
 # Instructions times pairs below which one thread runs: there waking the others saves less than a quarter of a
 # millisecond, and costs many where somebody else has the cores and a thread waits for one that is not running.
 SERIAL_BELOW = 1 << 22
-_FLOAT64 = np.dtype(np.float64)
 SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair once: four blocks
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
+_BEST = tuple(_core.INSTRUCTION_SETS)[-1]
+_FLOAT64 = np.dtype(np.float64)
 
 
 class Raw(NamedTuple):
@@ -204,9 +205,9 @@ def available_instruction_sets() -> tuple[str, ...]:
 
 def instruction_set() -> str:
     """The instruction set in use: the best one, or what the environment variable KERNELOPS_ISA names."""
-    wished = os.environ.get("KERNELOPS_ISA", "")
+    wished = os.environ.get("KERNELOPS_ISA")
     if not wished:
-        return available_instruction_sets()[-1]
+        return _BEST
     if wished not in _core.INSTRUCTION_SETS:
         usable = ", ".join(available_instruction_sets())
         raise ArgumentError(f"KERNELOPS_ISA = {wished!r}: wanted one of {usable}, which this processor has")

@@ -27,9 +27,9 @@ __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generi
 
 
 def _refuse_tensors(args: Sequence[Any], spec: ReduceSpec | SolveSpec, alpha: Any = 0.0) -> None:
-    called = {v.params[0]: label(v, spec.names) for v in spec.variables}
     for k, a in [*enumerate(args), (-1, alpha)]:
         if is_tensor(a):
+            called = {v.params[0]: label(v, spec.names) for v in spec.variables}
             name = "alpha" if k < 0 else called.get(k, f"argument {k}")
             raise DtypeError(f"{name} is a torch tensor: use kernelops.torch, or pass its .numpy()")
 

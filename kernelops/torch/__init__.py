@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -48,30 +48,37 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
     """The arguments as tensors; a number for a parameter takes the dtype of the others."""
     device = next((a.device for a in args if is_tensor(a)), None)
     common = next((a.dtype for a in args if is_tensor(a) and a.is_floating_point() and a.ndim), None)
+    on_cpu = device is None or device.type == "cpu"
     kinds = {v.params[0]: v.op for v in variables}
-    called = {v.params[0]: f"{label(v, names)}, " for v in variables}
+    last = max(kinds, default=-1)
     found: list[torch.Tensor | None] = []
     for k, a in enumerate(args):
-        if k not in kinds and k < max(kinds, default=-1):  # no variable stands at this position
+        kind = kinds.get(k)
+        if kind is None and k < last:  # no variable stands at this position
             found.append(None)
             continue
-        name = f"{called.get(k, '')}argument {k}"
-        if kinds.get(k) == "Pm" and _is_number(a):
+        if kind == "Pm" and _is_number(a):
             a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype())
-        elif not is_tensor(a):
-            raise DtypeError(
-                f"{name}: wanted {'a number or ' * (kinds.get(k) == 'Pm')}a torch tensor, got {type(a).__name__}"
-                + "; kernelops.numpy takes arrays" * isinstance(a, np.ndarray)
-            )
-        elif a.device != device:
-            raise BackendError(f"{name} is on {a.device}, an earlier one on {device}: all must be on one device")
-        elif a.device.type != "cpu":
-            raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
-        elif kinds.get(k) == "Pm" and a.ndim == 0:
+        elif not (on_cpu and is_tensor(a) and a.is_cpu):
+            called = {v.params[0]: f"{label(v, names)}, " for v in variables}
+            _refuse(f"{called.get(k, '')}argument {k}", a, kind, device)
+        elif kind == "Pm" and a.ndim == 0:
             a = a.reshape(1)
             a = a if a.is_complex() or a.dtype == torch.bool else a.to(common or a.dtype)
         found.append(a)
     return found
+
+
+def _refuse(name: str, a: Any, kind: str | None, device: torch.device | None) -> NoReturn:
+    """What is wrong with an argument that is no tensor on the CPU."""
+    if not is_tensor(a):
+        raise DtypeError(
+            f"{name}: wanted {'a number or ' * (kind == 'Pm')}a torch tensor, got {type(a).__name__}"
+            + "; kernelops.numpy takes arrays" * isinstance(a, np.ndarray)
+        )
+    if a.device != device:
+        raise BackendError(f"{name} is on {a.device}, an earlier one on {device}: all must be on one device")
+    raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
 
 
 def _is_number(a: Any) -> bool:

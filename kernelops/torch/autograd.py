@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,10 @@ class Reduce(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple, spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
         result = Reduce.apply(spec, *mapped_in_front(core_ranks(spec.variables), tensors, in_dims[1:]))
         return result, (0,) * len(result) if isinstance(result, tuple) else 0
+
+
+# apply asks for this at every call, and to find it takes longer than a small reduction
+Reduce.forward.__signature__ = signature(Reduce.forward)  # type: ignore[attr-defined]
 
 
 def _has_derivative(spec: ReduceSpec) -> bool:
