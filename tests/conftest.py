@@ -8,7 +8,8 @@ import pytest
 def pytest_generate_tests(metafunc):
     """A test that asks for ``isa`` runs under every instruction set that the processor has.
 
-    Where KERNELOPS_ISA names one it runs under this one only, like all other tests.
+    Where KERNELOPS_ISA names one it runs under this one only, like all other tests: each_instruction_set.py asks for
+    them one after another.
     """
     if "isa" in metafunc.fixturenames:
         from kernelops.machines import cpu  # here, so that tests of the language run where the engine is not built

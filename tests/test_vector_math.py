@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import each_instruction_set
 import numpy as np
 import pytest
 from elementwise import STAGES, WIDTH, by_pair, errors, values
 
 from kernelops.formula.ops import OPS
+from kernelops.machines.cpu import available_instruction_sets
 from kernelops.ranges import Ranges
 
 WIDE = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
@@ -280,6 +282,11 @@ def test_every_function_of_the_engine_is_measured():
     exact |= {"Equal", "NotEqual", "LessThan", "LessOrEqual"}
     measured = {f.op for f in FUNCTIONS} | {"Pow", "Powf", "Divide"}
     assert exact | measured == {name for name, row in OPS.items() if row.elementwise}
+
+
+def test_no_instruction_set_and_no_file_is_forgotten():
+    assert set(available_instruction_sets()) <= set(each_instruction_set.KNOWN)
+    assert all((each_instruction_set.FOLDER / f"{file}.py").is_file() for file in each_instruction_set.ENGINE)
 
 
 def test_the_judge_can_convict():
