@@ -84,3 +84,12 @@ def errors(got, want):
         exact = np.isnan(want) | np.isinf(want) | (want == 0)
         same = (got == want) | (np.isnan(got) & np.isnan(want))
     return np.where(same, 0, np.where(exact | np.isnan(got), np.inf, error))
+
+
+def assert_within(bound, got, want, *points):
+    """No error is above the bound; prints the worst one and where it is."""
+    error = errors(got, want)
+    worst = int(np.argmax(error))
+    at = ", ".join(repr(p[worst]) for p in points)
+    print(f"{float(error[worst]):.3f} ulp at {at}: got {got[worst]!r}, wanted {want[worst]!r}")
+    assert error[worst] <= bound, f"{float(error[worst])} ulp at {at}: got {got[worst]!r}, wanted {want[worst]!r}"
