@@ -9,21 +9,15 @@ lost unseen:
 What is not installed makes a test a skip, and a failure where KERNELOPS_CI is set.
 """
 
-import os
-
 import numpy as np
 import pytest
 from instruction_counts import callgrind, loops
 from instruction_counts.kernels import KERNELS
 from instruction_counts.record import recorded
+from tools import needs
 
 MARGIN = 0.10
 RECORD = "python tests/instruction_counts/record.py"
-
-
-def needs(missing):
-    if missing:
-        (pytest.fail if os.environ.get("KERNELOPS_CI") else pytest.skip)(missing)
 
 
 def figures(kind):
@@ -62,6 +56,16 @@ def test_instructions_of_loops():
 
 
 # ---- the tools themselves -----------------------------------------------------------------------------------------
+
+
+def test_a_missing_tool_is_a_skip_and_in_ci_a_failure(monkeypatch):
+    monkeypatch.delenv("KERNELOPS_CI", raising=False)
+    needs(None)
+    with pytest.raises(pytest.skip.Exception, match="no valgrind"):
+        needs("no valgrind")
+    monkeypatch.setenv("KERNELOPS_CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no valgrind"):
+        needs("no valgrind")
 
 
 def test_the_verdict():

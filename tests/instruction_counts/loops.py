@@ -36,8 +36,8 @@ def missing():
     """What is not there and is needed, or None."""
     if shutil.which("objdump") is None:
         return "objdump (binutils) is not installed"
-    if "x86-64" not in _objdump("-f"):
-        return "the module is compiled for another processor than x86-64"
+    if "elf64-x86-64" not in _objdump("-f"):
+        return "the module is not compiled for x86-64 and Linux"
     return None
 
 
