@@ -9,6 +9,8 @@ lost unseen:
 What is not installed makes a test a skip, and a failure where KERNELOPS_CI is set.
 """
 
+import platform
+
 import numpy as np
 import pytest
 from instruction_counts import callgrind, loops
@@ -17,6 +19,7 @@ from instruction_counts.record import recorded
 from tools import needs
 
 MARGIN = 0.10
+on_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="figures are those of x86-64")
 RECORD = "python tests/instruction_counts/record.py"
 
 
@@ -40,6 +43,7 @@ def assert_as_recorded(counts, wanted):
     assert not any(said), "\n".join(filter(None, said))
 
 
+@on_x86
 def test_instructions_per_pair(tmp_path):
     needs(callgrind.missing())
     needs(loops.missing())  # which knows the compiler
@@ -47,6 +51,7 @@ def test_instructions_per_pair(tmp_path):
     assert_as_recorded(callgrind.counts(tmp_path), wanted)
 
 
+@on_x86
 def test_instructions_of_loops():
     needs(loops.missing())
     wanted = figures("loop, avx512")
