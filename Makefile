@@ -15,13 +15,13 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/_tile/*.h)
 
-.PHONY: help demo test bench agree lint docs clean
+.PHONY: help demo test test-engine bench agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
-	@echo "make test    run the whole test suite"
+	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
 	@echo "make bench   time products beside pykeops (needs a C++ compiler as well)"
 	@echo "make agree   compare results with those of pykeops (some minutes)"
 	@echo "make lint    ruff, mypy and cython-lint"
@@ -35,6 +35,12 @@ demo: $(VENV)/plot.stamp
 
 test: $(VENV)/test.stamp
 	$(PY) -m pytest $(TESTS)
+ifeq ($(TESTS),)
+	$(PY) tests/each_instruction_set.py
+endif
+
+test-engine: $(VENV)/test.stamp
+	$(PY) tests/each_instruction_set.py $(TESTS)
 
 bench: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/products.py

@@ -5,18 +5,12 @@ import numpy as np
 import pytest
 
 from kernelops.formula.parse import parse
-from kernelops.machines.cpu import available_instruction_sets
 from kernelops.ranges import Ranges
 from kernelops.reduction import REDUCTIONS, Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
 EXPONENTIAL = [op for op, kind in REDUCTIONS.items() if kind.machine == "exp"]
-
-
-@pytest.fixture(params=available_instruction_sets())
-def isa(request, monkeypatch):
-    monkeypatch.setenv("KERNELOPS_ISA", request.param)
 
 
 def dense_scalar(x, y):

@@ -1,0 +1,25 @@
+"""What every test may ask for."""
+
+import os
+
+import pytest
+
+
+def pytest_generate_tests(metafunc):
+    """A test that asks for ``isa`` runs under every instruction set that the processor has.
+
+    Where KERNELOPS_ISA names one it runs under this one only, like all other tests: each_instruction_set.py asks for
+    them one after another.
+    """
+    if "isa" in metafunc.fixturenames:
+        from kernelops.machines import cpu  # here, so that tests of the language run where the engine is not built
+
+        wished = os.environ.get("KERNELOPS_ISA")
+        metafunc.parametrize("isa", [wished] if wished else cpu.available_instruction_sets(), indirect=True)
+
+
+@pytest.fixture
+def isa(request, monkeypatch):
+    """The name of an instruction set, which the engine uses during the test."""
+    monkeypatch.setenv("KERNELOPS_ISA", request.param)
+    return request.param

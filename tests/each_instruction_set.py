@@ -1,0 +1,53 @@
+"""Runs the engine's tests under every instruction set but the best one, which the rest of the suite has run under.
+
+    python tests/each_instruction_set.py [options of pytest]
+
+A set that this processor has not got is named. The exit code is 0 where the tests passed under all others.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+KNOWN = ("baseline", "avx2", "avx512")  # plainest first
+ENGINE = (  # the tests in which numbers come out of the engine's loops
+    "test_vector_math",
+    "test_operations",
+    "test_reductions",
+    "test_program",
+    "test_accumulation",
+    "test_nonfinite",
+    "test_symmetry",
+    "test_ranges",
+    "test_evaluate",
+    "test_random_formulas",
+    "test_invariance",
+)
+
+
+def run(name, options):
+    """Whether the engine's tests pass under one instruction set."""
+    command = [sys.executable, "-m", "pytest", "-q", *(str(FOLDER / f"{file}.py") for file in ENGINE), *options]
+    start = time.monotonic()
+    done = subprocess.run(command, env=os.environ | {"KERNELOPS_ISA": name}, check=False)
+    print(f"KERNELOPS_ISA={name}: exit code {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)
+    return done.returncode == 0
+
+
+def main(options):
+    from kernelops.machines.cpu import available_instruction_sets
+
+    *plainer, best = available_instruction_sets()
+    for name in KNOWN:
+        if name not in (*plainer, best):
+            print(f"KERNELOPS_ISA={name}: NOT TESTED, this processor has not got it")
+    print(f"KERNELOPS_ISA={best}: the best here, the whole suite runs under it", flush=True)
+    passed = [run(name, options) for name in plainer]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

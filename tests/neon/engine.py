@@ -1,0 +1,100 @@
+"""The tile engine for ARM, on any machine: cross-compiled as a program (driver.c) that qemu runs, one call at a time.
+
+An :class:`Emulated` stands in for ``kernelops._core``, so that everything above it runs as it is.
+"""
+
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from kernelops import _core
+
+ROOT = Path(__file__).parent.parent.parent
+COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+ROWS_PER_TILE = 4  # as good as any
+
+
+def missing():
+    """What is not there and is needed, or None."""
+    absent = [name for name in (COMPILER, EMULATOR) if shutil.which(name) is None]
+    if not (Path(__file__).parent / "driver.c").is_file():
+        absent.append("driver.c")
+    return f"there is no {' and no '.join(absent)}" if absent else None
+
+
+def build(folder):
+    """The driver, compiled for 64-bit ARM with the flags of the package; where it lies."""
+    spec = importlib.util.spec_from_file_location("kernelops_setup", ROOT / "setup.py")
+    setup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(setup)
+    program = folder / "driver"
+    source = Path(__file__).parent / "driver.c"
+    flags = [*setup.COMPILE_FLAGS["unix"], "-static", f"-I{ROOT / 'kernelops'}"]
+    subprocess.run([COMPILER, *flags, str(source), "-o", str(program), "-lm"], check=True)
+    return program
+
+
+class _Program:
+    """What ``_core.Program`` is given, which it checks, and keeps to itself."""
+
+    def __init__(self, kind, n_out, constants, n_params, contractions, *stages):
+        self.cost = _core.Program(kind, n_out, constants, n_params, contractions, *stages).cost
+        self.kind, self.n_out, self.constants, self.n_params = kind, n_out, constants, n_params
+        self.contractions, self.stages = contractions, stages
+
+
+class Emulated:
+    """``kernelops._core`` with the calls computed by the driver."""
+
+    Program = _Program
+
+    def __init__(self, driver):
+        self._driver, self.calls = driver, 0
+
+    def __getattr__(self, name):
+        return getattr(_core, name)
+
+    def reduce(self, program, arrays, batch, M, N, tasks, intervals, *, float64, best=1, **options):
+        """As ``_core.reduce``; threads and instruction sets are those of the driver."""
+        flags = [int(options.get(name, False)) for name in ("largest", "nan_first", "wide_sums", "compensated")]
+        head = [int(float64), program.kind, program.n_out, program.n_params, batch, M, N, best, *flags, ROWS_PER_TILE]
+        said = [_block(head, np.int64)]
+        for code, planes, loads, exports in program.stages:
+            said += [_block(code, np.int32, _core.WIDTH), _block([planes], np.int32)]
+            said += [_block(loads, np.int32, 3), _block(exports, np.int32)]
+        said += [_block(program.contractions, np.int32), _block(program.constants, np.float64)]
+        said += [_block(tasks, np.int64, 4), _block(intervals, np.int64, 2)]
+        positions = 1 + max(arrays, default=-1)
+        said.append(_block([positions], np.int64))
+        for position in range(positions):
+            said += _variable(*arrays.get(position, (np.zeros((1, 1)), np.zeros(batch, np.int64))))
+        self.calls += 1
+        command = [EMULATOR, str(self._driver)]
+        found = subprocess.run(command, input=b"".join(said), capture_output=True, check=True).stdout
+        return self._results(found, program, (batch, M, program.n_out), best)
+
+    def _results(self, found, program, shape, best):
+        out, rows = int(np.prod(shape)), int(np.prod(shape[:2]))
+        sums, maxima, values, indices = np.split(
+            np.frombuffer(found, np.float64), np.cumsum([out, rows, out * best]), axis=0
+        )
+        kept = (*shape, best)
+        if program.kind == _core.KINDS["best"]:
+            return None, None, values.reshape(kept), indices.view(np.int64).reshape(kept)
+        return sums.reshape(shape), maxima.reshape(shape[:2]), None, None
+
+
+def _block(items, dtype, width=1):
+    array = np.ascontiguousarray(items, dtype).reshape(-1, width)
+    return np.int64(len(array)).tobytes() + array.tobytes()
+
+
+def _variable(array, offsets):
+    """An array of a call with its batch elements one after another (broadcast ones repeated), without gaps."""
+    at = {sum(np.multiply(k, array.strides[:-2])): array[k] for k in np.ndindex(array.shape[:-2])}
+    data = np.frombuffer(b"".join(at[o].tobytes() for o in offsets.tolist()), np.uint8)
+    layout = [*array.shape[-2:], array.dtype == np.float64]
+    return [_block(layout, np.int64), _block(data, np.uint8)]
