@@ -37,6 +37,8 @@ cdef extern from "_tile/isa.h" nogil:
         const char **start
         Py_ssize_t row, component
         int32_t is_double
+    ctypedef struct strips:
+        int64_t blocks, count, width, window, first "from", last "to"
     ctypedef struct job:
         stage param, row, col, pair
         const int32_t *contractions
@@ -54,14 +56,15 @@ cdef extern from "_tile/isa.h" nogil:
         int64_t *indices
         void *params
         void *packed
-        void *rows
+        strips strips
+        double *sides
     ctypedef void (*piece)(const job *, int64_t, void *) noexcept
     ctypedef struct machine:
         piece params[2]
         piece pack[2]
         piece task[2]
-        piece rows[2]
-        piece pair[2]
+        piece strip[2]
+        piece merge[2]
         size_t (*scratch_bytes[2])(const job *)
     const char *const *OP_NAMES
     const char *const *ISA_NAMES
@@ -79,7 +82,8 @@ KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
 
 cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
 
-cdef int64_t BLOCKS_WANTED = 40  # of points where pairs serve both rows: enough for many threads, few rounds
+cdef int64_t STRIPS_LEAST = 8, STRIPS_MOST = 64  # of a mirrored sum: enough for many threads, in little memory
+cdef int64_t STRIP_BYTES = 1 << 28
 
 MOST_PRODUCTS = 2**31 - 1  # of one contraction
 MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
@@ -429,34 +433,9 @@ cdef size_t _padded(size_t size) noexcept:
     return (size + 63) // 64 * 64
 
 
-cdef class Rounds:
-    """All pairs of blocks of n points, in rounds in which no block occurs twice; the first round is the diagonal.
-
-    The blocks sit around a table, one of them in a fixed seat; the others move one seat on after each round.
-    """
-
-    cdef int64_t[:, ::1] tasks
-    cdef readonly int64_t points
-    cdef readonly list ends
-
-    def __init__(self, int64_t points):
-        cdef int64_t block = TILE_WIDTH * max(1, points // (BLOCKS_WANTED * TILE_WIDTH))
-        edges = [min(k, points) for k in range(0, points + block, block)]
-        count = len(edges) - 1
-        seats = list(range(count)) + [None] * (count % 2)
-        pairs, self.ends, self.points = [(k, k) for k in range(count)], [count], points
-        for _ in range(len(seats) - 1):
-            facing = zip(seats[:len(seats) // 2], reversed(seats))
-            pairs += [(a, b) for a, b in facing if a is not None and b is not None]
-            self.ends.append(len(pairs))
-            seats.insert(1, seats.pop())
-        tasks = np.array([(edges[a], edges[a + 1], edges[b], edges[b + 1]) for a, b in pairs], np.int64)
-        self.tasks = tasks.reshape(-1, 4)
-
-
 def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Work work, *, bint float64,
            int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False, bint compensated=False,
-           int threads=1, int isa=0, Rounds rounds=None):
+           int threads=1, int isa=0, bint mirrored=False):
     """Run a program.
 
     Parameters
@@ -470,7 +449,7 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     M, N : int
         Rows of the result, columns.
     work : Work or None
-        Which rows meet which columns, for every batch element; None with rounds.
+        Which rows meet which columns, for every batch element.
     float64 : bool
         Compute in float64, else in float32.
     best, largest, nan_first
@@ -479,9 +458,9 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
         Sums in float64 inside a tile too; compensated sums across tiles.
     threads, isa : int
         How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
-    rounds : Rounds, optional
-        Each pair (i, j) is evaluated once, for both its rows: the caller says that the values of the pairs, without the
-        factor of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program.
+    mirrored : bool
+        Evaluate each pair (i, j) once, for both its rows: the caller says that the values of the pairs, without the factor
+        of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program; work is None.
 
     Returns
     -------
@@ -492,32 +471,31 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     cdef const machine *m = isa_machine(isa)
     cdef int itemsize = 8 if float64 else 4
     cdef int64_t tiles = (N + TILE_WIDTH - 1) // TILE_WIDTH, first, last, step, total
-    cdef size_t bytes_each, params_bytes, packed_bytes, rows_bytes
+    cdef size_t bytes_each, params_bytes, packed_bytes, sides_bytes
     cdef char *scratch
-    cdef int64_t[:, ::1] tasks
     cdef _Arrays held
     cdef _Memory memory
     if not isa_usable(isa):
         raise ValueError(f"isa = {isa} is not usable on this processor")
     if (batch and min(batch) < 0) or M < 0 or N < 0 or best < 1:
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
-    if rounds is not None and not (program.two_sided and M == N == rounds.points and not (wide_sums or compensated)):
-        raise ValueError(f"rounds of {rounds.points} points for {M} rows and {N} columns")
-    if rounds is None and work.rows > M:
+    if mirrored and not (program.two_sided and M == N and not (wide_sums or compensated)):
+        raise ValueError(f"a mirrored sum of {M} rows and {N} columns")
+    if not mirrored and work.rows > M:
         raise ValueError("a task lies outside the rows")
-    if rounds is None and work.columns > N:
+    if not mirrored and work.columns > N:
         raise ValueError("an interval lies outside the columns")
 
     w.param, w.row, w.col, w.pair = program.param.c, program.row.c, program.col.c, program.pair.c
     w.contractions, w.constants = <int32_t *> _start(program.contractions), <double *> _start(program.constants)
     w.n_constants, w.n_params = len(program.constants), program.n_params
     w.M, w.N = M, N
-    tasks = work.tasks if rounds is None else rounds.tasks
-    w.tasks, w.n_tasks = (&tasks[0, 0] if tasks.shape[0] else NULL), tasks.shape[0]
-    w.intervals = &work.intervals[0, 0] if rounds is None and work.intervals.shape[0] else NULL
+    if not mirrored:
+        w.tasks, w.n_tasks = (&work.tasks[0, 0] if work.tasks.shape[0] else NULL), work.tasks.shape[0]
+        w.intervals = &work.intervals[0, 0] if work.intervals.shape[0] else NULL
     w.kind, w.n_out = program.kind, program.n_out
     w.best, w.largest, w.nan_first = best, largest, nan_first
-    w.wide_sums, w.compensated, w.mirrored = wide_sums, compensated, rounds is not None
+    w.wide_sums, w.compensated, w.mirrored = wide_sums, compensated, mirrored
     w.rows_per_tile = _height(w.pair.planes, itemsize)
 
     held = _Arrays(program, arrays, batch, M, N)
@@ -528,34 +506,68 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     w.values, w.indices = <double *> _start(values), <int64_t *> _start(indices)
 
     threads = max(threads, 1) if OPENMP else 1
-    rows_bytes = _padded(w.batch * M * w.row.n_exports * itemsize) if rounds is not None else 0
+    _cut_strips(&w)
+    sides_bytes = w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double)
     bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
     params_bytes = _padded(w.batch * w.n_params * itemsize)
     packed_bytes = (w.batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize  # 64 divides it
-    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each + rows_bytes)
+    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each + sides_bytes)
     w.params, w.packed = memory.start, memory.start + params_bytes
     scratch = memory.start + params_bytes + packed_bytes
-    w.rows = scratch + threads * bytes_each
+    w.sides = <double *> (scratch + threads * bytes_each)
     memset(scratch - 2 * SLACK * itemsize, 0, 2 * SLACK * itemsize)
 
     with nogil:
         run_pieces(m.params[float64], &w, 0, w.batch, 1, scratch, bytes_each)
         if w.col.n_exports:
             run_pieces(m.pack[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
-        if rounds is not None:
-            run_pieces(m.rows[float64], &w, 0, w.batch * ((M + ROWS_PER_TASK_MAX - 1) // ROWS_PER_TASK_MAX), threads,
-                       scratch, bytes_each)
+    if mirrored:
+        _run_strips(m, &w, float64, program.cost, threads, scratch, bytes_each)
+        return sums, maxima, values, indices
+    total = w.batch * w.n_tasks
     step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
-    for end in [w.n_tasks] if rounds is None else rounds.ends:
-        total = w.batch * <int64_t> end
-        while first < total:
-            last = total if rounds is not None else min(first + step, total)
-            with nogil:
-                run_pieces(m.pair[float64] if w.mirrored else m.task[float64], &w, first, last, threads, scratch, bytes_each)
-            PyErr_CheckSignals()
-            first = last
+    while first < total:
+        last = min(first + step, total)
+        with nogil:
+            run_pieces(m.task[float64], &w, first, last, threads, scratch, bytes_each)
+        PyErr_CheckSignals()
+        first = last
     return sums, maxima, values, indices
+
+
+cdef void _cut_strips(job *w) noexcept:
+    """Strips of a mirrored sum, from the sizes alone: two blocks each, more where there are many blocks or the buffers, of
+    half the points for each strip, would be large."""
+    cdef int64_t most
+    memset(&w.strips, 0, sizeof(strips))
+    if not w.mirrored or w.N == 0:
+        return
+    w.strips.blocks = (w.N + TILE_WIDTH - 1) // TILE_WIDTH
+    most = max(STRIPS_LEAST, min(STRIPS_MOST, STRIP_BYTES // ((w.N // 2 + 1) * w.n_out * <int64_t> sizeof(double))))
+    w.strips.width = max(2, (w.strips.blocks + most - 1) // most)
+    w.strips.count = (w.strips.blocks + w.strips.width - 1) // w.strips.width
+    w.strips.window = min(w.strips.width + w.strips.blocks // 2, w.strips.blocks)
+
+
+cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, int threads, char *scratch,
+                     size_t bytes_each) except -1:
+    """All strips of one batch element after another; some blocks of each at a time, between two looks at the keyboard."""
+    cdef int64_t batch, pairs = max(1, w.strips.count * TILE_WIDTH * (w.N // 2) * cost // 4)
+    cdef int64_t step = max(1, PAIRS_PER_CALL // pairs)
+    for batch in range(w.batch if w.strips.count else 0):
+        memset(w.sides, 0, w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double))
+        w.strips.first = 0
+        while w.strips.first < w.strips.width:
+            w.strips.last = w.strips.first + step
+            with nogil:
+                run_pieces(m.strip[float64], w, batch * w.strips.count, (batch + 1) * w.strips.count, threads, scratch,
+                           bytes_each)
+            PyErr_CheckSignals()
+            w.strips.first = w.strips.last
+        with nogil:
+            run_pieces(m.merge[float64], w, batch * w.strips.blocks, (batch + 1) * w.strips.blocks, 1, scratch, bytes_each)
+    return 0
 
 
 def _results(int kind, tuple rows, int n_out, int best, bint largest):

@@ -1,8 +1,12 @@
 /* Sums whose pair values are the same with i and j exchanged: each pair of blocks is evaluated once and used for the
  * rows of both. Included after task.h.
  *
- * Pairs of blocks run in rounds; within a round no block occurs twice, so the threads add to disjoint rows of the result
- * and every row receives its parts in the order of the rounds, whichever thread runs a pair.
+ * The points are cut into blocks of TILE_WIDTH, and the blocks sit around a table: each meets itself and the half of
+ * the others that follow it. A strip is some neighbouring blocks and the window of blocks that they meet; it runs on one
+ * thread, adds to the rows of its own blocks, and keeps what it has for the rows of its window in a buffer of its own.
+ * The buffers are added to the result when all strips are done, strip after strip. How the strips are cut follows from
+ * the number of points alone, so the result is the same to the bit whichever thread runs a strip, and no thread waits
+ * for another.
  */
 
 /* side[q*TILE_WIDTH + j] += sum over rows of a_rj * weight[q*TILE_WIDTH + r], for a few rows and results */
@@ -47,57 +51,71 @@ static void FN(add_sides)(const FN(context) * s, const T *a, const T *weight, pt
     }
 }
 
-/* The rows' exported components of up to ROWS_PER_TASK_MAX rows, kept for all pairs of blocks. */
-static void FN(do_rows)(const job *w, int64_t item, void *scratch) {
-    const int64_t chunks = (w->M + ROWS_PER_TASK_MAX - 1) / ROWS_PER_TASK_MAX, batch = item / chunks;
-    const int64_t first = item % chunks * ROWS_PER_TASK_MAX;
-    FN(room) room;
-    FN(furnish)(w, scratch, &room);
-    room.rows = (T *)w->rows + (batch * w->M + first) * w->row.n_exports;
-    FN(load_rows)(w, &room, batch, first, (int)(w->M - first < ROWS_PER_TASK_MAX ? w->M - first : ROWS_PER_TASK_MAX));
-}
+static int64_t FN(first_point)(const job *w, int64_t block) { return block * TILE_WIDTH < w->N ? block * TILE_WIDTH : w->N; }
 
-/* Rows first .. first+n-1 against the columns of one tile; the tile's rows get theirs too, unless it holds the diagonal. */
-static void FN(do_mirrored)(const job *w, FN(context) * s, T *side, int64_t batch, int64_t first, int n, int diagonal) {
+/* n rows, held in room->rows, from `first` on against the columns of one block; what the block's rows get goes to `side`. */
+static void FN(do_mirrored)(const job *w, FN(context) * s, const FN(room) * room, int64_t batch, int64_t first, int n, double *side) {
     static const T ones[ROWS_PER_TILE_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
     const instruction *last = w->pair.code + w->pair.length - 1;
-    const T *packed = (const T *)w->packed + batch * ((w->N + TILE_WIDTH - 1) / TILE_WIDTH) * w->col.n_exports * TILE_WIDTH;
-    memset(side, 0, sizeof(T) * TILE_WIDTH * w->n_out);
+    const ptrdiff_t own = first / TILE_WIDTH * w->col.n_exports * TILE_WIDTH + first % TILE_WIDTH;
+    const T *weights = last->op == OP_OutSum ? ones : room->packed + own + (ptrdiff_t)last->b.base * TILE_WIDTH;
+    if (side) memset(room->side, 0, sizeof(T) * TILE_WIDTH * w->n_out);
     for (int r = 0; r < n; r += w->rows_per_tile) {
-        const int64_t row = first + r;
-        const T *own = packed + row / TILE_WIDTH * w->col.n_exports * TILE_WIDTH + row % TILE_WIDTH;
         s->rows = n - r < w->rows_per_tile ? n - r : w->rows_per_tile;
-        s->row = (const T *)w->rows + (batch * w->M + row) * w->row.n_exports;
-        s->sums = w->sums + (batch * w->M + row) * w->n_out;
+        s->row = room->rows + (ptrdiff_t)r * w->row.n_exports;
+        s->sums = w->sums + (batch * w->M + first + r) * w->n_out;
         FN(run)(s, w->pair.code, 0, w->pair.length, 0);
-        if (diagonal) continue;
+        if (!side) continue;
         if (last->op == OP_OutSum)
-            FN(add_sides)(s, FN(plane)(s, last->a, 0, 0), ones, 0, side, 1);
+            FN(add_sides)(s, FN(plane)(s, last->a, 0, 0), ones, 0, room->side, 1);
         else
-            FN(add_sides)(s, FN(plane)(s, last->a, 0, 0), own + (ptrdiff_t)last->b.base * TILE_WIDTH, TILE_WIDTH, side, w->n_out);
+            FN(add_sides)(s, FN(plane)(s, last->a, 0, 0), weights + r, TILE_WIDTH, room->side, w->n_out);
     }
-    if (diagonal) return;
-    double *sums = w->sums + (batch * w->M + s->column) * w->n_out;
+    if (!side) return;
     for (int q = 0; q < w->n_out; q++)
-        for (int i = 0; i < s->n; i++) sums[(ptrdiff_t)i * w->n_out + q] += (double)side[q * TILE_WIDTH + i];
+        for (int i = 0; i < s->n; i++) side[(ptrdiff_t)i * w->n_out + q] += (double)room->side[q * TILE_WIDTH + i];
 }
 
-/* Rows task[0] .. task[1]-1 of one batch element against the points task[2] .. task[3]-1, and the other way round. */
-static void FN(do_pair)(const job *w, int64_t item, void *scratch) {
-    const int64_t batch = item % w->batch, *task = w->tasks + 4 * (item / w->batch);
-    const int64_t tiles = (w->N + TILE_WIDTH - 1) / TILE_WIDTH;
+/* Blocks strip.from .. strip.to-1 (counted from its first) of one strip; item counts batch elements times strips. */
+static void FN(do_strip)(const job *w, int64_t item, void *scratch) {
+    const strips *all = &w->strips;
+    const int64_t batch = item / all->count, strip = item % all->count, begin = strip * all->width, blocks = all->blocks;
     FN(room) room;
     FN(furnish)(w, scratch, &room);
+    room.packed = (const T *)w->packed + batch * blocks * w->col.n_exports * TILE_WIDTH;
     FN(context) s = {.tile = room.tile, .params = (const T *)w->params + batch * w->n_params, .row_stride = w->row.n_exports,
                      .rows_per_tile = w->rows_per_tile, .work = w};
-    for (int64_t first = task[0]; first < task[1]; first += ROWS_PER_TASK_MAX) {
-        const int n = (int)(task[1] - first < ROWS_PER_TASK_MAX ? task[1] - first : ROWS_PER_TASK_MAX);
-        for (int64_t from = task[2]; from < task[3]; from += s.n) {
-            const int64_t end = (from / TILE_WIDTH + 1) * TILE_WIDTH;
-            s.col = (const T *)w->packed + (batch * tiles + from / TILE_WIDTH) * w->col.n_exports * TILE_WIDTH + from % TILE_WIDTH;
-            s.column = from;
-            s.n = (int)((end < task[3] ? end : task[3]) - from);
-            FN(do_mirrored)(w, &s, room.side, batch, first, n, task[0] == task[2]);
+    double *sides = w->sides + strip * all->window * TILE_WIDTH * w->n_out;
+    for (int64_t b = begin + all->from; b < begin + all->to && b < begin + all->width && b < blocks; b++) {
+        /* of two blocks that sit opposite each other the first meets the second */
+        const int64_t met = (blocks - 1) / 2 + (blocks % 2 == 0 && b < blocks / 2);
+        for (int64_t first = FN(first_point)(w, b), n; first < FN(first_point)(w, b + 1); first += n) {
+            n = FN(first_point)(w, b + 1) - first;
+            n = n < ROWS_PER_TASK_MAX ? n : ROWS_PER_TASK_MAX;
+            FN(load_rows)(w, &room, batch, first, (int)n);
+            for (int64_t step = 0; step <= met; step++) {
+                const int64_t other = (b + step) % blocks;
+                s.col = room.packed + other * w->col.n_exports * TILE_WIDTH;
+                s.column = FN(first_point)(w, other);
+                s.n = (int)(FN(first_point)(w, other + 1) - s.column);
+                double *side = sides + (b + step - begin) * TILE_WIDTH * w->n_out;
+                FN(do_mirrored)(w, &s, &room, batch, first, (int)n, step ? side : NULL);
+            }
         }
+    }
+}
+
+/* What the strips have for the rows of one block, added in the order of the strips; item counts batch elements times blocks. */
+static void FN(do_merge)(const job *w, int64_t item, void *scratch) {
+    const strips *all = &w->strips;
+    const int64_t batch = item / all->blocks, block = item % all->blocks;
+    const int64_t first = FN(first_point)(w, block), n = (FN(first_point)(w, block + 1) - first) * w->n_out;
+    double *sums = w->sums + (batch * w->M + first) * w->n_out;
+    (void)scratch;
+    for (int64_t strip = 0; strip < all->count; strip++) {
+        const int64_t place = (block - strip * all->width + all->blocks) % all->blocks;
+        const double *side = w->sides + (strip * all->window + place) * TILE_WIDTH * w->n_out;
+        if (place < all->window)
+            for (int64_t q = 0; q < n; q++) sums[q] += side[q];
     }
 }

@@ -10,6 +10,16 @@ static inline void FN(add)(const FN(context) * s, int r, int component, double p
         s->sums[at] += part;
 }
 
+/* A block of sums, `wide` in each row. */
+static void FN(add_block)(const FN(context) * s, int r, int component, int rows, int wide, const T *sums) {
+    double *at = s->sums + (ptrdiff_t)r * s->work->n_out + component;
+    if (wide == 4 && !s->work->compensated)
+        for (int e = 0; e < rows; e++, at += s->work->n_out)
+            for (int q = 0; q < 4; q++) at[q] += (double)sums[4 * e + q];
+    else
+        for (int e = 0; e < rows * wide; e++) FN(add)(s, r + e / wide, component + e % wide, (double)sums[e]);
+}
+
 /* ---- sums ---------------------------------------------------------------------------------------------------- */
 
 enum { FN(ALONE) = 0, FN(TIMES) = 1, FN(DIFFERENCE) = 2 }; /* a, a*b, a*(x - b) */
@@ -116,7 +126,7 @@ static void FN(add_products)(const FN(context) * s, int term, int at, const T *a
             step = s->rows - r < 4 ? 1 : 4;
             const FN(producer) block = FN(block_of)(term, step, count - q, &wide);
             block(a + r * TILE_WIDTH, b + q * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + q, s->row_stride, s->n, sums);
-            for (int e = 0; e < step * wide; e++) FN(add)(s, r + e / wide, at + q + e % wide, (double)sums[e]);
+            FN(add_block)(s, r, at + q, step, wide, sums);
         }
 }
 
@@ -209,18 +219,38 @@ static void FN(offer)(const FN(shelf) * kept, T a, int64_t index) {
     indices[at] = index;
 }
 
+/* The same where all places are taken and a, no NaN, beats the last of them; without a branch that has to be guessed. */
+static void FN(insert)(const FN(shelf) * kept, T a, int64_t index) {
+    T *values = kept->values;
+    int64_t *indices = kept->indices;
+    int place = 0;
+    for (int q = 0; q < kept->K; q++) place += kept->largest ? a <= values[q] : a >= values[q];
+    for (int q = kept->K - 1; q > 0; q--) {
+        values[q] = q > place ? values[q - 1] : q == place ? a : values[q];
+        indices[q] = q > place ? indices[q - 1] : q == place ? index : indices[q];
+    }
+    if (place == 0) {
+        values[0] = a;
+        indices[0] = index;
+    }
+}
+
 /* A register's values are compared with the worst that is kept; only those that beat it are looked at. */
 static void FN(keep_best)(const FN(context) * s, const T *a, int r, int component) {
     const job *w = s->work;
     const ptrdiff_t at = ((ptrdiff_t)r * w->n_out + component) * w->best;
     const FN(shelf) kept = {s->values + at, s->indices + at, w->best, w->largest, w->nan_first};
-    const int last = w->best - 1;
+    const int last = w->best - 1, few = w->best <= 32 && !w->nan_first;
     int i = 0;
     for (; i < s->n && kept.indices[last] < 0; i++) FN(offer)(&kept, a[i], s->column + i);
     for (; i + LANES <= s->n; i += LANES)
         for (unsigned left = FN(beats)(FN(load)(a + i), FN(all)(kept.values[last]), w->largest); left; left &= left - 1) {
             const int lane = lowest_bit(left);
-            FN(offer)(&kept, a[i + lane], s->column + i + lane);
+            const T value = a[i + lane];
+            if (few && value == value) {
+                if (w->largest ? !(value <= kept.values[last]) : !(value >= kept.values[last])) FN(insert)(&kept, value, s->column + i + lane);
+            } else
+                FN(offer)(&kept, value, s->column + i + lane);
         }
     for (; i < s->n; i++) FN(offer)(&kept, a[i], s->column + i);
 }

@@ -56,6 +56,11 @@ typedef struct {
 
 enum { REDUCE_SUM = 0, REDUCE_EXP = 1, REDUCE_BEST = 2 };
 
+/* How the points of a mirrored sum are shared out (mirror.h), and which blocks of each strip run now. */
+typedef struct {
+    int64_t blocks, count, width, window, from, to;
+} strips;
+
 /* One call: the program, the data, the work and the results. */
 typedef struct {
     stage param, row, col, pair;
@@ -66,7 +71,7 @@ typedef struct {
     const variable *variables;
     int64_t batch, M, N;
 
-    const int64_t *tasks; /* (first row, last row, first interval, last interval) each; where mirrored the last two are points */
+    const int64_t *tasks; /* (first row, last row, first interval, last interval) each */
     const int64_t *intervals;
     int64_t n_tasks;
 
@@ -83,7 +88,8 @@ typedef struct {
 
     void *params; /* scratch: (batch, n_params) and (batch, tiles, col exports, TILE_WIDTH) of the working type */
     void *packed;
-    void *rows; /* where mirrored: (batch, M, row exports) of the working type */
+    strips strips;  /* where mirrored */
+    double *sides; /* (strips, window*TILE_WIDTH, n_out): what each strip has for the rows of its window */
 } job;
 
 #endif

@@ -58,6 +58,7 @@ typedef struct {
     double *sums, *lost, *maxima;
     int64_t *indices;
     T *values, *rows, *tile, *side;
+    const T *packed;
 } FN(room);
 
 static size_t FN(furnish)(const job *w, char *memory, FN(room) * room) {

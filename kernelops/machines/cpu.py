@@ -95,8 +95,7 @@ def run(
     """Run a program on the arrays of a call; dtype is float32 or float64."""
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch) if bound.batch else 1
-    dense = ranges is None
-    rounds = _rounds(prepared, bound) if dense and not (wide_sums or compensated) else None
+    symmetric = ranges is None and not (wide_sums or compensated) and _is_symmetric(prepared, bound)
     return Raw(
         *_core.reduce(
             prepared.encoded,
@@ -105,7 +104,7 @@ def run(
             rows,
             columns,
             _dense_work(rows, columns, _height(count * rows)) if ranges is None else _work(ranges, axis, rows, count),
-            rounds=rounds,
+            mirrored=symmetric,
             float64=dtype == _FLOAT64,
             best=best,
             largest=largest,
@@ -118,14 +117,14 @@ def run(
     )
 
 
-def _rounds(prepared: Prepared, bound: Bound) -> Any:
-    """How pairs of blocks follow one another where each serves the rows of both; None where the formula or the arrays
-    do not show that exchanging i and j changes nothing."""
+def _is_symmetric(prepared: Prepared, bound: Bound) -> bool:
+    """Whether each pair can serve the rows of both its points: the formula and the arrays show that exchanging i and j
+    changes nothing, and there are enough points."""
     if prepared.factor is None or bound.M != bound.N or bound.M < SYMMETRIC_FROM:
-        return None
+        return False
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
     pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(bound, v, w))
-    return _all_rounds(bound.M) if pairs and mirrored(prepared.factor, pairs) else None
+    return bool(pairs) and mirrored(prepared.factor, pairs)
 
 
 def _shared(bound: Bound, v: Expr, w: Expr) -> bool:
@@ -136,11 +135,6 @@ def _shared(bound: Bound, v: Expr, w: Expr) -> bool:
     if a is None or b is None or a.shape != b.shape or a.strides != b.strides or a.dtype != b.dtype:
         return False
     return bool(a.__array_interface__["data"][0] == b.__array_interface__["data"][0])
-
-
-@lru_cache(maxsize=16)
-def _all_rounds(points: int) -> Any:
-    return _core.Rounds(points)
 
 
 def _height(rows: int) -> int:
