@@ -163,12 +163,21 @@ class Lowering:
             self._out_exp(roots, n_out)
 
     def _out_sum(self, root: Expr) -> None:
-        factors = root.args if root.op == "Mult" and root not in self.known else (root,)
-        self.prepare(*factors)
-        opened, here = self.loop(root.dim), dict[Expr, Operand]()
-        operands = [self.component(f, here) for f in factors]
-        self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands)
-        self.close(opened)
+        at = 0
+        for part in self._parts(root):
+            factors = part.args if part.op == "Mult" and part not in self.known else (part,)
+            self.prepare(*factors)
+            opened, here = self.loop(part.dim), dict[Expr, Operand]()
+            operands = [self.component(f, here) for f in factors]
+            self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands, aux=(at, 0))
+            self.close(opened)
+            at += part.dim
+
+    def _parts(self, root: Expr) -> list[Expr]:
+        """What a Concat consists of: each part is added where it stands in the result, and none is stored for that."""
+        if root.op != "Concat" or root in self.known:
+            return [root]
+        return [part for f in root.args for part in self._parts(f)]
 
     def _out_exp(self, roots: tuple[Expr, ...], n_out: int) -> None:
         self.prepare(*roots)
