@@ -75,6 +75,9 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
             return build("Mult", scalar, factors[1])
         if factors:
             return build("Mult", factors[0], build("Mult", *((factors[1], w) if v is a else (w, factors[1]))))
+    for v, w in ((a, b), (b, a)):
+        if v.op == "Divide" and v.args[1].dim == 1 < v.dim:  # whoever divides all components does so last
+            return build("Divide", build("Mult", *((v.args[0], w) if v is a else (w, v.args[0]))), v.args[1])
     return build("Mult", b, a) if b.dim < a.dim else None
 
 
