@@ -7,12 +7,13 @@ kept: a factor ``SumT(1,d)`` that stretches a vector of length 1 stays where not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 from .defined import stretch
 from .expr import Expr, apply, const, is_const, topological
-from .fold import coefficient, core, fold, scalar_factor, scaled, shrink
+from .fold import coefficient, core, factors, fold, scalar_factor, scaled, shrink, summands
 from .ops import OPS
 
 
@@ -69,16 +70,46 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
     if a is b:
         return build("Square", a)
     for v, w in ((b, a), (a, b)):
-        factors = scalar_factor(v)
-        if factors and w.dim == 1:
-            scalar = build("Mult", w, factors[0]) if v is b else build("Mult", factors[0], w)
-            return build("Mult", scalar, factors[1])
-        if factors:
-            return build("Mult", factors[0], build("Mult", *((factors[1], w) if v is a else (w, factors[1]))))
+        parted = scalar_factor(v)
+        if parted and w.dim == 1:
+            scalar = build("Mult", w, parted[0]) if v is b else build("Mult", parted[0], w)
+            return build("Mult", scalar, parted[1])
+        if parted:
+            return build("Mult", parted[0], build("Mult", *((parted[1], w) if v is a else (w, parted[1]))))
     for v, w in ((a, b), (b, a)):
         if v.op == "Divide" and v.args[1].dim == 1 < v.dim:  # whoever divides all components does so last
             return build("Divide", build("Mult", *((v.args[0], w) if v is a else (w, v.args[0]))), v.args[1])
+    found = _without_roots(factors(node))
+    if found is not None:
+        return found
     return build("Mult", b, a) if b.dim < a.dim else None
+
+
+def _product(parts: Sequence[Expr]) -> Expr:
+    return reduce(lambda f, g: build("Mult", f, g), parts) if parts else const(1)
+
+
+def _nonnegative(e: Expr) -> bool:
+    return e.op in ("Square", "Abs", "Exp") or (e.op == "Sum" and _nonnegative(e.args[0]))
+
+
+def _without_roots(parts: list[Expr]) -> Expr | None:
+    """sqrt(s) * 1/sqrt(s), which is Sign(s) for an s >= 0; and that Sign, if s = |v|^2, times v, which is v."""
+    for f in parts:
+        if f.op not in ("Rsqrt", "Sign"):
+            continue
+        (s,) = f.args
+        others = [h for h in parts if h is not f]
+        if len(others) + 1 < len(parts):  # twice: nothing here has it so
+            continue
+        for h in others if f.op == "Rsqrt" and _nonnegative(s) else ():
+            if h.op == "Sqrt" and h.args[0] is s:
+                others[others.index(h)] = build("Sign", s)
+                return _product(others)
+        square = s.args[0] if s.op == "Sum" else s
+        if f.op == "Sign" and square.op == "Square" and any(h is square.args[0] for h in others):
+            return _product(others)
+    return None
 
 
 def _add(node: Expr, a: Expr, b: Expr) -> Expr | None:
@@ -118,7 +149,41 @@ def _like(node: Expr, a: Expr, b: Expr) -> Expr | None:
         total = build(node.op, s, t)
         if total.op != node.op or not is_const(total.args[0]):  # else a constant out of range
             return build("Mult", total, v)
-    return None
+    found = _collected(node)
+    return _factored(node, a, b) if found is None else found
+
+
+def _collected(node: Expr) -> Expr | None:
+    """A sum in which some term stands twice, or is taken off again, with each term once."""
+    terms, total = summands(node), dict[Expr | None, float]()
+    for c, rest in terms:
+        total[rest] = total.get(rest, 0.0) + c
+    if len(total) == len(terms):
+        return None
+    parts = [const(c) if rest is None else scaled(c, rest) for rest, c in total.items() if c != 0 or rest is None]
+    if any(part is None for part in parts):
+        return None
+    return reduce(
+        lambda f, g: build("Add", f, g), [p for p in parts if p is not None and not is_const(p, 0)] or [const(0)]
+    )
+
+
+def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
+    """f*v + f*w is f*(v + w), if f needs both indices: else f*v and f*w are computed before they meet a pair."""
+    (c, p), (d, q) = coefficient(a), coefficient(b)
+    if p is None or q is None:
+        return None
+    common, left, right = [], [], factors(q)
+    for f in factors(p):
+        if f in right and not is_const(f):
+            right.remove(f)
+            common.append(f)
+        else:
+            left.append(f)
+    if not any({"Vi", "Vj"} <= {x.op for x in f.vars} for f in common):
+        return None
+    v, w = (build("Mult", const(k), _product(rest)) for k, rest in ((c, left), (d, right)))
+    return build("Mult", _product(common), build(node.op, v, w))
 
 
 def _terms(a: Expr) -> tuple[Expr, Expr | None]:
