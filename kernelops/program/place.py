@@ -69,7 +69,8 @@ def _meet_low(factors: list[Expr], axis: int) -> Expr:
         at[host] = at[Place.PARAM] + at[host]
         at[Place.PARAM] = []
     low = [p for place in (Place.PARAM, Place.ROW, Place.COL) for p in _product(at[place])]
-    scalars = [p for p in low + at[Place.PAIR] if p.dim == 1]
+    # the pairs first: another product may have the same ones
+    scalars = [p for p in low if p.dim == 1] + _product([p for p in at[Place.PAIR] if p.dim == 1])
     vectors = [p for p in at[Place.PAIR] + low if p.dim > 1]
     # the column factor comes last: a sum over columns of (pair scalar) * (column) is then one contraction
     scalars.sort(key=lambda f: place_of(f, axis) is Place.COL and not vectors)
@@ -93,14 +94,15 @@ def _scalars_in_front(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
         elif node.op == "Sum" and args[0].op == "Mult":
             scalars, vectors = _scalar_factors(args[0])
             if scalars and vectors:
-                done[node] = _chain([*scalars, apply("Sum", _chain(vectors))])
+                total = apply("Sum", _chain(vectors))
+                done[node] = _chain([*(s for s in scalars if not is_const(s, 1.0)), total])
     return tuple(done[r] for r in roots)
 
 
 def _scalar_factors(node: Expr) -> tuple[list[Expr], list[Expr]]:
-    """The factors of length 1 of a vector, and the others."""
-    if node.dim == 1:
-        return [node], []
+    """The factors of length 1 of a vector, a constant among them, and the others."""
+    if node.dim == 1 or is_const(node):
+        return [const(node.params[0]) if is_const(node) else node], []
     if node.op != "Mult":
         return [], [node]
     (s, v), (t, w) = map(_scalar_factors, node.args)
@@ -117,9 +119,13 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
     for r in roots:
         counts[r] = counts.get(r, 0) + 1
     done: dict[Expr, Expr] = {}
-    for node in topological(*roots):
+    nodes = list(topological(*roots))
+    # pairs of length 1 in one order everywhere, so that two products of the same factors are one
+    order = {n: k for k, n in enumerate(nodes) if n.dim == 1 and place_of(n, axis) is Place.PAIR}
+    for node in nodes:
         if node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR:
-            done[node] = _meet_low([done.get(f, f) for f in _factors(node, axis, counts)], axis)
+            factors = sorted(_factors(node, axis, counts), key=lambda f: order.get(f, -1))
+            done[node] = _meet_low([done.get(f, f) for f in factors], axis)
         elif node.args:
             done[node] = apply(node.op, *(done[a] for a in node.args), params=node.params)
         else:

@@ -5,7 +5,7 @@ import pytest
 from reduce_cases import ALIASES as ALIASES_OF_REDUCTIONS
 from reduce_cases import REDUCTIONS, leaf, ranges
 from solve_cases import CASES
-from torch_dense import all_near, derivatives, torch
+from torch_dense import all_near, assert_near, derivatives, torch
 
 from kernelops.formula.expr import variable
 from kernelops.formula.grad import grad
@@ -217,6 +217,23 @@ def test_transforms_of_joint_gradients():
             hessians.append([h for row in jacobian(first, (0, 1, 2, 3))(x, y, b, g) for h in row])
     for other in hessians[:2]:
         all_near(other, hessians[2])
+
+
+NORM = "Norm2(x-y)"
+SMOOTH = [(f"(1+{NORM})*Exp(-{NORM})", -1.0), (f"(1+2*{NORM}+4*Square({NORM})/3)*Exp(-2*{NORM})", -4 / 3)]
+
+
+@pytest.mark.parametrize(("formula", "curvature"), SMOOTH, ids=["Matern 3/2", "Matern 5/2"])
+def test_smooth_kernels_of_a_norm_are_so_at_0_too(formula, curvature):
+    """The norm and its inverse cancel before they are computed, at equal points and near them."""
+    genred = Genred(formula, ["x = Vi(3)", "y = Vj(3)"], axis=1)
+    zero = torch.zeros(1, 3, dtype=torch.float64)
+    hessian = torch.func.hessian(lambda x: genred(x, zero).sum())(zero).reshape(3, 3)
+    assert_near(hessian, curvature * torch.eye(3, dtype=torch.float64), 1e-15)
+    near = torch.tensor([[1e-6, 0.0, 0.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(genred(near, torch.zeros(1, 3)).sum(), near)
+    # the derivative is curvature * r, but for a relative error of r; in float32 each factor is off by half an eps
+    assert_near(gradient / 1e-6, curvature * torch.tensor([[1.0, 0.0, 0.0]]), 4e-6)
 
 
 # ---- how many passes ----
