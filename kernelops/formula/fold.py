@@ -150,3 +150,48 @@ def summands(e: Expr) -> list[tuple[float, Expr | None]]:
             else:
                 found.append((sign * c, rest))
     return found
+
+
+def merged(terms: list[tuple[float, Expr | None]]) -> list[tuple[float, Expr | None]] | None:
+    """The same sum with each term once, at least one left; None if each stands once already."""
+    total: dict[Expr | None, float] = {}
+    for c, rest in terms:
+        total[rest] = total.get(rest, 0.0) + c
+    if len(total) == len(terms):
+        return None
+    return [(c, rest) for rest, c in total.items() if c != 0] or [(0.0, None)]
+
+
+def shared(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], list[Expr]]:
+    """(the factors of both, those of f alone, those of g alone); numbers are not shared."""
+    common, left, right = [], [], list(g)
+    for factor in f:
+        if factor in right and not is_const(factor):
+            right.remove(factor)
+            common.append(factor)
+        else:
+            left.append(factor)
+    return common, left, right
+
+
+def without_roots(parts: list[Expr]) -> list[Expr] | None:
+    """Factors where sqrt(s) met 1/sqrt(s), or Sign(|v|^2) met v; None where nothing of the sort is found.
+
+    For s >= 0 the two roots are Sign(s). Times v, if s = |v|^2, that is v.
+    """
+    for f in parts:
+        others = [h for h in parts if h is not f]
+        if f.op == "Rsqrt" and _nonnegative(f.args[0]) and len(others) + 1 == len(parts):
+            for k, h in enumerate(others):
+                if h.op == "Sqrt" and h.args[0] is f.args[0]:
+                    return [*others[:k], apply("Sign", f.args[0]), *others[k + 1 :]]
+        if f.op == "Sign":
+            (s,) = f.args
+            square = s.args[0] if s.op == "Sum" else s
+            if square.op == "Square" and any(h is square.args[0] for h in others):
+                return others
+    return None
+
+
+def _nonnegative(e: Expr) -> bool:
+    return e.op in ("Square", "Abs", "Exp") or (e.op == "Sum" and _nonnegative(e.args[0]))

@@ -13,7 +13,19 @@ from typing import Any
 
 from .defined import stretch
 from .expr import Expr, apply, const, is_const, topological
-from .fold import coefficient, core, factors, fold, scalar_factor, scaled, shrink, summands
+from .fold import (
+    coefficient,
+    core,
+    factors,
+    fold,
+    merged,
+    scalar_factor,
+    scaled,
+    shared,
+    shrink,
+    summands,
+    without_roots,
+)
 from .ops import OPS
 
 
@@ -79,37 +91,14 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
     for v, w in ((a, b), (b, a)):
         if v.op == "Divide" and v.args[1].dim == 1 < v.dim:  # whoever divides all components does so last
             return build("Divide", build("Mult", *((v.args[0], w) if v is a else (w, v.args[0]))), v.args[1])
-    found = _without_roots(factors(node))
-    if found is not None:
-        return found
+    others = without_roots(factors(node))
+    if others is not None:
+        return _product(others)
     return build("Mult", b, a) if b.dim < a.dim else None
 
 
 def _product(parts: Sequence[Expr]) -> Expr:
     return reduce(lambda f, g: build("Mult", f, g), parts) if parts else const(1)
-
-
-def _nonnegative(e: Expr) -> bool:
-    return e.op in ("Square", "Abs", "Exp") or (e.op == "Sum" and _nonnegative(e.args[0]))
-
-
-def _without_roots(parts: list[Expr]) -> Expr | None:
-    """sqrt(s) * 1/sqrt(s), which is Sign(s) for an s >= 0; and that Sign, if s = |v|^2, times v, which is v."""
-    for f in parts:
-        if f.op not in ("Rsqrt", "Sign"):
-            continue
-        (s,) = f.args
-        others = [h for h in parts if h is not f]
-        if len(others) + 1 < len(parts):  # twice: nothing here has it so
-            continue
-        for h in others if f.op == "Rsqrt" and _nonnegative(s) else ():
-            if h.op == "Sqrt" and h.args[0] is s:
-                others[others.index(h)] = build("Sign", s)
-                return _product(others)
-        square = s.args[0] if s.op == "Sum" else s
-        if f.op == "Sign" and square.op == "Square" and any(h is square.args[0] for h in others):
-            return _product(others)
-    return None
 
 
 def _add(node: Expr, a: Expr, b: Expr) -> Expr | None:
@@ -149,23 +138,17 @@ def _like(node: Expr, a: Expr, b: Expr) -> Expr | None:
         total = build(node.op, s, t)
         if total.op != node.op or not is_const(total.args[0]):  # else a constant out of range
             return build("Mult", total, v)
-    found = _collected(node)
-    return _factored(node, a, b) if found is None else found
+    return _collected(node) or _factored(node, a, b)
 
 
 def _collected(node: Expr) -> Expr | None:
     """A sum in which some term stands twice, or is taken off again, with each term once."""
-    terms, total = summands(node), dict[Expr | None, float]()
-    for c, rest in terms:
-        total[rest] = total.get(rest, 0.0) + c
-    if len(total) == len(terms):
+    terms = merged(summands(node))
+    if terms is None:
         return None
-    parts = [const(c) if rest is None else scaled(c, rest) for rest, c in total.items() if c != 0 or rest is None]
-    if any(part is None for part in parts):
-        return None
-    return reduce(
-        lambda f, g: build("Add", f, g), [p for p in parts if p is not None and not is_const(p, 0)] or [const(0)]
-    )
+    parts = [const(c) if rest is None else scaled(c, rest) for c, rest in terms]
+    kept = [p for p in parts if p is not None]
+    return reduce(lambda f, g: build("Add", f, g), kept) if len(kept) == len(parts) else None
 
 
 def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
@@ -173,13 +156,7 @@ def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
     (c, p), (d, q) = coefficient(a), coefficient(b)
     if p is None or q is None:
         return None
-    common, left, right = [], [], factors(q)
-    for f in factors(p):
-        if f in right and not is_const(f):
-            right.remove(f)
-            common.append(f)
-        else:
-            left.append(f)
+    common, left, right = shared(factors(p), factors(q))
     if not any({"Vi", "Vj"} <= {x.op for x in f.vars} for f in common):
         return None
     v, w = (build("Mult", const(k), _product(rest)) for k, rest in ((c, left), (d, right)))

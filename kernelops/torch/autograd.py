@@ -93,19 +93,10 @@ def result_kind(axis: int) -> str:
     return "Vi" if axis == 1 else "Vj"
 
 
-def _extended(spec: ReduceSpec, expr: Expr, axis: int, *more: Expr) -> ReduceSpec:
-    """A sum of another formula over the same arrays and some more."""
-    return replace(
-        spec,
-        expr=expr,
-        op="Sum",
-        axis=axis,
-        weight=None,
-        opt_arg=None,
-        variables=(*spec.variables, *more),
-        dtype=None,
-        parts=(),
-    )
+def _extended(spec: ReduceSpec, expr: Expr, axis: int, *more: Expr, parts: tuple[int, ...] = ()) -> ReduceSpec:
+    """A sum of another formula over the same arrays and some more, returned in parts if there are any."""
+    new = {"expr": expr, "op": "Sum", "axis": axis, "variables": (*spec.variables, *more), "parts": parts}
+    return replace(spec, **new, weight=None, opt_arg=None, dtype=None)
 
 
 def _used(summand: Expr, parts: Sequence[int], cotangents: Tensors) -> tuple[Expr, torch.Tensor | None]:
@@ -162,7 +153,7 @@ def pullback(
     e = variable(result_kind(spec.axis), len(tensors) + len(more), summand.dim)
     nodes, extra = [v for v, _ in more] + [e], [t for _, t in more] + [cotangent]
     kinds = {v.params[0]: v for v in summand.vars}
-    formulas: dict[int, tuple[float, Expr]] = {}
+    numbers, formulas = dict[int, float](), dict[int, Expr]()
     for p, tensor in enumerate(tensors):
         if tensor is None or not wanted[p]:
             continue
@@ -170,18 +161,16 @@ def pullback(
         if is_const(formula, 0):
             found[p] = torch.zeros_like(tensor)
         else:
-            formulas[p] = _without_number(formula)
+            numbers[p], formulas[p] = _without_number(formula)
     places = tuple(formulas)
-    for axis, members in passes(tuple(formulas[p][1] for p in places), tuple(kinds[p].op for p in places), spec.axis):
-        parts = tuple(formulas[places[k]][1] for k in members)
-        extended = _extended(spec, joined(parts), axis, *nodes)
-        if len(parts) > 1:
-            extended = replace(extended, parts=tuple(f.dim for f in parts))
-        results = Reduce.apply(extended, *tensors, *extra)
-        for k, g in zip(members, results if len(parts) > 1 else (results,), strict=True):
-            p = places[k]
+    for axis, members in passes(tuple(formulas.values()), tuple(kinds[p].op for p in places), spec.axis):
+        together = [places[k] for k in members]
+        parts = tuple(formulas[p].dim for p in together) if len(together) > 1 else ()
+        formula = joined([formulas[p] for p in together])
+        results = Reduce.apply(_extended(spec, formula, axis, *nodes, parts=parts), *tensors, *extra)
+        for p, g in zip(together, results if parts else (results,), strict=True):
             g = g.sum(-2) if kinds[p].op == "Pm" else g
-            g = g if formulas[p][0] == 1 else formulas[p][0] * g
+            g = g if numbers[p] == 1 else numbers[p] * g
             found[p] = g.sum_to_size(tensors[p].shape)
     return found
 
