@@ -5,8 +5,11 @@ A :class:`Program` is verified once, when it is made (operands inside their plac
 :func:`reduce` checks the arrays of a call against it. The C code behind (``_tile/*.h``) trusts both.
 """
 
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int32_t, int64_t, intptr_t
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.string cimport memset
 
 import numpy as np
 
@@ -15,7 +18,8 @@ cdef extern from "_tile/isa.h" nogil:
         TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
         IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
         OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
-        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_Dot, OP_TensorDot, OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest
+        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_TensorDot, OP_ExpScaled
+        OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest
         REDUCE_BEST, REDUCE_EXP
     ctypedef struct operand:
         int32_t place, base, stride
@@ -43,18 +47,21 @@ cdef extern from "_tile/isa.h" nogil:
         const int64_t *tasks
         const int64_t *intervals
         int64_t n_tasks
-        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile
+        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile, mirrored
         double *sums
         double *maxima
         double *values
         int64_t *indices
         void *params
         void *packed
+        void *rows
     ctypedef void (*piece)(const job *, int64_t, void *) noexcept
     ctypedef struct machine:
         piece params[2]
         piece pack[2]
         piece task[2]
+        piece rows[2]
+        piece pair[2]
         size_t (*scratch_bytes[2])(const job *)
     const char *const *OP_NAMES
     const char *const *ISA_NAMES
@@ -72,17 +79,22 @@ KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
 
 cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
 
+cdef int64_t BLOCKS_WANTED = 40  # of points where pairs serve both rows: enough for many threads, few rounds
+
 MOST_PRODUCTS = 2**31 - 1  # of one contraction
 MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
 _PLACE_NAMES = {number: name for name, number in PLACES.items()}
-_OUTS = (OP_OutSum, OP_OutDot, OP_OutExp, OP_OutBest)
+_OUTS = (OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest)
+_NO_OUT = (OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutBest)
 
 
 def _arity(int op):
     """Number of operands that an instruction reads."""
-    if OP_Add <= op <= OP_LessOrEqual or op in (OP_SqDist, OP_Dot, OP_TensorDot, OP_OutDot):
+    if OP_Add <= op <= OP_LessOrEqual or op in (OP_TensorDot, OP_ExpScaled, OP_OutDot, OP_OutExp):
         return 2
-    if OP_LessOrEqual < op <= OP_IfElse:
+    if OP_SqDist <= op <= OP_WeightedSqDist:
+        return 3 if op == OP_WeightedSqDist else 2
+    if OP_LessOrEqual < op <= OP_IfElse or op == OP_OutDiff:
         return 3
     return 0 if op == OP_Zero else 1
 
@@ -121,6 +133,7 @@ cdef class Program:
     cdef readonly object contractions, constants
     cdef _Stage param, row, col, pair
     cdef readonly int64_t cost
+    cdef readonly bint two_sided  # ends in one sum of a scalar, or of a scalar times columns, that could serve both rows
 
     def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair):
         self.kind, self.n_out, self.n_params = kind, n_out, n_params
@@ -137,6 +150,7 @@ cdef class Program:
         self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
         self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
                                  "col": self.col.c.n_exports}, loads_into=(0, 0))
+        self.two_sided = self._two_sided(self.pair.code.tolist())
         self.cost = min(max(self._cost(self.pair.code.tolist()), 1), MOST_COST)
 
     def _verify(self, _Stage s, sizes, loads_into):
@@ -156,39 +170,68 @@ cdef class Program:
                 rounds, end = 1, -1
             else:
                 self._verify_operands(at, row, rounds, sizes)
-            if op in _OUTS and (s is not self.pair or not 0 <= aux0 <= self.n_out - (1 if op == OP_OutExp else rounds)):
-                _fail(f"result component {aux0}+{rounds - 1} of {self.n_out}")
+            if op in _OUTS:
+                self._verify_result(s, op, aux0, aux1, rounds)
         for position, count, plane in s.loads.tolist():
             if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
                 _fail(f"variable {position} does not fit at plane {plane}")
         if any(not 0 <= e < s.c.planes for e in s.exports.tolist()):
             _fail("an export lies outside the tile")
 
+    def _verify_result(self, _Stage s, op, aux0, aux1, rounds):
+        """The components of the result that an instruction adds to."""
+        wide = op in (OP_OutDot, OP_OutDiff)
+        if wide and (aux1 < 1 or aux1 > 1 and rounds > 1 or op == OP_OutDiff and rounds > 1):
+            _fail(f"{aux1} results at once in a loop of {rounds}")
+        count = aux1 if wide and rounds == 1 else 1 if op == OP_OutExp else rounds
+        if s is not self.pair or not 0 <= aux0 <= self.n_out - count:
+            _fail(f"result component {aux0}+{count - 1} of {self.n_out}")
+
     def _verify_operands(self, at, row, rounds, sizes):
-        op, aux0 = row[0], row[1]
-        fat = op in (OP_SqDist, OP_Dot)
-        counts = [rounds, aux0, aux0, 0] if fat else self._contraction(aux0) if op == OP_TensorDot else [rounds] * 4
+        op, aux0, aux1 = row[:3]
         operands = [row[k:k + 3] for k in (3, 6, 9, 12)]
-        has_out = op not in (OP_OutSum, OP_OutDot, OP_OutBest)
-        for q in range(0 if has_out else 1, 1 + _arity(op)):
+        scalars, vectors = ("row", "param"), tuple(sizes)
+        # (places, components read one after another or None for one in each round of the loop) of the result and the operands
+        wanted = [(("tile",), None), (vectors, None), (vectors, None), (vectors, None)]
+        if OP_SqDist <= op <= OP_WeightedSqDist:
+            wanted = [(("tile",), None), (("row",), aux0), (("tile", "col"), aux0), (scalars, aux0)]
+        elif op == OP_TensorDot:
+            wanted = [(("tile",) if q == 0 else vectors, count) for q, count in enumerate(self._contraction(aux0)[:3])]
+        elif op in (OP_ExpScaled, OP_OutExp):
+            wanted[2] = scalars + (() if op == OP_ExpScaled else (None,)), None
+        elif op == OP_OutDiff:
+            wanted[1:] = [(("tile",), None), (("row",), aux1), (("col",), aux1)]
+        elif op == OP_OutDot and aux1 > 1:
+            wanted[1:3] = [(("tile",), None), (("col",), aux1)]
+        for q in range(1 if op in _NO_OUT else 0, 1 + _arity(op)):
             number, base, stride = operands[q]
+            places, count = wanted[q]
             place = _PLACE_NAMES.get(number)
-            allowed = ("tile",) if q == 0 else ({1: ("row",), 2: ("tile", "col")}[q] if fat else tuple(sizes))
-            whole = op == OP_TensorDot or fat and q > 0  # reads one component after another, whatever the stride
-            last = base + (counts[q] - 1) * (1 if whole else stride)
-            if place not in allowed or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
+            if place is None and None in places:
+                continue
+            last = base + (count - 1 if count is not None else (rounds - 1) * stride)
+            if place not in places or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
                 _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(place, 0)} in {place}")
+
+    def _two_sided(self, code):
+        if self.kind != KINDS["sum"] or not code or any(row[0] in _OUTS for row in code[:-1]):
+            return False
+        op, aux0, aux1 = code[-1][:3]
+        times_columns = op == OP_OutDot and code[-1][9] == IN_COL and aux0 == 0 and aux1 == self.n_out
+        return code[-1][6] == IN_TILE and (times_columns or op == OP_OutSum and self.n_out == 1)
 
     def _cost(self, code):
         """What the instructions of one pair take, an addition being 1."""
         total, rounds = 0, 1
-        for op, aux0, *_ in code:
+        for op, aux0, aux1, *_ in code:
             if op == OP_Loop:
                 rounds = aux0
             elif op == OP_End:
                 rounds = 1
-            elif op in (OP_SqDist, OP_Dot):
+            elif OP_SqDist <= op <= OP_WeightedSqDist:
                 total += rounds * (1 + aux0 // 4)
+            elif op in (OP_OutDot, OP_OutDiff):
+                total += rounds * (1 + aux1 // 4)
             elif op == OP_TensorDot:
                 total += rounds * self._contraction(aux0)[3]
             else:
@@ -230,23 +273,204 @@ cdef int _height(int64_t planes, int itemsize):
     return min(max(rows, 1), ROWS_PER_TILE_MAX)
 
 
-def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const int64_t[:, ::1] tasks,
-           const int64_t[:, ::1] intervals, *, bint float64, int best=1, bint largest=False, bint nan_first=True,
-           bint wide_sums=False, bint compensated=False, int threads=1, int isa=0):
+cdef class Work:
+    """Tasks and the intervals of columns that they meet, checked when they are made; nothing can change them later.
+
+    Parameters
+    ----------
+    tasks : (T, 4) int64
+        First row, last row (excluded), first interval, last interval (excluded); at most ``TASK_ROWS`` rows each.
+    intervals : (K, 2) int64
+        Columns from, to (excluded).
+
+    Attributes
+    ----------
+    rows, columns : int
+        How many rows and columns must be there.
+    """
+
+    cdef const int64_t[:, ::1] tasks, intervals
+    cdef readonly int64_t rows, columns
+
+    def __init__(self, tasks, intervals):
+        tasks, intervals = np.array(tasks, np.int64, order="C"), np.array(intervals, np.int64, order="C")
+        if tasks.shape[1] != 4 or intervals.shape[1] != 2:
+            raise ValueError(f"tasks {tasks.shape}, intervals {intervals.shape}")
+        height = tasks[:, 1] - tasks[:, 0]
+        if tasks.min(initial=0) < 0 or height.min(initial=0) < 0 or height.max(initial=0) > ROWS_PER_TASK_MAX:
+            raise ValueError("a task lies outside the rows")
+        if tasks[:, 3].max(initial=0) > len(intervals):
+            raise ValueError("a task names intervals that do not exist")
+        if intervals.min(initial=0) < 0:
+            raise ValueError("an interval lies outside the columns")
+        self.rows, self.columns = tasks[:, 1].max(initial=0), intervals.max(initial=0)
+        self.tasks, self.intervals = tasks, intervals
+
+
+cdef class _Arrays:
+    """The arrays of a call as the C code reads them, held while this lives.
+
+    ``variables`` has a record for each position, whose ``start`` is the list of addresses of the batch elements.
+    """
+
+    cdef variable *variables
+    cdef Py_buffer *views
+    cdef const char **starts
+    cdef Py_ssize_t count, batch
+
+    def __cinit__(self, Program program, tuple arrays, tuple batch, int64_t M, int64_t N):
+        cdef Py_ssize_t size
+        self.count, self.batch = len(arrays), 1
+        for size in batch:
+            self.batch *= size
+        self.variables = <variable *> _zeroed(self.count * sizeof(variable))
+        self.views = <Py_buffer *> _zeroed(self.count * sizeof(Py_buffer))
+        self.starts = <const char **> _zeroed(self.count * self.batch * sizeof(char *))
+        self._read(&program.param.c, 1, arrays, batch)
+        self._read(&program.row.c, M, arrays, batch)
+        self._read(&program.col.c, N, arrays, batch)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t k
+        if self.views != NULL:
+            for k in range(self.count):
+                PyBuffer_Release(&self.views[k])  # nothing, where none was got
+        PyMem_RawFree(self.variables)
+        PyMem_RawFree(self.views)
+        PyMem_RawFree(self.starts)
+
+    cdef int _read(self, const stage *s, int64_t rows, tuple arrays, tuple batch) except -1:
+        """The arrays that a stage loads; rows is how many of them it may read."""
+        cdef int32_t position, components
+        cdef int q, is_double
+        cdef Py_buffer *view
+        for q in range(s.n_loads):
+            position, components = s.loads[3 * q], s.loads[3 * q + 1]
+            array = arrays[position] if position < self.count else None
+            if array is None:
+                raise ValueError(f"argument {position} is missing")
+            view = &self.views[position]
+            if self.variables[position].start == NULL:
+                PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            is_double = _is_double(view.format)
+            fits = view.ndim >= 2 and view.shape[view.ndim - 1] >= components and view.shape[view.ndim - 2] >= rows
+            if not fits or is_double < 0:
+                what = f"an array {array.shape} of {array.dtype}"
+                raise ValueError(f"argument {position}: {what} for {rows} rows of {components}")
+            self.variables[position].start = &self.starts[position * self.batch]
+            self.variables[position].row = view.strides[view.ndim - 2]
+            self.variables[position].component = view.strides[view.ndim - 1]
+            self.variables[position].is_double = is_double
+            self._locate(view, &self.starts[position * self.batch], position, batch)
+        return 0
+
+    cdef int _locate(self, const Py_buffer *view, const char **starts, int32_t position, tuple batch) except -1:
+        """Where each batch element starts, these in C order; the leading axes of the array are broadcast to them."""
+        cdef Py_ssize_t lead = view.ndim - 2, missing = len(batch) - lead, repeat = 1, d, k, t, size
+        if missing < 0:
+            raise ValueError(f"argument {position}: {lead} batch dimensions for {batch}")
+        for t in range(self.batch):
+            starts[t] = <const char *> view.buf
+        for d in range(len(batch) - 1, missing - 1, -1):
+            size, k = batch[d], d - missing
+            if view.shape[k] != size and view.shape[k] != 1:
+                raise ValueError(f"argument {position}: batch dimension {d} is {view.shape[k]}, wanted {size} or 1")
+            if view.shape[k] > 1:
+                for t in range(self.batch):
+                    starts[t] += t // repeat % size * view.strides[k]
+            repeat *= size
+        return 0
+
+
+cdef int _is_double(const char *format) noexcept:
+    """1 for float64, 0 for float32 in this machine's order of bytes, -1 for anything else."""
+    if format[0] in (b"@", b"=", b"^"):
+        format += 1
+    if format[0] == 0 or format[1] != 0:
+        return -1
+    return 1 if format[0] == b"d" else 0 if format[0] == b"f" else -1
+
+
+cdef class _Memory:
+    """Bytes whose contents are undefined, from an address that 64 divides; given back when this goes."""
+
+    cdef char *block
+    cdef char *start
+
+    def __cinit__(self, size_t size):
+        self.block = <char *> PyMem_RawMalloc(size + 64)
+        if self.block == NULL:
+            raise MemoryError(f"{size} bytes of scratch")
+        self.start = <char *> ((<uintptr_t> self.block + 63) // 64 * 64)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.block)
+
+
+cdef void *_zeroed(size_t size) except NULL:
+    """Memory full of zeros, to be given back by PyMem_RawFree."""
+    cdef void *found = PyMem_RawCalloc(size + 1, 1)
+    if found == NULL:
+        raise MemoryError(f"{size} bytes")
+    return found
+
+
+cdef void *_start(array) except? NULL:
+    """Address of the first number of a C-contiguous array, or NULL for None; holds while the array does."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+    PyBuffer_Release(&view)
+    return view.buf
+
+
+cdef size_t _padded(size_t size) noexcept:
+    return (size + 63) // 64 * 64
+
+
+cdef class Rounds:
+    """All pairs of blocks of n points, in rounds in which no block occurs twice; the first round is the diagonal.
+
+    The blocks sit around a table, one of them in a fixed seat; the others move one seat on after each round.
+    """
+
+    cdef int64_t[:, ::1] tasks
+    cdef readonly int64_t points
+    cdef readonly list ends
+
+    def __init__(self, int64_t points):
+        cdef int64_t block = TILE_WIDTH * max(1, points // (BLOCKS_WANTED * TILE_WIDTH))
+        edges = [min(k, points) for k in range(0, points + block, block)]
+        count = len(edges) - 1
+        seats = list(range(count)) + [None] * (count % 2)
+        pairs, self.ends, self.points = [(k, k) for k in range(count)], [count], points
+        for _ in range(len(seats) - 1):
+            facing = zip(seats[:len(seats) // 2], reversed(seats))
+            pairs += [(a, b) for a, b in facing if a is not None and b is not None]
+            self.ends.append(len(pairs))
+            seats.insert(1, seats.pop())
+        tasks = np.array([(edges[a], edges[a + 1], edges[b], edges[b + 1]) for a, b in pairs], np.int64)
+        self.tasks = tasks.reshape(-1, 4)
+
+
+def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Work work, *, bint float64,
+           int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False, bint compensated=False,
+           int threads=1, int isa=0, Rounds rounds=None):
     """Run a program.
 
     Parameters
     ----------
     program : Program
-    arrays : dict
-        position -> (array, offsets): float32 or float64 array whose last two axes are rows (one, for a parameter) and
-        components, and the offset in bytes of every batch element from its first number, (batch,) int64.
-    batch, M, N : int
-        Batch elements, rows of the result, columns.
-    tasks : (T, 4) int64
-        First row, last row (excluded), first interval, last interval (excluded); at most ``TASK_ROWS`` rows each.
-    intervals : (K, 2) int64
-        Columns from, to (excluded).
+    arrays : tuple of (array or None)
+        By position: float32 or float64 arrays whose last two axes are rows (one, for a parameter) and components; the
+        axes in front broadcast to batch. None where the program reads nothing.
+    batch : tuple of int
+        The batch dimensions.
+    M, N : int
+        Rows of the result, columns.
+    work : Work or None
+        Which rows meet which columns, for every batch element; None with rounds.
     float64 : bool
         Compute in float64, else in float32.
     best, largest, nan_first
@@ -255,115 +479,87 @@ def reduce(Program program, arrays, int64_t batch, int64_t M, int64_t N, const i
         Sums in float64 inside a tile too; compensated sums across tiles.
     threads, isa : int
         How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
+    rounds : Rounds, optional
+        Each pair (i, j) is evaluated once, for both its rows: the caller says that the values of the pairs, without the
+        factor of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program.
 
     Returns
     -------
     (sums, maxima, values, indices)
-        float64 (batch, M, n_out), (batch, M), (batch, M, n_out, best) and int64 like values; None where not made.
+        float64 (*batch, M, n_out), (*batch, M), (*batch, M, n_out, best) and int64 like values; None where not made.
     """
     cdef job w
     cdef const machine *m = isa_machine(isa)
     cdef int itemsize = 8 if float64 else 4
     cdef int64_t tiles = (N + TILE_WIDTH - 1) // TILE_WIDTH, first, last, step, total
-    cdef size_t bytes_each
+    cdef size_t bytes_each, params_bytes, packed_bytes, rows_bytes
     cdef char *scratch
-    cdef double[::1] constants = program.constants
-    cdef int32_t[::1] contractions = program.contractions
+    cdef int64_t[:, ::1] tasks
+    cdef _Arrays held
+    cdef _Memory memory
     if not isa_usable(isa):
         raise ValueError(f"isa = {isa} is not usable on this processor")
-    if batch < 0 or M < 0 or N < 0 or best < 1:
+    if (batch and min(batch) < 0) or M < 0 or N < 0 or best < 1:
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
-    _check_work(np.asarray(tasks), np.asarray(intervals), M, N)
+    if rounds is not None and not (program.two_sided and M == N == rounds.points and not (wide_sums or compensated)):
+        raise ValueError(f"rounds of {rounds.points} points for {M} rows and {N} columns")
+    if rounds is None and work.rows > M:
+        raise ValueError("a task lies outside the rows")
+    if rounds is None and work.columns > N:
+        raise ValueError("an interval lies outside the columns")
 
     w.param, w.row, w.col, w.pair = program.param.c, program.row.c, program.col.c, program.pair.c
-    w.contractions = &contractions[0] if contractions.shape[0] else NULL
-    w.constants = &constants[0] if constants.shape[0] else NULL
-    w.n_constants, w.n_params = constants.shape[0], program.n_params
-    w.batch, w.M, w.N = batch, M, N
+    w.contractions, w.constants = <int32_t *> _start(program.contractions), <double *> _start(program.constants)
+    w.n_constants, w.n_params = len(program.constants), program.n_params
+    w.M, w.N = M, N
+    tasks = work.tasks if rounds is None else rounds.tasks
     w.tasks, w.n_tasks = (&tasks[0, 0] if tasks.shape[0] else NULL), tasks.shape[0]
-    w.intervals = &intervals[0, 0] if intervals.shape[0] else NULL
+    w.intervals = &work.intervals[0, 0] if rounds is None and work.intervals.shape[0] else NULL
     w.kind, w.n_out = program.kind, program.n_out
     w.best, w.largest, w.nan_first = best, largest, nan_first
-    w.wide_sums, w.compensated = wide_sums, compensated
+    w.wide_sums, w.compensated, w.mirrored = wide_sums, compensated, rounds is not None
     w.rows_per_tile = _height(w.pair.planes, itemsize)
 
-    _starts, records = _variables(program, arrays, batch, M, N)
-    cdef int64_t[:, ::1] records_view = records
-    w.variables = <const variable *> &records_view[0, 0]
+    held = _Arrays(program, arrays, batch, M, N)
+    w.variables, w.batch = held.variables, held.batch
 
-    sums, maxima, values, indices = _results(program.kind, batch, M, program.n_out, best, largest)
-    w.sums = <double *> <intptr_t> (sums.ctypes.data if sums is not None else 0)
-    w.maxima = <double *> <intptr_t> (maxima.ctypes.data if maxima is not None else 0)
-    w.values = <double *> <intptr_t> (values.ctypes.data if values is not None else 0)
-    w.indices = <int64_t *> <intptr_t> (indices.ctypes.data if indices is not None else 0)
+    sums, maxima, values, indices = _results(program.kind, (*batch, M), program.n_out, best, largest)
+    w.sums, w.maxima = <double *> _start(sums), <double *> _start(maxima)
+    w.values, w.indices = <double *> _start(values), <int64_t *> _start(indices)
 
-    params = np.empty(batch * w.n_params * itemsize + 64, np.uint8)
-    packed = np.empty((batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize, np.uint8)
-    packed[packed.size - 2 * SLACK * itemsize:] = 0
-    w.params, w.packed = <void *> <intptr_t> _aligned(params), <void *> <intptr_t> _aligned(packed)
     threads = max(threads, 1) if OPENMP else 1
-    bytes_each = (m.scratch_bytes[float64](&w) + 127) // 64 * 64
-    memory = np.empty(threads * bytes_each + 64, np.uint8)
-    scratch = <char *> <intptr_t> _aligned(memory)
+    rows_bytes = _padded(w.batch * M * w.row.n_exports * itemsize) if rounds is not None else 0
+    bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
+    params_bytes = _padded(w.batch * w.n_params * itemsize)
+    packed_bytes = (w.batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize  # 64 divides it
+    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each + rows_bytes)
+    w.params, w.packed = memory.start, memory.start + params_bytes
+    scratch = memory.start + params_bytes + packed_bytes
+    w.rows = scratch + threads * bytes_each
+    memset(scratch - 2 * SLACK * itemsize, 0, 2 * SLACK * itemsize)
 
     with nogil:
-        run_pieces(m.params[float64], &w, 0, batch, 1, scratch, bytes_each)
+        run_pieces(m.params[float64], &w, 0, w.batch, 1, scratch, bytes_each)
         if w.col.n_exports:
-            run_pieces(m.pack[float64], &w, 0, batch * tiles, threads, scratch, bytes_each)
-    total = batch * w.n_tasks
+            run_pieces(m.pack[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
+        if rounds is not None:
+            run_pieces(m.rows[float64], &w, 0, w.batch * ((M + ROWS_PER_TASK_MAX - 1) // ROWS_PER_TASK_MAX), threads,
+                       scratch, bytes_each)
     step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
-    while first < total:
-        last = min(first + step, total)
-        with nogil:
-            run_pieces(m.task[float64], &w, first, last, threads, scratch, bytes_each)
-        PyErr_CheckSignals()
-        first = last
+    for end in [w.n_tasks] if rounds is None else rounds.ends:
+        total = w.batch * <int64_t> end
+        while first < total:
+            last = total if rounds is not None else min(first + step, total)
+            with nogil:
+                run_pieces(m.pair[float64] if w.mirrored else m.task[float64], &w, first, last, threads, scratch, bytes_each)
+            PyErr_CheckSignals()
+            first = last
     return sums, maxima, values, indices
 
 
-def _aligned(memory):
-    return (memory.ctypes.data + 63) // 64 * 64
-
-
-def _check_work(tasks, intervals, M, N):
-    if tasks.shape[1] != 4 or intervals.shape[1] != 2:
-        raise ValueError(f"tasks {tasks.shape}, intervals {intervals.shape}")
-    if len(tasks):
-        rows = tasks[:, 1] - tasks[:, 0]
-        if tasks.min() < 0 or rows.min() < 0 or rows.max() > ROWS_PER_TASK_MAX or tasks[:, 1].max() > M:
-            raise ValueError("a task lies outside the rows")
-        if tasks[:, 3].max() > len(intervals):
-            raise ValueError("a task names intervals that do not exist")
-    if len(intervals) and (intervals.min() < 0 or intervals.max() > N):
-        raise ValueError("an interval lies outside the columns")
-
-
-def _variables(Program program, arrays, batch, M, N):
-    """Addresses of batch elements, and one record (struct variable) for each position."""
-    wanted = list(program.loads())
-    for position, _, _ in wanted:
-        if position not in arrays:
-            raise ValueError(f"argument {position} is missing")
-    count = 1 + max((position for position, _, _ in wanted), default=0)
-    starts = np.zeros((count, max(batch, 1)), np.int64)
-    records = np.zeros((count, 4), np.int64)
-    for position, components, where in wanted:
-        array, offsets = arrays[position]
-        rows = {"param": 1, "row": M, "col": N}[where]
-        fits = array.ndim >= 2 and array.shape[-1] >= components and array.shape[-2] >= rows
-        if not fits or array.dtype not in (np.float32, np.float64):
-            what = f"an array {array.shape} of {array.dtype}"
-            raise ValueError(f"argument {position}: {what} for {rows} rows of {components}")
-        starts[position, :batch] = array.ctypes.data + offsets
-        records[position] = 0, array.strides[-2], array.strides[-1], array.dtype == np.float64
-    records[:, 0] = starts.ctypes.data + np.arange(count) * starts.strides[0]
-    return starts, records
-
-
-def _results(kind, batch, M, n_out, best, largest):
+def _results(int kind, tuple rows, int n_out, int best, bint largest):
     if kind == REDUCE_BEST:
-        values = np.full((batch, M, n_out, best), -np.inf if largest else np.inf)
+        values = np.full((*rows, n_out, best), -np.inf if largest else np.inf)
         return None, None, values, np.full(values.shape, -1, np.int64)
-    maxima = np.full((batch, M), -np.inf) if kind == REDUCE_EXP else None
-    return np.zeros((batch, M, n_out)), maxima, None, None
+    return np.zeros((*rows, n_out)), np.full(rows, -np.inf) if kind == REDUCE_EXP else None, None, None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,11 +29,12 @@ def is_scalar(a: object) -> bool:
 def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
     """The numpy array that shares its memory with a; name is what the messages call it, others what it may be too."""
     if is_tensor(a):
+        torch = sys.modules["torch"]
         if a.device.type != "cpu":
             raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
-        if a.layout is not sys.modules["torch"].strided:
+        if a.layout is not torch.strided:
             raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")
-        if str(a.dtype) == "torch.bfloat16":
+        if a.dtype is torch.bfloat16:
             raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64")
         return a.detach().resolve_conj().resolve_neg().numpy()
     if hasattr(a, "__cuda_array_interface__"):
@@ -71,8 +70,7 @@ def same_data(a: np.ndarray, b: np.ndarray) -> bool:
     return same or bool(np.array_equal(a, b))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bound:
+class Bound(NamedTuple):
     """The arrays of one call, checked.
 
     Attributes
@@ -95,10 +93,13 @@ class Bound:
 
     def replaced(self, position: int, array: np.ndarray) -> Bound:
         """The same call with one array replaced; the batch dimensions are broadcast anew."""
-        arrays = list(self.arrays) + [None] * (position + 1 - len(self.arrays))
-        arrays[position] = array
-        batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays if a is not None))
-        return Bound(tuple(arrays), self.dtype, batch, self.M, self.N)
+        given = self.arrays
+        before, after = given[:position] + (None,) * (position - len(given)), given[position + 1 :]
+        arrays = (*before, array, *after)
+        batch: tuple[int, ...] = ()
+        if self.batch or array.ndim > 2:
+            batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays if a is not None))
+        return Bound(arrays, self.dtype, batch, self.M, self.N)
 
 
 def label(v: Expr, names: Mapping[Expr, str] | None = None) -> str:
@@ -123,78 +124,102 @@ def bind(
         Naming the argument, what was wanted and what came.
     """
     places = {v.params[0]: v for v in variables}
-    if len(args) != max(places, default=-1) + 1:
-        count = max(places, default=-1) + 1
+    count = max(places, default=-1) + 1
+    if len(args) != count:
         wanted = ", ".join(label(places[p], names) for p in sorted(places))
         gaps = "" if count == len(places) else f" at positions {', '.join(map(str, sorted(places)))}"
         raise ArgumentError(f"wanted {count} argument{'s' * (count != 1)} ({wanted}{gaps}), got {len(args)}")
-    given = {p: to_numpy(args[p], label(v, names), "a number, " * (v.op == "Pm")) for p, v in places.items()}
+    given = {p: _plain(args[p], v, names) for p, v in places.items()}
     common = _common_dtype(places, given, args, names, dtype)
-    arrays: list[np.ndarray | None] = [None] * len(args)
+    arrays: list[np.ndarray | None] = [None] * count
     for p, v in places.items():
-        arrays[p] = _shaped(given[p], v, label(v, names), common)
-    M = _rows("Vi", places, arrays, names, sizes[0])
-    N = _rows("Vj", places, arrays, names, sizes[1])
+        arrays[p] = _shaped(given[p], v, names, common)
+    M, N = _counts(places, arrays, names, sizes)
     return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N)
 
 
+def _plain(a: Any, v: Expr, names: Mapping[Expr, str] | None) -> np.ndarray:
+    if type(a) is np.ndarray and a.dtype.isnative:  # as nearly always: to_numpy would return it as it is
+        return a
+    return to_numpy(a, label(v, names), "a number, " * (v.op == "Pm"))
+
+
 def _common_dtype(
-    places: Mapping[int, Expr], given: Mapping[int, np.ndarray], args: Sequence[Any], names: Any, dtype: np.dtype | None
+    places: Mapping[int, Expr],
+    given: Mapping[int, np.ndarray],
+    args: Sequence[Any],
+    names: Mapping[Expr, str] | None,
+    dtype: np.dtype | None,
 ) -> np.dtype:
     """The one precision of the arrays; numbers take it on."""
     found: np.dtype | None = None
-    holder = ""
+    holder: Expr | None = None
     for p, v in places.items():
-        a, name = given[p], label(v, names)
+        a = given[p]
         if v.op == "Pm" and (is_scalar(args[p]) or (a.ndim == 0 and a.dtype.kind in "iu")):
             continue
         if a.dtype not in FLOATS:
-            raise DtypeError(f"{name}: wanted float16, float32 or float64, got {a.dtype}")
+            raise DtypeError(f"{label(v, names)}: wanted float16, float32 or float64, got {a.dtype}")
         if v.op == "Pm" and a.ndim == 0 and not is_tensor(args[p]):
             continue
         if dtype is not None and a.dtype != dtype:
-            raise DtypeError(f"{name} is {a.dtype}: dtype = {dtype.name} was asked for")
-        if found is not None and a.dtype != found:
-            raise DtypeError(f"{name} is {a.dtype}, {holder} is {found}: all arrays of a call must have one dtype")
-        found, holder = a.dtype, name
+            raise DtypeError(f"{label(v, names)} is {a.dtype}: dtype = {dtype.name} was asked for")
+        if holder is not None and a.dtype != found:
+            raise DtypeError(
+                f"{label(v, names)} is {a.dtype}, {label(holder, names)} is {found}: "
+                "all arrays of a call must have one dtype"
+            )
+        found, holder = a.dtype, v
     return found or dtype or np.dtype(np.float64)
 
 
-def _shaped(a: np.ndarray, v: Expr, name: str, dtype: np.dtype) -> np.ndarray:
+def _shaped(a: np.ndarray, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) -> np.ndarray:
     if v.op == "Pm":
         a = a.reshape(1) if a.ndim == 0 else a
-        wanted = f"(..., {v.dim})"
-    else:
-        wanted = f"(..., rows, {v.dim})"
-        if a.ndim < 2:
-            hint = " (.reshape(-1, 1) makes one column of it)" if v.dim == 1 and a.ndim == 1 else ""
-            raise ShapeError(f"{name} needs an array of shape {wanted}, got shape {a.shape}{hint}")
+    elif a.ndim < 2:
+        hint = " (.reshape(-1, 1) makes one column of it)" if v.dim == 1 and a.ndim == 1 else ""
+        raise ShapeError(f"{label(v, names)} needs an array of shape {_wanted(v)}, got shape {a.shape}{hint}")
     if a.shape[-1] != v.dim:
-        raise ShapeError(f"{name} needs {v.dim} column{'s' * (v.dim != 1)}, shape {wanted}, got shape {a.shape}")
-    if a.dtype != dtype or dtype == np.float16:
+        columns = f"{v.dim} column{'s' * (v.dim != 1)}"
+        raise ShapeError(f"{label(v, names)} needs {columns}, shape {_wanted(v)}, got shape {a.shape}")
+    if a.dtype != dtype or dtype == FLOATS[0]:
         a = a.astype(working(dtype))
     return a[..., None, :] if v.op == "Pm" else a
 
 
-def _rows(
-    kind: str, places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Any, size: int | None
-) -> int:
-    count, holder = size, "the call"
+def _wanted(v: Expr) -> str:
+    return f"(..., {v.dim})" if v.op == "Pm" else f"(..., rows, {v.dim})"
+
+
+def _counts(
+    places: Mapping[int, Expr],
+    arrays: Sequence[np.ndarray | None],
+    names: Mapping[Expr, str] | None,
+    sizes: tuple[int | None, int | None],
+) -> tuple[int, int]:
+    """Rows of the Vi and of the Vj variables; 1 where nothing tells."""
+    counts = dict(zip(("Vi", "Vj"), sizes, strict=True))
+    holders: dict[str, Expr] = {}
     for p, v in places.items():
         array = arrays[p]
-        if v.op != kind or array is None:
+        if v.op == "Pm" or array is None:
             continue
-        if count is not None and array.shape[-2] != count:
-            raise ShapeError(f"{label(v, names)} has {array.shape[-2]} rows, {holder} has {count}")
-        count, holder = array.shape[-2], label(v, names)
-    return 1 if count is None else count
+        rows = array.shape[-2]
+        if counts[v.op] not in (None, rows):
+            holder = label(holders[v.op], names) if v.op in holders else "the call"
+            raise ShapeError(f"{label(v, names)} has {rows} rows, {holder} has {counts[v.op]}")
+        counts[v.op], holders[v.op] = rows, v
+    M, N = counts.values()
+    return 1 if M is None else M, 1 if N is None else N
 
 
-def _batch(places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Any) -> tuple[int, ...]:
+def _batch(
+    places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Mapping[Expr, str] | None
+) -> tuple[int, ...]:
     batch: tuple[int, ...] = ()
     for p, v in places.items():
         array = arrays[p]
-        if array is None:
+        if array is None or array.ndim == 2:
             continue
         try:
             batch = np.broadcast_shapes(batch, array.shape[:-2])
@@ -203,12 +228,3 @@ def _batch(places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], name
                 f"{label(v, names)} has batch dimensions {array.shape[:-2]}, which do not broadcast with {batch}"
             ) from None
     return batch
-
-
-def batch_offsets(array: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
-    """Offset in bytes of every batch element of an array (..., rows, components), flat in C order."""
-    strides = np.broadcast_to(array, batch + array.shape[-2:]).strides[: len(batch)]
-    offsets = np.zeros(batch, np.int64)
-    for d, (count, stride) in enumerate(zip(batch, strides, strict=True)):
-        offsets += (np.arange(count) * stride).reshape((-1,) + (1,) * (len(batch) - d - 1))
-    return offsets.reshape(prod(batch))

@@ -153,7 +153,7 @@ class Genred:
         """
         check_keywords(Genred.__call__, unknown)
         check_backend(backend, device_id)
-        spec = replace(self.spec, ranges=Ranges.of(ranges))
+        spec = self.spec if ranges is None else replace(self.spec, ranges=Ranges.of(ranges))
         result = self._reduce(spec, args)
         return result if out is None else _written(out, result)
 

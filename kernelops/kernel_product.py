@@ -16,7 +16,7 @@ from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
 from .ranges import Ranges
-from .reduction import Reduction
+from .reduction import Reduction, method
 
 COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
 
@@ -82,7 +82,10 @@ class KernelProduct:
     """
 
     def __init__(self, expr: Expr, v: Expr, bound: Bound, ranges: Ranges | None, options: dict[str, Any]) -> None:
-        self.expr, self.v, self.bound, self.ranges, self.options = expr, v, bound, ranges, options
+        self.expr, self.v, self.bound, self.ranges = expr, v, bound, ranges
+        self.options = options["dtype_acc"], options["sum_scheme"]
+        self.data_dtype = working(bound.dtype)
+        self._formulas: dict[tuple[str, int], Expr] = {}
         self.axis = 1 if v.op == "Vj" else 0
         self.kernel = scalar_kernel(expr, v)
         self.outer = "Vi" if v.op == "Vj" else "Vj"  # the index of the result
@@ -96,19 +99,21 @@ class KernelProduct:
     def reduce(self, expr: Expr, axis: int, u: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
         bound = self.bound.replaced(self.v.params[0], u)
-        return Reduction(expr, "Sum", axis, bound, ranges=self.ranges, **self.options)(dtype)
+        return method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)(bound, self.ranges, dtype)
 
     def __call__(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
         """K u or K^T u for u of shape (..., points, components); arithmetic in the wider of data and u."""
-        dtype = np.result_type(working(self.bound.dtype), u.dtype)
+        dtype = self.data_dtype if u.dtype == self.data_dtype else np.result_type(self.data_dtype, u.dtype)
         if self.kernel is None:
             return self.reduce(self._transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
         kind = self.outer if transposed else self.v.op
+        if u.shape[-1] <= COLUMNS_AT_ONCE:
+            return self.reduce(self._times(kind, u.shape[-1]), self.axis ^ transposed, u, dtype)
         pieces = [u[..., k : k + COLUMNS_AT_ONCE] for k in range(0, u.shape[-1], COLUMNS_AT_ONCE)]
         done = [
             self.reduce(self._times(kind, piece.shape[-1]), self.axis ^ transposed, piece, dtype) for piece in pieces
         ]
-        return done[0] if len(done) == 1 else np.concatenate(done, axis=-1)
+        return np.concatenate(done, axis=-1)
 
     def on_columns(self, V: np.ndarray, transposed: bool = False) -> np.ndarray:
         """The same for columns (..., points times components, k); those of a matrix-valued kernel go as a batch."""
@@ -119,8 +124,13 @@ class KernelProduct:
         return np.moveaxis(image.reshape(k, *V.shape[:-2], -1), 0, -1)
 
     def _times(self, kind: str, columns: int) -> Expr:
-        assert self.kernel is not None
-        return apply("Mult", self.kernel, variable(kind, self.v.params[0], columns))
+        """The kernel times a variable of so many columns in the unknown's place."""
+        found = self._formulas.get((kind, columns))
+        if found is None:
+            assert self.kernel is not None
+            found = apply("Mult", self.kernel, variable(kind, self.v.params[0], columns))
+            self._formulas[kind, columns] = found
+        return found
 
     @cached_property
     def _transposed(self) -> Expr:
@@ -155,4 +165,4 @@ class KernelProduct:
         return np.stack(columns, axis=-1)
 
     def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray) -> np.ndarray:
-        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, working(self.bound.dtype))
+        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, self.data_dtype)

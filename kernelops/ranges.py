@@ -9,6 +9,7 @@ part of a sum. Dense is the case of one block that meets one interval.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,6 +186,15 @@ class Ranges:
         j_half = _half(NAMES[3:], (clusters_j, slices_j, clusters_i[keep.T.nonzero()[1]]))
         return cls._made(*i_half, *j_half)
 
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What was made of these ranges, by what it is; ranges never change, so it holds as long as they do."""
+        return {}
+
+    @cached_property
+    def _ends(self) -> dict[str, int]:
+        return {name: _end(getattr(self, name)) for name in NAMES if "ranges" in name}
+
     def as_tuple(self) -> tuple[np.ndarray, ...]:
         """The six arrays in KeOps' order.
 
@@ -204,7 +214,8 @@ class Ranges:
     @property
     def extent(self) -> tuple[int, int]:
         """The smallest (M, N) that these ranges fit."""
-        return _end(self.ranges_i, self.redranges_i), _end(self.ranges_j, self.redranges_j)
+        ends = self._ends
+        return max(ends["ranges_i"], ends["redranges_i"]), max(ends["ranges_j"], ends["redranges_j"])
 
     def rows(self, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What a reduction over ``axis`` runs through: the i half for axis 1, the j half for axis 0.
@@ -242,8 +253,8 @@ class Ranges:
         """
         for name, letter, size in (("i", "M", M), ("j", "N", N)):
             for kind in ("ranges_", "redranges_"):
-                array = getattr(self, kind + name)
-                if _end(array) > size:
+                if self._ends[kind + name] > size:
+                    array = getattr(self, kind + name)
                     start, end = array[array[:, 1].argmax()]
                     raise RangesError(
                         f"{kind}{name}: [{start}, {end}) is out of bounds, there are {letter} = {size} rows of {name}"
@@ -351,8 +362,8 @@ def _frozen(a: np.ndarray) -> np.ndarray:
     return a
 
 
-def _end(*arrays: np.ndarray) -> int:
-    return max(int(a[:, 1].max(initial=0)) for a in arrays)
+def _end(a: np.ndarray) -> int:
+    return int(a[:, 1].max(initial=0))
 
 
 def _numpy(name: str, a: Any) -> np.ndarray:

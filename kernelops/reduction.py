@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,6 +106,76 @@ def check_accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tupl
     return _ACCUMULATORS[dtype_acc, dtype.name], SUM_SCHEMES[sum_scheme]
 
 
+class Method(NamedTuple):
+    """How a reduction goes, whatever its arrays: called with those, it returns an array or a tuple of two."""
+
+    kind: Kind
+    axis: int
+    prepared: cpu.Prepared
+    best: int
+    wide_sums: bool
+    compensated: bool
+
+    def __call__(self, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> Any:
+        """The result, computed and returned in dtype; the ranges have been checked to fit the arrays."""
+        kind = self.kind
+        raw = cpu.run(
+            self.prepared,
+            bound,
+            self.axis,
+            ranges,
+            working(dtype),
+            best=self.best,
+            largest=kind.largest,
+            nan_first=not kind.many,
+            wide_sums=self.wide_sums,
+            compensated=self.compensated,
+        )
+        if len(kind.results) == 1:
+            return _finished(kind.results[0], raw, kind, dtype)
+        return tuple(_finished(name, raw, kind, dtype) for name in kind.results)
+
+
+@lru_cache(maxsize=2048)
+def method(
+    expr: Expr,
+    weight: Expr | None,
+    op: str,
+    axis: int,
+    best: int,
+    dtype_acc: str,
+    sum_scheme: str,
+    dtype: np.dtype,
+) -> Method:
+    """The method of a reduction of data of this dtype, its op and formulas checked before; kept for the next call."""
+    kind = REDUCTIONS[op]
+    prepared = cpu.prepare(kind.machine, expr, weight, kind.results == ("mean",), axis)
+    return Method(kind, axis, prepared, best, *check_accumulation(dtype_acc, sum_scheme, dtype))
+
+
+def _finished(name: str, raw: cpu.Raw, kind: Kind, dtype: np.dtype) -> np.ndarray:
+    """A result of kind: (*batch, rows, dim), or (*batch, rows, K, dim) for vectors of which many are kept."""
+    if name in ("values", "indices"):
+        found = raw.values if name == "values" else raw.indices
+        assert found is not None
+        found = np.swapaxes(found, -1, -2)  # (*batch, rows, K, dim)
+        with np.errstate(all="ignore"):
+            found = found.astype(dtype) if name == "values" else np.ascontiguousarray(found)
+        *lead, K, D = found.shape
+        return found.reshape(*lead, *((K, D) if kind.many and D > 1 else (K * D,)))
+    sums = raw.sums
+    assert sums is not None
+    with np.errstate(all="ignore"):
+        if name == "log":
+            assert raw.maxima is not None
+            top = raw.maxima[..., None]
+            sums = np.log(sums) + np.where(np.isfinite(top), top, 0.0)
+        elif name == "mean":
+            empty = ~(raw.maxima > -np.inf)[..., None] & (sums[..., -1:] == 0)
+            sums = np.where(empty, 0.0, sums[..., :-1] / np.where(empty, 1.0, sums[..., -1:]))
+        return sums.astype(dtype, copy=False)
+
+
 class Reduction:
     """A formula reduced over j (axis 1) or over i (axis 0), bound to arrays.
 
@@ -147,7 +218,8 @@ class Reduction:
         sizes: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.expr, self.op, self.axis, self.weight, self.ranges = expr, op, axis, weight, ranges
-        self.kind = check_reduction(op, expr, weight, opt_arg)
+        self.dtype_acc, self.sum_scheme = dtype_acc, sum_scheme
+        check_reduction(op, expr, weight, opt_arg)
         if isinstance(args, Bound):
             self.bound = args
         else:
@@ -158,54 +230,13 @@ class Reduction:
         if ranges is not None:
             ranges.check(self.bound.M, self.bound.N)
         self.best = int(opt_arg) if opt_arg is not None else 1
-        self.wide_sums, self.compensated = check_accumulation(dtype_acc, sum_scheme, self.bound.dtype)
-
-    @property
-    def rows(self) -> int:
-        """Rows of the result."""
-        return self.bound.M if self.axis == 1 else self.bound.N
+        check_accumulation(dtype_acc, sum_scheme, self.bound.dtype)
 
     def __call__(self, dtype: np.dtype | None = None) -> Any:
         """The result (a tuple where there are two), computed and returned in dtype (that of the data unless given)."""
-        result_dtype = self.bound.dtype if dtype is None else np.dtype(dtype)
-        kind = self.kind
-        prepared = cpu.prepare(kind.machine, self.expr, self.weight, kind.results == ("mean",), self.axis)
-        raw = cpu.run(
-            prepared,
-            self.bound,
-            self.axis,
-            self.ranges,
-            working(result_dtype),
-            best=self.best,
-            largest=kind.largest,
-            nan_first=not kind.many,
-            wide_sums=self.wide_sums,
-            compensated=self.compensated,
-        )
-        results = tuple(self._finished(name, raw, result_dtype) for name in kind.results)
-        return results if len(results) > 1 else results[0]
-
-    def _finished(self, name: str, raw: cpu.Raw, dtype: np.dtype) -> np.ndarray:
-        lead = (*self.bound.batch, self.rows)
-        if name in ("values", "indices"):
-            found = raw.values if name == "values" else raw.indices
-            assert found is not None
-            found = np.swapaxes(found, -1, -2)  # (batch, rows, K, D)
-            with np.errstate(all="ignore"):
-                found = found.astype(dtype) if name == "values" else np.ascontiguousarray(found)
-            K, D = found.shape[-2:]
-            return found.reshape(*lead, *((K, D) if self.kind.many and D > 1 else (K * D,)))
-        assert raw.sums is not None
-        with np.errstate(all="ignore"):
-            sums = raw.sums
-            if name == "log":
-                assert raw.maxima is not None
-                top = raw.maxima[..., None]
-                sums = np.log(sums) + np.where(np.isfinite(top), top, 0.0)
-            elif name == "mean":
-                empty = ~(raw.maxima > -np.inf)[..., None] & (sums[..., -1:] == 0)
-                sums = np.where(empty, 0.0, sums[..., :-1] / np.where(empty, 1.0, sums[..., -1:]))
-            return sums.astype(dtype).reshape(*lead, sums.shape[-1])
+        bound = self.bound
+        how = (self.expr, self.weight, self.op, self.axis, self.best, self.dtype_acc, self.sum_scheme, bound.dtype)
+        return method(*how)(bound, self.ranges, bound.dtype if dtype is None else np.dtype(dtype))
 
     def evaluate(self, rows: Any, columns: Any, dtype: np.dtype | None = None) -> np.ndarray:
         """The formula at given pairs, not reduced.

@@ -13,7 +13,7 @@ from .errors import RangesError, ShapeError
 from .formula.expr import Expr
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
 from .ranges import Ranges
-from .reduction import Reduction, check_accumulation
+from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve
 from .solvers.problem import as_numbers
 
@@ -59,18 +59,11 @@ class ReduceSpec:
 
     def __call__(self, bound: Bound) -> Any:
         """The result, an array or a tuple of them."""
-        reduction = Reduction(
-            self.expr,
-            self.op,
-            self.axis,
-            bound,
-            weight=self.weight,
-            opt_arg=self.opt_arg,
-            ranges=self.ranges,
-            dtype_acc=self.dtype_acc,
-            sum_scheme=self.sum_scheme,
-        )
-        result = reduction()
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+        best = 1 if self.opt_arg is None else int(self.opt_arg)
+        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, bound.dtype)
+        result = method(*how)(bound, self.ranges, bound.dtype)
         return tuple(np.split(result, np.cumsum(self.parts)[:-1], -1)) if self.parts else result
 
 

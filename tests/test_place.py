@@ -24,15 +24,11 @@ def test_a_weight_of_length_1_leaves_the_distance_to_one_instruction(formula, ax
     assert [i.op for i in pair_code(formula, axis)].count("Accum") == 0
 
 
-def test_a_weight_of_full_length_does_not():
-    assert "Accum" in [i.op for i in pair_code("Exp(-Sum(x*Square(x-y)))*b")]
-
-
 def test_a_quotient_divides_once_for_each_pair():
     code = pair_code("b/(1+SqDist(x,y))")
     names = [i.op for i in code]
     assert "Divide" not in names and names.count("Inv") == 1
-    assert names.index("Inv") < names.index("Loop")
+    assert "Loop" not in names[: names.index("Inv")]
 
 
 @pytest.mark.parametrize("axis", [0, 1])

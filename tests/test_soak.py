@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from footprint import growth, peak
 
-from kernelops import KernelOperator, Ranges, cg, solve
+from kernelops import KernelOperator, Ranges, cg, reduction, solve
 from kernelops.machines import cpu
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import tile
@@ -41,7 +41,7 @@ def test_operators_and_their_views():
 
 
 def test_changing_formulas_fill_caches_that_are_bounded():
-    caches = [cpu.prepare, tile.compile_sum, tile.compile_exp, tile.compile_best]
+    caches = [reduction.method, cpu.prepare, tile.compile_sum, tile.compile_exp, tile.compile_best]
     assert all(0 < cache.cache_info().maxsize <= 2048 for cache in caches)
 
     def call(k):

@@ -204,52 +204,89 @@ def test_mutants_are_refused_or_harmless():
 
 
 def reduce(**changes):
-    data = {0: np.zeros((4, 3)), 1: np.zeros((5, 3))}
     prepared = cpu.prepare("sum", parse("x*y", ["x = Vi(3)", "y = Vj(3)"]).expr, None, False, 1)
     call = {
         "program": prepared.encoded,
-        "arrays": {p: (a, np.zeros(1, np.int64)) for p, a in data.items()},
-        "batch": 1,
+        "arrays": (np.zeros((4, 3)), np.zeros((5, 3))),
+        "batch": (),
         "M": 4,
         "N": 5,
-        "tasks": np.array([[0, 4, 0, 1]]),
-        "intervals": np.array([[0, 5]]),
+        "tasks": [[0, 4, 0, 1]],
+        "intervals": [[0, 5]],
         "float64": True,
     } | changes
-    arrays = {p: (a, np.zeros(1, np.int64)) for p, a in call.pop("arrays").items()} if "arrays" in changes else None
-    return _core.reduce(**(call if arrays is None else call | {"arrays": arrays}))
+    return _core.reduce(work=_core.Work(call.pop("tasks"), call.pop("intervals")), **call)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": np.array([[0, 5, 0, 1]])}, "outside the rows"),
-        ({"tasks": np.array([[-1, 4, 0, 1]])}, "outside the rows"),
-        ({"tasks": np.array([[3, 2, 0, 1]])}, "outside the rows"),
-        ({"tasks": np.array([[0, 4, 0, 2]])}, "intervals that do not exist"),
-        ({"intervals": np.array([[0, 6]])}, "outside the columns"),
-        ({"intervals": np.array([[-1, 5]])}, "outside the columns"),
+        ({"tasks": [[0, 5, 0, 1]]}, "outside the rows"),
+        ({"tasks": [[-1, 4, 0, 1]]}, "outside the rows"),
+        ({"tasks": [[3, 2, 0, 1]]}, "outside the rows"),
+        ({"tasks": [[0, 4, 0, 2]]}, "intervals that do not exist"),
+        ({"tasks": [[0, 4, -1, 1]]}, "outside the rows"),
+        ({"tasks": [[0, 4, 0]]}, "tasks .1, 3., intervals .1, 2."),
+        ({"intervals": [[0, 6]]}, "outside the columns"),
+        ({"intervals": [[-1, 5]]}, "outside the columns"),
         ({"M": -1}, "sizes"),
         ({"best": 0}, "sizes"),
+        ({"batch": (2, -1)}, "sizes"),
         ({"isa": 7}, "isa = 7 is not usable"),
         ({"isa": -1}, "isa = -1 is not usable"),
-        ({"arrays": {0: np.zeros((3, 3)), 1: np.zeros((5, 3))}}, "argument 0: an array"),
-        ({"arrays": {0: np.zeros((4, 3)), 1: np.zeros((5, 2))}}, "argument 1: an array"),
-        ({"arrays": {0: np.zeros((4, 3))}}, "argument 1 is missing"),
-        ({"arrays": {0: np.zeros((4, 3), int), 1: np.zeros((5, 3))}}, "argument 0: an array"),
+        ({"arrays": (np.zeros((3, 3)), np.zeros((5, 3)))}, "argument 0: an array"),
+        ({"arrays": (np.zeros((4, 3)), np.zeros((5, 2)))}, "argument 1: an array"),
+        ({"arrays": (np.zeros((4, 3)), np.zeros(15))}, "argument 1: an array"),
+        ({"arrays": (np.zeros((4, 3)),)}, "argument 1 is missing"),
+        ({"arrays": (None, np.zeros((5, 3)))}, "argument 0 is missing"),
+        ({"arrays": (np.zeros((4, 3), int), np.zeros((5, 3)))}, "argument 0: an array"),
+        ({"arrays": (np.zeros((4, 3), "f2"), np.zeros((5, 3)))}, "argument 0: an array"),
+        ({"arrays": (np.zeros((4, 3), "c16"), np.zeros((5, 3)))}, "argument 0: an array"),
+        ({"arrays": (np.zeros((4, 3), np.dtype("f8").newbyteorder()), np.zeros((5, 3)))}, "argument 0: an array"),
+        ({"arrays": (np.zeros((2, 4, 3)), np.zeros((5, 3)))}, "argument 0: 1 batch dimensions for"),
+        ({"batch": (2,), "arrays": (np.zeros((3, 4, 3)), np.zeros((5, 3)))}, "argument 0: batch dimension 0 is 3"),
     ],
 )
 def test_work_that_does_not_fit(changes, message):
-    assert reduce()[0].shape == (1, 4, 3)
+    assert reduce()[0].shape == (4, 3)
     with pytest.raises(ValueError, match=message):
         reduce(**changes)
 
 
 def test_a_task_of_too_many_rows():
     n = _core.TASK_ROWS + 1
-    arrays = {0: np.zeros((n, 3)), 1: np.zeros((5, 3))}
     with pytest.raises(ValueError, match="outside the rows"):
-        reduce(arrays=arrays, M=n, tasks=np.array([[0, n, 0, 1]]))
+        reduce(arrays=(np.zeros((n, 3)), np.zeros((5, 3))), M=n, tasks=[[0, n, 0, 1]])
+
+
+def test_work_does_not_change_with_the_arrays_that_it_was_made_of():
+    tasks, intervals = np.array([[0, 4, 0, 1]]), np.array([[0, 5]])
+    work = _core.Work(tasks, intervals)
+    tasks[...] = intervals[...] = 1 << 40
+    assert (work.rows, work.columns) == (4, 5)
+    program = cpu.prepare("sum", parse("x*y", ["x = Vi(1)", "y = Vj(1)"]).expr, None, False, 1).encoded
+    sums = _core.reduce(program, (np.ones((4, 1)), np.ones((5, 1))), (), 4, 5, work, float64=True)[0]
+    np.testing.assert_array_equal(sums, np.full((4, 1), 5.0))
+
+
+def test_unaligned_and_transposed_arrays_are_read_where_they_lie():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
+    shifted = np.frombuffer(b"?" + x.tobytes(), np.uint8)[1:].view(np.float64).reshape(4, 3)
+    assert not shifted.flags.aligned and not shifted.flags.writeable
+    want = reduce(arrays=(x, y))[0]
+    np.testing.assert_array_equal(reduce(arrays=(shifted, np.asfortranarray(y)))[0], want)
+    flipped = reduce(arrays=(x[::-1], y[:, ::-1].copy()[:, ::-1]))[0]
+    np.testing.assert_array_equal(flipped, want[::-1])
+
+
+def test_batch_elements_are_found_by_their_strides():
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((2, 1, 4, 3)), rng.standard_normal((3, 5, 3))[::-1]
+    found = reduce(arrays=(x, y), batch=(2, 3))[0]
+    for t, u in np.ndindex(2, 3):
+        np.testing.assert_array_equal(found[t, u], reduce(arrays=(x[t, 0], y[u]))[0])
+    assert reduce(arrays=(x[:0], y), batch=(0, 3))[0].shape == (0, 3, 4, 3)
 
 
 def test_unknown_instruction_set(monkeypatch):

@@ -24,17 +24,30 @@ typedef void (*piece)(const job *, int64_t, void *);
 
 /* What one instruction set offers; [0] in float, [1] in double. */
 typedef struct {
-    piece params[2], pack[2], task[2];
+    piece params[2], pack[2], task[2], rows[2], pair[2];
     size_t (*scratch_bytes[2])(const job *);
 } machine;
 
+#if defined(__GNUC__) || defined(__clang__)
+#define KERNELOPS_VECTORS 1
+#if defined(__x86_64__)
+#define KERNELOPS_X86 1
+#include <immintrin.h>
+#endif
+#define lowest_bit(mask) __builtin_ctz(mask)
+#else
+static inline int lowest_bit(unsigned mask) {
+    int bit = 0;
+    while (!(mask >> bit & 1)) bit++;
+    return bit;
+}
+#endif
+
 #define ISA baseline
-#define BLOCK_BYTES 32
+#define REGISTER_BYTES 16
 #include "precision.h"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define KERNELOPS_X86 1
-
+#ifdef KERNELOPS_X86
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -42,7 +55,7 @@ typedef struct {
 #pragma GCC target("avx2,fma")
 #endif
 #define ISA avx2
-#define BLOCK_BYTES 64
+#define REGISTER_BYTES 32
 #include "precision.h"
 #ifdef __clang__
 #pragma clang attribute pop
@@ -53,7 +66,7 @@ typedef struct {
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
 #define ISA avx512
-#define BLOCK_BYTES 128
+#define REGISTER_BYTES 64
 #include "precision.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -11,16 +11,19 @@
 #define KERNELOPS_UNARY(ROW)                                                                                           \
     ROW(Minus, -a)                                                                                                     \
     ROW(Inv, (T)1 / a)                                                                                                 \
-    ROW(Exp, v_exp(a))                                                                                                 \
     ROW(Log, v_log(a))                                                                                                 \
-    ROW(Sqrt, v_sqrt(a))                                                                                               \
-    ROW(Rsqrt, a == (T)0 ? (T)0 : (T)1 / v_sqrt(a))                                                                    \
     ROW(Square, a *a)                                                                                                  \
     ROW(Abs, v_abs(a))                                                                                                 \
     ROW(ReLU, a < (T)0 ? (T)0 : a)                                                                                     \
     ROW(Sign, a > (T)0 ? (T)1 : a < (T)0 ? (T)-1 : a)                                                                  \
     ROW(Step, a < (T)0 ? (T)0 : a >= (T)0 ? (T)1 : a)                                                                  \
     ROW(Copy, a)
+
+/* one operand, functions on whole vectors where the reader has them; v_rsqrt(0) is 0 */
+#define KERNELOPS_UNARY_VECTOR(ROW)                                                                                    \
+    ROW(Exp, v_exp(a))                                                                                                 \
+    ROW(Sqrt, v_sqrt(a))                                                                                               \
+    ROW(Rsqrt, v_rsqrt(a))
 
 /* one operand; calls into libm or branches, so that the compiler leaves them scalar */
 #define KERNELOPS_UNARY_SLOW(ROW)                                                                                      \
@@ -53,12 +56,20 @@
     ROW(End)                                                                                                           \
     ROW(Zero)      /* out = 0 */                                                                                       \
     ROW(Accum)     /* out += a */                                                                                      \
-    ROW(SqDist)    /* out = sum over aux0 components of (a - b)^2, a of a row and b of columns */                      \
-    ROW(Dot)       /* out = sum over aux0 components of a*b, a of a row and b of columns */                            \
+    KERNELOPS_CONTRACTIONS(ROW)                                                                                        \
     ROW(TensorDot) /* out = contraction of a and b; aux0 is its place in the table of contractions */                  \
+    ROW(ExpScaled) /* out = exp(a*b), b a scalar */                                                                    \
     ROW(OutSum)    /* result[aux0 + k] += sum over columns of a */                                                     \
-    ROW(OutDot)    /* result[aux0 + k] += sum over columns of a*b */                                                   \
-    ROW(OutExp)    /* out = exp(a - running maximum of the row); what was summed so far is rescaled */                 \
+    ROW(OutDot)    /* result[aux0 + k] += sum over columns of a*b; for aux1 > 1 of a times each of aux1 columns' b */   \
+    ROW(OutDiff)   /* result[aux0 + q] += sum over columns of a*(b_q - c_q), q < aux1, b of a row and c of columns */  \
+    ROW(OutExp)    /* out = exp(a*b - running maximum of the row), b a scalar; earlier sums are rescaled */            \
     ROW(OutBest)   /* keep the aux1 best values of a for result aux0 + k */
+
+/* out = sum over aux0 components of ..., a of a row and b of columns */
+#define KERNELOPS_CONTRACTIONS(ROW)                                                                                    \
+    ROW(SqDist)         /* (a - b)^2 */                                                                                \
+    ROW(Dot)            /* a*b */                                                                                      \
+    ROW(L1Dist)         /* |a - b| */                                                                                  \
+    ROW(WeightedSqDist) /* (a - b)^2 c, c of a row or a parameter */
 
 #endif

@@ -14,14 +14,14 @@ enum { IN_NONE = 0, IN_TILE = 1, IN_ROW = 2, IN_COL = 3, IN_PARAM = 4 };
 
 #define NAME_ONLY(name, ...) OP_##name,
 enum {
-    KERNELOPS_UNARY(NAME_ONLY) KERNELOPS_UNARY_SLOW(NAME_ONLY) KERNELOPS_UNARY_PARAM(NAME_ONLY)
+    KERNELOPS_UNARY(NAME_ONLY) KERNELOPS_UNARY_VECTOR(NAME_ONLY) KERNELOPS_UNARY_SLOW(NAME_ONLY) KERNELOPS_UNARY_PARAM(NAME_ONLY)
     KERNELOPS_BINARY(NAME_ONLY) KERNELOPS_TERNARY(NAME_ONLY) KERNELOPS_CONTROL(NAME_ONLY) OP_COUNT
 };
 #undef NAME_ONLY
 
 #define NAME_TEXT(name, ...) #name,
 static const char *const OP_NAMES[] = {
-    KERNELOPS_UNARY(NAME_TEXT) KERNELOPS_UNARY_SLOW(NAME_TEXT) KERNELOPS_UNARY_PARAM(NAME_TEXT)
+    KERNELOPS_UNARY(NAME_TEXT) KERNELOPS_UNARY_VECTOR(NAME_TEXT) KERNELOPS_UNARY_SLOW(NAME_TEXT) KERNELOPS_UNARY_PARAM(NAME_TEXT)
     KERNELOPS_BINARY(NAME_TEXT) KERNELOPS_TERNARY(NAME_TEXT) KERNELOPS_CONTROL(NAME_TEXT) NULL
 };
 #undef NAME_TEXT
@@ -66,7 +66,7 @@ typedef struct {
     const variable *variables;
     int64_t batch, M, N;
 
-    const int64_t *tasks; /* (first row, last row, first interval, last interval) each */
+    const int64_t *tasks; /* (first row, last row, first interval, last interval) each; where mirrored the last two are points */
     const int64_t *intervals;
     int64_t n_tasks;
 
@@ -74,6 +74,7 @@ typedef struct {
     int32_t best, largest, nan_first; /* how many are kept; they are the largest; a NaN goes before all */
     int32_t wide_sums, compensated;     /* sums in double inside a tile too; compensated sums across tiles */
     int32_t rows_per_tile;
+    int32_t mirrored; /* each pair is evaluated once, for the rows of both its points */
 
     double *sums;     /* (batch, M, n_out) */
     double *maxima;   /* (batch, M) */
@@ -82,6 +83,7 @@ typedef struct {
 
     void *params; /* scratch: (batch, n_params) and (batch, tiles, col exports, TILE_WIDTH) of the working type */
     void *packed;
+    void *rows; /* where mirrored: (batch, M, row exports) of the working type */
 } job;
 
 #endif

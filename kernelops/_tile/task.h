@@ -1,4 +1,4 @@
-/* One piece of work for one precision (T) and one instruction set; included after tile.h.
+/* One piece of work for one precision (T) and one instruction set.
  *
  * A call runs three kinds of pieces, each by itself on one thread: the parameters of a batch element, the packing of
  * one tile of columns, one block of rows of the result against all its columns. Which thread runs a piece changes
@@ -11,7 +11,7 @@ static T FN(read)(const variable *v, int64_t batch, int64_t row, int component) 
 }
 
 /* Rows first .. first+n-1 of a stage's variables, as planes of a tile of one row. */
-static void FN(load)(const job *w, const stage *g, T *tile, int64_t batch, int64_t first, int n) {
+static void FN(fetch)(const job *w, const stage *g, T *tile, int64_t batch, int64_t first, int n) {
     for (int q = 0; q < g->n_loads; q++) {
         const variable *v = w->variables + g->loads[3 * q];
         for (int k = 0; k < g->loads[3 * q + 1]; k++) {
@@ -45,7 +45,7 @@ static void FN(do_pack)(const job *w, int64_t item, void *scratch) {
     const int64_t tiles = (w->N + TILE_WIDTH - 1) / TILE_WIDTH, batch = item / tiles, first = item % tiles * TILE_WIDTH;
     const int n = (int)(w->N - first < TILE_WIDTH ? w->N - first : TILE_WIDTH);
     T *tile = scratch, *out = (T *)w->packed + item * w->col.n_exports * TILE_WIDTH;
-    FN(load)(w, &w->col, tile, batch, first, n);
+    FN(fetch)(w, &w->col, tile, batch, first, n);
     FN(run_stage)(w, &w->col, tile, (const T *)w->params + batch * w->n_params, n);
     for (int e = 0; e < w->col.n_exports; e++, out += TILE_WIDTH) {
         memcpy(out, tile + (ptrdiff_t)w->col.exports[e] * TILE_WIDTH, n * sizeof(T));
@@ -57,7 +57,7 @@ static void FN(do_pack)(const job *w, int64_t item, void *scratch) {
 typedef struct {
     double *sums, *lost, *maxima;
     int64_t *indices;
-    T *values, *rows, *tile;
+    T *values, *rows, *tile, *side;
 } FN(room);
 
 static size_t FN(furnish)(const job *w, char *memory, FN(room) * room) {
@@ -75,6 +75,7 @@ static size_t FN(furnish)(const job *w, char *memory, FN(room) * room) {
     PART(indices, int64_t, kept)
     PART(values, T, kept)
     PART(rows, T, rows *w->row.n_exports + 1)
+    PART(side, T, w->mirrored ? w->n_out * TILE_WIDTH : 0)
 #undef PART
     return used;
 }
@@ -87,7 +88,7 @@ static size_t FN(scratch_bytes)(const job *w) {
 static void FN(load_rows)(const job *w, const FN(room) * room, int64_t batch, int64_t first, int n) {
     const int width = w->row.n_exports;
     if (!width) return;
-    FN(load)(w, &w->row, room->tile, batch, first, n);
+    FN(fetch)(w, &w->row, room->tile, batch, first, n);
     FN(run_stage)(w, &w->row, room->tile, (const T *)w->params + batch * w->n_params, n);
     for (int e = 0; e < width; e++) {
         const T *plane = room->tile + (ptrdiff_t)w->row.exports[e] * TILE_WIDTH;
@@ -105,7 +106,7 @@ static void FN(clear)(const job *w, const FN(room) * room, int n) {
     }
 }
 
-static void FN(store)(const job *w, const FN(room) * room, int64_t at, int n) {
+static void FN(deliver)(const job *w, const FN(room) * room, int64_t at, int n) {
     const ptrdiff_t out = (ptrdiff_t)n * w->n_out, kept = out * w->best;
     if (w->kind == REDUCE_BEST) {
         for (ptrdiff_t q = 0; q < kept; q++) {
@@ -152,5 +153,5 @@ static void FN(do_task)(const job *w, int64_t item, void *scratch) {
             }
             from = end;
         }
-    FN(store)(w, &room, batch * w->M + task[0], n);
+    FN(deliver)(w, &room, batch * w->M + task[0], n);
 }

@@ -41,26 +41,6 @@ V_INLINE int64_t v_bits_of_double(double x) {
     return bits;
 }
 
-V_INLINE float v_exp_f32(float x) {
-    /* beyond these the result is inf or 0 all the same; the comparisons let a NaN through */
-    x = x > 90.0f ? 90.0f : x;
-    x = x < -105.0f ? -105.0f : x;
-    const float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
-    const float n = shifted - 12582912.0f;
-    float r = x - n * 0.693359375f;
-    r = r - n * -2.12194440054690583e-4f;
-    float p = 1.0f / 5040.0f;
-    p = p * r + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
-    const int32_t whole = v_bits_of(shifted) - v_bits_of(12582912.0f);
-    const int32_t half = whole >> 1;
-    return p * v_float_of((half + 127) << 23) * v_float_of((whole - half + 127) << 23);
-}
-
 V_INLINE double v_exp_f64(double x) {
     x = x > 711.0 ? 711.0 : x;
     x = x < -747.0 ? -747.0 : x;

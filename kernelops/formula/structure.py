@@ -9,6 +9,7 @@ Two expressions with one form are equal wherever both are finite; the converse n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 from .expr import Expr, const, is_const, topological
 from .grad import fresh, grad
@@ -103,7 +104,18 @@ def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
     return "no" if here and name == forms.name(_scaled(there, -1), expr.dim) else "unknown"
 
 
-def _classes(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+@lru_cache(maxsize=1024)
+def mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
+    """Whether exchanging i and j leaves expr as it is, as far as its operations show; pairs as for :func:`symmetric`."""
+    same, forms, plain = _classes(expr, None, pairs), _Forms(), simplify(expr)
+    names = [
+        forms.name(forms.of(plain, lambda v: _key(v, None, same, swapped=swapped)), expr.dim)  # noqa: B023
+        for swapped in (False, True)
+    ]
+    return names[0] == names[1]
+
+
+def _classes(expr: Expr, var: Expr | None, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Position -> the least position of those that hold the same array."""
     dims = {v.params[0]: v.dim for v in expr.vars if v is not var}
     same = {p: p for p in dims}
@@ -114,7 +126,7 @@ def _classes(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> dict[in
     return same
 
 
-def _key(v: Expr, unknown: Expr, same: Mapping[int, int], swapped: bool) -> tuple[object, ...]:
+def _key(v: Expr, unknown: Expr | None, same: Mapping[int, int], swapped: bool) -> tuple[object, ...]:
     if v is unknown:
         return ("unknown",)
     if v.op == "Pm":

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Bound, batch_offsets
+from ..arrays import Bound
 from ..errors import ArgumentError
 from ..formula.expr import Expr
+from ..formula.structure import mirrored
 from ..program.instructions import Operand, Program, Stage
+from ..program.place import pair_factor
 from ..program.tile import compile_best, compile_exp, compile_sum
 from ..ranges import Ranges
 from .threads import thread_count
@@ -27,6 +29,8 @@ except ImportError as error:  # a source tree whose extension was not built
 # Instructions times pairs below which one thread runs: there waking the others saves less than a quarter of a
 # millisecond, and costs many where somebody else has the cores and a thread waits for one that is not running.
 SERIAL_BELOW = 1 << 22
+_FLOAT64 = np.dtype(np.float64)
+SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair once: four blocks
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 
 
@@ -40,10 +44,11 @@ class Raw(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A program and its verified encoding."""
+    """A program, its verified encoding, and the factor of the pairs where that could serve the rows of i and of j."""
 
     program: Program
     encoded: Any
+    factor: Expr | None
 
 
 @lru_cache(maxsize=2048)
@@ -57,7 +62,7 @@ def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: i
     encoded = _core.Program(
         _core.KINDS[program.kind], program.n_out, program.constants, program.n_params, program.contractions, *stages
     )
-    return Prepared(program, encoded)
+    return Prepared(program, encoded, pair_factor(expr, axis) if encoded.two_sided else None)
 
 
 def _encoded(stage: Stage) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
@@ -88,48 +93,85 @@ def run(
 ) -> Raw:
     """Run a program on the arrays of a call; dtype is float32 or float64."""
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
-    count = prod(bound.batch)
-    tasks, intervals = _dense_tasks(rows, columns, count) if ranges is None else _tasks(ranges, axis, rows, count)
-    arrays = {p: (a, batch_offsets(a, bound.batch)) for p, a in enumerate(bound.arrays) if a is not None}
-    work = count * rows * columns * prepared.encoded.cost
+    count = prod(bound.batch) if bound.batch else 1
+    dense = ranges is None
+    rounds = _rounds(prepared, bound) if dense and not (wide_sums or compensated) else None
     return Raw(
         *_core.reduce(
             prepared.encoded,
-            arrays,
-            count,
+            bound.arrays,
+            bound.batch,
             rows,
             columns,
-            tasks,
-            intervals,
-            float64=dtype == np.float64,
+            _dense_work(rows, columns, _height(count * rows)) if ranges is None else _work(ranges, axis, rows, count),
+            rounds=rounds,
+            float64=dtype == _FLOAT64,
             best=best,
             largest=largest,
             nan_first=nan_first,
             wide_sums=wide_sums,
             compensated=compensated,
-            threads=_threads(work),
+            threads=_threads(count * rows * columns * prepared.encoded.cost),
             isa=_core.INSTRUCTION_SETS[instruction_set()],
         )
     )
 
 
+def _rounds(prepared: Prepared, bound: Bound) -> Any:
+    """How pairs of blocks follow one another where each serves the rows of both; None where the formula or the arrays
+    do not show that exchanging i and j changes nothing."""
+    if prepared.factor is None or bound.M != bound.N or bound.M < SYMMETRIC_FROM:
+        return None
+    i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
+    pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(bound, v, w))
+    return _all_rounds(bound.M) if pairs and mirrored(prepared.factor, pairs) else None
+
+
+def _shared(bound: Bound, v: Expr, w: Expr) -> bool:
+    """Whether two variables are the same memory."""
+    a, b = bound.arrays[v.params[0]], bound.arrays[w.params[0]]
+    if a is b:
+        return a is not None
+    if a is None or b is None or a.shape != b.shape or a.strides != b.strides or a.dtype != b.dtype:
+        return False
+    return bool(a.__array_interface__["data"][0] == b.__array_interface__["data"][0])
+
+
+@lru_cache(maxsize=16)
+def _all_rounds(points: int) -> Any:
+    return _core.Rounds(points)
+
+
+def _height(rows: int) -> int:
+    """Rows of a task, where so many rows are to be shared among the threads."""
+    return _core.TASK_ROWS if rows >= 16 * _core.TASK_ROWS else SMALL_TASK
+
+
+def _work(ranges: Ranges, axis: int, rows: int, count: int) -> Any:
+    """Ranges cut into tasks; what they are cut into is kept with them."""
+    key = "work", axis, _height(count * rows)
+    found = ranges.kept.get(key)
+    if found is None:
+        found = ranges.kept[key] = _cut(ranges, axis, key[2])
+    return found
+
+
 @lru_cache(maxsize=64)
-def _dense_tasks(rows: int, columns: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _dense_work(rows: int, columns: int, height: int) -> Any:
     """The one-block case, made once for each size."""
-    return _tasks(Ranges.dense(rows, columns), 1, rows, count)
+    return _cut(Ranges.dense(rows, columns), 1, height)
 
 
-def _tasks(ranges: Ranges, axis: int, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut(ranges: Ranges, axis: int, height: int) -> Any:
     """Blocks of rows cut into tasks, each with its intervals of columns."""
     blocks, first, intervals = ranges.rows(axis)
-    height = _core.TASK_ROWS if count * rows >= 16 * _core.TASK_ROWS else SMALL_TASK
     pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
     block = np.repeat(np.arange(len(blocks)), pieces)
     start = blocks[block, 0] + height * (np.arange(len(block)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
     tasks = np.empty((len(block), 4), np.int64)
     tasks[:, 0], tasks[:, 1] = start, np.minimum(start + height, blocks[block, 1])
     tasks[:, 2], tasks[:, 3] = first[block], first[block + 1]
-    return tasks, np.ascontiguousarray(intervals, np.int64)
+    return _core.Work(tasks, intervals)
 
 
 _parallel_used = False

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..formula.ops import OPS
 from .instructions import Instruction, Operand
 
-IN_PLACE = frozenset(name for name, row in OPS.items() if row.elementwise) | {"Copy", "OutExp"}
+IN_PLACE = frozenset(name for name, row in OPS.items() if row.elementwise) | {"Copy", "ExpScaled", "OutExp"}
 
 
 def allocate(

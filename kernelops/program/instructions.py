@@ -37,11 +37,14 @@ class Instruction:
     def __str__(self) -> str:
         if self.op == "Loop":
             return f"for k < {self.aux0}:"
-        aux = [str(self.aux0)] if self.op in ("Pow", "SinXDivX", "SqDist", "Dot", "TensorDot") else []
+        aux = [str(self.aux0)] if self.op in _WITH_AUX0 else [str(self.aux1)] if self.aux1 > 1 else []
         call = f"{self.op}({', '.join([*map(str, self.args), *aux])})"
         if self.op.startswith("Out") and self.out is None:
             return f"result[{self.aux0}+k] <- {call}"
         return f"{self.out} = {call}"
+
+
+_WITH_AUX0 = ("Pow", "SinXDivX", "SqDist", "Dot", "L1Dist", "WeightedSqDist", "TensorDot")
 
 
 @dataclass(frozen=True, slots=True)

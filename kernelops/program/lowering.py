@@ -13,7 +13,7 @@ from typing import Any
 from ..formula.expr import Expr, topological
 from ..formula.ops import OPS
 from .allocate import allocate
-from .instructions import COL, ROW, TILE, Instruction, Operand
+from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand
 
 _CHEAP = ("Add", "Subtract", "Mult", "Minus")  # recomputed rather than stored, on operands that are at hand
 
@@ -102,16 +102,45 @@ class Lowering:
         return out
 
     def _contraction(self, out: Operand, f: Expr) -> bool:
-        """Sum(Square(a - b)) and Sum(a*b) of a row's and a column's vector are one instruction each."""
-        pair = f.args[0] if f.op == "Square" else f
-        name = {("Square", "Subtract"): "SqDist", ("Mult", "Mult"): "Dot"}.get((f.op, pair.op))
-        if name is None or any(a not in self.known or a.dim != f.dim for a in pair.args):
+        """Sums over a row's and a column's vector that are one instruction: ``f`` is what is summed."""
+        name, pair, weight = _contracted(f)
+        if name is None or any(a not in self.known or a.dim != f.dim for a in pair):
             return False
-        a, b = sorted((self.known[a] for a in pair.args), key=lambda x: x.place == COL)
+        a, b = sorted((self.known[a] for a in pair), key=lambda x: x.place == COL)
         if (a.place, b.place) != (ROW, COL):
             return False
-        self.emit(name, out, a, b, aux=(f.dim, 0))
+        weights = []
+        if weight is not None:
+            if weight not in self.known or weight.dim != f.dim or self.known[weight].place not in (ROW, PARAM):
+                return False
+            weights = [self.known[weight]]
+        self.emit(name, out, a, b, *weights, aux=(f.dim, 0))
         return True
+
+    def _square_or_abs(self, node: Expr) -> Operand:
+        """Of a difference of numbers: a contraction of vectors of length 1."""
+        if node.dim == 1 and node.args[0] not in self.known and self.uses.get(node.args[0], 0) <= 1:
+            out = Operand(TILE, 0, 0, self.new())
+            if self._contraction(out, node):
+                return out
+            self.sizes.pop()
+        return self._elementwise(node)
+
+    def _scaled(self, node: Expr, uses: int) -> tuple[Expr, Operand | None]:
+        """node as (f, scale) with a scale that is one number for each row at most, where only its product is wanted."""
+        if node.op == "Mult" and node not in self.known and self.uses.get(node, 0) <= uses:
+            for c, f in (node.args, node.args[::-1]):
+                if c in self.known and self.known[c].place in (ROW, PARAM) and f is not c:
+                    return f, self.known[c]
+        return node, None
+
+    def _exp(self, node: Expr) -> Operand:
+        f, scale = self._scaled(node.args[0], 1) if node.dim == 1 else (node, None)
+        if scale is None:
+            return self._elementwise(node)
+        a, out = self.stored(f), Operand(TILE, 0, 0, self.new())
+        self.emit("ExpScaled", out, a, scale)
+        return out
 
     def _extract(self, node: Expr) -> Operand:
         source = self.stored(node.args[0])
@@ -165,12 +194,7 @@ class Lowering:
     def _out_sum(self, root: Expr) -> None:
         at = 0
         for part in self._parts(root):
-            factors = part.args if part.op == "Mult" and part not in self.known else (part,)
-            self.prepare(*factors)
-            opened, here = self.loop(part.dim), dict[Expr, Operand]()
-            operands = [self.component(f, here) for f in factors]
-            self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands, aux=(at, 0))
-            self.close(opened)
+            self._out_part(part, at)
             at += part.dim
 
     def _parts(self, root: Expr) -> list[Expr]:
@@ -179,13 +203,43 @@ class Lowering:
             return [root]
         return [part for f in root.args for part in self._parts(f)]
 
+    def _out_part(self, part: Expr, at: int) -> None:
+        factors = part.args if part.op == "Mult" and part not in self.known else (part,)
+        if len(factors) == 2 and self._out_vector(*factors, at=at):
+            return
+        self.prepare(*factors)
+        opened, here = self.loop(part.dim), dict[Expr, Operand]()
+        operands = [self.component(f, here) for f in factors]
+        self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands, aux=(at, int(len(factors) == 2)))
+        self.close(opened)
+
+    def _out_vector(self, scalar: Expr, vector: Expr, at: int = 0) -> bool:
+        """A scalar of the pairs times a column's vector, or times x_i - y_j: one instruction for all components."""
+        parts = (vector,) if vector in self.known else vector.args if vector.op == "Subtract" else ()
+        places = [self.known[v].place for v in parts if v in self.known and v.dim == vector.dim]
+        if scalar.dim > 1 or len(places) != len(parts) or places not in ([COL], [ROW, COL], [COL, ROW]):
+            return False
+        a = self.stored(scalar)
+        if a.place != TILE:
+            return False
+        if places == [COL, ROW]:  # y - x = -(x - y)
+            parts, negative = parts[::-1], Operand(TILE, 0, 0, self.new())
+            self.emit("Minus", negative, a)
+            a = negative
+        op = "OutDot" if places == [COL] else "OutDiff"
+        self.emit(op, None, a, *(self.known[v] for v in parts), aux=(at, vector.dim))
+        return True
+
     def _out_exp(self, roots: tuple[Expr, ...], n_out: int) -> None:
-        self.prepare(*roots)
-        out = Operand(TILE, 0, 0, self.new())
-        self.emit("OutExp", out, self.stored(roots[0]))
-        if len(roots) == 2:
+        f, scale = self._scaled(roots[0], 0)
+        self.prepare(f, *roots[1:])
+        out, a = Operand(TILE, 0, 0, self.new()), self.stored(f)
+        self.emit("OutExp", out, a, *([] if scale is None else [scale]))
+        if len(roots) == 2 and roots[1] in self.known and self.known[roots[1]].place == COL:
+            self.emit("OutDot", None, out, self.known[roots[1]], aux=(0, roots[1].dim))
+        elif len(roots) == 2:
             opened = self.loop(roots[1].dim)
-            self.emit("OutDot", None, out, self.component(roots[1], {}))
+            self.emit("OutDot", None, out, self.component(roots[1], {}), aux=(0, 1))
             self.close(opened)
         if len(roots) == 1 or n_out > roots[1].dim:
             self.emit("OutSum", None, out, aux=(n_out - 1, 0))
@@ -220,6 +274,9 @@ class Lowering:
 
 _STORE: dict[str, Callable[[Lowering, Expr], Operand]] = {
     "Sum": Lowering._sum,
+    "Exp": Lowering._exp,
+    "Square": Lowering._square_or_abs,
+    "Abs": Lowering._square_or_abs,
     "Extract": Lowering._extract,
     "ExtractT": Lowering._embed,
     "Concat": Lowering._concat,
@@ -229,6 +286,18 @@ _STORE: dict[str, Callable[[Lowering, Expr], Operand]] = {
 
 def _aux(node: Expr) -> tuple[int, int]:
     return (node.params[0], 0) if node.op in ("Pow", "SinXDivX") else (0, 0)
+
+
+def _contracted(f: Expr) -> tuple[str | None, tuple[Expr, ...], Expr | None]:
+    """The contraction that a sum of f is, the pair of vectors and the weights; None where it is none."""
+    if f.op == "Mult":
+        for square, weight in (f.args, f.args[::-1]):
+            if square.op == "Square" and square.args[0].op == "Subtract":
+                return "WeightedSqDist", square.args[0].args, weight
+        return "Dot", f.args, None
+    if f.op in ("Square", "Abs") and f.args[0].op == "Subtract":
+        return ("SqDist" if f.op == "Square" else "L1Dist"), f.args[0].args, None
+    return None, (), None
 
 
 def _strides(dims: Sequence[int]) -> list[int]:

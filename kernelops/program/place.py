@@ -131,3 +131,11 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
         else:
             done[node] = node
     return tuple(done[r] for r in roots)
+
+
+def pair_factor(expr: Expr, axis: int) -> Expr | None:
+    """The scalar of the pairs that a sum over columns multiplies with what the columns hold; None where there is none."""
+    (root,) = regroup((expr,), axis)
+    if root.op == "Mult" and place_of(root.args[1], axis) is Place.COL:
+        root = root.args[0]
+    return root if root.dim == 1 and place_of(root, axis) is Place.PAIR else None
