@@ -161,7 +161,7 @@ def pullback(
         if is_const(formula, 0):
             found[p] = torch.zeros_like(tensor)
         else:
-            numbers[p], formulas[p] = _without_number(formula)
+            numbers[p], formulas[p] = _without_number(formula, kinds[p].op)
     places = tuple(formulas)
     for axis, members in passes(tuple(formulas.values()), tuple(kinds[p].op for p in places), spec.axis):
         together = [places[k] for k in members]
@@ -175,10 +175,19 @@ def pullback(
     return found
 
 
-def _without_number(formula: Expr) -> tuple[float, Expr]:
-    """(c, f) with the formula = c*f: a number is multiplied once for each result, if that keeps the sums in range."""
+def _without_number(formula: Expr, kind: str) -> tuple[float, Expr]:
+    """(c, f) with the formula = c*f: a number is multiplied once for each result, if that keeps the sums in range.
+
+    A difference as the last factor begins with what has the index of the result, as the engine has it.
+    """
     c, rest = coefficient(formula)
-    return (c, rest) if rest is not None and 2.0**-10 <= abs(c) <= 2.0**10 else (1.0, formula)
+    c, rest = (c, rest) if rest is not None and 2.0**-10 <= abs(c) <= 2.0**10 else (1.0, formula)
+    if rest.op == "Mult" and rest.args[1].op == "Subtract":
+        scalar, (f, g) = rest.args[0], rest.args[1].args
+        first, second = ({v.op for v in h.vars} - {"Pm"} for h in (f, g))
+        if second == {kind} != first:
+            return -c, apply("Mult", scalar, apply("Subtract", g, f))
+    return c, rest
 
 
 def pushforward(
