@@ -35,6 +35,8 @@ class ReduceSpec:
     ranges : Ranges or None
     sizes : (M, N)
         Counts that hold where no variable tells.
+    parts : tuple of int
+        Lengths of the pieces in which a sum is returned, a tuple of arrays then; in one piece, if empty.
     """
 
     expr: Expr
@@ -49,18 +51,20 @@ class ReduceSpec:
     dtype_acc: str = "auto"
     sum_scheme: str = "auto"
     sizes: tuple[int | None, int | None] = (None, None)
+    parts: tuple[int, ...] = ()
 
     def bind(self, args: Sequence[Any]) -> Bound:
         """The arrays, checked."""
         return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes)
 
     def __call__(self, bound: Bound) -> Any:
-        """The result, an array or a tuple of two."""
+        """The result, an array or a tuple of them."""
         if self.ranges is not None:
             self.ranges.check(bound.M, bound.N)
         best = 1 if self.opt_arg is None else int(self.opt_arg)
         how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, bound.dtype)
-        return method(*how)(bound, self.ranges, bound.dtype)
+        result = method(*how)(bound, self.ranges, bound.dtype)
+        return tuple(np.split(result, np.cumsum(self.parts)[:-1], -1)) if self.parts else result
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,20 @@ def test_products(run, script, monkeypatch, tmp_path):
     assert len(rows) == len(module.all_problems(200))
     assert all(float(row[4]) > 0 and row[5] == "-" for row in rows)
     assert len({len(line) for line in lines}) == 1, "a ragged table"
+
+
+def test_gradients(run, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "pykeops.torch", None)  # it would compile
+    module, _, text = run("benchmarks", "gradients", "--sizes", 50, 300, "--repeat", 1)
+    assert all(figure(rf"\n +{N} +([\d.]+) \( 1.00\)", text) > 0 for N in (50, 300))
+    arrays = module.data(50)
+    wanted = module.truth(*(a.astype(np.float64) for a in arrays))
+    tensors = [module.torch.from_numpy(w.copy()) for w in wanted]
+    module.check("right", tensors, wanted)
+    tensors[2][7] *= 1.001
+    with pytest.raises(ValueError, match="gradient to b"):
+        module.check("wrong", tensors, wanted)
 
 
 def test_the_benchmark_refuses_wrong_answers(script):

@@ -1,4 +1,4 @@
-"""Constants of an expression: folded, and taken apart from the rest.
+"""Constants of an expression: folded, and taken apart from the rest; products and sums taken apart.
 
 A product is written c*(s*v), where c is a number, s of length 1 and v a longer vector; each part may be absent.
 """
@@ -81,6 +81,9 @@ def coefficient(a: Expr) -> tuple[float, Expr | None]:
         return a.params[0], None
     if a.op == "Minus":
         return -1.0, a.args[0]
+    if a.op == "Divide" and is_const(a.args[1]) and a.args[0].dim == a.dim and not is_const(a.args[0]):
+        (c, rest), (d,) = coefficient(a.args[0]), a.args[1].params
+        return (c / d, rest) if d and usable(c / d) else (1.0, a)
     if a.op == "Mult" and a.args[0].dim == 1:
         if is_const(a.args[0]):
             return a.args[0].params[0], a.args[1]
@@ -113,3 +116,82 @@ def scalar_factor(a: Expr) -> tuple[Expr, Expr] | None:
     if a.op == "Mult" and a.args[0].dim == 1 < a.args[1].dim and not is_const(a.args[0]):
         return a.args[0], a.args[1]
     return None
+
+
+_PARTS = 16  # more parts of a product or sum stay together: shared ones would be listed again and again
+
+
+def factors(e: Expr) -> list[Expr]:
+    """The factors of a product; those of a square stand twice."""
+    found: list[Expr] = []
+    stack = [e]
+    while stack:
+        node = stack.pop()
+        if node.op in ("Mult", "Square") and len(found) + len(stack) < _PARTS:
+            stack.extend(reversed(node.args) if node.op == "Mult" else node.args * 2)
+        else:
+            found.append(node)
+    return found
+
+
+def summands(e: Expr) -> list[tuple[float, Expr | None]]:
+    """The (c, rest) of which a sum consists, as ``coefficient`` gives them."""
+    found: list[tuple[float, Expr | None]] = []
+    stack = [(1.0, e)]
+    while stack:
+        sign, node = stack.pop()
+        if node.op in ("Add", "Subtract", "Minus") and len(found) + len(stack) < _PARTS:
+            signs = {"Add": (sign, sign), "Subtract": (sign, -sign), "Minus": (-sign,)}[node.op]
+            stack.extend(reversed(list(zip(signs, node.args, strict=True))))
+        else:
+            c, rest = coefficient(node)
+            if rest is not None and rest is not node and rest.op in ("Add", "Subtract"):
+                stack.append((sign * c, rest))
+            else:
+                found.append((sign * c, rest))
+    return found
+
+
+def merged(terms: list[tuple[float, Expr | None]]) -> list[tuple[float, Expr | None]] | None:
+    """The same sum with each term once, at least one left; None if each stands once already."""
+    total: dict[Expr | None, float] = {}
+    for c, rest in terms:
+        total[rest] = total.get(rest, 0.0) + c
+    if len(total) == len(terms):
+        return None
+    return [(c, rest) for rest, c in total.items() if c != 0] or [(0.0, None)]
+
+
+def shared(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], list[Expr]]:
+    """(the factors of both, those of f alone, those of g alone); numbers are not shared."""
+    common, left, right = [], [], list(g)
+    for factor in f:
+        if factor in right and not is_const(factor):
+            right.remove(factor)
+            common.append(factor)
+        else:
+            left.append(factor)
+    return common, left, right
+
+
+def without_roots(parts: list[Expr]) -> list[Expr] | None:
+    """Factors where sqrt(s) met 1/sqrt(s), or Sign(|v|^2) met v; None where nothing of the sort is found.
+
+    For s >= 0 the two roots are Sign(s). Times v, if s = |v|^2, that is v.
+    """
+    for f in parts:
+        others = [h for h in parts if h is not f]
+        if f.op == "Rsqrt" and _nonnegative(f.args[0]) and len(others) + 1 == len(parts):
+            for k, h in enumerate(others):
+                if h.op == "Sqrt" and h.args[0] is f.args[0]:
+                    return [*others[:k], apply("Sign", f.args[0]), *others[k + 1 :]]
+        if f.op == "Sign":
+            (s,) = f.args
+            square = s.args[0] if s.op == "Sum" else s
+            if square.op == "Square" and any(h is square.args[0] for h in others):
+                return others
+    return None
+
+
+def _nonnegative(e: Expr) -> bool:
+    return e.op in ("Square", "Abs", "Exp") or (e.op == "Sum" and _nonnegative(e.args[0]))

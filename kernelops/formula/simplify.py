@@ -7,12 +7,25 @@ kept: a factor ``SumT(1,d)`` that stretches a vector of length 1 stays where not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 from .defined import stretch
 from .expr import Expr, apply, const, is_const, topological
-from .fold import coefficient, core, fold, scalar_factor, scaled, shrink
+from .fold import (
+    coefficient,
+    core,
+    factors,
+    fold,
+    merged,
+    scalar_factor,
+    scaled,
+    shared,
+    shrink,
+    summands,
+    without_roots,
+)
 from .ops import OPS
 
 
@@ -69,13 +82,23 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
     if a is b:
         return build("Square", a)
     for v, w in ((b, a), (a, b)):
-        factors = scalar_factor(v)
-        if factors and w.dim == 1:
-            scalar = build("Mult", w, factors[0]) if v is b else build("Mult", factors[0], w)
-            return build("Mult", scalar, factors[1])
-        if factors:
-            return build("Mult", factors[0], build("Mult", *((factors[1], w) if v is a else (w, factors[1]))))
+        parted = scalar_factor(v)
+        if parted and w.dim == 1:
+            scalar = build("Mult", w, parted[0]) if v is b else build("Mult", parted[0], w)
+            return build("Mult", scalar, parted[1])
+        if parted:
+            return build("Mult", parted[0], build("Mult", *((parted[1], w) if v is a else (w, parted[1]))))
+    for v, w in ((a, b), (b, a)):
+        if v.op == "Divide" and v.args[1].dim == 1 < v.dim:  # whoever divides all components does so last
+            return build("Divide", build("Mult", *((v.args[0], w) if v is a else (w, v.args[0]))), v.args[1])
+    others = without_roots(factors(node))
+    if others is not None:
+        return _product(others)
     return build("Mult", b, a) if b.dim < a.dim else None
+
+
+def _product(parts: Sequence[Expr]) -> Expr:
+    return reduce(lambda f, g: build("Mult", f, g), parts) if parts else const(1)
 
 
 def _add(node: Expr, a: Expr, b: Expr) -> Expr | None:
@@ -115,7 +138,29 @@ def _like(node: Expr, a: Expr, b: Expr) -> Expr | None:
         total = build(node.op, s, t)
         if total.op != node.op or not is_const(total.args[0]):  # else a constant out of range
             return build("Mult", total, v)
-    return None
+    return _collected(node) or _factored(node, a, b)
+
+
+def _collected(node: Expr) -> Expr | None:
+    """A sum in which some term stands twice, or is taken off again, with each term once."""
+    terms = merged(summands(node))
+    if terms is None:
+        return None
+    parts = [const(c) if rest is None else scaled(c, rest) for c, rest in terms]
+    kept = [p for p in parts if p is not None]
+    return reduce(lambda f, g: build("Add", f, g), kept) if len(kept) == len(parts) else None
+
+
+def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
+    """f*v + f*w is f*(v + w), if f needs both indices: else f*v and f*w are computed before they meet a pair."""
+    (c, p), (d, q) = coefficient(a), coefficient(b)
+    if p is None or q is None:
+        return None
+    common, left, right = shared(factors(p), factors(q))
+    if not any({"Vi", "Vj"} <= {x.op for x in f.vars} for f in common):
+        return None
+    v, w = (build("Mult", const(k), _product(rest)) for k, rest in ((c, left), (d, right)))
+    return build("Mult", _product(common), build(node.op, v, w))
 
 
 def _terms(a: Expr) -> tuple[Expr, Expr | None]:

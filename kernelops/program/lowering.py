@@ -192,13 +192,25 @@ class Lowering:
             self._out_exp(roots, n_out)
 
     def _out_sum(self, root: Expr) -> None:
-        factors = root.args if root.op == "Mult" and root not in self.known else (root,)
-        if len(factors) == 2 and self._out_vector(*factors):
+        at = 0
+        for part in self._parts(root):
+            self._out_part(part, at)
+            at += part.dim
+
+    def _parts(self, root: Expr) -> list[Expr]:
+        """What a Concat consists of: each part is added where it stands in the result, and none is stored for that."""
+        if root.op != "Concat" or root in self.known:
+            return [root]
+        return [part for f in root.args for part in self._parts(f)]
+
+    def _out_part(self, part: Expr, at: int) -> None:
+        factors = part.args if part.op == "Mult" and part not in self.known else (part,)
+        if len(factors) == 2 and self._out_vector(*factors, at=at):
             return
         self.prepare(*factors)
-        opened, here = self.loop(root.dim), dict[Expr, Operand]()
+        opened, here = self.loop(part.dim), dict[Expr, Operand]()
         operands = [self.component(f, here) for f in factors]
-        self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands, aux=(0, int(len(factors) == 2)))
+        self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands, aux=(at, int(len(factors) == 2)))
         self.close(opened)
 
     def _out_vector(self, scalar: Expr, vector: Expr, at: int = 0) -> bool:

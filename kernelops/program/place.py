@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import reduce
 
 from ..formula.expr import Expr, apply, const, is_const, topological
 
@@ -52,9 +53,10 @@ def _factors(node: Expr, axis: int, counts: dict[Expr, int], top: bool = True) -
     return [node]
 
 
-def _product(factors: list[Expr]) -> Expr | None:
-    """The factors multiplied, scalars before vectors, so that few products are as long as the vectors."""
-    return _chain(sorted((f for f in factors if not (is_const(f, 1.0) and f.dim == 1)), key=lambda f: f.dim > 1))
+def _product(factors: list[Expr]) -> list[Expr]:
+    """The factors multiplied, scalars before vectors, so that few products are as long as the vectors; [] for 1."""
+    factors = sorted((f for f in factors if not (is_const(f, 1.0) and f.dim == 1)), key=lambda f: f.dim > 1)
+    return [_chain(factors)] if factors else []
 
 
 def _meet_low(factors: list[Expr], axis: int) -> Expr:
@@ -66,24 +68,45 @@ def _meet_low(factors: list[Expr], axis: int) -> Expr:
     if host is not Place.PARAM:
         at[host] = at[Place.PARAM] + at[host]
         at[Place.PARAM] = []
-    low = [p for p in (_product(at[Place.PARAM]), _product(at[Place.ROW]), _product(at[Place.COL])) if p is not None]
-    scalars = [p for p in low + at[Place.PAIR] if p.dim == 1]
+    low = [p for place in (Place.PARAM, Place.ROW, Place.COL) for p in _product(at[place])]
+    # the pairs first: another product may have the same ones
+    scalars = [p for p in low if p.dim == 1] + _product([p for p in at[Place.PAIR] if p.dim == 1])
     vectors = [p for p in at[Place.PAIR] + low if p.dim > 1]
     # the column factor comes last: a sum over columns of (pair scalar) * (column) is then one contraction
     scalars.sort(key=lambda f: place_of(f, axis) is Place.COL and not vectors)
-    scalar, vector = _chain(scalars), _chain(vectors)
-    if scalar is None or vector is None:
-        product = scalar if vector is None else vector
-        assert product is not None
-        return product
-    return apply("Mult", scalar, vector)
+    return _chain([_chain(part) for part in (scalars, vectors) if part])
 
 
-def _chain(factors: list[Expr]) -> Expr | None:
-    product: Expr | None = None
-    for f in factors:
-        product = f if product is None else apply("Mult", product, f)
-    return product
+def _chain(factors: Sequence[Expr]) -> Expr:
+    return reduce(lambda f, g: apply("Mult", f, g), factors)
+
+
+def _scalars_in_front(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
+    """For pairs, ``Sum(s*v)`` becomes ``s*Sum(v)`` and ``v/s`` becomes ``(1/s)*v``, for an s of length 1."""
+    done: dict[Expr, Expr] = {}
+    for node in topological(*roots):
+        args = [done[a] for a in node.args]
+        done[node] = apply(node.op, *args, params=node.params) if args else node
+        if place_of(node, axis) is not Place.PAIR:
+            continue
+        if node.op == "Divide" and args[0].dim > args[1].dim:
+            done[node] = apply("Mult", apply("Inv", args[1]), args[0])
+        elif node.op == "Sum" and args[0].op == "Mult":
+            scalars, vectors = _scalar_factors(args[0])
+            if scalars and vectors:
+                total = apply("Sum", _chain(vectors))
+                done[node] = _chain([*(s for s in scalars if not is_const(s, 1.0)), total])
+    return tuple(done[r] for r in roots)
+
+
+def _scalar_factors(node: Expr) -> tuple[list[Expr], list[Expr]]:
+    """The factors of length 1 of a vector, a constant among them, and the others."""
+    if node.dim == 1 or is_const(node):
+        return [const(node.params[0]) if is_const(node) else node], []
+    if node.op != "Mult":
+        return [], [node]
+    (s, v), (t, w) = map(_scalar_factors, node.args)
+    return s + t, v + w
 
 
 def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
@@ -91,13 +114,18 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
 
     The value changes by rounding only: ``a*(b*c)`` may become ``(a*b)*c``.
     """
+    roots = _scalars_in_front(roots, axis)
     counts = _use_counts(roots)
     for r in roots:
         counts[r] = counts.get(r, 0) + 1
     done: dict[Expr, Expr] = {}
-    for node in topological(*roots):
+    nodes = list(topological(*roots))
+    # pairs of length 1 in one order everywhere, so that two products of the same factors are one
+    order = {n: k for k, n in enumerate(nodes) if n.dim == 1 and place_of(n, axis) is Place.PAIR}
+    for node in nodes:
         if node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR:
-            done[node] = _meet_low([done.get(f, f) for f in _factors(node, axis, counts)], axis)
+            factors = sorted(_factors(node, axis, counts), key=lambda f: order.get(f, -1))
+            done[node] = _meet_low([done.get(f, f) for f in factors], axis)
         elif node.args:
             done[node] = apply(node.op, *(done[a] for a in node.args), params=node.params)
         else:

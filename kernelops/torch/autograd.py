@@ -17,8 +17,11 @@ import numpy as np
 import torch
 
 from ..formula.expr import Expr, apply, const, is_const, variable
+from ..formula.fold import coefficient
 from ..formula.grad import diff, grad
+from ..formula.simplify import build
 from ..specs import ReduceSpec
+from .joint import joined, passes
 
 Tensors = Sequence["torch.Tensor | None"]
 
@@ -27,10 +30,10 @@ gradient, derivative = lru_cache(maxsize=1024)(grad), lru_cache(maxsize=1024)(di
 
 
 class Reduce(torch.autograd.Function):
-    """``Reduce.apply(spec, *tensors)``: the result of a reduction; a tuple where the reduction gives two.
+    """``Reduce.apply(spec, *tensors)``: the result of a reduction; a tuple where the reduction gives several.
 
     Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (best.py
-    differentiates the values).
+    differentiates the values). Of a sum in parts, those that nobody differentiates cost nothing in the backward pass.
     """
 
     @staticmethod
@@ -45,6 +48,7 @@ class Reduce(torch.autograd.Function):
         ctx.spec = inputs[0]
         results = output if isinstance(output, tuple) else (output,)
         ctx.results = len(results)
+        ctx.set_materialize_grads(False)
         if _has_derivative(ctx.spec):
             ctx.save_for_backward(*inputs[1:], *results)
             ctx.save_for_forward(*inputs[1:], *results)
@@ -55,19 +59,25 @@ class Reduce(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple:
         if not _has_derivative(ctx.spec):
             return (None,) * len(ctx.needs_input_grad)
-        *tensors, output = ctx.saved_tensors
+        tensors, output = ctx.saved_tensors[: -ctx.results], ctx.saved_tensors[-1]
         summand, more = _summand(ctx.spec, tensors, output)
-        gradients = pullback(ctx.spec, summand, tensors, more, cotangents[0], ctx.needs_input_grad[1:])
+        if ctx.spec.parts:
+            summand, cotangent = _used(summand, ctx.spec.parts, cotangents)
+        else:
+            (cotangent,) = cotangents
+        gradients = pullback(ctx.spec, summand, tensors, more, cotangent, ctx.needs_input_grad[1:])
         return (None, *gradients)
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> Any:
         if not _has_derivative(ctx.spec):
             return None if ctx.results == 1 else (None,) * ctx.results
-        *tensors, output = ctx.saved_tensors
-        summand, more = _summand(ctx.spec, tensors, output)
+        tensors, outputs = ctx.saved_tensors[: -ctx.results], ctx.saved_tensors[-ctx.results :]
+        summand, more = _summand(ctx.spec, tensors, outputs[-1])
         found = pushforward(ctx.spec, summand, tensors, more, tangents)
-        return torch.zeros_like(output) if found is None else found.expand_as(output)
+        parts = [None] * ctx.results if found is None else found.split(ctx.spec.parts or found.shape[-1], -1)
+        moved = [torch.zeros_like(o) if f is None else f.expand_as(o) for f, o in zip(parts, outputs, strict=True)]
+        return tuple(moved) if ctx.spec.parts else moved[0]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
@@ -88,11 +98,21 @@ def result_kind(axis: int) -> str:
     return "Vi" if axis == 1 else "Vj"
 
 
-def _extended(spec: ReduceSpec, expr: Expr, axis: int, *more: Expr) -> ReduceSpec:
-    """A sum of another formula over the same arrays and some more."""
-    return replace(
-        spec, expr=expr, op="Sum", axis=axis, weight=None, opt_arg=None, variables=(*spec.variables, *more), dtype=None
-    )
+def _extended(spec: ReduceSpec, expr: Expr, axis: int, *more: Expr, parts: tuple[int, ...] = ()) -> ReduceSpec:
+    """A sum of another formula over the same arrays and some more, returned in parts if there are any."""
+    new = {"expr": expr, "op": "Sum", "axis": axis, "variables": (*spec.variables, *more), "parts": parts}
+    return replace(spec, **new, weight=None, opt_arg=None, dtype=None)
+
+
+def _used(summand: Expr, parts: Sequence[int], cotangents: Tensors) -> tuple[Expr, torch.Tensor | None]:
+    """The components of a summand in parts that have a cotangent, and these cotangents as one."""
+    starts = [sum(parts[:k]) for k in range(len(parts))]
+    used = [
+        (build("Extract", summand, params=(start, length)), c)
+        for start, length, c in zip(starts, parts, cotangents, strict=True)
+        if c is not None
+    ]
+    return (joined(tuple(f for f, _ in used)), torch.cat([c for _, c in used], -1)) if used else (summand, None)
 
 
 def _summand(spec: ReduceSpec, tensors: Tensors, output: torch.Tensor) -> tuple[Expr, list[tuple[Expr, torch.Tensor]]]:
@@ -138,18 +158,41 @@ def pullback(
     e = variable(result_kind(spec.axis), len(tensors) + len(more), summand.dim)
     nodes, extra = [v for v, _ in more] + [e], [t for _, t in more] + [cotangent]
     kinds = {v.params[0]: v for v in summand.vars}
+    numbers, formulas = dict[int, float](), dict[int, Expr]()
     for p, tensor in enumerate(tensors):
         if tensor is None or not wanted[p]:
             continue
         formula = gradient(summand, kinds[p], e) if p in kinds else const(0.0)
         if is_const(formula, 0):
             found[p] = torch.zeros_like(tensor)
-            continue
-        axis = 1 - spec.axis if kinds[p].op not in (e.op, "Pm") else spec.axis
-        g = Reduce.apply(_extended(spec, formula, axis, *nodes), *tensors, *extra)
-        g = g.sum(-2) if kinds[p].op == "Pm" else g
-        found[p] = g.sum_to_size(tensor.shape)
+        else:
+            numbers[p], formulas[p] = _without_number(formula, kinds[p].op)
+    places = tuple(formulas)
+    for axis, members in passes(tuple(formulas.values()), tuple(kinds[p].op for p in places), spec.axis):
+        together = [places[k] for k in members]
+        parts = tuple(formulas[p].dim for p in together) if len(together) > 1 else ()
+        formula = joined([formulas[p] for p in together])
+        results = Reduce.apply(_extended(spec, formula, axis, *nodes, parts=parts), *tensors, *extra)
+        for p, g in zip(together, results if parts else (results,), strict=True):
+            g = g.sum(-2) if kinds[p].op == "Pm" else g
+            g = g if numbers[p] == 1 else numbers[p] * g
+            found[p] = g.sum_to_size(tensors[p].shape)
     return found
+
+
+def _without_number(formula: Expr, kind: str) -> tuple[float, Expr]:
+    """(c, f) with the formula = c*f: a number is multiplied once for each result, if that keeps the sums in range.
+
+    A difference as the last factor begins with what has the index of the result, as the engine has it.
+    """
+    c, rest = coefficient(formula)
+    c, rest = (c, rest) if rest is not None and 2.0**-10 <= abs(c) <= 2.0**10 else (1.0, formula)
+    if rest.op == "Mult" and rest.args[1].op == "Subtract":
+        scalar, (f, g) = rest.args[0], rest.args[1].args
+        first, second = ({v.op for v in h.vars} - {"Pm"} for h in (f, g))
+        if second == {kind} != first:
+            return -c, apply("Mult", scalar, apply("Subtract", g, f))
+    return c, rest
 
 
 def pushforward(

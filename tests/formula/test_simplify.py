@@ -75,6 +75,21 @@ SHORTER = [
     ("Sin(-x)", "-Sin(x)"),
     ("x*x", "Square(x)"),
     ("Norm2(s)", "Abs(s)"),
+    ("x*(y/s)", "x*y/s"),
+    ("x|(y/s)", "Sum(x*y)/s"),
+    # equal terms and common factors
+    ("x+y-x", "y"),
+    ("s-(1+s)", "-1"),
+    ("2*s+1-(t+s+s)", "1-t"),
+    ("2*(s/3)+s/4-2*s/3", "0.25*s"),
+    ("3*(s-t)-3*s", "-3*t"),
+    ("SqDist(x,y)*s-t*SqDist(x,y)", "Sum(Square(x-y))*(s-t)"),
+    ("Exp(x-y)*t*x+x*Exp(x-y)", "(t+1)*(Exp(x-y)*x)"),
+    ("Square(s-Elem(y,0))-(s-Elem(y,0))*t", "(s-Extract(y,0,1))*(s-Extract(y,0,1)-t)"),
+    # roots
+    ("Norm2(x-y)*s*Rsqrt(SqDist(x,y))", "Sign(Sum(Square(x-y)))*s"),
+    ("t*(Norm2(x-y)*Rsqrt(SqDist(x,y)))*(x-y)", "t*(x-y)"),
+    ("Sqrt(Abs(s))*Rsqrt(Abs(s))", "Sign(Abs(s))"),
     # vectors
     ("Sum(s)", "s"),
     ("Sum(2*s*x)", "2*(s*Sum(x))"),
@@ -111,6 +126,7 @@ def test_short_forms(formula, want):
 
 
 UNCHANGED = ["x/3", "Sqrt(x+s)", "Exp(-(s*t))", "x*y", "s*SumT(1,3)", "1e-40*x", "1e-20*(1e-20*s)", "(x-y)/s"]
+UNCHANGED += ["t*x-t*y", "t*s+Square(t)", "Sqrt(s)*Rsqrt(s)", "Sign(Sum(Square(x)))*y"]
 
 
 @pytest.mark.parametrize("formula", UNCHANGED)
