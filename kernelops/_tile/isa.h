@@ -34,9 +34,9 @@ typedef struct {
 #define KERNELOPS_X86 1
 #include <immintrin.h>
 #endif
-#define lowest_bit(mask) __builtin_ctz(mask)
+#define lowest_bit(mask) __builtin_ctzll(mask)
 #else
-static inline int lowest_bit(unsigned mask) {
+static inline int lowest_bit(uint64_t mask) {
     int bit = 0;
     while (!(mask >> bit & 1)) bit++;
     return bit;

@@ -219,38 +219,71 @@ static void FN(offer)(const FN(shelf) * kept, T a, int64_t index) {
     indices[at] = index;
 }
 
-/* The same where all places are taken and a, no NaN, beats the last of them; without a branch that has to be guessed. */
-static void FN(insert)(const FN(shelf) * kept, T a, int64_t index) {
+/* The same where all places are taken and a, which is no NaN, beats the last of them. */
+static inline void FN(insert)(const FN(shelf) * kept, T a, int64_t index) {
     T *values = kept->values;
     int64_t *indices = kept->indices;
-    int place = 0;
-    for (int q = 0; q < kept->K; q++) place += kept->largest ? a <= values[q] : a >= values[q];
-    for (int q = kept->K - 1; q > 0; q--) {
-        values[q] = q > place ? values[q - 1] : q == place ? a : values[q];
-        indices[q] = q > place ? indices[q - 1] : q == place ? index : indices[q];
-    }
-    if (place == 0) {
-        values[0] = a;
-        indices[0] = index;
-    }
+    int at = kept->K - 1;
+    if (kept->largest)
+        for (; at > 0 && !(a <= values[at - 1]); at--) values[at] = values[at - 1], indices[at] = indices[at - 1];
+    else
+        for (; at > 0 && !(a >= values[at - 1]); at--) values[at] = values[at - 1], indices[at] = indices[at - 1];
+    values[at] = a;
+    indices[at] = index;
 }
 
-/* A register's values are compared with the worst that is kept; only those that beat it are looked at. */
+/* The first tile of a row, where nothing is kept yet and nearly everything would be. The best of each lane over the tile:
+ * the K-th best of these is reached by K values at least, so only what reaches it need be offered. Returns how many
+ * columns are done: none where that says nothing. */
+static int FN(keep_first)(const FN(shelf) * kept, const T *a, int n, int64_t column) {
+    T best[LANES];
+    V most = FN(load)(a);
+    const int whole = n - n % LANES;
+    for (int i = LANES; i < whole; i += LANES) {
+        const V v = FN(load)(a + i);
+        most = kept->largest ? FN(at_least)(v, most) : FN(at_most)(v, most);
+    }
+    FN(store)(best, most);
+    for (int q = 1; q < LANES; q++)
+        for (int p = q; p > 0 && (kept->largest ? best[p] > best[p - 1] : best[p] < best[p - 1]); p--) {
+            const T lower = best[p];
+            best[p] = best[p - 1];
+            best[p - 1] = lower;
+        }
+    for (int q = 0; q < LANES; q++)
+        if (!isfinite(best[q])) return 0; /* and a NaN in the first register has spoiled the order */
+    const V bound = FN(all)(best[kept->K - 1]);
+    for (int i = 0; i < whole; i += LANES)
+        for (unsigned left = ~FN(beats)(FN(load)(a + i), bound, !kept->largest) & (unsigned)((1ull << LANES) - 1); left; left &= left - 1) {
+            const int place = i + lowest_bit(left);
+            FN(offer)(kept, a[place], column + place);
+        }
+    return whole;
+}
+
+/* Four registers of values are compared with the worst that is kept; only those that beat it are looked at. */
 static void FN(keep_best)(const FN(context) * s, const T *a, int r, int component) {
     const job *w = s->work;
     const ptrdiff_t at = ((ptrdiff_t)r * w->n_out + component) * w->best;
     const FN(shelf) kept = {s->values + at, s->indices + at, w->best, w->largest, w->nan_first};
-    const int last = w->best - 1, few = w->best <= 32 && !w->nan_first;
+    const int last = w->best - 1;
     int i = 0;
+    if (kept.indices[0] < 0 && w->best <= LANES && !w->nan_first && s->n >= 4 * LANES) i = FN(keep_first)(&kept, a, s->n, s->column);
     for (; i < s->n && kept.indices[last] < 0; i++) FN(offer)(&kept, a[i], s->column + i);
-    for (; i + LANES <= s->n; i += LANES)
-        for (unsigned left = FN(beats)(FN(load)(a + i), FN(all)(kept.values[last]), w->largest); left; left &= left - 1) {
-            const int lane = lowest_bit(left);
-            const T value = a[i + lane];
-            if (few && value == value) {
-                if (w->largest ? !(value <= kept.values[last]) : !(value >= kept.values[last])) FN(insert)(&kept, value, s->column + i + lane);
-            } else
-                FN(offer)(&kept, value, s->column + i + lane);
+    for (; i + 4 * LANES <= s->n; i += 4 * LANES) {
+        const V worst = FN(all)(kept.values[last]);
+        unsigned any = 0;
+        for (int q = 0; q < 4; q++) any |= FN(beats)(FN(load)(a + i + q * LANES), worst, w->largest);
+        if (!any) continue;
+        uint64_t left = 0;
+        for (int q = 0; q < 4; q++) left |= (uint64_t)FN(beats)(FN(load)(a + i + q * LANES), worst, w->largest) << q * LANES;
+        for (; left; left &= left - 1) {
+            const int place = i + lowest_bit(left);
+            if (a[place] != a[place] || w->nan_first)
+                FN(offer)(&kept, a[place], s->column + place);
+            else if (w->largest ? !(a[place] <= kept.values[last]) : !(a[place] >= kept.values[last]))
+                FN(insert)(&kept, a[place], s->column + place);
         }
+    }
     for (; i < s->n; i++) FN(offer)(&kept, a[i], s->column + i);
 }
