@@ -18,7 +18,7 @@ cdef extern from "_tile/isa.h" nogil:
         TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
         IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
         OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
-        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_TensorDot, OP_ExpScaled
+        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_WideSqDist, OP_TensorDot, OP_ExpScaled
         OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest
         REDUCE_BEST, REDUCE_EXP
     ctypedef struct operand:
@@ -42,6 +42,9 @@ cdef extern from "_tile/isa.h" nogil:
     ctypedef struct job:
         stage param, row, col, pair
         const int32_t *contractions
+        const int32_t *centred
+        int32_t n_centred, n_centres
+        void *centres
         const double *constants
         int32_t n_constants, n_params
         const variable *variables
@@ -63,6 +66,8 @@ cdef extern from "_tile/isa.h" nogil:
         piece params[2]
         piece pack[2]
         piece task[2]
+        piece centre[2]
+        piece shift[2]
         piece strip[2]
         piece merge[2]
         size_t (*scratch_bytes[2])(const job *)
@@ -96,11 +101,14 @@ def _arity(int op):
     """Number of operands that an instruction reads."""
     if OP_Add <= op <= OP_LessOrEqual or op in (OP_TensorDot, OP_ExpScaled, OP_OutDot, OP_OutExp):
         return 2
-    if OP_SqDist <= op <= OP_WeightedSqDist:
-        return 3 if op == OP_WeightedSqDist else 2
+    if OP_SqDist <= op <= OP_WideSqDist:
+        return 3 if op >= OP_WeightedSqDist else 2
     if OP_LessOrEqual < op <= OP_IfElse or op == OP_OutDiff:
         return 3
     return 0 if op == OP_Zero else 1
+
+
+FILLED_LATER = -1  # an export that is no plane of the tile
 
 
 def _fail(text):
@@ -134,15 +142,16 @@ cdef class Program:
     """A verified tile program in the form that the C code reads; see program/instructions.py for the meaning."""
 
     cdef readonly int kind, n_out, n_params
-    cdef readonly object contractions, constants
+    cdef readonly object contractions, centred, constants
     cdef _Stage param, row, col, pair
     cdef readonly int64_t cost
     cdef readonly bint two_sided  # ends in one sum of a scalar, or of a scalar times columns, that could serve both rows
 
-    def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair):
+    def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair, centred=()):
         self.kind, self.n_out, self.n_params = kind, n_out, n_params
         self.constants = np.ascontiguousarray(constants, np.float64).reshape(-1)
         self.contractions = np.ascontiguousarray(contractions, np.int32).reshape(-1)
+        self.centred = np.ascontiguousarray(centred, np.int32).reshape(-1, 5)
         self.param, self.row, self.col, self.pair = _Stage(*param), _Stage(*row), _Stage(*col), _Stage(*pair)
         if kind not in KINDS.values() or n_out < 1:
             _fail(f"kind {kind}, {n_out} components of the result")
@@ -154,6 +163,7 @@ cdef class Program:
         self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
         self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
                                  "col": self.col.c.n_exports}, loads_into=(0, 0))
+        self._verify_centred()
         self.two_sided = self._two_sided(self.pair.code.tolist())
         self.cost = min(max(self._cost(self.pair.code.tolist()), 1), MOST_COST)
 
@@ -179,8 +189,20 @@ cdef class Program:
         for position, count, plane in s.loads.tolist():
             if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
                 _fail(f"variable {position} does not fit at plane {plane}")
-        if any(not 0 <= e < s.c.planes for e in s.exports.tolist()):
+        if any(not 0 <= e < s.c.planes for e in s.exports.tolist() if e != FILLED_LATER):
             _fail("an export lies outside the tile")
+
+    def _verify_centred(self):
+        """Shifted vectors fill the places that are left for them, all of these, and read others."""
+        for k, s in ((0, self.row), (1, self.col)):
+            exports = (<_Stage> s).exports.tolist()
+            later = {at for at, e in enumerate(exports) if e == FILLED_LATER}
+            filled = [at + q for *pair, d in self.centred.tolist() for at in [pair[2 + k]] for q in range(d + 1)]
+            read = {at + q for *pair, d in self.centred.tolist() for at in [pair[k]] for q in range(d)}
+            if sorted(filled) != sorted(later) or not read <= set(range(len(exports))) - later:
+                _fail(f"shifted vectors {self.centred.tolist()} do not fit the exports")
+        if (self.centred[:, 4] < 1).any():
+            _fail("a shifted vector of no length")
 
     def _verify_result(self, _Stage s, op, aux0, aux1, rounds):
         """The components of the result that an instruction adds to."""
@@ -199,6 +221,10 @@ cdef class Program:
         wanted = [(("tile",), None), (vectors, None), (vectors, None), (vectors, None)]
         if OP_SqDist <= op <= OP_WeightedSqDist:
             wanted = [(("tile",), None), (("row",), aux0), (("tile", "col"), aux0), (scalars, aux0)]
+        elif op == OP_WideSqDist:
+            wanted = [(("tile",), None), (("row",), aux0), (("col",), aux0), (("row",), aux0 + 1)]
+            if [operands[1][1], operands[2][1], operands[3][1], aux1, aux0] not in self.centred.tolist():
+                _fail(f"instruction {at} reads vectors that are not shifted")
         elif op == OP_TensorDot:
             wanted = [(("tile",) if q == 0 else vectors, count) for q, count in enumerate(self._contraction(aux0)[:3])]
         elif op in (OP_ExpScaled, OP_OutExp):
@@ -232,8 +258,8 @@ cdef class Program:
                 rounds = aux0
             elif op == OP_End:
                 rounds = 1
-            elif OP_SqDist <= op <= OP_WeightedSqDist:
-                total += rounds * (1 + aux0 // 4)
+            elif OP_SqDist <= op <= OP_WideSqDist:
+                total += rounds * (1 + aux0 // (4 if op < OP_WideSqDist else 8))
             elif op in (OP_OutDot, OP_OutDiff):
                 total += rounds * (1 + aux1 // 4)
             elif op == OP_TensorDot:
@@ -488,6 +514,8 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
 
     w.param, w.row, w.col, w.pair = program.param.c, program.row.c, program.col.c, program.pair.c
     w.contractions, w.constants = <int32_t *> _start(program.contractions), <double *> _start(program.constants)
+    w.centred, w.n_centred = <int32_t *> _start(program.centred), len(program.centred)
+    w.n_centres = program.centred[:, 4].sum()
     w.n_constants, w.n_params = len(program.constants), program.n_params
     w.M, w.N = M, N
     if not mirrored:
@@ -509,10 +537,11 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     _cut_strips(&w)
     sides_bytes = w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double)
     bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
-    params_bytes = _padded(w.batch * w.n_params * itemsize)
+    params_bytes = _padded(w.batch * (w.n_params + w.n_centres) * itemsize)
     packed_bytes = (w.batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize  # 64 divides it
     memory = _Memory(params_bytes + packed_bytes + threads * bytes_each + sides_bytes)
     w.params, w.packed = memory.start, memory.start + params_bytes
+    w.centres = memory.start + w.batch * w.n_params * itemsize
     scratch = memory.start + params_bytes + packed_bytes
     w.sides = <double *> (scratch + threads * bytes_each)
     memset(scratch - 2 * SLACK * itemsize, 0, 2 * SLACK * itemsize)
@@ -521,6 +550,9 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
         run_pieces(m.params[float64], &w, 0, w.batch, 1, scratch, bytes_each)
         if w.col.n_exports:
             run_pieces(m.pack[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
+        if w.n_centred and N:
+            run_pieces(m.centre[float64], &w, 0, w.batch * w.n_centres, threads, scratch, bytes_each)
+            run_pieces(m.shift[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
     if mirrored:
         _run_strips(m, &w, float64, program.cost, threads, scratch, bytes_each)
         return sums, maxima, values, indices

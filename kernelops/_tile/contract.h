@@ -51,7 +51,7 @@ static void FN(contract)(const FN(context) * s, const instruction *p) {
 #define CONTRACTION(name) {FN(name##1), FN(name##4)},
     static const contraction all[][2] = {KERNELOPS_CONTRACTIONS(CONTRACTION)};
 #undef CONTRACTION
-    const contraction *ways = all[p->op - OP_SqDist];
+    const contraction *ways = all[p->op == OP_WideSqDist ? 0 : p->op - OP_SqDist];
     const T *x = s->row + p->a.base, *y = FN(columns)(s, p->b, 0, 0);
     const int of_row = p->c.place == IN_ROW;
     const T *w = (of_row ? s->row : s->params) + p->c.base;

@@ -4,6 +4,7 @@
 #include "tile.h"
 #include "elementwise.h"
 #include "contract.h"
+#include "wide.h"
 #include "outputs.h"
 #include "interpret.h"
 #include "task.h"

@@ -88,6 +88,8 @@ static void FN(run)(const FN(context) * s, const instruction *code, int from, in
             FN(binary)(s, p, k);
         else if (p->op >= OP_SqDist && p->op <= OP_WeightedSqDist)
             FN(contract)(s, p);
+        else if (p->op == OP_WideSqDist)
+            FN(wide_distances)(s, p);
         else if (p->op >= OP_OutSum && p->op <= OP_OutDiff)
             FN(out_sums)(s, p, k);
         else

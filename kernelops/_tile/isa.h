@@ -24,7 +24,7 @@ typedef void (*piece)(const job *, int64_t, void *);
 
 /* What one instruction set offers; [0] in float, [1] in double. */
 typedef struct {
-    piece params[2], pack[2], task[2], strip[2], merge[2];
+    piece params[2], pack[2], task[2], centre[2], shift[2], strip[2], merge[2];
     size_t (*scratch_bytes[2])(const job *);
 } machine;
 

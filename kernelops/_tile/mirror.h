@@ -80,11 +80,12 @@ static void FN(do_mirrored)(const job *w, FN(context) * s, const FN(room) * room
 static void FN(do_strip)(const job *w, int64_t item, void *scratch) {
     const strips *all = &w->strips;
     const int64_t batch = item / all->count, strip = item % all->count, begin = strip * all->width, blocks = all->blocks;
+    int close = 0;
     FN(room) room;
     FN(furnish)(w, scratch, &room);
     room.packed = (const T *)w->packed + batch * blocks * w->col.n_exports * TILE_WIDTH;
     FN(context) s = {.tile = room.tile, .params = (const T *)w->params + batch * w->n_params, .row_stride = w->row.n_exports,
-                     .rows_per_tile = w->rows_per_tile, .work = w};
+                     .rows_per_tile = w->rows_per_tile, .work = w, .close = &close};
     double *sides = w->sides + strip * all->window * TILE_WIDTH * w->n_out;
     for (int64_t b = begin + all->from; b < begin + all->to && b < begin + all->width && b < blocks; b++) {
         /* of two blocks that sit opposite each other the first meets the second */
@@ -93,6 +94,7 @@ static void FN(do_strip)(const job *w, int64_t item, void *scratch) {
             n = FN(first_point)(w, b + 1) - first;
             n = n < ROWS_PER_TASK_MAX ? n : ROWS_PER_TASK_MAX;
             FN(load_rows)(w, &room, batch, first, (int)n);
+            close = 0;
             for (int64_t step = 0; step <= met; step++) {
                 const int64_t other = (b + step) % blocks;
                 s.col = room.packed + other * w->col.n_exports * TILE_WIDTH;

@@ -57,6 +57,7 @@
     ROW(Zero)      /* out = 0 */                                                                                       \
     ROW(Accum)     /* out += a */                                                                                      \
     KERNELOPS_CONTRACTIONS(ROW)                                                                                        \
+    ROW(WideSqDist) /* SqDist of long vectors; x - centre in the row at c, y - centre in the columns at aux1 */        \
     ROW(TensorDot) /* out = contraction of a and b; aux0 is its place in the table of contractions */                  \
     ROW(ExpScaled) /* out = exp(a*b), b a scalar */                                                                    \
     ROW(OutSum)    /* result[aux0 + k] += sum over columns of a */                                                     \

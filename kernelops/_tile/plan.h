@@ -43,7 +43,7 @@ typedef struct {
     int32_t length, planes;
     const int32_t *loads; /* (variable, components, first plane) each: raw data copied in before the program runs */
     int32_t n_loads;
-    const int32_t *exports; /* planes that are copied out when it has run */
+    const int32_t *exports; /* planes that are copied out when it has run; -1: a place that is filled later */
     int32_t n_exports;
 } stage;
 
@@ -65,6 +65,11 @@ typedef struct {
 typedef struct {
     stage param, row, col, pair;
     const int32_t *contractions; /* table of TensorDot */
+    /* vectors of rows and columns that are shifted to the columns' mean: (row, column, shifted row, shifted column, length)
+     * each; n_centres is the sum of the lengths, centres (batch, n_centres) of the working type */
+    const int32_t *centred;
+    int32_t n_centred, n_centres;
+    void *centres;
     const double *constants;
     int32_t n_constants, n_params; /* params: constants, raw parameters, exports of the parameter stage */
 

@@ -36,6 +36,8 @@ static const machine JOIN(machine, of, ISA) = {
     {JOIN(do_params, f32, ISA), JOIN(do_params, f64, ISA)},
     {JOIN(do_pack, f32, ISA), JOIN(do_pack, f64, ISA)},
     {JOIN(do_task, f32, ISA), JOIN(do_task, f64, ISA)},
+    {JOIN(do_centre, f32, ISA), JOIN(do_centre, f64, ISA)},
+    {JOIN(do_shift, f32, ISA), JOIN(do_shift, f64, ISA)},
     {JOIN(do_strip, f32, ISA), JOIN(do_strip, f64, ISA)},
     {JOIN(do_merge, f32, ISA), JOIN(do_merge, f64, ISA)},
     {JOIN(scratch_bytes, f32, ISA), JOIN(scratch_bytes, f64, ISA)},

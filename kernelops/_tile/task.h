@@ -48,6 +48,7 @@ static void FN(do_pack)(const job *w, int64_t item, void *scratch) {
     FN(fetch)(w, &w->col, tile, batch, first, n);
     FN(run_stage)(w, &w->col, tile, (const T *)w->params + batch * w->n_params, n);
     for (int e = 0; e < w->col.n_exports; e++, out += TILE_WIDTH) {
+        if (w->col.exports[e] < 0) continue;
         memcpy(out, tile + (ptrdiff_t)w->col.exports[e] * TILE_WIDTH, n * sizeof(T));
         for (int i = n; i < TILE_WIDTH; i++) out[i] = 0;
     }
@@ -93,8 +94,9 @@ static void FN(load_rows)(const job *w, const FN(room) * room, int64_t batch, in
     FN(run_stage)(w, &w->row, room->tile, (const T *)w->params + batch * w->n_params, n);
     for (int e = 0; e < width; e++) {
         const T *plane = room->tile + (ptrdiff_t)w->row.exports[e] * TILE_WIDTH;
-        for (int i = 0; i < n; i++) room->rows[(ptrdiff_t)i * width + e] = plane[i];
+        for (int i = 0; i < n && w->row.exports[e] >= 0; i++) room->rows[(ptrdiff_t)i * width + e] = plane[i];
     }
+    FN(shift_rows)(w, room->rows, batch, n);
 }
 
 static void FN(clear)(const job *w, const FN(room) * room, int n) {
@@ -129,13 +131,14 @@ static void FN(deliver)(const job *w, const FN(room) * room, int64_t at, int n) 
 static void FN(do_task)(const job *w, int64_t item, void *scratch) {
     const int64_t batch = item / w->n_tasks, *task = w->tasks + 4 * (item % w->n_tasks), tiles = (w->N + TILE_WIDTH - 1) / TILE_WIDTH;
     const int n = (int)(task[1] - task[0]);
+    int close = 0;
     FN(room) room;
     FN(furnish)(w, scratch, &room);
     FN(load_rows)(w, &room, batch, task[0], n);
     FN(clear)(w, &room, n);
     const T *packed = (const T *)w->packed + batch * tiles * w->col.n_exports * TILE_WIDTH;
     FN(context) s = {.tile = room.tile, .params = (const T *)w->params + batch * w->n_params, .row_stride = w->row.n_exports,
-                     .rows_per_tile = w->rows_per_tile, .work = w};
+                     .rows_per_tile = w->rows_per_tile, .work = w, .close = &close};
     for (int64_t q = task[2]; q < task[3]; q++)
         for (int64_t from = w->intervals[2 * q], to = w->intervals[2 * q + 1]; from < to;) {
             const int64_t tile = from / TILE_WIDTH, end = (tile + 1) * TILE_WIDTH < to ? (tile + 1) * TILE_WIDTH : to;

@@ -17,6 +17,7 @@ typedef struct {
     double *maxima;       /* (row of the task) */
     T *values;            /* (row of the task, n_out, best) */
     int64_t *indices;
+    int *close; /* most pairs of this piece of work are too close for WideSqDist */
 } FN(context);
 
 static inline int FN(is_scalar)(operand x) { return x.place == IN_ROW || x.place == IN_PARAM; }

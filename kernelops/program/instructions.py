@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TILE, ROW, COL, PARAM = "tile", "row", "col", "param"
+FILLED_LATER = -1  # an export that is no plane: a shifted vector has its place there
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Instruction:
         return f"{self.out} = {call}"
 
 
-_WITH_AUX0 = ("Pow", "SinXDivX", "SqDist", "Dot", "L1Dist", "WeightedSqDist", "TensorDot")
+_WITH_AUX0 = ("Pow", "SinXDivX", "SqDist", "Dot", "L1Dist", "WeightedSqDist", "WideSqDist", "TensorDot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,9 @@ class Stage:
             lines.append("  " * depth + str(instruction))
             depth += instruction.op == "Loop"
         if self.exports:
-            lines.append(f"  export {', '.join(map(str, self.exports))}")
+            later = self.exports.count(FILLED_LATER)
+            names = [str(e) for e in self.exports if e != FILLED_LATER] + [f"{later} of shifted vectors"] * (later > 0)
+            lines.append(f"  export {', '.join(names)}")
         return "\n".join(lines) or "  nothing"
 
 
@@ -95,6 +98,8 @@ class Program:
         "sum", "exp" (sums weighted by exponentials, with a running maximum) or "best" (smallest or largest values).
     n_out : int
         Components that are accumulated for each row.
+    centred : tuple of (row, column, shifted row, shifted column, length)
+        Vectors of rows and columns of which a copy, shifted to the mean of the columns, and its square are exported too.
     """
 
     kind: str
@@ -106,6 +111,7 @@ class Program:
     col: Stage
     pair: Stage
     contractions: tuple[int, ...] = ()
+    centred: tuple[tuple[int, int, int, int, int], ...] = ()
 
     def __str__(self) -> str:
         constants = f"constants {', '.join(f'{c:.6g}' for c in self.constants) or 'none'}"

@@ -6,7 +6,7 @@ program. Only vectors that are used twice, or by an operation that mixes compone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -15,15 +15,20 @@ from ..formula.ops import OPS
 from .allocate import allocate
 from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand
 
+WIDE_FROM = 32  # components from which a squared distance takes the product form (_tile/wide.h)
 _CHEAP = ("Add", "Subtract", "Mult", "Minus")  # recomputed rather than stored, on operands that are at hand
 
 
 class Lowering:
     """Emits the instructions of one stage; ``known`` tells where a node can be read."""
 
-    def __init__(self, known: dict[Expr, Operand], roots: Sequence[Expr], tables: list[int]) -> None:
+    def __init__(
+        self, known: dict[Expr, Operand], roots: Sequence[Expr], tables: list[int], exports: Mapping[str, int] | None = None
+    ) -> None:
         self.known = known
         self.tables = tables
+        self.exports = dict(exports or {})  # how many components rows and columns export
+        self.centred: list[tuple[int, int, int, int, int]] = []
         self.code: list[Instruction] = []
         self.sizes: list[int] = []
         self.uses: dict[Expr, int] = {}
@@ -114,8 +119,22 @@ class Lowering:
             if weight not in self.known or weight.dim != f.dim or self.known[weight].place not in (ROW, PARAM):
                 return False
             weights = [self.known[weight]]
-        self.emit(name, out, a, b, *weights, aux=(f.dim, 0))
+        if name == "SqDist" and f.dim >= WIDE_FROM:
+            row, col = self._shifted(a, b, f.dim)
+            self.emit("WideSqDist", out, a, b, row, aux=(f.dim, col))
+        else:
+            self.emit(name, out, a, b, *weights, aux=(f.dim, 0))
         return True
+
+    def _shifted(self, a: Operand, b: Operand, d: int) -> tuple[Operand, int]:
+        """Where copies of a row's and a column's vector, shifted to the mean of the columns, and their squares lie."""
+        for row, col, shifted_row, shifted_col, length in self.centred:
+            if (row, col, length) == (a.base, b.base, d):
+                return Operand(ROW, shifted_row, 1), shifted_col
+        row, col = self.exports[ROW], self.exports[COL]
+        self.centred.append((a.base, b.base, row, col, d))
+        self.exports = {ROW: row + d + 1, COL: col + d + 1}
+        return Operand(ROW, row, 1), col
 
     def _square_or_abs(self, node: Expr) -> Operand:
         """Of a difference of numbers: a contraction of vectors of length 1."""

@@ -7,11 +7,12 @@ and the rest for each pair; what an earlier stage has computed is an operand of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from ..formula.expr import Expr, topological
 from .allocate import allocate
-from .instructions import COL, PARAM, ROW, TILE, Operand, Program, Stage
+from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Operand, Program, Stage
 from .lowering import Lowering
 from .place import Place, place_of, regroup
 
@@ -51,8 +52,11 @@ def _compile(roots: tuple[Expr, ...], axis: int, kind: str, n_out: int) -> Progr
     tables: list[int] = []
     row_stage, row_leaves = row(leaves, tables)
     col_stage, col_leaves = col(leaves, tables)
-    lowering = Lowering(leaves | _as(ROW, row_leaves) | _as(COL, col_leaves), roots, tables)
+    sizes = {ROW: len(row_stage.exports), COL: len(col_stage.exports)}
+    lowering = Lowering(leaves | _as(ROW, row_leaves) | _as(COL, col_leaves), roots, tables, sizes)
     lowering.end(kind, roots, n_out)
+    later = (FILLED_LATER,) * sum(d + 1 for *_, d in lowering.centred)
+    row_stage, col_stage = (replace(s, exports=s.exports + later) for s in (row_stage, col_stage))
     code, _, planes = allocate(lowering.code, lowering.sizes, {}, ())
     param_stage = param(tables)
     return Program(
@@ -65,6 +69,7 @@ def _compile(roots: tuple[Expr, ...], axis: int, kind: str, n_out: int) -> Progr
         col_stage,
         Stage(code, planes),
         tuple(tables),
+        tuple(lowering.centred),
     )
 
 
