@@ -16,21 +16,26 @@ V_INLINE V FN(contraction_term)(int op, V a, V b, V w) {
     }
 }
 
-/* w: weights, w_next apart from row to row. */
+/* sum = or += the terms of component k, for a block of rows; w: weights, w_next apart from row to row. */
+V_INLINE void FN(contract_component)(int op, int rows, int first, V sum[4][FN(BLOCK)], const T *x, ptrdiff_t next, const T *y, const T *w,
+                                     ptrdiff_t w_next) {
+    V column[FN(BLOCK)];
+    for (int q = 0; q < FN(BLOCK); q++) column[q] = FN(load)(y + q * LANES);
+    for (int r = 0; r < rows; r++) {
+        const V a = FN(all)(x[r * next]), weight = op == OP_WeightedSqDist ? FN(all)(w[r * w_next]) : a;
+        for (int q = 0; q < FN(BLOCK); q++) {
+            const V term = FN(contraction_term)(op, a, column[q], weight);
+            sum[r][q] = first ? term : sum[r][q] + term;
+        }
+    }
+}
+
 V_INLINE void FN(contract_block)(int op, int rows, T *out, const T *x, ptrdiff_t next, const T *y, const T *w, ptrdiff_t w_next,
                                  int d, int n) {
     for (int i = 0; i < n; i += FN(BLOCK) * LANES) {
         V sum[4][FN(BLOCK)];
-        for (int r = 0; r < rows; r++)
-            for (int q = 0; q < FN(BLOCK); q++) sum[r][q] = FN(all)(0);
-        for (int k = 0; k < d; k++) {
-            V column[FN(BLOCK)];
-            for (int q = 0; q < FN(BLOCK); q++) column[q] = FN(load)(y + (ptrdiff_t)k * TILE_WIDTH + i + q * LANES);
-            for (int r = 0; r < rows; r++) {
-                const V a = FN(all)(x[r * next + k]), weight = op == OP_WeightedSqDist ? FN(all)(w[r * w_next + k]) : a;
-                for (int q = 0; q < FN(BLOCK); q++) sum[r][q] += FN(contraction_term)(op, a, column[q], weight);
-            }
-        }
+        FN(contract_component)(op, rows, 1, sum, x, next, y + i, w, w_next);
+        for (int k = 1; k < d; k++) FN(contract_component)(op, rows, 0, sum, x + k, next, y + (ptrdiff_t)k * TILE_WIDTH + i, w + k, w_next);
         for (int r = 0; r < rows; r++)
             for (int q = 0; q < FN(BLOCK); q++) FN(store)(out + (ptrdiff_t)r * TILE_WIDTH + i + q * LANES, sum[r][q]);
     }
