@@ -143,7 +143,8 @@ def page(results: Results) -> str:
     return f"""# Reductions over all pairs, on the CPU
 
 Made by `make bench`. Everything is from one run: medians of interleaved repetitions by the wall clock, every answer
-checked against float64.
+checked against float64. An engine's turn lasts for some hundredths of a second, or one call; of several calls the first
+is left out, where the machine still belongs to whoever had the turn before.
 
 {chr(10).join([*machine(), *(f"- {note}" for note in results.notes)])}
 
