@@ -29,8 +29,8 @@ def measure(engines: Iterable[str], largest: int, repeat: int) -> Curve:
     for N in (n for n in SIZES if n <= largest):
         problem = Problem("gaussian", N)
         calls = {engine: ENGINES[engine].call(problem) for engine in engines if fits(engine, N)}
-        for call in calls.values():
-            problem.check(call())
+        for engine, call in calls.items():
+            problem.check(call(), engine)
         for engine, seconds in interleaved(calls, repeat, BUDGET, least=1, block=BLOCK).items():
             curve[engine][N] = seconds
     return curve

@@ -29,12 +29,15 @@ class Measured:
         A form of the bound -> nanoseconds per pair.
     first : dict
         Engine -> seconds of the first call, from the formula's text on.
+    wrong : list of str
+        Which other packages' answers were wrong; they are not timed.
     """
 
     problem: Problem
     ns: dict[str, float] = field(default_factory=dict)
     bound: dict[str, float] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
 
     def ratio(self, engine: str) -> float | None:
         """How many times the engine takes what we take."""
@@ -64,8 +67,15 @@ def measure(row: Row, engines: Iterable[str], bound: Bound | None, repeat: int) 
     result = Measured(problem)
     len(problem.arrays)  # made here, not in somebody's first call
     for engine in (name for name in row.engines if name in engines):
-        result.first[engine], (calls[engine], answer) = seconds_of(partial(begin, engine, problem))
-        problem.check(answer)
+        seconds, (call, answer) = seconds_of(partial(begin, engine, problem))
+        try:
+            problem.check(answer, engine)
+        except ValueError as error:
+            if engine == OURS:
+                raise
+            result.wrong.append(str(error))
+        else:
+            result.first[engine], calls[engine] = seconds, call
     loops = {form: bound.run(problem.D, form, problem.N) for form in FORMS} if bound and bounded(problem) else {}
     taken = interleaved(calls | loops, repeat, BUDGET, block=BLOCK)
     result.ns = {engine: 1e9 * taken[engine] / problem.pairs for engine in calls}

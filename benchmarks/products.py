@@ -64,6 +64,7 @@ def run(rows: list[Row], engines: list[str], points: int, repeat: int, longest: 
         forget_compiled(folder)
         bound = the_bound(results.notes)
         results.rows = measured([row.at_most(points) for row in rows], engines, bound, repeat)
+        results.notes += [error for row in results.rows for error in row.wrong]
         results.curve = crossover.measure([name for name in beside if name in engines], longest, repeat)
     results.errors = accuracy.measure()
     results.peaks = memory.measure((2 * points, 10 * points))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,19 @@ def test_wrong_answers_are_refused(script):
         for bad in (wrong, np.full_like(result, np.nan) if result.dtype.kind == "f" else np.zeros_like(result)):
             with pytest.raises(ValueError, match="is right"):
                 problem.check(bad)
+
+
+def test_another_package_that_is_wrong_is_left_out_and_ours_is_an_error(script, monkeypatch):
+    measuring, engines = script("measuring"), script("engines")
+    row = script("plan").Row(script("problems").Problem("laplace", 100), ("kernelops", "KeOps"))
+    good, bad = engines.ENGINES["kernelops"], replace(engines.ENGINES["KeOps"], call=lambda p: lambda: np.zeros(p.N))
+    monkeypatch.setattr(measuring, "ENGINES", {"kernelops": good, "KeOps": bad})
+    found = measuring.measure(row, ["kernelops", "KeOps"], None, 1)
+    assert list(found.ns) == list(found.first) == ["kernelops"] and found.ratio("KeOps") is None
+    assert len(found.wrong) == 1 and found.wrong[0].startswith("KeOps of Problem(kind='laplace'")
+    monkeypatch.setattr(measuring, "ENGINES", {"kernelops": bad})
+    with pytest.raises(ValueError, match="is right"):
+        measuring.measure(row, ["kernelops"], None, 1)
 
 
 @pytest.mark.parametrize("engine", ["dense torch", "scikit-learn"])
