@@ -68,6 +68,22 @@ def dense_torch(problem: Problem) -> Call:
     }[problem.kind]
 
 
+def torch_on_one_thread(problem: Problem) -> Call:
+    """The same without waking other threads, which a small problem does not pay for."""
+    import torch
+
+    call, threads = dense_torch(problem), torch.get_num_threads()
+
+    def alone() -> Any:
+        torch.set_num_threads(1)
+        try:
+            return call()
+        finally:
+            torch.set_num_threads(threads)
+
+    return alone
+
+
 def scikit_learn(problem: Problem) -> Call:
     """Its kernels, its distances, its neighbours; of one set of points where x and y are one."""
     from scipy.special import logsumexp

@@ -246,6 +246,23 @@ def test_a_whole_run(script, monkeypatch, tmp_path, capsys):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_curve_takes_the_faster_torch(script, monkeypatch):
+    pytest.importorskip("torch")
+    crossover = script("crossover")
+    asked = []
+
+    def seconds(calls, *_, **__):
+        asked.append(list(calls))
+        return {"kernelops": 2.0, "dense torch": 3.0, "dense torch on one thread": 1.0}
+
+    monkeypatch.setattr(crossover, "interleaved", seconds)
+    curve = crossover.measure(["kernelops", "dense torch"], 300, 1)
+    assert asked == [["kernelops", "dense torch", "dense torch on one thread"]] * 3
+    assert curve == {"kernelops": {100: 2.0, 200: 2.0, 300: 2.0}, "dense torch": {100: 1.0, 200: 1.0, 300: 1.0}}
+    assert crossover.least_lead(curve) == (0.5, 200, "dense torch")
+    assert not crossover.fits("dense torch", 50_000) and crossover.fits("KeOps", 50_000)
+
+
 def test_turns_are_interleaved_and_end(script, monkeypatch):
     timing, order = script("timing"), []
     clock = iter(range(10_000))
