@@ -22,7 +22,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx ke
 help:
 	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
 	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
-	@echo "make bench   time products beside pykeops (needs a C++ compiler as well)"
+	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
 	@echo "make agree   compare results with those of pykeops (some minutes)"
 	@echo "make lint    ruff, mypy and cython-lint"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -83,5 +83,5 @@ $(VENV)/plot.stamp $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(V
 	@touch $@
 
 $(BENCH)/bench.stamp: $(BENCH)/built.stamp
-	$(BENCH)/bin/python $(PIP_INSTALL) "kernelops[torch]" pykeops==2.3
+	$(BENCH)/bin/python $(PIP_INSTALL) "kernelops[torch,plot]" pykeops==2.3 scikit-learn
 	@touch $@

@@ -1,84 +1,31 @@
-"""Reductions over all pairs of points: kernelops beside KeOps and dense torch, all in one run on the CPU.
+"""Reductions over all pairs of points: kernelops beside KeOps, dense torch and scikit-learn, in one run on the CPU.
 
-The unit of work is a pair (i, j), N**2 of them; the unit of the table is nanoseconds per pair, by the wall clock with
-all threads that each engine takes by default, the median of interleaved repetitions. The first call,
-from the formula's text on, is timed apart: there KeOps generates code and compiles it. Every answer is checked against
-float64 before it is timed.
+The unit of work is a pair (i, j), N**2 of them; the unit of the tables is nanoseconds per pair, by the wall clock with
+all threads that each engine takes by default, the median of interleaved repetitions. The first call, from the formula's
+text on, is timed apart: there KeOps generates code and compiles it. Every answer is checked against float64 before it
+is timed. A summary says which of the wanted figures were reached.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from problems import ENGINES, KINDS, Problem, all_problems
-from timing import interleaved, seconds_of
+import accuracy
+import charts
+import crossover
+import memory
+from bound import Bound, BoundError
+from engines import ENGINES, OURS, present
+from measuring import Measured, measure
+from plan import LARGEST, Row, all_rows, quick_rows
+from report import Results, cells, page
 
-import kernelops
-from kernelops.backends import installed
-from kernelops.machines.cpu import instruction_set
-from kernelops.machines.threads import thread_count
-
-OURS, *PEERS = ENGINES
-PACKAGES = {"kernelops": "kernelops", "KeOps": "pykeops", "dense torch": "torch"}
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "products.md"
-BUDGET = 3.0  # seconds for the repetitions of a row
-
-
-@dataclass
-class Row:
-    """What was measured on a problem: engine -> seconds of the first call, and of the later ones."""
-
-    problem: Problem
-    first: dict[str, float] = field(default_factory=dict)
-    later: dict[str, float] = field(default_factory=dict)
-
-    def per_pair(self, engine: str) -> str:
-        return f"{1e9 * self.later[engine] / self.problem.pairs:.2f}" if engine in self.later else "-"
-
-    def ratio(self, engine: str) -> str:
-        return f"{self.later[engine] / self.later[OURS]:.1f}" if engine in self.later else "-"
-
-    def first_call(self, engine: str) -> str:
-        return f"{self.first[engine]:.2f}" if engine in self.first else "-"
-
-    def cells(self) -> list[str]:
-        p = self.problem
-        return [
-            *(p.name, p.dtype, str(p.D), str(p.Dv) if "b" in KINDS[p.kind].arrays else "-"),
-            *(self.per_pair(engine) for engine in ENGINES),
-            *(self.ratio(engine) for engine in PEERS),
-            *(self.first_call(engine) for engine in (OURS, "KeOps")),
-        ]
-
-
-def begin(engine: str, problem: Problem) -> tuple[Callable[[], Any], Any]:
-    """The call, made of a text, and what it returns."""
-    call = ENGINES[engine](problem)
-    return call, call()
-
-
-def measure(problem: Problem, engines: list[str], repeat: int) -> Row:
-    """Check and time one problem."""
-    row, calls = Row(problem), {}
-    for engine in engines:
-        row.first[engine], (calls[engine], result) = seconds_of(partial(begin, engine, problem))
-        problem.check(result)
-    row.later = interleaved(calls, repeat, BUDGET)
-    return row
-
-
-def present() -> list[str]:
-    """The engines that can be imported."""
-    return [engine for engine, package in PACKAGES.items() if find_spec(package)]
 
 
 def forget_compiled(folder: str) -> None:
@@ -86,78 +33,69 @@ def forget_compiled(folder: str) -> None:
     if find_spec("pykeops"):
         import pykeops
 
+        pykeops.set_verbose(False)
         pykeops.set_build_folder(folder)
 
 
-def header() -> list[str]:
-    return [
-        *("reduction", "dtype", "D", "Dv"),
-        *(f"{engine}, ns" for engine in ENGINES),
-        *(f"{engine} / {OURS}" for engine in PEERS),
-        *(f"first call {engine}, s" for engine in (OURS, "KeOps")),
-    ]
-
-
-def line(cells: list[str], widths: list[int]) -> str:
-    first, *others = zip(cells, widths)
-    return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]) + " |"
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [header(), *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    rule = "| " + " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]) + " |"
-    return "\n".join([line(lines[0], widths), rule, *(line(cells, widths) for cells in lines[1:])])
-
-
-def machine() -> Iterator[str]:
-    """The machine and the versions, without names of hosts or folders."""
-    yield f"- {cpu_model()}, {os.cpu_count()} cores; kernelops uses {instruction_set()} and {thread_count()} threads"
-    others = [f"{package} {installed(package) or 'not installed'}" for package in ("numpy", "pykeops", "torch")]
-    yield f"- Python {platform.python_version()}, kernelops {kernelops.__version__}, {', '.join(others)}"
-
-
-def cpu_model() -> str:
-    """The processor's name where the system tells."""
+def the_bound(notes: list[str]) -> Bound | None:
+    """The bound, or a note why there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        return Bound()
+    except BoundError as why:
+        notes.append(f"no bound: {why}")
+        return None
 
 
-def page(rows: list[Row], N: int) -> str:
-    """The results as a Markdown page."""
-    return f"""# Reductions over all pairs, on the CPU
+def measured(rows: list[Row], engines: list[str], bound: Bound | None, repeat: int) -> list[Measured]:
+    """Every row twice, with two arrays and with one; each is printed when it is done."""
+    found = []
+    for row in rows:
+        for version in (row, row.of_one_array()):
+            found.append(measure(version, engines, bound, repeat))
+            name = "K(x, x)" if version.problem.same else "x, y"
+            print(name.ljust(8), " ".join(cells(found[-1])), flush=True)
+    return found
 
-Made by `make bench`. Nanoseconds per pair (i, j) for {N:,} x {N:,} pairs, by the wall clock: the median of interleaved
-repetitions, every answer checked against float64. D is the length of a point, Dv that of the vector that the kernel
-multiplies. The first call of KeOps compiles; the dense torch column stores the whole kernel matrix.
 
-{chr(10).join(machine())}
-
-{table(rows)}
-"""
+def run(rows: list[Row], engines: list[str], points: int, repeat: int, longest: int, beside: list[str]) -> Results:
+    """All measurements: rows of at most so many points, the curve of the engines `beside` up to `longest`."""
+    results = Results(notes=[f"{engine} is not installed" for engine in ENGINES if engine not in engines])
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        forget_compiled(folder)
+        bound = the_bound(results.notes)
+        results.rows = measured([row.at_most(points) for row in rows], engines, bound, repeat)
+        results.notes += [error for row in results.rows for error in row.wrong]
+        results.curve = crossover.measure([name for name in beside if name in engines], longest, repeat)
+    results.errors = accuracy.measure()
+    results.peaks = memory.measure((2 * points, 10 * points))
+    if not results.peaks:
+        results.notes.append("no peak of memory: the system does not tell")
+    return results
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=8_000, help="points of i and of j")
-    parser.add_argument("--repeat", type=int, default=7, help="most repetitions of a row")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the Markdown page")
+    parser.add_argument("--quick", action="store_true", help="only what the summary reads; writes nothing by itself")
+    parser.add_argument("--n", type=int, default=LARGEST, help="most points of i and of j in the tables")
+    parser.add_argument("--repeat", type=int, default=9, help="most repetitions of a row")
+    parser.add_argument("--output", type=Path, help=f"the Markdown page; {RESULTS.relative_to(ROOT)} of a whole run")
+    parser.add_argument("--pictures", type=Path, help="folder of the two pictures; docs of a whole run")
     options = parser.parse_args()
+    # one thread more would only be waited for: the packages' own choice is what users get
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "", flush=True)
 
-    engines, rows = present(), []
-    with tempfile.TemporaryDirectory() as folder:
-        forget_compiled(folder)
-        for problem in all_problems(options.n):
-            len(problem.arrays)  # made here, not in somebody's first call
-            rows.append(measure(problem, engines, options.repeat))
-            print(" ".join(rows[-1].cells()), flush=True)
-    text = page(rows, options.n)
-    options.output.write_text(text, encoding="utf-8")
+    rows = quick_rows() if options.quick else all_rows()
+    beside = [OURS, "dense torch", "scikit-learn"] if options.quick else list(ENGINES)
+    longest = options.n if options.quick else 10 * options.n
+    results = run(rows, present(), options.n, options.repeat, longest, beside)
+    text = page(results)
     print(f"\n{text}")
+    output = options.output or (None if options.quick else RESULTS)
+    pictures = options.pictures or (None if options.quick else ROOT / "docs")
+    if output:
+        output.write_text(text, encoding="utf-8")
+    if pictures:
+        charts.draw(results, pictures)
     return 0
 
 

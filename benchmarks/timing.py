@@ -15,16 +15,31 @@ def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
     return perf_counter() - start, result
 
 
-def interleaved(calls: Mapping[str, Callable[[], Any]], repeat: int, budget: float) -> dict[str, float]:
-    """The median seconds of each call, over rounds in which every call runs once.
+def turn(call: Callable[[], Any], block: float) -> float:
+    """The median seconds of a call, repeated until `block` seconds are spent.
 
-    There are `repeat` rounds, or fewer but at least three once `budget` seconds are spent.
+    The first of several is left out: there the caches and the cores still belong to whoever had the turn before.
+    """
+    taken: list[float] = []
+    start = perf_counter()
+    while not taken or perf_counter() - start < block:
+        taken.append(seconds_of(call)[0])
+    return median(taken[1:] or taken)
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], Any]], repeat: int, budget: float, *, least: int = 3, block: float = 0.0
+) -> dict[str, float]:
+    """The median seconds of each call, over rounds in which every call has one turn.
+
+    There are `repeat` rounds, or fewer but at least `least` once `budget` seconds are spent. A turn is one call, or as
+    many as `block` seconds take.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     start = perf_counter()
     for done in range(repeat):
-        if done >= 3 and perf_counter() - start > budget:
+        if done >= least and perf_counter() - start > budget:
             break
         for name, call in calls.items():
-            taken[name].append(seconds_of(call)[0])
+            taken[name].append(turn(call, block))
     return {name: median(seconds) for name, seconds in taken.items()}
