@@ -196,13 +196,14 @@ cdef class Program:
         """Shifted vectors fill the places that are left for them, all of these, and read others."""
         for k, s in ((0, self.row), (1, self.col)):
             exports = (<_Stage> s).exports.tolist()
-            later = {at for at, e in enumerate(exports) if e == FILLED_LATER}
-            filled = [at + q for *pair, d in self.centred.tolist() for at in [pair[2 + k]] for q in range(d + 1)]
-            read = {at + q for *pair, d in self.centred.tolist() for at in [pair[k]] for q in range(d)}
-            if sorted(filled) != sorted(later) or not read <= set(range(len(exports))) - later:
+            later = [at for at, e in enumerate(exports) if e == FILLED_LATER]
+            filled, sound = [], True
+            for *pair, d in self.centred.tolist():
+                sound = sound and 1 <= d <= len(exports) and 0 <= pair[k] <= len(exports) - d
+                sound = sound and FILLED_LATER not in exports[pair[k]:pair[k] + d]
+                filled += range(pair[2 + k], pair[2 + k] + d + 1) if sound else ()
+            if not sound or sorted(filled) != later:
                 _fail(f"shifted vectors {self.centred.tolist()} do not fit the exports")
-        if (self.centred[:, 4] < 1).any():
-            _fail("a shifted vector of no length")
 
     def _verify_result(self, _Stage s, op, aux0, aux1, rounds):
         """The components of the result that an instruction adds to."""
@@ -297,10 +298,11 @@ cdef class Program:
                 yield position, count, name
 
 
-cdef int _height(int64_t planes, int itemsize):
-    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache."""
+cdef int _height(int64_t planes, int itemsize, bint wide):
+    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache. Where long vectors are
+    contracted, reading these is what counts, and all rows of a task share it."""
     cdef int64_t rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
-    return min(max(rows, 1), ROWS_PER_TILE_MAX)
+    return ROWS_PER_TASK_MAX if wide else min(max(rows, 1), ROWS_PER_TILE_MAX)
 
 
 cdef class Work:
@@ -524,7 +526,7 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
     w.kind, w.n_out = program.kind, program.n_out
     w.best, w.largest, w.nan_first = best, largest, nan_first
     w.wide_sums, w.compensated, w.mirrored = wide_sums, compensated, mirrored
-    w.rows_per_tile = _height(w.pair.planes, itemsize)
+    w.rows_per_tile = _height(w.pair.planes, itemsize, w.n_centred > 0)
 
     held = _Arrays(program, arrays, batch, M, N)
     w.variables, w.batch = held.variables, held.batch

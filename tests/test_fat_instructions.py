@@ -92,7 +92,7 @@ def test_sums(name, v, isa, monkeypatch):
 @pytest.mark.parametrize("isa", available_instruction_sets())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exponents_with_a_scale(isa, dtype, monkeypatch):
-    """A scale, positive or negative, taken into the sums of exponentials, also where exp leaves the range of numbers."""
+    """A scale, positive or negative, taken into sums of exponentials, also where exp leaves the range of numbers."""
     monkeypatch.setenv("KERNELOPS_ISA", isa)
     x = np.concatenate([np.linspace(-3, 3, 301), [0.0, 1e6, -1e6, 1e30]]).astype(dtype)[:, None]
     for c in (-2.0, 0.5, 40.0):
@@ -109,7 +109,9 @@ def test_exponents_with_a_scale(isa, dtype, monkeypatch):
 def test_a_scaled_exponential_at_the_ends(isa, dtype, monkeypatch):
     monkeypatch.setenv("KERNELOPS_ISA", isa)
     info = np.finfo(dtype)
-    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e4, -1e4, info.max, info.min, info.tiny, -info.tiny, 1e-3], dtype)
+    x = np.array(
+        [0.0, -0.0, np.inf, -np.inf, np.nan, 1e4, -1e4, info.max, info.min, info.tiny, -info.tiny, 1e-3], dtype
+    )
     f = parse("Exp(2*(i+x))", ["i = Vi(1)", "x = Vj(1)"]).expr
     with np.errstate(all="ignore"):
         want = np.exp(2 * x.astype(np.float64)).astype(dtype)

@@ -18,6 +18,7 @@ TILE, ROW, COL, PARAM = (_core.PLACES[p] for p in ("tile", "row", "col", "param"
 VECTOR = "Log(SqDist(x,y))*Sin(x-y)*g"
 EXPONENTIAL = "Exp(-SqDist(x,y))*y"
 GRADIENT = "Exp(-SqDist(x,y))*(x-y)"
+WIDE = "Exp(-SqDist(TensorProd(x,TensorProd(x,Concat(x,x))),TensorProd(y,TensorProd(y,Concat(y,y)))))"  # of length 54
 WEIGHTED = "Exp(-WeightedSqDist(Square(x),x,y))"
 TENSOR = "TensorDot(TensorProd(x,y),x-y,[3,3],[3],[1],[0])"
 
@@ -27,10 +28,10 @@ def encoded(formula):
     expr = parse(formula, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     p = compile_sum(expr, 1)
     stages = [list(cpu._encoded(s)) for s in (p.param, p.row, p.col, p.pair)]
-    return [_core.KINDS[p.kind], p.n_out, p.constants, p.n_params, np.array(p.contractions, np.int32), *stages]
+    return [_core.KINDS[p.kind], p.n_out, p.constants, p.n_params, np.array(p.contractions, np.int32), *stages, np.array(p.centred, np.int32)]
 
 
-def find(arguments, op, stage=-1):
+def find(arguments, op, stage=8):
     """The row of the first instruction of that name."""
     code = arguments[stage][CODE]
     return code[np.flatnonzero(code[:, OP] == _core.OPCODES[op])[0]]
@@ -95,6 +96,12 @@ FAT_CORRUPTIONS = [
     (GRADIENT, "OutDiff", B + 4, 1, "operand 3 .* reaches 3 of 3 in col"),
     (GRADIENT, "OutDiff", AUX1, 4, "operand 2 .* reaches 3 of 3 in row"),
     (GRADIENT, "OutDiff", AUX0, 1, "result component 1\\+2 of 3"),
+    (WIDE, "WideSqDist", A, COL, "operand 1 .* in col"),
+    (WIDE, "WideSqDist", B, ROW, "operand 2 .* in row"),
+    (WIDE, "WideSqDist", B + 3, COL, "operand 3 .* in col"),
+    (WIDE, "WideSqDist", A + 1, 1, "vectors that are not shifted"),
+    (WIDE, "WideSqDist", AUX0, 55, "vectors that are not shifted"),
+    (WIDE, "WideSqDist", AUX1, 3, "vectors that are not shifted"),
     (WEIGHTED, "WeightedSqDist", B + 3, COL, "operand 3 .* in col"),
     (WEIGHTED, "WeightedSqDist", B + 4, 9, "operand 3 .* reaches"),
     (WEIGHTED, "WeightedSqDist", AUX0, 4, "operand 2 .* reaches 3 of 3 in col"),
@@ -110,8 +117,31 @@ def test_a_wrong_fat_instruction(formula, op, column, value, message):
         _core.Program(*arguments)
 
 
+@pytest.mark.parametrize(
+    "centred",
+    [
+        (),
+        [(0, 0, 54, 54, 53)],
+        [(0, 0, 54, 54, 0)],
+        [(0, 0, 53, 54, 54)],
+        [(0, 0, 54, 55, 54)],
+        [(1, 0, 54, 54, 54)],
+        [(0, -1, 54, 54, 54)],
+        [(0, 0, 54, 54, 54)] * 2,
+    ],
+)
+def test_wrong_shifted_vectors(centred):
+    arguments = encoded(WIDE)
+    assert _core.Program(*arguments).cost > 1 and arguments[-1].tolist() == [[0, 0, 54, 54, 54]]
+    arguments[-1] = centred
+    with pytest.raises(ValueError, match="tile program: .*(shifted)"):
+        _core.Program(*arguments)
+
+
 @pytest.mark.parametrize("stage", [5, 6, 7])
-@pytest.mark.parametrize("op", ["OutSum", "OutDot", "OutDiff", "OutExp", "OutBest", "SqDist", "Dot", "L1Dist", "WeightedSqDist"])
+@pytest.mark.parametrize(
+    "op", ["OutSum", "OutDot", "OutDiff", "OutExp", "OutBest", "SqDist", "Dot", "L1Dist", "WeightedSqDist"]
+)
 def test_what_only_pairs_can_do(op, stage):
     arguments = encoded("Exp(g)*Exp(x)*Exp(y)")
     row = find(arguments, "Exp", stage)
@@ -175,7 +205,7 @@ def mutate(rng, arguments):
     """One or two numbers changed, to something near or to something wild."""
     for _ in range(rng.integers(1, 3)):
         stage = arguments[rng.integers(5, 9)]
-        places = [stage[CODE], stage[LOADS], stage[EXPORTS], arguments[4], stage[CODE], stage[CODE]]
+        places = [stage[CODE], stage[LOADS], stage[EXPORTS], arguments[4], arguments[9], stage[CODE], stage[CODE]]
         target = places[rng.integers(len(places))].reshape(-1)
         if rng.integers(12) == 0:
             k = rng.integers(4)
@@ -193,14 +223,22 @@ def mutate(rng, arguments):
 
 def is_quick(arguments):
     """Whether it runs in no time; a loop of a billion rounds is right, if slow."""
-    code = np.concatenate([s[CODE] for s in arguments[5:]])
+    code = np.concatenate([s[CODE] for s in arguments[5:9]])
     slow = np.isin(code[:, OP], [_core.OPCODES[name] for name in ("Loop", "SinXDivX", "SqDist", "Dot")])
     return not slow.any() or abs(code[slow, AUX0].astype(float)).max() < 300
 
 
 def run_mutants(seed, rounds):
     rng = np.random.default_rng(seed)
-    formulas = [VECTOR, EXPONENTIAL, GRADIENT, WEIGHTED, TENSOR, "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)", "Clamp(x,y,g)*SqDist(x*g,y*g)"]
+    formulas = [
+        VECTOR,
+        EXPONENTIAL,
+        GRADIENT,
+        WEIGHTED,
+        TENSOR,
+        "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)",
+        "Clamp(x,y,g)*SqDist(x*g,y*g)",
+    ]
     x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
     expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     bound = Reduction(expr, "Sum", 1, [x, y, g]).bound

@@ -55,7 +55,7 @@ static int64_t FN(first_point)(const job *w, int64_t block) { return block * TIL
 
 /* n rows, held in room->rows, from `first` on against the columns of one block; what the block's rows get goes to `side`. */
 static void FN(do_mirrored)(const job *w, FN(context) * s, const FN(room) * room, int64_t batch, int64_t first, int n, double *side) {
-    static const T ones[ROWS_PER_TILE_MAX] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const T ones[ROWS_PER_TASK_MAX] = {ONES_64};
     const instruction *last = w->pair.code + w->pair.length - 1;
     const ptrdiff_t own = first / TILE_WIDTH * w->col.n_exports * TILE_WIDTH + first % TILE_WIDTH;
     const T *weights = last->op == OP_OutSum ? ones : room->packed + own + (ptrdiff_t)last->b.base * TILE_WIDTH;

@@ -9,6 +9,9 @@
 
 enum { TILE_WIDTH = 256, ROWS_PER_TILE_MAX = 16, ROWS_PER_TASK_MAX = 64, CODE_WIDTH = 15, SLACK = 64 };
 
+#define ONES_16 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
+#define ONES_64 ONES_16, ONES_16, ONES_16, ONES_16
+
 /* Where an operand lives. A scalar per row or per call is read once; TILE and COL give one value per column. */
 enum { IN_NONE = 0, IN_TILE = 1, IN_ROW = 2, IN_COL = 3, IN_PARAM = 4 };
 

@@ -10,13 +10,14 @@
  * A row holds x at a.base, x - c and |x - c|^2 at c.base; a column y at b.base, y - c and |y - c|^2 at aux1.
  */
 
-enum { FN(WIDE_ROWS) = REGISTER_BYTES == 64 ? 8 : 4 };
+enum { FN(WIDE_ROWS) = REGISTER_BYTES == 64 ? 8 : 4, FN(WIDE_DEPTH) = 1024 / sizeof(T) };
 
-/* p for a block of rows and two registers of columns; the bits of the pairs that are too close, per row. */
-V_INLINE void FN(wide_block)(int rows, T *out, const T *x, ptrdiff_t next, const T *y, int d, unsigned *close) {
+/* out = or += the dot products of a block of rows with two registers of columns, `depth` components of them. */
+V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth) {
     V dot[FN(WIDE_ROWS)][2];
-    for (int r = 0; r < rows; r++) dot[r][0] = dot[r][1] = FN(all)(0);
-    for (int k = 0; k < d; k++) {
+    for (int r = 0; r < rows; r++)
+        for (int q = 0; q < 2; q++) dot[r][q] = first ? FN(all)(0) : FN(load)(out + r * TILE_WIDTH + q * LANES);
+    for (int k = 0; k < depth; k++) {
         const V y0 = FN(load)(y + (ptrdiff_t)k * TILE_WIDTH), y1 = FN(load)(y + (ptrdiff_t)k * TILE_WIDTH + LANES);
         for (int r = 0; r < rows; r++) {
             const V a = FN(all)(x[r * next + k]);
@@ -24,22 +25,29 @@ V_INLINE void FN(wide_block)(int rows, T *out, const T *x, ptrdiff_t next, const
             dot[r][1] += a * y1;
         }
     }
-    for (int r = 0; r < rows; r++) {
-        close[r] = 0;
-        for (int q = 0; q < 2; q++) {
-            const V size = x[r * next + d] + FN(load)(y + (ptrdiff_t)d * TILE_WIDTH + q * LANES), p = size - 2 * dot[r][q];
-            FN(store)(out + r * TILE_WIDTH + q * LANES, p);
-            close[r] |= FN(beats)(p, size * (T)0.25, 0) << q * LANES;
+    for (int r = 0; r < rows; r++)
+        for (int q = 0; q < 2; q++) FN(store)(out + r * TILE_WIDTH + q * LANES, dot[r][q]);
+}
+
+static void FN(wide_many)(int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth) {
+    FN(wide_dots)(FN(WIDE_ROWS), first, out, x, next, y, depth);
+}
+
+static void FN(wide_one)(int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth) {
+    FN(wide_dots)(1, first, out, x, next, y, depth);
+}
+
+/* The dot products of all rows of the tile with two registers of columns, some components after others, so that these
+ * columns stay in the first-level cache for all the rows. */
+static void FN(wide_columns)(const FN(context) * s, T *out, const T *x, const T *y, int d) {
+    for (int k = 0; k < d; k += FN(WIDE_DEPTH)) {
+        const int depth = d - k < FN(WIDE_DEPTH) ? d - k : FN(WIDE_DEPTH);
+        for (int r = 0, rows; r < s->rows; r += rows) {
+            rows = s->rows - r < FN(WIDE_ROWS) ? 1 : FN(WIDE_ROWS);
+            (rows == 1 ? FN(wide_one) : FN(wide_many))(k == 0, out + r * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + k, s->row_stride,
+                                                       y + (ptrdiff_t)k * TILE_WIDTH, depth);
         }
     }
-}
-
-static void FN(wide_many)(T *out, const T *x, ptrdiff_t next, const T *y, int d, unsigned *close) {
-    FN(wide_block)(FN(WIDE_ROWS), out, x, next, y, d, close);
-}
-
-static void FN(wide_one)(T *out, const T *x, ptrdiff_t next, const T *y, int d, unsigned *close) {
-    FN(wide_block)(1, out, x, next, y, d, close);
 }
 
 static T FN(plain_distance)(const T *x, const T *y, int d) {
@@ -56,21 +64,25 @@ static void FN(wide_distances)(const FN(context) * s, const instruction *p) {
         FN(contract)(s, p);
         return;
     }
+    const T *square = y + (ptrdiff_t)p->aux0 * TILE_WIDTH;
     int count = 0;
-    for (int i = 0; i < s->n; i += 2 * LANES)
-        for (int r = 0, rows; r < s->rows; r += rows) {
-            unsigned close[FN(WIDE_ROWS)];
-            rows = s->rows - r < FN(WIDE_ROWS) ? 1 : FN(WIDE_ROWS);
-            (rows == 1 ? FN(wide_one) : FN(wide_many))(out + r * TILE_WIDTH + i, x + (ptrdiff_t)r * s->row_stride, s->row_stride, y + i,
-                                                       p->aux0, close);
-            for (int q = 0; q < rows; q++)
-                for (; close[q]; close[q] &= close[q] - 1) {
-                    const int at = i + lowest_bit(close[q]);
+    for (int i = 0; i < s->n; i += 2 * LANES) {
+        FN(wide_columns)(s, out + i, x, y + i, p->aux0);
+        for (int r = 0; r < s->rows; r++) {
+            const T *of_row = x + (ptrdiff_t)r * s->row_stride, *own = plain_x + (ptrdiff_t)r * s->row_stride;
+            T *distance = out + r * TILE_WIDTH;
+            for (int q = i; q < i + 2 * LANES; q += LANES) {
+                const V size = of_row[p->aux0] + FN(load)(square + q), found = size - 2 * FN(load)(distance + q);
+                FN(store)(distance + q, found);
+                for (unsigned close = FN(beats)(found, size * (T)0.25, 0); close; close &= close - 1) {
+                    const int at = q + lowest_bit(close);
                     if (at >= s->n) break;
-                    out[(r + q) * TILE_WIDTH + at] = FN(plain_distance)(plain_x + (ptrdiff_t)(r + q) * s->row_stride, plain_y + at, p->aux0);
+                    distance[at] = FN(plain_distance)(own, plain_y + at, p->aux0);
                     count++;
                 }
+            }
         }
+    }
     *s->close = count > s->rows * s->n / 16;
 }
 

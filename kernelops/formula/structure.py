@@ -106,7 +106,7 @@ def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
 
 @lru_cache(maxsize=1024)
 def mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
-    """Whether exchanging i and j leaves expr as it is, as far as its operations show; pairs as for :func:`symmetric`."""
+    """Whether expr stays as it is when i and j are exchanged, as far as it shows; pairs as in `symmetric`."""
     same, forms, plain = _classes(expr, None, pairs), _Forms(), simplify(expr)
     names = [
         forms.name(forms.of(plain, lambda v: _key(v, None, same, swapped=swapped)), expr.dim)  # noqa: B023

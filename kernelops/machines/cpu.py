@@ -61,7 +61,13 @@ def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: i
         program = (compile_sum if kind == "sum" else compile_best)(expr, axis)
     stages = (_encoded(s) for s in (program.param, program.row, program.col, program.pair))
     encoded = _core.Program(
-        _core.KINDS[program.kind], program.n_out, program.constants, program.n_params, program.contractions, *stages, program.centred
+        _core.KINDS[program.kind],
+        program.n_out,
+        program.constants,
+        program.n_params,
+        program.contractions,
+        *stages,
+        program.centred,
     )
     return Prepared(program, encoded, pair_factor(expr, axis) if encoded.two_sided else None)
 

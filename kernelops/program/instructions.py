@@ -99,7 +99,7 @@ class Program:
     n_out : int
         Components that are accumulated for each row.
     centred : tuple of (row, column, shifted row, shifted column, length)
-        Vectors of rows and columns of which a copy, shifted to the mean of the columns, and its square are exported too.
+        Vectors of rows and columns of which a copy, shifted to the columns' mean, and its square are exported too.
     """
 
     kind: str

@@ -23,7 +23,11 @@ class Lowering:
     """Emits the instructions of one stage; ``known`` tells where a node can be read."""
 
     def __init__(
-        self, known: dict[Expr, Operand], roots: Sequence[Expr], tables: list[int], exports: Mapping[str, int] | None = None
+        self,
+        known: dict[Expr, Operand],
+        roots: Sequence[Expr],
+        tables: list[int],
+        exports: Mapping[str, int] | None = None,
     ) -> None:
         self.known = known
         self.tables = tables

@@ -134,7 +134,7 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
 
 
 def pair_factor(expr: Expr, axis: int) -> Expr | None:
-    """The scalar of the pairs that a sum over columns multiplies with what the columns hold; None where there is none."""
+    """The scalar of the pairs that a sum multiplies with what the columns hold; None where there is none."""
     (root,) = regroup((expr,), axis)
     if root.op == "Mult" and place_of(root.args[1], axis) is Place.COL:
         root = root.args[0]
