@@ -110,8 +110,21 @@ def test_a_wrong_fat_instruction(formula, op, column, value, message):
         _core.Program(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("op", "operand"), [("Sin", B), ("Sin", B + 3), ("Subtract", B + 3), ("SqDist", B + 3), ("OutDot", B + 3)]
+)
+def test_operands_that_an_instruction_does_not_have(op, operand):
+    """They would count where rows are taken together: columns are read from where there are fewer."""
+    arguments = encoded(VECTOR)
+    find(arguments, op)[operand] = TILE
+    with pytest.raises(ValueError, match="tile program: instruction .* has more than . operands"):
+        _core.Program(*arguments)
+
+
 @pytest.mark.parametrize("stage", [5, 6, 7])
-@pytest.mark.parametrize("op", ["OutSum", "OutDot", "OutDiff", "OutExp", "OutBest", "SqDist", "Dot", "L1Dist", "WeightedSqDist"])
+@pytest.mark.parametrize(
+    "op", ["OutSum", "OutDot", "OutDiff", "OutExp", "OutBest", "SqDist", "Dot", "L1Dist", "WeightedSqDist"]
+)
 def test_what_only_pairs_can_do(op, stage):
     arguments = encoded("Exp(g)*Exp(x)*Exp(y)")
     row = find(arguments, "Exp", stage)
@@ -200,7 +213,15 @@ def is_quick(arguments):
 
 def run_mutants(seed, rounds):
     rng = np.random.default_rng(seed)
-    formulas = [VECTOR, EXPONENTIAL, GRADIENT, WEIGHTED, TENSOR, "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)", "Clamp(x,y,g)*SqDist(x*g,y*g)"]
+    formulas = [
+        VECTOR,
+        EXPONENTIAL,
+        GRADIENT,
+        WEIGHTED,
+        TENSOR,
+        "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)",
+        "Clamp(x,y,g)*SqDist(x*g,y*g)",
+    ]
     x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
     expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     bound = Reduction(expr, "Sum", 1, [x, y, g]).bound
@@ -285,6 +306,16 @@ def test_work_that_does_not_fit(changes, message):
     assert reduce()[0].shape == (4, 3)
     with pytest.raises(ValueError, match=message):
         reduce(**changes)
+
+
+def test_nothing_where_something_is_needed():
+    program = cpu.prepare("sum", parse("x*y", ["x = Vi(1)", "y = Vj(1)"]).expr, None, False, 1).encoded
+    arrays = np.ones((4, 1)), np.ones((4, 1))
+    with pytest.raises(ValueError, match="work is missing"):
+        _core.reduce(program, arrays, (), 4, 4, None, float64=True)
+    for nothing in ((None, arrays, ()), (program, None, ()), (program, arrays, None)):
+        with pytest.raises(TypeError):
+            _core.reduce(*nothing, 4, 4, _core.Work([[0, 4, 0, 1]], [[0, 4]]), float64=True)
 
 
 def test_a_task_of_too_many_rows():
