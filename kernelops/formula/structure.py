@@ -111,11 +111,11 @@ def mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
     Up to rounding, hence 15 digits; and what is infinite or nan must stay so, hence no atom of only one side may have
     cancelled: x/x counts as a function of x.
     """
-    same, forms, plain = _classes(expr, None, pairs), _Forms(digits=15), simplify(expr)
+    same, forms = _classes(expr, None, pairs), _Forms(digits=15)
     found = []
     for swapped in (False, True):
         forms.met = set()
-        form = forms.of(plain, lambda v: _key(v, None, same, swapped=swapped))  # noqa: B023
+        form = forms.of(expr, lambda v: _key(v, None, same, swapped=swapped))  # noqa: B023
         found.append((forms.name(form, expr.dim), forms.met))
     return found[0] == found[1]
 
