@@ -243,6 +243,8 @@ cdef class Program:
             last = base + (count - 1 if count is not None else (rounds - 1) * stride)
             if place not in places or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
                 _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(place, 0)} in {place}")
+        if any(operands[q][0] != IN_NONE for q in range(1 + _arity(op), 4)):  # all have a say in how many rows go at once
+            _fail(f"instruction {at} has more than {_arity(op)} operands")
 
     def _two_sided(self, code):
         if self.kind != KINDS["sum"] or not code or any(row[0] in _OUTS for row in code[:-1]):
@@ -461,9 +463,9 @@ cdef size_t _padded(size_t size) noexcept:
     return (size + 63) // 64 * 64
 
 
-def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Work work, *, bint float64,
-           int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False, bint compensated=False,
-           int threads=1, int isa=0, bint mirrored=False):
+def reduce(Program program not None, tuple arrays not None, tuple batch not None, int64_t M, int64_t N, Work work, *,
+           bint float64, int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False,
+           bint compensated=False, int threads=1, int isa=0, bint mirrored=False):
     """Run a program.
 
     Parameters
@@ -509,6 +511,8 @@ def reduce(Program program, tuple arrays, tuple batch, int64_t M, int64_t N, Wor
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
     if mirrored and not (program.two_sided and M == N and not (wide_sums or compensated)):
         raise ValueError(f"a mirrored sum of {M} rows and {N} columns")
+    if not mirrored and work is None:
+        raise ValueError("work is missing")
     if not mirrored and work.rows > M:
         raise ValueError("a task lies outside the rows")
     if not mirrored and work.columns > N:
@@ -586,19 +590,22 @@ cdef void _cut_strips(job *w) noexcept:
 
 cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, int threads, char *scratch,
                      size_t bytes_each) except -1:
-    """All strips of one batch element after another; some blocks of each at a time, between two looks at the keyboard."""
-    cdef int64_t batch, pairs = max(1, w.strips.count * TILE_WIDTH * (w.N // 2) * cost // 4)
-    cdef int64_t step = max(1, PAIRS_PER_CALL // pairs)
-    for batch in range(w.batch if w.strips.count else 0):
-        memset(w.sides, 0, w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double))
-        w.strips.first = 0
-        while w.strips.first < w.strips.width:
-            w.strips.last = w.strips.first + step
-            with nogil:
-                run_pieces(m.strip[float64], w, batch * w.strips.count, (batch + 1) * w.strips.count, threads, scratch,
-                           bytes_each)
-            PyErr_CheckSignals()
-            w.strips.first = w.strips.last
+    """All strips of one batch element after another; some blocks of some strips between two looks at the keyboard."""
+    cdef int64_t batch, begin, end, first, count = w.strips.count, pairs = TILE_WIDTH * max(w.N // 2, 1)
+    cdef int64_t blocks = 4 * PAIRS_PER_CALL // cost // pairs, step = max(1, blocks // max(count, 1))
+    cdef int64_t together = max(threads, min(blocks // threads * threads, count))
+    for batch in range(w.batch if count else 0):
+        memset(w.sides, 0, count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double))
+        begin = batch * count
+        for first in range(0, count, together):
+            end = begin + min(first + together, count)
+            w.strips.first = 0
+            while w.strips.first < w.strips.width:
+                w.strips.last = w.strips.first + step
+                with nogil:
+                    run_pieces(m.strip[float64], w, begin + first, end, threads, scratch, bytes_each)
+                PyErr_CheckSignals()
+                w.strips.first = w.strips.last
         with nogil:
             run_pieces(m.merge[float64], w, batch * w.strips.blocks, (batch + 1) * w.strips.blocks, 1, scratch, bytes_each)
     return 0

@@ -23,3 +23,18 @@ def isa(request, monkeypatch):
     """The name of an instruction set, which the engine uses during the test."""
     monkeypatch.setenv("KERNELOPS_ISA", request.param)
     return request.param
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the engine is told during the test, call by call: whether to evaluate each pair of points once."""
+    from kernelops import _core
+
+    calls, reduce = [], _core.reduce
+
+    def spy(*args, **keywords):
+        calls.append(keywords["mirrored"])
+        return reduce(*args, **keywords)
+
+    monkeypatch.setattr(_core, "reduce", spy)
+    return calls

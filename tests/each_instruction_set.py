@@ -21,6 +21,8 @@ ENGINE = (  # the tests in which numbers come out of the engine's loops
     "test_accumulation",
     "test_nonfinite",
     "test_symmetry",
+    "test_mirrored",
+    "test_fat_instructions",
     "test_ranges",
     "test_evaluate",
     "test_random_formulas",

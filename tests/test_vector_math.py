@@ -128,6 +128,12 @@ def test_ends_of_rows_and_neighbours_change_no_bit(op, params, arity, dtype, isa
             assert_same_bits(by_pair(op, params, *(a[None, part] for a in data))[0], whole[part])
     order = np.random.default_rng(5).permutation(len(whole))
     assert_same_bits(by_pair(op, params, *(a[None, order] for a in data))[0], whole[order])
+    # a register of moderate numbers, and the same with an end among them
+    moderate = [np.random.default_rng(6 + k).uniform(0.1, 3, 640).astype(dtype) for k in range(arity)]
+    beside = [np.where(np.arange(640) % 16 == 5, a[0] * 0, a) for a in moderate]
+    whole, kept = (by_pair(op, params, *(a[None] for a in data))[0] for data in (moderate, beside))
+    others = np.arange(640) % 16 != 5
+    assert_same_bits(kept[others], whole[others])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -28,7 +28,15 @@ def encoded(formula):
     expr = parse(formula, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     p = compile_sum(expr, 1)
     stages = [list(cpu._encoded(s)) for s in (p.param, p.row, p.col, p.pair)]
-    return [_core.KINDS[p.kind], p.n_out, p.constants, p.n_params, np.array(p.contractions, np.int32), *stages, np.array(p.centred, np.int32)]
+    return [
+        _core.KINDS[p.kind],
+        p.n_out,
+        p.constants,
+        p.n_params,
+        np.array(p.contractions, np.int32),
+        *stages,
+        np.array(p.centred, np.int32),
+    ]
 
 
 def find(arguments, op, stage=8):
@@ -135,6 +143,17 @@ def test_wrong_shifted_vectors(centred):
     assert _core.Program(*arguments).cost > 1 and arguments[-1].tolist() == [[0, 0, 54, 54, 54]]
     arguments[-1] = centred
     with pytest.raises(ValueError, match="tile program: .*(shifted)"):
+        _core.Program(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("op", "operand"), [("Sin", B), ("Sin", B + 3), ("Subtract", B + 3), ("SqDist", B + 3), ("OutDot", B + 3)]
+)
+def test_operands_that_an_instruction_does_not_have(op, operand):
+    """They would count where rows are taken together: columns are read from where there are fewer."""
+    arguments = encoded(VECTOR)
+    find(arguments, op)[operand] = TILE
+    with pytest.raises(ValueError, match="tile program: instruction .* has more than . operands"):
         _core.Program(*arguments)
 
 
@@ -323,6 +342,16 @@ def test_work_that_does_not_fit(changes, message):
     assert reduce()[0].shape == (4, 3)
     with pytest.raises(ValueError, match=message):
         reduce(**changes)
+
+
+def test_nothing_where_something_is_needed():
+    program = cpu.prepare("sum", parse("x*y", ["x = Vi(1)", "y = Vj(1)"]).expr, None, False, 1).encoded
+    arrays = np.ones((4, 1)), np.ones((4, 1))
+    with pytest.raises(ValueError, match="work is missing"):
+        _core.reduce(program, arrays, (), 4, 4, None, float64=True)
+    for nothing in ((None, arrays, ()), (program, None, ()), (program, arrays, None)):
+        with pytest.raises(TypeError):
+            _core.reduce(*nothing, 4, 4, _core.Work([[0, 4, 0, 1]], [[0, 4]]), float64=True)
 
 
 def test_a_task_of_too_many_rows():

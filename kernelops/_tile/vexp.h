@@ -142,23 +142,24 @@ V_INLINE V FN(exp_of)(V a) {
 
 #if REGISTER_BYTES == 64 && defined(KERNELOPS_X86) && !IS_DOUBLE
 /* An estimate y of 1/sqrt(a) to 14 bits and one Newton step each. Where a or its root leaves the range in which the
- * step is exact enough, and at 0 and infinity, the processor's own slower instructions are right. */
-V_INLINE int FN(plain_root)(V a) {
-    const __mmask16 plain = _mm512_cmp_ps_mask(a, _mm512_set1_ps(0x1p-100f), _CMP_GE_OQ) & _mm512_cmp_ps_mask(a, _mm512_set1_ps(0x1p126f), _CMP_LE_OQ);
-    return plain == 0xffff;
+ * step is exact enough, and at 0 and infinity, the processor's own slower instructions are right. They are chosen lane by
+ * lane: the lanes beside hold other pairs, or what an earlier tile left there, and must not change a value. */
+V_INLINE __mmask16 FN(plain_root)(V a) {
+    return _mm512_cmp_ps_mask(a, _mm512_set1_ps(0x1p-100f), _CMP_GE_OQ) & _mm512_cmp_ps_mask(a, _mm512_set1_ps(0x1p126f), _CMP_LE_OQ);
 }
 
 V_INLINE V FN(sqrt_of)(V a) {
-    if (!FN(plain_root)(a)) return _mm512_sqrt_ps(a);
-    const V y = _mm512_rsqrt14_ps(a), s = a * y;
-    return s + (a - s * s) * (y * 0.5f);
+    const __mmask16 plain = FN(plain_root)(a);
+    const V y = _mm512_rsqrt14_ps(a), s = a * y, root = s + (a - s * s) * (y * 0.5f);
+    if (plain == 0xffff) return root;
+    return _mm512_mask_mov_ps(_mm512_sqrt_ps(a), plain, root);
 }
 
 V_INLINE V FN(rsqrt_of)(V a) {
-    const __mmask16 zero = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_EQ_OQ);
-    if (!FN(plain_root)(a)) return _mm512_mask_mov_ps(1 / _mm512_sqrt_ps(a), zero, _mm512_setzero_ps());
-    const V y = _mm512_rsqrt14_ps(a), e = 1 - (a * y) * y;
-    return y + (y * e) * (0.5f + 0.375f * e);
+    const __mmask16 plain = FN(plain_root)(a), zero = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_EQ_OQ);
+    const V y = _mm512_rsqrt14_ps(a), e = 1 - (a * y) * y, root = y + (y * e) * (0.5f + 0.375f * e);
+    if (plain == 0xffff) return root;
+    return _mm512_mask_mov_ps(_mm512_mask_mov_ps(1 / _mm512_sqrt_ps(a), zero, _mm512_setzero_ps()), plain, root);
 }
 #elif defined(MM)
 V_INLINE V FN(sqrt_of)(V a) { return MM(sqrt)(a); }

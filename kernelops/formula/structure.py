@@ -106,13 +106,18 @@ def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
 
 @lru_cache(maxsize=1024)
 def mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
-    """Whether expr stays as it is when i and j are exchanged, as far as it shows; pairs as in `symmetric`."""
-    same, forms, plain = _classes(expr, None, pairs), _Forms(), simplify(expr)
-    names = [
-        forms.name(forms.of(plain, lambda v: _key(v, None, same, swapped=swapped)), expr.dim)  # noqa: B023
-        for swapped in (False, True)
-    ]
-    return names[0] == names[1]
+    """Whether exchanging i and j leaves expr as it is, as far as it shows; pairs as for :func:`symmetric`.
+
+    Up to rounding, hence 15 digits; and what is infinite or nan must stay so, hence no atom of only one side may have
+    cancelled: x/x counts as a function of x.
+    """
+    same, forms = _classes(expr, None, pairs), _Forms(digits=15)
+    found = []
+    for swapped in (False, True):
+        forms.met = set()
+        form = forms.of(expr, lambda v: _key(v, None, same, swapped=swapped))  # noqa: B023
+        found.append((forms.name(form, expr.dim), forms.met))
+    return found[0] == found[1]
 
 
 def _classes(expr: Expr, var: Expr | None, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -163,9 +168,11 @@ def _product(f: Form, g: Form) -> Form:
 class _Forms:
     """Canonical forms; equal keys get equal numbers, so forms made by one object can be compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, digits: int = 12) -> None:
         self.numbers: dict[tuple[object, ...], int] = {}
         self.dims: dict[int, int] = {}
+        self.digits = digits
+        self.met: set[object] = set()  # atoms, and what was divided by, also where they cancel later
 
     def of(self, expr: Expr, key: Callable[[Expr], tuple[object, ...]]) -> Form:
         """The form of expr; key tells which variables count as the same."""
@@ -184,14 +191,16 @@ class _Forms:
     def number(self, *key: object, dim: int) -> int:
         found = self.numbers.setdefault((*key, dim), len(self.numbers))
         self.dims[found] = dim
+        if key[0] != "form":
+            self.met.add(found)
         return found
 
     def atom(self, *key: object, dim: int) -> Form:
         return {((self.number(*key, dim=dim), 1),): 1.0}
 
     def name(self, form: Form, dim: int) -> int:
-        """A number that stands for the form; numbers in front are compared to 12 digits."""
-        return self.number("form", *sorted((m, f"{k:.12g}") for m, k in form.items()), dim=dim)
+        """A number that stands for the form; numbers in front are compared to some digits."""
+        return self.number("form", *sorted((m, f"{k:.{self.digits}g}") for m, k in form.items()), dim=dim)
 
     def step(self, node: Expr, args: list[Form]) -> Form:
         """The form of an operation from the forms of its operands."""
@@ -243,6 +252,8 @@ class _Forms:
     def power(self, form: Form, m: int, dim: int) -> Form:
         if m == 0:
             return {(): 1.0}
+        if m < 0:
+            self.met.add(("below", *self.closed(form, dim)))
         if m < 0 and not form:
             return self.atom("infinity", dim=dim)
         if 0 < m <= 4 and 1 < len(form) and len(form) ** m <= _MANY:
