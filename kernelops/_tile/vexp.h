@@ -167,13 +167,13 @@ V_INLINE V FN(rsqrt_of)(V a) { return FN(select)((VBITS)(a == 0), FN(all)(0), 1 
 V_INLINE V FN(sqrt_of)(V a) {
     T x[LANES];
     FN(store)(x, a);
-    for (int lane = 0; lane < LANES; lane++) x[lane] = v_sqrt(x[lane]);
+    for (int lane = 0; lane < LANES; lane++) x[lane] = LIBM(sqrt)(x[lane]);
     return FN(load)(x);
 }
 V_INLINE V FN(rsqrt_of)(V a) {
     T x[LANES];
     FN(store)(x, a);
-    for (int lane = 0; lane < LANES; lane++) x[lane] = x[lane] == 0 ? 0 : 1 / v_sqrt(x[lane]);
+    for (int lane = 0; lane < LANES; lane++) x[lane] = x[lane] == 0 ? 0 : 1 / LIBM(sqrt)(x[lane]);
     return FN(load)(x);
 }
 #endif
