@@ -26,13 +26,25 @@ def _kept(expr, variables, arrays, ranges=None):
 
 
 def by_pair(op, params, *arrays, ranges=None):
-    """op of (B, N) arrays, every operand a product of 1, a row's, and a column's number: a tile in the machine."""
+    """op of (B, N) arrays, every operand a sum of -0, a row's, and a column's number: a tile in the machine.
+
+    A product would be no operand of its own: exp takes a factor in.
+    """
+    return _joined("Add", -0.0, op, params, arrays, ranges)
+
+
+def by_product(op, params, *arrays):
+    """The same with products of 1 and a column's number as operands."""
+    return _joined("Mult", 1.0, op, params, arrays)
+
+
+def _joined(how, neutral, op, params, arrays, ranges=None):
     variables, operands, data = [], [], []
     for a in arrays:
-        one, y = variable("Vi", len(variables), 1), variable("Vj", len(variables) + 1, 1)
-        variables += [one, y]
-        operands.append(apply("Mult", one, y))
-        data += [np.ones((len(a), 1, 1), a.dtype), a[..., None]]
+        x, y = variable("Vi", len(variables), 1), variable("Vj", len(variables) + 1, 1)
+        variables += [x, y]
+        operands.append(apply(how, x, y))
+        data += [np.full((len(a), 1, 1), neutral, a.dtype), a[..., None]]
     return _kept(apply(op, *operands, params=params), variables, data, ranges)
 
 

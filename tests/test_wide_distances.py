@@ -1,4 +1,4 @@
-"""Squared distances of long vectors in the product form |x|^2 + |y|^2 - 2 x.y: never worse than what wide.h promises."""
+"""Squared distances of long vectors as |x|^2 + |y|^2 - 2 x.y: never worse than what wide.h promises."""
 
 import numpy as np
 import pytest

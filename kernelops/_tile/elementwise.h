@@ -15,59 +15,68 @@
 KERNELOPS_UNARY(UNARY)
 #undef UNARY
 
+/* Each a function of its own, which leaves the registers to its constants. */
 #define UNARY(name, value)                                                                                             \
-    static void FN(name)(T * out, const T *pa, int n) {                                                                \
+    V_ALONE static void FN(name)(T * out, const T *pa, int n) {                                                        \
         for (int i = 0; i < n; i += LANES) {                                                                           \
             const V a = FN(load)(pa + i);                                                                              \
             FN(store)(out + i, value);                                                                                 \
         }                                                                                                              \
     }
 #define v_exp FN(exp_of)
+#define v_log FN(log_of)
 #define v_sqrt FN(sqrt_of)
 #define v_rsqrt FN(rsqrt_of)
+#define v_sin FN(sin_of)
+#define v_cos FN(cos_of)
 KERNELOPS_UNARY_VECTOR(UNARY)
 #undef v_exp
+#undef v_log
 #undef v_sqrt
 #undef v_rsqrt
+#undef v_sin
+#undef v_cos
 #undef UNARY
 
-#define UNARY(name, value)                                                                                             \
-    static void FN(name)(T * out, const T *pa, int n) {                                                                \
-        for (int i = 0; i < n; i++) {                                                                                  \
-            const T a = pa[i];                                                                                         \
-            out[i] = value;                                                                                            \
-        }                                                                                                              \
+/* Small powers get a loop of their own, in which m is a constant and v_powi unrolls. */
+#define UNARY_LOOP(value)                                                                                              \
+    for (int i = 0; i < n; i += LANES) {                                                                               \
+        const V a = FN(load)(pa + i);                                                                                  \
+        FN(store)(out + i, value);                                                                                     \
     }
-KERNELOPS_UNARY_SLOW(UNARY)
-#undef UNARY
-
-/* Small powers get a loop of their own, in which m is a constant and v_powi unrolls into SIMD code. */
-#define UNARY_LOOP(constant, value)                                                                                    \
+#define UNARY_CASE(constant, value)                                                                                    \
     case constant: {                                                                                                   \
         enum { m = constant };                                                                                         \
-        SIMD for (int i = 0; i < n; i++) {                                                                             \
-            const T a = pa[i];                                                                                         \
-            out[i] = value;                                                                                            \
-        }                                                                                                              \
+        UNARY_LOOP(value)                                                                                              \
         return;                                                                                                        \
     }
 #define UNARY(name, value)                                                                                             \
-    static void FN(name)(T * out, const T *pa, int n, int m) {                                                         \
+    V_ALONE static void FN(name)(T * out, const T *pa, int n, int m) {                                                 \
         switch (m) {                                                                                                   \
-            UNARY_LOOP(-2, value)                                                                                      \
-            UNARY_LOOP(-1, value)                                                                                      \
-            UNARY_LOOP(3, value)                                                                                       \
-            UNARY_LOOP(4, value)                                                                                       \
-            UNARY_LOOP(5, value)                                                                                       \
-            UNARY_LOOP(6, value)                                                                                       \
+            UNARY_CASE(-2, value)                                                                                      \
+            UNARY_CASE(-1, value)                                                                                      \
+            UNARY_CASE(3, value)                                                                                       \
+            UNARY_CASE(4, value)                                                                                       \
+            UNARY_CASE(5, value)                                                                                       \
+            UNARY_CASE(6, value)                                                                                       \
         }                                                                                                              \
+        UNARY_LOOP(value)                                                                                              \
+    }
+#define v_powi FN(whole_power)
+KERNELOPS_UNARY_PARAM_VECTOR(UNARY)
+#undef v_powi
+#undef UNARY
+#undef UNARY_CASE
+#undef UNARY_LOOP
+
+#define UNARY(name, value)                                                                                             \
+    static void FN(name)(T * out, const T *pa, int n, int m) {                                                         \
         for (int i = 0; i < n; i++) {                                                                                  \
             const T a = pa[i];                                                                                         \
             out[i] = value;                                                                                            \
         }                                                                                                              \
     }
-KERNELOPS_UNARY_PARAM(UNARY)
-#undef UNARY_LOOP
+KERNELOPS_UNARY_PARAM_SLOW(UNARY)
 #undef UNARY
 
 #define BINARY(name, value)                                                                                            \
@@ -89,7 +98,32 @@ KERNELOPS_UNARY_PARAM(UNARY)
             out[i] = value;                                                                                            \
         }                                                                                                              \
     }
-KERNELOPS_BINARY(BINARY)
+KERNELOPS_ARITHMETIC(BINARY)
+KERNELOPS_COMPARISONS(BINARY)
+#undef BINARY
+
+/* One loop: a scalar is read again and again, from a register full of it. */
+#define BINARY(name, value)                                                                                            \
+    V_ALONE static void FN(name)(T * out, const T *pa, int step_a, const T *pb, int step_b, int n) {                   \
+        for (int i = 0; i < n; i += LANES, pa += step_a, pb += step_b) {                                               \
+            const V a = FN(load)(pa), b = FN(load)(pb);                                                                \
+            FN(store)(out + i, value);                                                                                 \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void FN(name##_vv)(T * out, const T *pa, const T *pb, int n) { FN(name)(out, pa, LANES, pb, LANES, n); }    \
+    static void FN(name##_vs)(T * out, const T *pa, const T b, int n) {                                                \
+        T spread[LANES];                                                                                               \
+        FN(store)(spread, FN(all)(b));                                                                                 \
+        FN(name)(out, pa, LANES, spread, 0, n);                                                                        \
+    }                                                                                                                  \
+    static void FN(name##_sv)(T * out, const T a, const T *pb, int n) {                                                \
+        T spread[LANES];                                                                                               \
+        FN(store)(spread, FN(all)(a));                                                                                 \
+        FN(name)(out, spread, 0, pb, LANES, n);                                                                        \
+    }
+#define v_pow FN(pow_of)
+KERNELOPS_BINARY_VECTOR(BINARY)
+#undef v_pow
 #undef BINARY
 
 #define TERNARY(name, value)                                                                                           \

@@ -1,6 +1,9 @@
 /* All of the engine for one precision and one instruction set, and the end of the names that say which. */
 #include "vector.h"
 #include "vexp.h"
+#include "vlog.h"
+#include "vtrig.h"
+#include "vpow.h"
 #include "tile.h"
 #include "elementwise.h"
 #include "contract.h"
@@ -18,12 +21,10 @@
 #undef FN
 #undef V
 #undef VBITS
+#undef UVBITS
+#undef MASK
 #undef LANES
 #undef MM
-#undef v_log
+#undef LIBM
 #undef v_abs
-#undef v_sin
-#undef v_cos
-#undef v_pow
-#undef v_powi
 #undef v_sinc

@@ -49,7 +49,6 @@ static void FN(step)(const FN(context) * s, const instruction *p, int k) {
         break;
             KERNELOPS_UNARY(UNARY)
             KERNELOPS_UNARY_VECTOR(UNARY)
-            KERNELOPS_UNARY_SLOW(UNARY)
 #undef UNARY
 #define UNARY(name, value)                                                                                             \
     case OP_##name:                                                                                                    \

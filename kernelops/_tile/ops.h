@@ -11,7 +11,6 @@
 #define KERNELOPS_UNARY(ROW)                                                                                           \
     ROW(Minus, -a)                                                                                                     \
     ROW(Inv, (T)1 / a)                                                                                                 \
-    ROW(Log, v_log(a))                                                                                                 \
     ROW(Square, a *a)                                                                                                  \
     ROW(Abs, v_abs(a))                                                                                                 \
     ROW(ReLU, a < (T)0 ? (T)0 : a)                                                                                     \
@@ -22,29 +21,38 @@
 /* one operand, functions on whole vectors where the reader has them; v_rsqrt(0) is 0 */
 #define KERNELOPS_UNARY_VECTOR(ROW)                                                                                    \
     ROW(Exp, v_exp(a))                                                                                                 \
+    ROW(Log, v_log(a))                                                                                                 \
     ROW(Sqrt, v_sqrt(a))                                                                                               \
-    ROW(Rsqrt, v_rsqrt(a))
-
-/* one operand; calls into libm or branches, so that the compiler leaves them scalar */
-#define KERNELOPS_UNARY_SLOW(ROW)                                                                                      \
+    ROW(Rsqrt, v_rsqrt(a))                                                                                             \
     ROW(Sin, v_sin(a))                                                                                                 \
     ROW(Cos, v_cos(a))
 
-/* one operand and the integer parameter m */
+/* one operand and the integer parameter m: on whole vectors; with branches, which the compiler leaves scalar */
+#define KERNELOPS_UNARY_PARAM_VECTOR(ROW) ROW(Pow, v_powi(a, m))
+#define KERNELOPS_UNARY_PARAM_SLOW(ROW) ROW(SinXDivX, v_sinc(a, m))
 #define KERNELOPS_UNARY_PARAM(ROW)                                                                                     \
-    ROW(Pow, v_powi(a, m))                                                                                             \
-    ROW(SinXDivX, v_sinc(a, m))
+    KERNELOPS_UNARY_PARAM_VECTOR(ROW)                                                                                  \
+    KERNELOPS_UNARY_PARAM_SLOW(ROW)
 
-#define KERNELOPS_BINARY(ROW)                                                                                          \
+#define KERNELOPS_ARITHMETIC(ROW)                                                                                      \
     ROW(Add, a + b)                                                                                                    \
     ROW(Subtract, a - b)                                                                                               \
     ROW(Mult, a *b)                                                                                                    \
-    ROW(Divide, a / b)                                                                                                 \
-    ROW(Powf, v_pow(a, b))                                                                                             \
+    ROW(Divide, a / b)
+
+#define KERNELOPS_COMPARISONS(ROW)                                                                                     \
     ROW(Equal, a == b ? (T)1 : (T)0)                                                                                   \
     ROW(NotEqual, a != b ? (T)1 : (T)0)                                                                                \
     ROW(LessThan, a < b ? (T)1 : (T)0)                                                                                 \
     ROW(LessOrEqual, a <= b ? (T)1 : (T)0)
+
+/* two operands, functions on whole vectors where the reader has them */
+#define KERNELOPS_BINARY_VECTOR(ROW) ROW(Powf, v_pow(a, b))
+
+#define KERNELOPS_BINARY(ROW)                                                                                          \
+    KERNELOPS_ARITHMETIC(ROW)                                                                                          \
+    KERNELOPS_BINARY_VECTOR(ROW)                                                                                       \
+    KERNELOPS_COMPARISONS(ROW)
 
 #define KERNELOPS_TERNARY(ROW)                                                                                         \
     ROW(Clamp, b != b ? b : c != c ? c : a < b ? b : a > c ? c : a)                                                    \

@@ -8,12 +8,8 @@
 #define IS_DOUBLE 1
 #define SUFFIX pd
 #define FN(name) JOIN(name, f64, ISA)
-#define v_log v_log_f64
+#define LIBM(name) name
 #define v_abs fabs
-#define v_sin sin
-#define v_cos cos
-#define v_pow pow
-#define v_powi v_powi_f64
 #define v_sinc v_sinc_f64
 #include "engine.h"
 
@@ -23,12 +19,8 @@
 #define IS_DOUBLE 0
 #define SUFFIX ps
 #define FN(name) JOIN(name, f32, ISA)
-#define v_log v_log_f32
+#define LIBM(name) name##f
 #define v_abs fabsf
-#define v_sin sinf
-#define v_cos cosf
-#define v_pow powf
-#define v_powi(a, m) ((float)v_powi_f64((double)(a), m))
 #define v_sinc(a, m) ((float)v_sinc_f64((double)(a), m))
 #include "engine.h"
 

@@ -6,14 +6,19 @@
 
 #define V FN(vector)
 #define VBITS FN(bit_vector)
+#define UVBITS FN(unsigned_vector)
 
 #ifdef KERNELOPS_VECTORS
 typedef T V __attribute__((vector_size(REGISTER_BYTES)));
 typedef T FN(loose_vector) __attribute__((vector_size(REGISTER_BYTES), aligned(sizeof(T)), may_alias));
 typedef BITS VBITS __attribute__((vector_size(REGISTER_BYTES)));
+typedef UBITS UVBITS __attribute__((vector_size(REGISTER_BYTES)));
+#define MASK(truth) ((VBITS)(truth)) /* of a comparison: all bits of a lane or none */
 #else
 typedef T V, FN(loose_vector);
 typedef BITS VBITS;
+typedef UBITS UVBITS;
+#define MASK(truth) (-(VBITS)(truth))
 #endif
 #define LANES ((int)(sizeof(V) / sizeof(T)))
 
@@ -77,6 +82,22 @@ V_INLINE unsigned FN(beats)(V a, V b, int above) {
     FN(store)(y, b);
     for (int lane = 0; lane < LANES; lane++) mask |= (unsigned)(above ? !(x[lane] <= y[lane]) : !(x[lane] >= y[lane])) << lane;
     return mask;
+#endif
+}
+
+/* Whether any bit is set. */
+V_INLINE int FN(any_set)(VBITS mask) {
+#if REGISTER_BYTES == 64 && defined(KERNELOPS_X86)
+    return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif REGISTER_BYTES == 32 && defined(KERNELOPS_X86)
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(KERNELOPS_X86)
+    return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+    uint64_t part[(sizeof mask + 7) / 8] = {0}, all = 0;
+    memcpy(part, &mask, sizeof mask);
+    for (size_t k = 0; k < sizeof part / 8; k++) all |= part[k];
+    return all != 0;
 #endif
 }
 

@@ -73,17 +73,17 @@ V_INLINE V FN(exp_of)(V a) {
 /* 2^r for |r| <= 1/2 */
 V_INLINE V FN(power_of_two)(V r) {
 #if IS_DOUBLE
-    V p = FN(all)(4.078071929588336665e-10);
-    p = p * r + 7.0725704128144235096e-9;
-    p = p * r + 1.0180647659234138888e-7;
-    p = p * r + 1.3215442675329822143e-6;
-    p = p * r + 0.000015252727385193868197;
-    p = p * r + 0.0001540353044757213033;
-    p = p * r + 0.0013333558153439964747;
-    p = p * r + 0.0096181291076070023796;
-    p = p * r + 0.055504108664790394552;
-    p = p * r + 0.24022650695910098007;
-    p = p * r + 0.69314718055994569675;
+    V p = FN(all)(4.4347703747065074e-10);
+    p = p * r + 7.073784038300606e-09;
+    p = p * r + 1.017819958442151e-07;
+    p = p * r + 1.321543527796153e-06;
+    p = p * r + 1.5252733493081068e-05;
+    p = p * r + 0.00015403530457120258;
+    p = p * r + 0.0013333558146774685;
+    p = p * r + 0.009618129107594114;
+    p = p * r + 0.055504108664820084;
+    p = p * r + 0.2402265069591013;
+    p = p * r + 0.6931471805599453;
 #else
     V p = FN(all)(0.00015594678161326619324f);
     p = p * r + 0.0013406643902351759246f;
@@ -168,13 +168,13 @@ V_INLINE V FN(rsqrt_of)(V a) { return FN(select)((VBITS)(a == 0), FN(all)(0), 1 
 V_INLINE V FN(sqrt_of)(V a) {
     T x[LANES];
     FN(store)(x, a);
-    for (int lane = 0; lane < LANES; lane++) x[lane] = v_sqrt(x[lane]);
+    for (int lane = 0; lane < LANES; lane++) x[lane] = LIBM(sqrt)(x[lane]);
     return FN(load)(x);
 }
 V_INLINE V FN(rsqrt_of)(V a) {
     T x[LANES];
     FN(store)(x, a);
-    for (int lane = 0; lane < LANES; lane++) x[lane] = x[lane] == 0 ? 0 : 1 / v_sqrt(x[lane]);
+    for (int lane = 0; lane < LANES; lane++) x[lane] = x[lane] == 0 ? 0 : 1 / LIBM(sqrt)(x[lane]);
     return FN(load)(x);
 }
 #endif

@@ -48,7 +48,7 @@ int main(void) {
     job w = {.kind = (int32_t)head[1], .n_out = (int32_t)head[2], .n_params = (int32_t)head[3], .batch = head[4],
              .M = head[5], .N = head[6], .best = (int32_t)head[7], .largest = (int32_t)head[8],
              .nan_first = (int32_t)head[9], .wide_sums = (int32_t)head[10], .compensated = (int32_t)head[11],
-             .rows_per_tile = (int32_t)head[12]};
+             .rows_per_tile = (int32_t)head[12], .mirrored = (int32_t)head[13]};
     w.param = read_stage();
     w.row = read_stage();
     w.col = read_stage();
@@ -68,6 +68,7 @@ int main(void) {
     const int64_t tiles = (w.N + TILE_WIDTH - 1) / TILE_WIDTH, out = w.batch * w.M * w.n_out;
     w.params = room(w.batch * w.n_params, size);
     w.packed = room(w.batch * tiles * w.col.n_exports * TILE_WIDTH, size);
+    w.rows = room(w.mirrored ? w.batch * w.M * w.row.n_exports : 0, size);
     w.sums = room(out, sizeof(double));
     w.maxima = room(w.batch * w.M, sizeof(double));
     w.values = room(out * w.best, sizeof(double));
@@ -80,7 +81,11 @@ int main(void) {
     char *scratch = room((int64_t)bytes, 1);
     run_pieces(m->params[float64], &w, 0, w.batch, 1, scratch, bytes);
     if (w.col.n_exports) run_pieces(m->pack[float64], &w, 0, w.batch * tiles, 1, scratch, bytes);
-    run_pieces(m->task[float64], &w, 0, w.batch * w.n_tasks, 1, scratch, bytes);
+    if (w.mirrored) {
+        const int64_t chunks = (w.M + ROWS_PER_TASK_MAX - 1) / ROWS_PER_TASK_MAX;
+        run_pieces(m->rows[float64], &w, 0, w.batch * chunks, 1, scratch, bytes);
+    }
+    run_pieces(w.mirrored ? m->pair[float64] : m->task[float64], &w, 0, w.batch * w.n_tasks, 1, scratch, bytes);
 
     fwrite(w.sums, sizeof(double), (size_t)out, stdout);
     fwrite(w.maxima, sizeof(double), (size_t)(w.batch * w.M), stdout);

@@ -6,6 +6,8 @@ An :class:`Emulated` stands in for ``kernelops._core``, so that everything above
 import importlib.util
 import shutil
 import subprocess
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from kernelops import _core
 ROOT = Path(__file__).parent.parent.parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 ROWS_PER_TILE = 4  # as good as any
+BLOCK = 256  # points, of a pair of blocks: a multiple of the width of a tile
 
 
 def missing():
@@ -41,50 +44,70 @@ class _Program:
     """What ``_core.Program`` is given, which it checks, and keeps to itself."""
 
     def __init__(self, kind, n_out, constants, n_params, contractions, *stages):
-        self.cost = _core.Program(kind, n_out, constants, n_params, contractions, *stages).cost
+        checked = _core.Program(kind, n_out, constants, n_params, contractions, *stages)
+        self.cost, self.two_sided = checked.cost, checked.two_sided
         self.kind, self.n_out, self.constants, self.n_params = kind, n_out, constants, n_params
         self.contractions, self.stages = contractions, stages
+
+
+class _Work:
+    """What ``_core.Work`` is given, which it checks, and keeps to itself."""
+
+    def __init__(self, tasks, intervals):
+        _core.Work(tasks, intervals)
+        self.tasks, self.intervals = tasks, intervals
+
+
+class _Rounds:
+    """All pairs of blocks of points; one thread can take them in any order."""
+
+    def __init__(self, points):
+        edges = [*range(0, points, BLOCK), points]
+        blocks = list(pairwise(edges))
+        self.tasks = [(*a, *b) for k, a in enumerate(blocks) for b in blocks[k:]]
+        self.intervals = []
 
 
 class Emulated:
     """``kernelops._core`` with the calls computed by the driver."""
 
-    Program = _Program
+    Program, Work, Rounds = _Program, _Work, _Rounds
 
     def __init__(self, driver):
-        self._driver, self.calls = driver, 0
+        self._driver, self.calls, self.mirrored = driver, 0, 0
 
     def __getattr__(self, name):
         return getattr(_core, name)
 
-    def reduce(self, program, arrays, batch, M, N, tasks, intervals, *, float64, best=1, **options):
+    def reduce(self, program, arrays, batch, M, N, work, *, float64, best=1, rounds=None, **options):
         """As ``_core.reduce``; threads and instruction sets are those of the driver."""
         flags = [int(options.get(name, False)) for name in ("largest", "nan_first", "wide_sums", "compensated")]
-        head = [int(float64), program.kind, program.n_out, program.n_params, batch, M, N, best, *flags, ROWS_PER_TILE]
-        said = [_block(head, np.int64)]
+        head = [int(float64), program.kind, program.n_out, program.n_params, prod(batch), M, N, best, *flags]
+        said = [_block([*head, ROWS_PER_TILE, rounds is not None], np.int64)]
         for code, planes, loads, exports in program.stages:
             said += [_block(code, np.int32, _core.WIDTH), _block([planes], np.int32)]
             said += [_block(loads, np.int32, 3), _block(exports, np.int32)]
         said += [_block(program.contractions, np.int32), _block(program.constants, np.float64)]
-        said += [_block(tasks, np.int64, 4), _block(intervals, np.int64, 2)]
-        positions = 1 + max(arrays, default=-1)
-        said.append(_block([positions], np.int64))
-        for position in range(positions):
-            said += _variable(*arrays.get(position, (np.zeros((1, 1)), np.zeros(batch, np.int64))))
+        pieces = work if rounds is None else rounds
+        said += [_block(pieces.tasks, np.int64, 4), _block(pieces.intervals, np.int64, 2)]
+        said.append(_block([len(arrays)], np.int64))
+        for array in arrays:
+            said += _variable(np.zeros((1, 1)) if array is None else array, batch)
         self.calls += 1
+        self.mirrored += rounds is not None
         command = [EMULATOR, str(self._driver)]
         found = subprocess.run(command, input=b"".join(said), capture_output=True, check=True).stdout
-        return self._results(found, program, (batch, M, program.n_out), best)
+        return self._results(found, program, (*batch, M, program.n_out), best)
 
     def _results(self, found, program, shape, best):
-        out, rows = int(np.prod(shape)), int(np.prod(shape[:2]))
+        out, rows = prod(shape), prod(shape[:-1])
         sums, maxima, values, indices = np.split(
             np.frombuffer(found, np.float64), np.cumsum([out, rows, out * best]), axis=0
         )
         kept = (*shape, best)
         if program.kind == _core.KINDS["best"]:
             return None, None, values.reshape(kept), indices.view(np.int64).reshape(kept)
-        return sums.reshape(shape), maxima.reshape(shape[:2]), None, None
+        return sums.reshape(shape), maxima.reshape(shape[:-1]), None, None
 
 
 def _block(items, dtype, width=1):
@@ -92,9 +115,8 @@ def _block(items, dtype, width=1):
     return np.int64(len(array)).tobytes() + array.tobytes()
 
 
-def _variable(array, offsets):
+def _variable(array, batch):
     """An array of a call with its batch elements one after another (broadcast ones repeated), without gaps."""
-    at = {sum(np.multiply(k, array.strides[:-2])): array[k] for k in np.ndindex(array.shape[:-2])}
-    data = np.frombuffer(b"".join(at[o].tobytes() for o in offsets.tolist()), np.uint8)
+    whole = np.ascontiguousarray(np.broadcast_to(array, (*batch, *array.shape[-2:])))
     layout = [*array.shape[-2:], array.dtype == np.float64]
-    return [_block(layout, np.int64), _block(data, np.uint8)]
+    return [_block(layout, np.int64), _block(whole.reshape(-1).view(np.uint8), np.uint8)]
