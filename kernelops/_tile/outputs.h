@@ -159,13 +159,14 @@ static void FN(out_sums)(const FN(context) * s, const instruction *p, int k) {
 
 static double FN(reference)(double maximum) { return maximum > -INFINITY && maximum < INFINITY ? maximum : 0.0; }
 
+/* Four maxima at a time, because each step of one waits for the step before. */
 static T FN(largest_scaled)(const T *a, T c, int n) {
-    V most = FN(all)(-(T)INFINITY);
-    T lanes[LANES], top = -(T)INFINITY;
+    V most[4];
     int i = 0;
-    for (; i + LANES <= n; i += LANES) most = FN(at_least)(FN(load)(a + i) * c, most);
-    FN(store)(lanes, most);
-    for (int lane = 0; lane < LANES; lane++) top = lanes[lane] > top ? lanes[lane] : top;
+    for (int q = 0; q < 4; q++) most[q] = FN(all)(-(T)INFINITY);
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int q = 0; q < 4; q++) most[q] = FN(at_least)(FN(load)(a + i + q * LANES) * c, most[q]);
+    T top = FN(largest_lane)(FN(at_least)(FN(at_least)(most[0], most[1]), FN(at_least)(most[2], most[3])));
     for (; i < n; i++) top = a[i] * c > top ? a[i] * c : top;
     return top;
 }

@@ -101,6 +101,19 @@ V_INLINE int FN(any_set)(VBITS mask) {
 #endif
 }
 
+/* The largest lane of a vector without NaN. */
+V_INLINE T FN(largest_lane)(V v) {
+#if REGISTER_BYTES == 64 && defined(KERNELOPS_X86)
+    return MM(reduce_max)(v);
+#else
+    T lanes[LANES];
+    FN(store)(lanes, v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int lane = 0; lane < half; lane++) lanes[lane] = lanes[lane] > lanes[lane + half] ? lanes[lane] : lanes[lane + half];
+    return lanes[0];
+#endif
+}
+
 /* Sums over the lanes of four vectors; the lanes are added in one fixed order. */
 V_INLINE void FN(sum_lanes)(const V v[4], T sums[4]) {
 #if REGISTER_BYTES >= 32 && defined(KERNELOPS_X86)
