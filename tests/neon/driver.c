@@ -42,7 +42,7 @@ static void *room(int64_t count, size_t size) {
 }
 
 int main(void) {
-    int64_t constants, tasks, variables;
+    int64_t constants, tasks, variables, centred;
     const int64_t *head = block(sizeof(int64_t), NULL);
     const int float64 = (int)head[0];
     job w = {.kind = (int32_t)head[1], .n_out = (int32_t)head[2], .n_params = (int32_t)head[3], .batch = head[4],
@@ -54,6 +54,9 @@ int main(void) {
     w.col = read_stage();
     w.pair = read_stage();
     w.contractions = block(sizeof(int32_t), NULL);
+    w.centred = block(5 * sizeof(int32_t), &centred);
+    w.n_centred = (int32_t)centred;
+    for (int64_t k = 0; k < centred; k++) w.n_centres += w.centred[5 * k + 4];
     w.constants = block(sizeof(double), &constants);
     w.n_constants = (int32_t)constants;
     w.tasks = block(4 * sizeof(int64_t), &tasks);
@@ -68,7 +71,11 @@ int main(void) {
     const int64_t tiles = (w.N + TILE_WIDTH - 1) / TILE_WIDTH, out = w.batch * w.M * w.n_out;
     w.params = room(w.batch * w.n_params, size);
     w.packed = room(w.batch * tiles * w.col.n_exports * TILE_WIDTH, size);
-    w.rows = room(w.mirrored ? w.batch * w.M * w.row.n_exports : 0, size);
+    w.centres = room(w.batch * w.n_centres, size);
+    if (w.mirrored) { /* two blocks in each strip */
+        const int64_t count = (tiles + 1) / 2, window = 2 + tiles / 2 < tiles ? 2 + tiles / 2 : tiles;
+        w.strips = (strips){.blocks = tiles, .count = count, .width = 2, .window = window, .to = 2};
+    }
     w.sums = room(out, sizeof(double));
     w.maxima = room(w.batch * w.M, sizeof(double));
     w.values = room(out * w.best, sizeof(double));
@@ -81,11 +88,16 @@ int main(void) {
     char *scratch = room((int64_t)bytes, 1);
     run_pieces(m->params[float64], &w, 0, w.batch, 1, scratch, bytes);
     if (w.col.n_exports) run_pieces(m->pack[float64], &w, 0, w.batch * tiles, 1, scratch, bytes);
-    if (w.mirrored) {
-        const int64_t chunks = (w.M + ROWS_PER_TASK_MAX - 1) / ROWS_PER_TASK_MAX;
-        run_pieces(m->rows[float64], &w, 0, w.batch * chunks, 1, scratch, bytes);
+    if (w.n_centred) {
+        run_pieces(m->centre[float64], &w, 0, w.batch * w.n_centres, 1, scratch, bytes);
+        run_pieces(m->shift[float64], &w, 0, w.batch * tiles, 1, scratch, bytes);
     }
-    run_pieces(w.mirrored ? m->pair[float64] : m->task[float64], &w, 0, w.batch * w.n_tasks, 1, scratch, bytes);
+    for (int64_t t = 0; t < w.batch && w.mirrored; t++) {
+        w.sides = room(w.strips.count * w.strips.window * TILE_WIDTH * w.n_out, sizeof(double));
+        run_pieces(m->strip[float64], &w, t * w.strips.count, (t + 1) * w.strips.count, 1, scratch, bytes);
+        run_pieces(m->merge[float64], &w, t * tiles, (t + 1) * tiles, 1, scratch, bytes);
+    }
+    if (!w.mirrored) run_pieces(m->task[float64], &w, 0, w.batch * w.n_tasks, 1, scratch, bytes);
 
     fwrite(w.sums, sizeof(double), (size_t)out, stdout);
     fwrite(w.maxima, sizeof(double), (size_t)(w.batch * w.M), stdout);

@@ -6,7 +6,6 @@ An :class:`Emulated` stands in for ``kernelops._core``, so that everything above
 import importlib.util
 import shutil
 import subprocess
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from kernelops import _core
 ROOT = Path(__file__).parent.parent.parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 ROWS_PER_TILE = 4  # as good as any
-BLOCK = 256  # points, of a pair of blocks: a multiple of the width of a tile
 
 
 def missing():
@@ -43,11 +41,12 @@ def build(folder):
 class _Program:
     """What ``_core.Program`` is given, which it checks, and keeps to itself."""
 
-    def __init__(self, kind, n_out, constants, n_params, contractions, *stages):
-        checked = _core.Program(kind, n_out, constants, n_params, contractions, *stages)
+    def __init__(self, kind, n_out, constants, n_params, contractions, param, row, col, pair, centred=()):
+        stages = param, row, col, pair
+        checked = _core.Program(kind, n_out, constants, n_params, contractions, *stages, centred)
         self.cost, self.two_sided = checked.cost, checked.two_sided
         self.kind, self.n_out, self.constants, self.n_params = kind, n_out, constants, n_params
-        self.contractions, self.stages = contractions, stages
+        self.contractions, self.centred, self.stages = contractions, centred, stages
 
 
 class _Work:
@@ -58,20 +57,10 @@ class _Work:
         self.tasks, self.intervals = tasks, intervals
 
 
-class _Rounds:
-    """All pairs of blocks of points; one thread can take them in any order."""
-
-    def __init__(self, points):
-        edges = [*range(0, points, BLOCK), points]
-        blocks = list(pairwise(edges))
-        self.tasks = [(*a, *b) for k, a in enumerate(blocks) for b in blocks[k:]]
-        self.intervals = []
-
-
 class Emulated:
     """``kernelops._core`` with the calls computed by the driver."""
 
-    Program, Work, Rounds = _Program, _Work, _Rounds
+    Program, Work = _Program, _Work
 
     def __init__(self, driver):
         self._driver, self.calls, self.mirrored = driver, 0, 0
@@ -79,22 +68,22 @@ class Emulated:
     def __getattr__(self, name):
         return getattr(_core, name)
 
-    def reduce(self, program, arrays, batch, M, N, work, *, float64, best=1, rounds=None, **options):
+    def reduce(self, program, arrays, batch, M, N, work, *, float64, best=1, mirrored=False, **options):
         """As ``_core.reduce``; threads and instruction sets are those of the driver."""
         flags = [int(options.get(name, False)) for name in ("largest", "nan_first", "wide_sums", "compensated")]
         head = [int(float64), program.kind, program.n_out, program.n_params, prod(batch), M, N, best, *flags]
-        said = [_block([*head, ROWS_PER_TILE, rounds is not None], np.int64)]
+        said = [_block([*head, ROWS_PER_TILE, mirrored], np.int64)]
         for code, planes, loads, exports in program.stages:
             said += [_block(code, np.int32, _core.WIDTH), _block([planes], np.int32)]
             said += [_block(loads, np.int32, 3), _block(exports, np.int32)]
-        said += [_block(program.contractions, np.int32), _block(program.constants, np.float64)]
-        pieces = work if rounds is None else rounds
-        said += [_block(pieces.tasks, np.int64, 4), _block(pieces.intervals, np.int64, 2)]
+        said += [_block(program.contractions, np.int32), _block(program.centred, np.int32, 5)]
+        said.append(_block(program.constants, np.float64))
+        said += [_block(work.tasks, np.int64, 4), _block(work.intervals, np.int64, 2)]
         said.append(_block([len(arrays)], np.int64))
         for array in arrays:
             said += _variable(np.zeros((1, 1)) if array is None else array, batch)
         self.calls += 1
-        self.mirrored += rounds is not None
+        self.mirrored += mirrored
         command = [EMULATOR, str(self._driver)]
         found = subprocess.run(command, input=b"".join(said), capture_output=True, check=True).stdout
         return self._results(found, program, (*batch, M, program.n_out), best)

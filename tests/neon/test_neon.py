@@ -34,7 +34,7 @@ def driver(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def arm(driver, monkeypatch):
     """Reductions are computed by the driver while a test runs."""
-    kept = (reduction.method, cpu.prepare, cpu._dense_work, cpu._all_rounds)
+    kept = (reduction.method, cpu.prepare, cpu._dense_work)
     for function in kept:
         function.cache_clear()
     engine = Emulated(driver)
