@@ -575,7 +575,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
 
 
 cdef void _cut_strips(job *w) noexcept:
-    """Strips of a mirrored sum, from the sizes alone: two blocks each, more where there are many blocks or the buffers, of
+    """Strips of a mirrored sum, from the sizes alone: a block each, more where there are many blocks or the buffers, of
     half the points for each strip, would be large."""
     cdef int64_t most
     memset(&w.strips, 0, sizeof(strips))
@@ -583,7 +583,7 @@ cdef void _cut_strips(job *w) noexcept:
         return
     w.strips.blocks = (w.N + TILE_WIDTH - 1) // TILE_WIDTH
     most = max(STRIPS_LEAST, min(STRIPS_MOST, STRIP_BYTES // ((w.N // 2 + 1) * w.n_out * <int64_t> sizeof(double))))
-    w.strips.width = max(2, (w.strips.blocks + most - 1) // most)
+    w.strips.width = max(1, (w.strips.blocks + most - 1) // most)
     w.strips.count = (w.strips.blocks + w.strips.width - 1) // w.strips.width
     w.strips.window = min(w.strips.width + w.strips.blocks // 2, w.strips.blocks)
 

@@ -25,6 +25,7 @@
 #undef MASK
 #undef LANES
 #undef MM
+#undef SIDE_ROWS
 #undef LIBM
 #undef v_abs
 #undef v_sinc

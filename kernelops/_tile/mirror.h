@@ -11,11 +11,11 @@
 
 /* side[q*TILE_WIDTH + j] += sum over rows of a_rj * weight[q*TILE_WIDTH + r], for a few rows and results */
 V_INLINE void FN(add_side)(int rows, int count, const T *a, const T *weight, T *side, int n) {
-    V of_row[4][4];
+    V of_row[8][2];
     for (int r = 0; r < rows; r++)
         for (int q = 0; q < count; q++) of_row[r][q] = FN(all)(weight[q * TILE_WIDTH + r]);
     for (int i = 0; i < n; i += LANES) {
-        V sum[4];
+        V sum[2];
         for (int q = 0; q < count; q++) sum[q] = FN(load)(side + q * TILE_WIDTH + i);
         for (int r = 0; r < rows; r++) {
             const V value = FN(load)(a + r * TILE_WIDTH + i);
@@ -25,28 +25,25 @@ V_INLINE void FN(add_side)(int rows, int count, const T *a, const T *weight, T *
     }
 }
 
-#define SIDE(rows, count)                                                                                              \
-    static void FN(side##rows##by##count)(const T *a, const T *weight, T *side, int n) {                               \
+#define SIDE_ROWS (REGISTER_BYTES == 64 ? 8 : 4) /* whose weights stay in registers */
+#define SIDE(name, rows, count)                                                                                        \
+    static void FN(name##by##count)(const T *a, const T *weight, T *side, int n) {                               \
         FN(add_side)(rows, count, a, weight, side, n);                                                                 \
     }
-SIDE(1, 1)
-SIDE(4, 1)
-SIDE(1, 2)
-SIDE(4, 2)
-SIDE(1, 4)
-SIDE(4, 4)
+SIDE(side1, 1, 1)
+SIDE(side1, 1, 2)
+SIDE(sides, SIDE_ROWS, 1)
+SIDE(sides, SIDE_ROWS, 2)
 #undef SIDE
 
+/* Whole blocks of rows, then single ones. */
 static void FN(add_sides)(const FN(context) * s, const T *a, const T *weight, ptrdiff_t step_weight, T *side, int count) {
-    typedef void (*sider)(const T *, const T *, T *, int);
-    static const sider all[3][2] = {{FN(side1by1), FN(side4by1)}, {FN(side1by2), FN(side4by2)}, {FN(side1by4), FN(side4by4)}};
-    const int widest = REGISTER_BYTES == 64 ? 2 : 1;
-    for (int q = 0, wide; q < count; q += 1 << wide) {
-        wide = count - q >= 4 ? 2 : count - q >= 2 ? 1 : 0;
-        wide = wide < widest ? wide : widest;
+    for (int q = 0, wide; q < count; q += wide) {
+        wide = count - q >= 2 ? 2 : 1;
         for (int r = 0, rows; r < s->rows; r += rows) {
-            rows = s->rows - r < 4 ? 1 : 4;
-            all[wide][rows == 4](a + r * TILE_WIDTH, weight + q * step_weight + r, side + q * TILE_WIDTH, s->n);
+            rows = s->rows - r < SIDE_ROWS ? 1 : SIDE_ROWS;
+            (rows == 1 ? wide == 2 ? FN(side1by2) : FN(side1by1) : wide == 2 ? FN(sidesby2) : FN(sidesby1))(
+                a + r * TILE_WIDTH, weight + q * step_weight + r, side + q * TILE_WIDTH, s->n);
         }
     }
 }
@@ -73,7 +70,7 @@ static void FN(do_mirrored)(const job *w, FN(context) * s, const FN(room) * room
     }
     if (!side) return;
     for (int q = 0; q < w->n_out; q++)
-        for (int i = 0; i < s->n; i++) side[(ptrdiff_t)i * w->n_out + q] += (double)room->side[q * TILE_WIDTH + i];
+        for (int i = 0; i < s->n; i++) side[q * TILE_WIDTH + i] += (double)room->side[q * TILE_WIDTH + i];
 }
 
 /* Blocks strip.from .. strip.to-1 (counted from its first) of one strip; item counts batch elements times strips. */
@@ -111,13 +108,14 @@ static void FN(do_strip)(const job *w, int64_t item, void *scratch) {
 static void FN(do_merge)(const job *w, int64_t item, void *scratch) {
     const strips *all = &w->strips;
     const int64_t batch = item / all->blocks, block = item % all->blocks;
-    const int64_t first = FN(first_point)(w, block), n = (FN(first_point)(w, block + 1) - first) * w->n_out;
+    const int64_t first = FN(first_point)(w, block), n = FN(first_point)(w, block + 1) - first;
     double *sums = w->sums + (batch * w->M + first) * w->n_out;
     (void)scratch;
     for (int64_t strip = 0; strip < all->count; strip++) {
         const int64_t place = (block - strip * all->width + all->blocks) % all->blocks;
         const double *side = w->sides + (strip * all->window + place) * TILE_WIDTH * w->n_out;
         if (place < all->window)
-            for (int64_t q = 0; q < n; q++) sums[q] += side[q];
+            for (int64_t i = 0; i < n; i++)
+                for (int q = 0; q < w->n_out; q++) sums[i * w->n_out + q] += side[(ptrdiff_t)q * TILE_WIDTH + i];
     }
 }

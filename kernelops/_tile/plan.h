@@ -97,7 +97,7 @@ typedef struct {
     void *params; /* scratch: (batch, n_params) and (batch, tiles, col exports, TILE_WIDTH) of the working type */
     void *packed;
     strips strips;  /* where mirrored */
-    double *sides; /* (strips, window*TILE_WIDTH, n_out): what each strip has for the rows of its window */
+    double *sides; /* (strips, window, n_out, TILE_WIDTH): what each strip has for the rows of its window */
 } job;
 
 #endif
