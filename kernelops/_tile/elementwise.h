@@ -137,11 +137,13 @@ KERNELOPS_TERNARY(TERNARY)
 #undef TERNARY
 
 /* exp(a c), a map with its scale folded in: the rounding of a c log2(e) is like that of the argument a c. */
-static void FN(ExpScaled)(T *out, const T *pa, T c, int n) {
+static V_ALONE void FN(ExpScaled)(T *out, const T *pa, T c, int n) {
     const double scale = (double)c * 1.4426950408889634074;
-    const V c1 = FN(all)(c), c2 = FN(all)((T)scale);
-    if (fabs(scale) > (IS_DOUBLE ? 1.7976931348623157e308 : 3.4028234663852886e38)) /* c may be a number still */
-        for (int i = 0; i < n; i += LANES) FN(store)(out + i, FN(exp_of)(FN(load)(pa + i) * c1));
-    else
-        for (int i = 0; i < n; i += LANES) FN(store)(out + i, FN(exp2)(FN(load)(pa + i) * c2));
+    if (fabs(scale) > (IS_DOUBLE ? 1.7976931348623157e308 : 3.4028234663852886e38)) { /* c may be a number still */
+        FN(Mult_vs)(out, pa, c, n);
+        FN(Exp)(out, out, n);
+        return;
+    }
+    const V c2 = FN(all)((T)scale);
+    for (int i = 0; i < n; i += LANES) FN(store)(out + i, FN(exp2)(FN(load)(pa + i) * c2));
 }

@@ -13,10 +13,13 @@ from kernelops import _core
 
 FUNCTIONS = {  # what is recorded: name -> symbol
     "exp, float32": r"Exp_f32_avx512",
-    "exp, float64": r"Exp_f64_avx512",
-    "squared distance, float32": r"sqdist4_f32_avx512",
-    "squared distance, float64": r"sqdist4_f64_avx512",
-    "product, float32": r"dot4_f32_avx512",
+    "exp of a product, float32": r"ExpScaled_f32_avx512",
+    "exp of a product, float64": r"ExpScaled_f64_avx512",
+    "squared distance, float32": r"SqDist4_f32_avx512",
+    "squared distance, float64": r"SqDist4_f64_avx512",
+    "long squared distance, float32": r"wide_many_f32_avx512",
+    "sum of products, float32": r"TIMES4by1_f32_avx512",
+    "sums of products, float32": r"TIMES4by4_f32_avx512",
 }
 REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "baseline": "%xmm"}
 # reading, writing and moving about are no arithmetic
