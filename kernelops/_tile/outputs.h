@@ -55,13 +55,13 @@ V_INLINE void FN(products)(int term, int rows, int count, const T *a, const T *b
     static void FN(term##rows##by##count)(const T *a, const T *b, const T *x, ptrdiff_t x_next, int n, T *sums) {      \
         FN(products)(FN(term), rows, count, a, b, x, x_next, n, sums);                                                 \
     }
-PRODUCTS(ALONE, 4, 1)
+PRODUCTS(ALONE, 8, 1) /* eight sums at a time, because each step of one waits for the step before */
 PRODUCTS(ALONE, 1, 1)
-PRODUCTS(TIMES, 4, 1)
+PRODUCTS(TIMES, 8, 1)
 PRODUCTS(TIMES, 1, 1)
 PRODUCTS(TIMES, 4, 2)
 PRODUCTS(TIMES, 1, 2)
-PRODUCTS(DIFFERENCE, 4, 1)
+PRODUCTS(DIFFERENCE, 8, 1)
 PRODUCTS(DIFFERENCE, 1, 1)
 PRODUCTS(DIFFERENCE, 4, 2)
 PRODUCTS(DIFFERENCE, 1, 2)
@@ -73,27 +73,28 @@ PRODUCTS(DIFFERENCE, 1, 4)
 #endif
 #undef PRODUCTS
 
-typedef void (*FN(producer))(const T *, const T *, const T *, ptrdiff_t, int, T *);
+typedef struct {
+    int count, rows; /* results at a time, rows of a block; then the sums for a block of rows and for one row */
+    void (*many)(const T *, const T *, const T *, ptrdiff_t, int, T *), (*one)(const T *, const T *, const T *, ptrdiff_t, int, T *);
+} FN(producer);
 
-/* The widest block of the result that fits what is left. */
-static FN(producer) FN(block_of)(int term, int rows, int left, int *count) {
-    static const FN(producer) alone[2] = {FN(ALONE1by1), FN(ALONE4by1)};
-    static const FN(producer) times[][2] = {
-        {FN(TIMES1by1), FN(TIMES4by1)}, {FN(TIMES1by2), FN(TIMES4by2)},
+/* The widest block of results that fits what is left. */
+static const FN(producer) *FN(block_of)(int term, int left) {
+    static const FN(producer) alone = {1, 8, FN(ALONE8by1), FN(ALONE1by1)};
+    static const FN(producer) times[] = {
+        {1, 8, FN(TIMES8by1), FN(TIMES1by1)}, {2, 4, FN(TIMES4by2), FN(TIMES1by2)},
 #if REGISTER_BYTES == 64
-        {FN(TIMES1by4), FN(TIMES4by4)},
+        {4, 4, FN(TIMES4by4), FN(TIMES1by4)},
 #endif
     };
-    static const FN(producer) differences[][2] = {
-        {FN(DIFFERENCE1by1), FN(DIFFERENCE4by1)}, {FN(DIFFERENCE1by2), FN(DIFFERENCE4by2)},
+    static const FN(producer) differences[] = {
+        {1, 8, FN(DIFFERENCE8by1), FN(DIFFERENCE1by1)}, {2, 4, FN(DIFFERENCE4by2), FN(DIFFERENCE1by2)},
 #if REGISTER_BYTES == 64
-        {FN(DIFFERENCE1by4), FN(DIFFERENCE4by4)},
+        {4, 4, FN(DIFFERENCE4by4), FN(DIFFERENCE1by4)},
 #endif
     };
-    int width = left >= 4 ? 2 : left >= 2 ? 1 : 0;
-    if (REGISTER_BYTES < 64 && width == 2) width = 1;
-    *count = 1 << width;
-    return term == FN(ALONE) ? alone[rows == 4] : (term == FN(TIMES) ? times : differences)[width][rows == 4];
+    const int width = left >= 4 && REGISTER_BYTES == 64 ? 2 : left >= 2 ? 1 : 0;
+    return term == FN(ALONE) ? &alone : term == FN(TIMES) ? times + width : differences + width;
 }
 
 /* Sums in double of terms in T. */
@@ -120,14 +121,17 @@ static void FN(add_products)(const FN(context) * s, int term, int at, const T *a
         FN(wide_sums)(s, term, at, a, b, x, count);
         return;
     }
-    for (int q = 0, wide = 1; q < count; q += wide)
+    for (int q = 0; q < count;) {
+        const FN(producer) *block = FN(block_of)(term, count - q);
         for (int r = 0, step; r < s->rows; r += step) {
             T sums[16];
-            step = s->rows - r < 4 ? 1 : 4;
-            const FN(producer) block = FN(block_of)(term, step, count - q, &wide);
-            block(a + r * TILE_WIDTH, b + q * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + q, s->row_stride, s->n, sums);
-            FN(add_block)(s, r, at + q, step, wide, sums);
+            step = s->rows - r < block->rows ? 1 : block->rows;
+            (step == 1 ? block->one : block->many)(a + r * TILE_WIDTH, b + q * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + q,
+                                                   s->row_stride, s->n, sums);
+            FN(add_block)(s, r, at + q, step, block->count, sums);
         }
+        q += block->count;
+    }
 }
 
 /* OutSum and OutDot of whatever operands, row by row. */

@@ -18,7 +18,7 @@ FUNCTIONS = {  # what is recorded: name -> symbol
     "squared distance, float32": r"SqDist4_f32_avx512",
     "squared distance, float64": r"SqDist4_f64_avx512",
     "long squared distance, float32": r"wide_many_f32_avx512",
-    "sum of products, float32": r"TIMES4by1_f32_avx512",
+    "sum of products, float32": r"TIMES8by1_f32_avx512",
     "sums of products, float32": r"TIMES4by4_f32_avx512",
 }
 REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "baseline": "%xmm"}
