@@ -58,8 +58,8 @@ cdef class _Stage:
         return Stage(self.code.tolist(), self.c.planes, self.loads.tolist(), self.exports.tolist())
 
 
-def _copy(array, dtype):
-    return np.array(array, dtype, order="C").reshape(-1)
+cdef object _copy(array, dtype):
+    return np.array(array, dtype).reshape(-1)
 
 
 cdef class Program:

@@ -123,12 +123,14 @@ def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int
     """sizes: how many components there are in each place that may be read; loads_into: planes that loads may fill."""
     if s.planes < 0:
         _fail(f"{s.planes} planes")
-    _verify_code(p, s, sizes)
+    if s.code:
+        _verify_code(p, s, sizes)
     for position, count, plane in s.loads:
         if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
             _fail(f"variable {position} does not fit at plane {plane}")
-    if any(not 0 <= e < s.planes for e in s.exports if e != FILLED_LATER):
-        _fail("an export lies outside the tile")
+    for plane in s.exports:
+        if plane != FILLED_LATER and not 0 <= plane < s.planes:
+            _fail("an export lies outside the tile")
 
 
 def _verify_code(p: Encoded, s: Stage, sizes: Sizes) -> None:
