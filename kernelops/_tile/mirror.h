@@ -33,13 +33,20 @@ SIDE(1, 1)
 SIDE(4, 1)
 SIDE(1, 2)
 SIDE(4, 2)
+#if REGISTER_BYTES == 64 /* as many results at once as in outputs.h */
 SIDE(1, 4)
 SIDE(4, 4)
+#endif
 #undef SIDE
 
 static void FN(add_sides)(const FN(context) * s, const T *a, const T *weight, ptrdiff_t step_weight, T *side, int count) {
     typedef void (*sider)(const T *, const T *, T *, int);
-    static const sider all[3][2] = {{FN(side1by1), FN(side4by1)}, {FN(side1by2), FN(side4by2)}, {FN(side1by4), FN(side4by4)}};
+    static const sider all[][2] = {
+        {FN(side1by1), FN(side4by1)}, {FN(side1by2), FN(side4by2)},
+#if REGISTER_BYTES == 64
+        {FN(side1by4), FN(side4by4)},
+#endif
+    };
     const int widest = REGISTER_BYTES == 64 ? 2 : 1;
     for (int q = 0, wide; q < count; q += 1 << wide) {
         wide = count - q >= 4 ? 2 : count - q >= 2 ? 1 : 0;
