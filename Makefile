@@ -13,7 +13,7 @@ VENV := .venv
 BENCH := .venv-bench
 PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/_tile/*.h)
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
 .PHONY: help demo test test-engine bench agree lint docs clean
 .DEFAULT_GOAL := help
@@ -52,7 +52,7 @@ lint: $(VENV)/lint.stamp
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint kernelops/_core.pyx
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint kernelops/_core.pyx kernelops/_core.pxd
 
 docs: $(VENV)/docs.stamp
 	$(PY) docs/_generate.py

@@ -121,7 +121,7 @@ if __name__ == "__main__":
         "kernelops._core",
         ["kernelops/_core.pyx"],
         include_dirs=["kernelops", "kernelops/_tile"],
-        depends=sorted(glob("kernelops/_tile/*.h")),
+        depends=["kernelops/_core.pxd", *sorted(glob("kernelops/_tile/*.h"))],
         language="c",
     )
     setup(ext_modules=[core], cmdclass={"build_ext": BuildExt})

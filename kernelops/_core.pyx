@@ -1,8 +1,8 @@
 # cython: language_level=3
 """The door to the tile engine: checks and encodes, releases the GIL, calls C.
 
-A :class:`Program` is verified once, when it is made (operands inside their places, loops closed, tables in bounds);
-:func:`reduce` checks the arrays of a call against it. The C code behind (``_tile/*.h``) trusts both.
+A :class:`Program` is verified once, when it is made (by program/verify.py); :func:`reduce` checks the arrays of a call
+against it. The C code behind (``_tile/*.h``) trusts both.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
@@ -13,69 +13,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-cdef extern from "_tile/isa.h" nogil:
-    enum:
-        TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
-        IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
-        OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
-        OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_WideSqDist, OP_TensorDot, OP_ExpScaled
-        OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest
-        REDUCE_BEST, REDUCE_EXP
-    ctypedef struct operand:
-        int32_t place, base, stride
-    ctypedef struct instruction:
-        int32_t op, aux0, aux1
-        operand out, a, b, c
-    ctypedef struct stage:
-        const instruction *code
-        int32_t length, planes
-        const int32_t *loads
-        int32_t n_loads
-        const int32_t *exports
-        int32_t n_exports
-    ctypedef struct variable:
-        const char **start
-        Py_ssize_t row, component
-        int32_t is_double
-    ctypedef struct strips:
-        int64_t blocks, count, width, window, first "from", last "to"
-    ctypedef struct job:
-        stage param, row, col, pair
-        const int32_t *contractions
-        const int32_t *centred
-        int32_t n_centred, n_centres
-        void *centres
-        const double *constants
-        int32_t n_constants, n_params
-        const variable *variables
-        int64_t batch, M, N
-        const int64_t *tasks
-        const int64_t *intervals
-        int64_t n_tasks
-        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile, mirrored
-        double *sums
-        double *maxima
-        double *values
-        int64_t *indices
-        void *params
-        void *packed
-        strips strips
-        double *sides
-    ctypedef void (*piece)(const job *, int64_t, void *) noexcept
-    ctypedef struct machine:
-        piece params[2]
-        piece pack[2]
-        piece task[2]
-        piece centre[2]
-        piece shift[2]
-        piece strip[2]
-        piece merge[2]
-        size_t (*scratch_bytes[2])(const job *)
-    const char *const *OP_NAMES
-    const char *const *ISA_NAMES
-    int isa_usable(int)
-    const machine *isa_machine(int)
-    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, size_t)
+from .program.verify import Encoded, Names, Stage, pair_cost, two_sided, verify
 
 OPCODES = {OP_NAMES[k].decode(): k for k in range(OP_COUNT)}
 PLACES = {None: IN_NONE, "tile": IN_TILE, "row": IN_ROW, "col": IN_COL, "param": IN_PARAM}
@@ -90,33 +28,15 @@ cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a te
 cdef int64_t STRIPS_LEAST = 8, STRIPS_MOST = 64  # of a mirrored sum: enough for many threads, in little memory
 cdef int64_t STRIP_BYTES = 1 << 28
 
-MOST_PRODUCTS = 2**31 - 1  # of one contraction
-MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
-_PLACE_NAMES = {number: name for name, number in PLACES.items()}
-_OUTS = (OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest)
-_NO_OUT = (OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutBest)
-
-
-def _arity(int op):
-    """Number of operands that an instruction reads."""
-    if OP_Add <= op <= OP_LessOrEqual or op in (OP_TensorDot, OP_ExpScaled, OP_OutDot, OP_OutExp):
-        return 2
-    if OP_SqDist <= op <= OP_WideSqDist:
-        return 3 if op >= OP_WeightedSqDist else 2
-    if OP_LessOrEqual < op <= OP_IfElse or op == OP_OutDiff:
-        return 3
-    return 0 if op == OP_Zero else 1
-
-
-FILLED_LATER = -1  # an export that is no plane of the tile
-
-
-def _fail(text):
-    raise ValueError(f"tile program: {text}")
+_NAMES = Names(
+    operations=tuple(OPCODES),
+    places={number: name for name, number in PLACES.items()},
+    kinds={number: name for name, number in KINDS.items()},
+)
 
 
 cdef class _Stage:
-    """The arrays of one stage, kept alive, and the C view of them."""
+    """Copies of the arrays of one stage, which nothing else can change, and the C view of them."""
 
     cdef stage c
     cdef object code, loads, exports
@@ -125,186 +45,56 @@ cdef class _Stage:
         cdef int32_t[:, ::1] code_view
         cdef int32_t[:, ::1] loads_view
         cdef int32_t[::1] exports_view
-        self.code = np.ascontiguousarray(code, np.int32).reshape(-1, CODE_WIDTH)
-        self.loads = np.ascontiguousarray(loads, np.int32).reshape(-1, 3)
-        self.exports = np.ascontiguousarray(exports, np.int32).reshape(-1)
+        self.code, self.loads = _copy(code, np.int32).reshape(-1, CODE_WIDTH), _copy(loads, np.int32).reshape(-1, 3)
+        self.exports = _copy(exports, np.int32)
         code_view, loads_view, exports_view = self.code, self.loads, self.exports
         self.c.length, self.c.n_loads, self.c.n_exports = code_view.shape[0], loads_view.shape[0], exports_view.shape[0]
-        if planes < 0:
-            _fail(f"{planes} planes")
         self.c.planes = planes
         self.c.code = <const instruction *> &code_view[0, 0] if self.c.length else NULL
         self.c.loads = &loads_view[0, 0] if self.c.n_loads else NULL
         self.c.exports = &exports_view[0] if self.c.n_exports else NULL
 
+    cdef object numbers(self):
+        return Stage(self.code.tolist(), self.c.planes, self.loads.tolist(), self.exports.tolist())
+
+
+cdef object _copy(array, dtype):
+    return np.array(array, dtype).reshape(-1)
+
 
 cdef class Program:
-    """A verified tile program in the form that the C code reads; see program/instructions.py for the meaning."""
+    """A verified tile program in the form that the C code reads; see program/instructions.py for the meaning.
+
+    It is verified where it is made, and cannot be made otherwise or changed afterwards.
+    """
 
     cdef readonly int kind, n_out, n_params
-    cdef readonly object contractions, centred, constants
-    cdef _Stage param, row, col, pair
     cdef readonly int64_t cost
-    cdef readonly bint two_sided  # ends in one sum of a scalar, or of a scalar times columns, that could serve both rows
+    cdef readonly bint two_sided  # its values could serve the rows of both points of a pair
+    cdef object contractions, centred, constants
+    cdef _Stage param, row, col, pair
 
-    def __init__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair, centred=()):
+    def __cinit__(self, int kind, int n_out, constants, int n_params, contractions, param, row, col, pair, centred=()):
         self.kind, self.n_out, self.n_params = kind, n_out, n_params
-        self.constants = np.ascontiguousarray(constants, np.float64).reshape(-1)
-        self.contractions = np.ascontiguousarray(contractions, np.int32).reshape(-1)
-        self.centred = np.ascontiguousarray(centred, np.int32).reshape(-1, 5)
+        self.constants, self.contractions = _copy(constants, np.float64), _copy(contractions, np.int32)
+        self.centred = _copy(centred, np.int32).reshape(-1, 5)
         self.param, self.row, self.col, self.pair = _Stage(*param), _Stage(*row), _Stage(*col), _Stage(*pair)
-        if kind not in KINDS.values() or n_out < 1:
-            _fail(f"kind {kind}, {n_out} components of the result")
-        raw = len(self.constants) + int(self.param.loads[:, 1].sum())
-        if raw + self.param.c.n_exports != n_params:
-            _fail(f"{n_params} parameters, of which {raw} are given and {self.param.c.n_exports} computed")
-        self._verify(self.param, {"tile": self.param.c.planes, "param": raw}, loads_into=(len(self.constants), raw))
-        self._verify(self.row, {"tile": self.row.c.planes, "param": n_params}, loads_into=(0, self.row.c.planes))
-        self._verify(self.col, {"tile": self.col.c.planes, "param": n_params}, loads_into=(0, self.col.c.planes))
-        self._verify(self.pair, {"tile": self.pair.c.planes, "param": n_params, "row": self.row.c.n_exports,
-                                 "col": self.col.c.n_exports}, loads_into=(0, 0))
-        self._verify_centred()
-        self.two_sided = self._two_sided(self.pair.code.tolist())
-        self.cost = min(max(self._cost(self.pair.code.tolist()), 1), MOST_COST)
-
-    def _verify(self, _Stage s, sizes, loads_into):
-        """Every operand that an instruction needs is there and lies inside its place, whatever the loop counters."""
-        rounds, end = 1, -1
-        for at, row in enumerate(s.code.tolist()):
-            op, aux0, aux1 = row[0], row[1], row[2]
-            if not 0 <= op < OP_COUNT:
-                _fail(f"no operation has the number {op}")
-            if op == OP_Loop:
-                if end >= 0 or aux0 < 1 or not at < aux1 < len(s.code) or s.code[aux1, 0] != OP_End:
-                    _fail(f"the loop at {at} is not closed")
-                rounds, end = aux0, aux1
-            elif op == OP_End:
-                if at != end:
-                    _fail(f"End at {at} closes no loop")
-                rounds, end = 1, -1
-            else:
-                self._verify_operands(at, row, rounds, sizes)
-            if op in _OUTS:
-                self._verify_result(s, op, aux0, aux1, rounds)
-        for position, count, plane in s.loads.tolist():
-            if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
-                _fail(f"variable {position} does not fit at plane {plane}")
-        if any(not 0 <= e < s.c.planes for e in s.exports.tolist() if e != FILLED_LATER):
-            _fail("an export lies outside the tile")
-
-    def _verify_centred(self):
-        """Shifted vectors fill the places that are left for them, all of these, and read others."""
-        for k, s in ((0, self.row), (1, self.col)):
-            exports = (<_Stage> s).exports.tolist()
-            later = [at for at, e in enumerate(exports) if e == FILLED_LATER]
-            filled, sound = [], True
-            for *pair, d in self.centred.tolist():
-                sound = sound and 1 <= d <= len(exports) and 0 <= pair[k] <= len(exports) - d
-                sound = sound and FILLED_LATER not in exports[pair[k]:pair[k] + d]
-                filled += range(pair[2 + k], pair[2 + k] + d + 1) if sound else ()
-            if not sound or sorted(filled) != later:
-                _fail(f"shifted vectors {self.centred.tolist()} do not fit the exports")
-
-    def _verify_result(self, _Stage s, op, aux0, aux1, rounds):
-        """The components of the result that an instruction adds to."""
-        wide = op in (OP_OutDot, OP_OutDiff)
-        if wide and (aux1 < 1 or aux1 > 1 and rounds > 1 or op == OP_OutDiff and rounds > 1):
-            _fail(f"{aux1} results at once in a loop of {rounds}")
-        count = aux1 if wide and rounds == 1 else 1 if op == OP_OutExp else rounds
-        if s is not self.pair or not 0 <= aux0 <= self.n_out - count:
-            _fail(f"result component {aux0}+{count - 1} of {self.n_out}")
-
-    def _verify_operands(self, at, row, rounds, sizes):
-        op, aux0, aux1 = row[:3]
-        operands = [row[k:k + 3] for k in (3, 6, 9, 12)]
-        scalars, vectors = ("row", "param"), tuple(sizes)
-        # (places, components read one after another or None for one in each round of the loop) of the result and the operands
-        wanted = [(("tile",), None), (vectors, None), (vectors, None), (vectors, None)]
-        if OP_SqDist <= op <= OP_WeightedSqDist:
-            wanted = [(("tile",), None), (("row",), aux0), (("tile", "col"), aux0), (scalars, aux0)]
-        elif op == OP_WideSqDist:
-            wanted = [(("tile",), None), (("row",), aux0), (("col",), aux0), (("row",), aux0 + 1)]
-            if [operands[1][1], operands[2][1], operands[3][1], aux1, aux0] not in self.centred.tolist():
-                _fail(f"instruction {at} reads vectors that are not shifted")
-        elif op == OP_TensorDot:
-            wanted = [(("tile",) if q == 0 else vectors, count) for q, count in enumerate(self._contraction(aux0)[:3])]
-        elif op in (OP_ExpScaled, OP_OutExp):
-            wanted[2] = scalars + (() if op == OP_ExpScaled else (None,)), None
-        elif op == OP_OutDiff:
-            wanted[1:] = [(("tile",), None), (("row",), aux1), (("col",), aux1)]
-        elif op == OP_OutDot and aux1 > 1:
-            wanted[1:3] = [(("tile",), None), (("col",), aux1)]
-        for q in range(1 if op in _NO_OUT else 0, 1 + _arity(op)):
-            number, base, stride = operands[q]
-            places, count = wanted[q]
-            place = _PLACE_NAMES.get(number)
-            if place is None and None in places:
-                continue
-            last = base + (count - 1 if count is not None else (rounds - 1) * stride)
-            if place not in places or not (0 <= base and 0 <= stride and last < sizes.get(place, 0)):
-                _fail(f"operand {q} of instruction {at} reaches {last} of {sizes.get(place, 0)} in {place}")
-        if any(operands[q][0] != IN_NONE for q in range(1 + _arity(op), 4)):  # all have a say in how many rows go at once
-            _fail(f"instruction {at} has more than {_arity(op)} operands")
-
-    def _two_sided(self, code):
-        if self.kind != KINDS["sum"] or not code or any(row[0] in _OUTS for row in code[:-1]):
-            return False
-        op, aux0, aux1 = code[-1][:3]
-        times_columns = op == OP_OutDot and code[-1][9] == IN_COL and aux0 == 0 and aux1 == self.n_out
-        return code[-1][6] == IN_TILE and (times_columns or op == OP_OutSum and self.n_out == 1)
-
-    def _cost(self, code):
-        """What the instructions of one pair take, an addition being 1."""
-        total, rounds = 0, 1
-        for op, aux0, aux1, *_ in code:
-            if op == OP_Loop:
-                rounds = aux0
-            elif op == OP_End:
-                rounds = 1
-            elif OP_SqDist <= op <= OP_WideSqDist:
-                total += rounds * (1 + aux0 // (4 if op < OP_WideSqDist else 8))
-            elif op in (OP_OutDot, OP_OutDiff):
-                total += rounds * (1 + aux1 // 4)
-            elif op == OP_TensorDot:
-                total += rounds * self._contraction(aux0)[3]
-            else:
-                total += rounds * (16 if OP_Sin <= op <= OP_SinXDivX or op == OP_Powf else 1)
-        return total
-
-    def _contraction(self, int at):
-        """Components (the highest plus one) of result and operands that entry ``at`` reaches, and how many products."""
-        table = self.contractions.tolist()
-        if not 0 <= at <= len(table) - 2:
-            _fail(f"no contraction at {at}")
-        n_out, n_cont = table[at], table[at + 1]
-        body = table[at + 2:at + 2 + 4 * n_out + 3 * n_cont]
-        if n_out < 0 or n_cont < 0 or len(body) != 4 * n_out + 3 * n_cont:
-            _fail(f"the contraction at {at} is cut short")
-        reach = [1, 1, 1, 1]
-        axes = [body[4 * d:4 * d + 4] for d in range(n_out)]
-        axes += [[body[d], 0, body[d + 1], body[d + 2]] for d in range(4 * n_out, len(body), 3)]
-        for size, *strides in axes:
-            if size < 1 or min(strides) < 0:
-                _fail(f"the contraction at {at} has an axis of {size} with strides {strides}")
-            for q in range(3):
-                reach[q] += (size - 1) * strides[q]
-            reach[3] *= size
-        if reach[3] > MOST_PRODUCTS:
-            _fail(f"the contraction at {at} adds {reach[3]} products")
-        return reach
-
-    def loads(self):
-        """(position, components, stage) of every variable that is read; stage is "param", "row" or "col"."""
-        for name, s in (("param", self.param), ("row", self.row), ("col", self.col)):
-            for position, count, _ in (<_Stage> s).loads.tolist():
-                yield position, count, name
+        encoded = Encoded(
+            _NAMES, kind, n_out, len(self.constants), n_params, self.contractions.tolist(), self.param.numbers(),
+            self.row.numbers(), self.col.numbers(), self.pair.numbers(), self.centred.tolist(),
+        )
+        verify(encoded)
+        self.cost, self.two_sided = pair_cost(encoded), two_sided(encoded)
 
 
 cdef int _height(int64_t planes, int itemsize, bint wide):
-    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache. Where long vectors are
-    contracted, reading these is what counts, and all rows of a task share it."""
+    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache, in whole blocks of rows. Where
+    long vectors are contracted, reading these is what counts, and all rows of a task share it."""
     cdef int64_t rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
-    return ROWS_PER_TASK_MAX if wide else min(max(rows, 1), ROWS_PER_TILE_MAX)
+    if wide:
+        return ROWS_PER_TASK_MAX
+    rows = min(max(rows, 1), ROWS_PER_TILE_MAX)
+    return rows - rows % (8 if rows >= 8 else 4 if rows >= 4 else 1)
 
 
 cdef class Work:
@@ -326,7 +116,7 @@ cdef class Work:
     cdef const int64_t[:, ::1] tasks, intervals
     cdef readonly int64_t rows, columns
 
-    def __init__(self, tasks, intervals):
+    def __cinit__(self, tasks, intervals):
         tasks, intervals = np.array(tasks, np.int64, order="C"), np.array(intervals, np.int64, order="C")
         if tasks.shape[1] != 4 or intervals.shape[1] != 2:
             raise ValueError(f"tasks {tasks.shape}, intervals {intervals.shape}")
@@ -489,8 +279,9 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     threads, isa : int
         How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
     mirrored : bool
-        Evaluate each pair (i, j) once, for both its rows: the caller says that the values of the pairs, without the factor
-        of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program; work is None.
+        Evaluate each pair (i, j) once, for both its rows: the caller says that the values of the pairs, without the
+        factor of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program; work is
+        None.
 
     Returns
     -------
@@ -575,8 +366,8 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
 
 
 cdef void _cut_strips(job *w) noexcept:
-    """Strips of a mirrored sum, from the sizes alone: a block each, more where there are many blocks or the buffers, of
-    half the points for each strip, would be large."""
+    """Strips of a mirrored sum, from the sizes alone: a block each, more where there are many blocks or the buffers,
+    of half the points for each strip, would be large."""
     cdef int64_t most
     memset(&w.strips, 0, sizeof(strips))
     if not w.mirrored or w.N == 0:
@@ -607,7 +398,8 @@ cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, int t
                 PyErr_CheckSignals()
                 w.strips.first = w.strips.last
         with nogil:
-            run_pieces(m.merge[float64], w, batch * w.strips.blocks, (batch + 1) * w.strips.blocks, 1, scratch, bytes_each)
+            begin, end = batch * w.strips.blocks, (batch + 1) * w.strips.blocks
+            run_pieces(m.merge[float64], w, begin, end, 1, scratch, bytes_each)
     return 0
 
 

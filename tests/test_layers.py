@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -86,6 +87,16 @@ def test_imports_point_down(file):
         assert below in LAYERS, f"{name} stands in no layer"
         inside = below == layer and file.parent != PACKAGE
         assert inside or LAYERS.index(below) < LAYERS.index(layer), f"{name_of(file)} imports {name}, which is above it"
+
+
+def test_the_engine_imports_what_is_below_it():
+    """It verifies programs by program.verify, which therefore cannot need it."""
+    found = re.findall(
+        r"^ *from \.([\w.]*) c?import", (PACKAGE / "_core.pyx").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert "program.verify" in found
+    for name in found:
+        assert LAYERS.index(name.split(".")[0]) < LAYERS.index("_core"), f"_core imports {name}, which is above it"
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "formula").glob("*.py")), ids=name_of)

@@ -8,7 +8,8 @@ import pytest
 from kernelops import _core
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.tile import compile_sum
+from kernelops.program.tile import compile_exp, compile_sum
+from kernelops.program.verify import ARITY
 from kernelops.reduction import Reduction
 
 CODE, PLANES, LOADS, EXPORTS = range(4)  # the parts of an encoded stage
@@ -21,12 +22,13 @@ GRADIENT = "Exp(-SqDist(x,y))*(x-y)"
 WIDE = "Exp(-SqDist(TensorProd(x,TensorProd(x,Concat(x,x))),TensorProd(y,TensorProd(y,Concat(y,y)))))"  # of length 54
 WEIGHTED = "Exp(-WeightedSqDist(Square(x),x,y))"
 TENSOR = "TensorDot(TensorProd(x,y),x-y,[3,3],[3],[1],[0])"
+EXPONENT = "SqDist(x,y)*g"
 
 
-def encoded(formula):
+def encoded(formula, exponential=False):
     """The arguments of _core.Program: kind, n_out, constants, n_params, contractions, then the four stages."""
     expr = parse(formula, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
-    p = compile_sum(expr, 1)
+    p = compile_exp(expr, None, False, 1) if exponential else compile_sum(expr, 1)
     stages = [list(cpu._encoded(s)) for s in (p.param, p.row, p.col, p.pair)]
     return [
         _core.KINDS[p.kind],
@@ -48,6 +50,34 @@ def find(arguments, op, stage=8):
 def test_what_the_compiler_makes_passes():
     for formula in (VECTOR, TENSOR):
         assert _core.Program(*encoded(formula)).cost > 5
+
+
+def test_operands_of_every_operation_are_counted():
+    assert set(ARITY) | {"Loop", "End"} == set(_core.OPCODES)
+
+
+def test_a_program_does_not_change_with_the_arrays_that_it_was_made_of():
+    expr = parse(TENSOR, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
+    arguments = encoded(TENSOR)
+    prepared = cpu.Prepared(compile_sum(expr, 1), _core.Program(*arguments))
+    x, y, g = np.arange(12.0).reshape(4, 3), np.arange(6.0).reshape(2, 3), np.ones(1)
+    bound = Reduction(expr, "Sum", 1, [x, y, g]).bound
+    want = cpu.run(prepared, bound, 1, None, np.dtype("f8")).sums
+    arguments[4][...] = 1 << 20
+    for stage in arguments[5:9]:
+        for part in (CODE, LOADS, EXPORTS):
+            stage[part][...] = 1 << 20
+    np.testing.assert_array_equal(cpu.run(prepared, bound, 1, None, np.dtype("f8")).sums, want)
+
+
+def test_a_program_is_verified_or_is_not_there():
+    with pytest.raises(TypeError):
+        _core.Program.__new__(_core.Program)
+    arguments = encoded(VECTOR)
+    program = _core.Program(*arguments)
+    before = program.kind, program.n_out, program.n_params, program.cost
+    program.__init__(17, -1, (), -1, *arguments[4:])  # initialising again changes nothing
+    assert (program.kind, program.n_out, program.n_params, program.cost) == before
 
 
 CORRUPTIONS = [
@@ -121,6 +151,22 @@ def test_a_wrong_fat_instruction(formula, op, column, value, message):
     arguments = encoded(formula)
     _core.Program(*arguments)
     find(arguments, op)[column] = value
+    with pytest.raises(ValueError, match=f"tile program: .*({message})"):
+        _core.Program(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [(TILE, "operand 2 .* in tile"), (COL, "operand 2 .* in col"), (77, "operand 2 .* in None"), (-1, "in None")],
+)
+def test_a_wrong_factor_of_an_exponent(place, message):
+    """It may be missing, but not in a place that there is not."""
+    arguments = encoded(EXPONENT, exponential=True)
+    operand = find(arguments, "OutExp")[B : B + 3]
+    for right in ((PARAM, 0, 0), (0, 10**6, 0)):
+        operand[:] = right
+        assert _core.Program(*arguments).cost > 1
+    operand[:] = place, 10**6, 0
     with pytest.raises(ValueError, match=f"tile program: .*({message})"):
         _core.Program(*arguments)
 
@@ -257,13 +303,15 @@ def run_mutants(seed, rounds):
         TENSOR,
         "Concat(x,Pow(y,2))*Extract(TensorProd(x-y,x),1,6)",
         "Clamp(x,y,g)*SqDist(x*g,y*g)",
+        EXPONENT,
     ]
     x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
     expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     bound = Reduction(expr, "Sum", 1, [x, y, g]).bound
     refused = ran = 0
     for _ in range(rounds):
-        arguments = encoded(formulas[rng.integers(len(formulas))])
+        formula = formulas[rng.integers(len(formulas))]
+        arguments = encoded(formula, exponential=formula == EXPONENT)
         mutate(rng, arguments)
         try:
             program = _core.Program(*arguments)

@@ -108,6 +108,8 @@ static void run_pieces(piece what, const job *w, int64_t first, int64_t last, in
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t item = first; item < last; item++) what(w, item, scratch + (size_t)omp_get_thread_num() * bytes);
+#else
+    (void)bytes;
 #endif
 }
 

@@ -1,8 +1,8 @@
 /* One piece of work for one precision (T) and one instruction set.
  *
- * A call runs three kinds of pieces, each by itself on one thread: the parameters of a batch element, the packing of
- * one tile of columns, one block of rows of the result against all its columns. Which thread runs a piece changes
- * nothing in it, so results are the same to the bit for any number of threads.
+ * A call runs pieces of a few kinds, each by itself on one thread: the parameters of a batch element, the packing of
+ * one tile of columns, one block of rows of the result against all its columns; wide.h and mirror.h have more. Which
+ * thread runs a piece changes nothing in it, so results are the same to the bit for any number of threads.
  */
 
 static T FN(read)(const variable *v, int64_t batch, int64_t row, int component) {

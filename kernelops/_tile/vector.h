@@ -67,7 +67,7 @@ V_INLINE V FN(at_most)(V bound, V v) { return v > bound ? bound : v; }
 
 V_INLINE V FN(magnitude)(V v) { return FN(of_bits)(FN(bits_of)(v) & (((UBITS)~(UBITS)0) >> 1)); }
 
-/* One bit for each lane where a is not below b (or, above: not above b), a NaN counting as not. */
+/* One bit for each lane where a is below b (or, above: above b), or where one of both is a NaN. */
 V_INLINE unsigned FN(beats)(V a, V b, int above) {
 #if REGISTER_BYTES == 64 && defined(KERNELOPS_X86)
     return above ? JOIN(_mm512_cmp, SUFFIX, mask)(a, b, _CMP_NLE_UQ) : JOIN(_mm512_cmp, SUFFIX, mask)(a, b, _CMP_NGE_UQ);

@@ -1,4 +1,4 @@
-/* Vector functions that need more than plain arithmetic, for one precision and one instruction set.
+/* Exponentials and square roots of vectors, for one precision and one instruction set.
  *
  * exp(x) = 2^t with t = x log2(e); n is t rounded down (AVX-512) or to the nearest integer (others), and 2^(t-n) is a
  * polynomial of the least relative error with p(0) = 1, which is below 0.7 units in the last place of T. AVX-512 has

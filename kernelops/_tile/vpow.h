@@ -121,7 +121,8 @@ V_INLINE V FN(special_power)(V a, V b, V value) {
     const VBITS zero = MASK(size == 0), endless = MASK(size > LARGEST), big = MASK(much >= WHOLE);
     /* the lowest bit of a whole number is that of an odd one, from WHOLE up to 2 WHOLE */
     const V shifted = FN(select)(big, much, much + WHOLE);
-    const VBITS whole = big | MASK(shifted - WHOLE == much), odd = whole & (FN(bits_of)(shifted) << (8 * sizeof(T) - 1)) & MASK(much < 2 * WHOLE);
+    const VBITS whole = big | MASK(shifted - WHOLE == much), lowest = FN(bits_of)(shifted) << (8 * sizeof(T) - 1);
+    const VBITS odd = whole & lowest & MASK(much < 2 * WHOLE);
     value = FN(select)(zero | endless, FN(of_bits)((MASK(b > 0) ^ zero) & FN(bits_of)(FN(all)((T)INFINITY))), value);
     value = FN(of_bits)(FN(bits_of)(value) | (odd & FN(bits_of)(a) & SIGN_BIT));
     const VBITS undefined = MASK(a != a) | MASK(b != b) | (MASK(a < 0) & ~whole & ~endless);
