@@ -88,7 +88,7 @@ cdef class Program:
 
 
 cdef int _height(int64_t planes, int itemsize, bint wide):
-    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache, in whole blocks of rows. Where
+    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache, in blocks of rows. Where
     long vectors are contracted, reading these is what counts, and all rows of a task share it."""
     cdef int64_t rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
     if wide:
