@@ -139,3 +139,12 @@ def test_gradients(told):
         told.clear()
     for got, want in zip(*found, strict=True):
         np.testing.assert_allclose(got.numpy(), want.numpy(), atol=1e-10)  # 1500 terms below 40
+
+
+@pytest.mark.parametrize(("d", "most"), [(3, 12), (10, 24)])
+def test_wide_results_take_the_ordinary_way(d, most, told):
+    """A distance of d components and an exponential count for 2 + d//4, six results each."""
+    for v in (most, most + 1):
+        x, b = points(1024, d), points(1024, v, seed=1)
+        summed("Exp(-SqDist(x,y))*b", declared(d, v)[:3], [x, x, b])
+    assert told == [True, False]

@@ -10,15 +10,15 @@
  * A row holds x at a.base, x - c and |x - c|^2 at c.base; a column y at b.base, y - c and |y - c|^2 at aux1.
  */
 
-enum { FN(WIDE_ROWS) = REGISTER_BYTES == 64 ? 8 : 4, FN(WIDE_DEPTH) = 1024 / sizeof(T) };
+enum { FN(WIDE_ROWS) = REGISTER_BYTES == 64 ? 8 : 4, FN(WIDE_DEPTH) = 512 / sizeof(T) };
 
 /* out = or += the dot products of a block of rows with two registers of columns, `depth` components of them. */
-V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth) {
+V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t next, const T *y, ptrdiff_t y_next, int depth) {
     V dot[FN(WIDE_ROWS)][2];
     for (int r = 0; r < rows; r++)
         for (int q = 0; q < 2; q++) dot[r][q] = first ? FN(all)(0) : FN(load)(out + r * TILE_WIDTH + q * LANES);
     for (int k = 0; k < depth; k++) {
-        const V y0 = FN(load)(y + (ptrdiff_t)k * TILE_WIDTH), y1 = FN(load)(y + (ptrdiff_t)k * TILE_WIDTH + LANES);
+        const V y0 = FN(load)(y + k * y_next), y1 = FN(load)(y + k * y_next + LANES);
         for (int r = 0; r < rows; r++) {
             const V a = FN(all)(x[r * next + k]);
             dot[r][0] += a * y0;
@@ -29,23 +29,28 @@ V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t n
         for (int q = 0; q < 2; q++) FN(store)(out + r * TILE_WIDTH + q * LANES, dot[r][q]);
 }
 
-static void FN(wide_many)(int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth) {
-    FN(wide_dots)(FN(WIDE_ROWS), first, out, x, next, y, depth);
+static V_ALONE void FN(wide_many)(int first, T *out, const T *x, ptrdiff_t next, const T *y, ptrdiff_t y_next, int depth) {
+    FN(wide_dots)(FN(WIDE_ROWS), first, out, x, next, y, y_next, depth);
 }
 
-static void FN(wide_one)(int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth) {
-    FN(wide_dots)(1, first, out, x, next, y, depth);
+static void FN(wide_one)(int first, T *out, const T *x, ptrdiff_t next, const T *y, ptrdiff_t y_next, int depth) {
+    FN(wide_dots)(1, first, out, x, next, y, y_next, depth);
 }
 
-/* The dot products of all rows of the tile with two registers of columns, some components after others, so that these
- * columns stay in the first-level cache for all the rows. */
+/* The dot products of all rows of the tile with two registers of columns, some components after others. For many rows
+ * these are copied first: TILE_WIDTH apart they would fall into few sets of the first-level cache and drive each other
+ * out. */
 static void FN(wide_columns)(const FN(context) * s, T *out, const T *x, const T *y, int d) {
+    T copy[FN(WIDE_DEPTH) * 2 * LANES];
+    const int copied = s->rows > FN(WIDE_ROWS);
     for (int k = 0; k < d; k += FN(WIDE_DEPTH)) {
         const int depth = d - k < FN(WIDE_DEPTH) ? d - k : FN(WIDE_DEPTH);
+        const T *from = y + (ptrdiff_t)k * TILE_WIDTH;
+        for (int q = 0; copied && q < depth; q++) memcpy(copy + q * 2 * LANES, from + (ptrdiff_t)q * TILE_WIDTH, 2 * sizeof(V));
         for (int r = 0, rows; r < s->rows; r += rows) {
             rows = s->rows - r < FN(WIDE_ROWS) ? 1 : FN(WIDE_ROWS);
             (rows == 1 ? FN(wide_one) : FN(wide_many))(k == 0, out + r * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + k, s->row_stride,
-                                                       y + (ptrdiff_t)k * TILE_WIDTH, depth);
+                                                       copied ? copy : from, copied ? 2 * LANES : TILE_WIDTH, depth);
         }
     }
 }

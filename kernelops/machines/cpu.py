@@ -30,6 +30,9 @@ except ImportError as error:  # a source tree whose extension was not built
 # millisecond, and costs many where somebody else has the cores and a thread waits for one that is not running.
 SERIAL_BELOW = 1 << 22
 SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair once: four blocks
+# Results for each unit of counted work of a pair's value up to which that pays: every result is added twice for a pair,
+# by the rows and by the columns, and the second way takes longer than what is saved where there are many results.
+SYMMETRIC_RESULTS = 6
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 _BEST = tuple(_core.INSTRUCTION_SETS)[-1]
 _FLOAT64 = np.dtype(np.float64)
@@ -127,6 +130,9 @@ def _is_symmetric(prepared: Prepared, bound: Bound) -> bool:
     """Whether each pair can serve the rows of both its points: the formula and the arrays show that exchanging i and j
     changes nothing, and there are enough points."""
     if prepared.factor is None or bound.M != bound.N or bound.M < SYMMETRIC_FROM:
+        return False
+    results = prepared.encoded.n_out
+    if results > SYMMETRIC_RESULTS * (prepared.encoded.cost - 1 - results // 4):
         return False
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
     pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(bound, v, w))
