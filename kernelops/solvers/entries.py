@@ -1,0 +1,81 @@
+"""What preconditioners and direct solves see of K: single entries, columns and small blocks, all in float64."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Entries(Protocol):
+    """A symmetric positive semidefinite K of which any entry can be had. The matrix of a solve is diag(alpha) + K.
+
+    Attributes
+    ----------
+    n : int
+        Rows of K.
+    width : int
+        Rows that belong to one point: 1, or the length of the blocks of a matrix-valued kernel. Row r belongs to point
+        r // width.
+    work : float
+        Counted work of one entry in a product: vector instructions for each pair of points.
+    density : float
+        Share of the entries that are not 0 because of a block-sparse pattern; 1 without one.
+    coordinates : ndarray or None
+        (n // width, D) float64: the points, where K[i, j] decreases with their Euclidean distance; else None.
+    """
+
+    n: int
+    width: int
+    work: float
+    density: float
+    coordinates: np.ndarray | None
+
+    def diagonal(self) -> np.ndarray:
+        """K[i, i]: shape (n,)."""
+
+    def columns(self, J: np.ndarray) -> np.ndarray:
+        """K[:, J] for J of shape (k,): shape (n, k)."""
+
+    def blocks(self, I: np.ndarray) -> np.ndarray:
+        """K[I[p]][:, I[p]] for I of shape (P, m): shape (P, m, m)."""
+
+    def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
+        """For each point i the points j of smaller rank that it is most correlated with.
+
+        rank holds the numbers 0 ... points - 1 in some order. Correlation is |k_ij| / sqrt(k_ii k_jj), its largest
+        over the components of a matrix-valued kernel. The result has shape (points, count), most correlated first, and
+        -1 where there are fewer, or where the rest has correlation 0.
+        """
+
+
+class DenseEntries:
+    """The entries of a matrix that is there as an array."""
+
+    def __init__(self, K: np.ndarray, width: int = 1, coordinates: np.ndarray | None = None) -> None:
+        self.K, self.n, self.width, self.coordinates = np.asarray(K, np.float64), len(K), width, coordinates
+        self.work, self.density = 1.0, 1.0
+
+    def diagonal(self) -> np.ndarray:
+        return np.diagonal(self.K).copy()
+
+    def columns(self, J: np.ndarray) -> np.ndarray:
+        return self.K[:, J]
+
+    def blocks(self, I: np.ndarray) -> np.ndarray:
+        return self.K[I[:, :, None], I[:, None, :]]
+
+    def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
+        points = self.n // self.width
+        size = np.sqrt(np.maximum(self.diagonal(), np.finfo(float).tiny))
+        correlation = np.abs(self.K) / size[:, None] / size
+        correlation = correlation.reshape(points, self.width, points, self.width).max(axis=(1, 3))
+        return most_correlated(np.where(rank < rank[:, None], correlation, -1.0), count)
+
+
+def most_correlated(correlation: Any, count: int) -> np.ndarray:
+    """The positions of the `count` largest positive numbers in each row, largest first; -1 where there are fewer."""
+    points = correlation.shape[1]
+    order = np.argsort(-correlation, axis=1, kind="stable")[:, :count]
+    found = np.where(np.take_along_axis(correlation, order, 1) > 0, order, -1)
+    return np.pad(found, ((0, 0), (0, max(0, count - points))), constant_values=-1)

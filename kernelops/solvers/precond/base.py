@@ -1,0 +1,80 @@
+"""What every preconditioner is: a SciPy LinearOperator near the inverse of A, with a factor and a determinant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+
+class Preconditioner(LinearOperator):
+    """P^-1 = W^T W for a symmetric positive definite P near A = diag(alpha) + K.
+
+    Products keep the dtype of the block: float32 in, float32 out. SciPy's own solvers take it as ``M``.
+
+    Attributes
+    ----------
+    name : str
+        As `precond=` has it.
+    rank : int
+        Columns of the low-rank part; 0 without one.
+    columns : int
+        Columns of K that were evaluated to build it.
+    logdet : float
+        log det P.
+    """
+
+    name = "none"
+    rank = 0
+    columns = 0
+    logdet = 0.0
+
+    def __init__(self, n: int) -> None:
+        super().__init__(np.dtype(np.float64), (n, n))
+
+    def _matvec(self, v: np.ndarray) -> np.ndarray:
+        return self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, v: np.ndarray) -> np.ndarray:
+        return self._matvec(v)
+
+    def _rmatmat(self, V: np.ndarray) -> np.ndarray:
+        return self._matmat(V)
+
+    def _adjoint(self) -> Any:
+        return self
+
+    def _transpose(self) -> Any:
+        return self
+
+    def half(self, V: np.ndarray) -> np.ndarray:
+        """W V."""
+        raise NotImplementedError
+
+    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+        """W^T V."""
+        raise NotImplementedError
+
+    def unhalf(self, V: np.ndarray) -> np.ndarray:
+        """W^-1 V."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """A clause for the report of a solve."""
+        return self.name
+
+
+class Identity(Preconditioner):
+    """No preconditioner."""
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        return V
+
+    def half(self, V: np.ndarray) -> np.ndarray:
+        return V
+
+    half_transposed = unhalf = half
+
+    def describe(self) -> str:
+        return "none"
