@@ -8,8 +8,8 @@ cdef extern from "_tile/isa.h" nogil:
         IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
         OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
         OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_WideSqDist, OP_TensorDot, OP_ExpScaled
-        OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest
-        REDUCE_BEST, REDUCE_EXP
+        OP_OutSum, OP_OutDot, OP_OutDiff, OP_OutExp, OP_OutBest, OP_OutEntry
+        REDUCE_BEST, REDUCE_EXP, REDUCE_ENTRIES
     ctypedef struct operand:
         int32_t place, base, stride
     ctypedef struct instruction:
@@ -46,6 +46,7 @@ cdef extern from "_tile/isa.h" nogil:
         double *maxima
         double *values
         int64_t *indices
+        void *entries
         void *params
         void *packed
         strips strips

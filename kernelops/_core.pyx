@@ -21,7 +21,7 @@ INSTRUCTION_SETS = {ISA_NAMES[k].decode(): k for k in range(ISA_COUNT) if isa_us
 OPENMP = bool(HAS_OPENMP)
 TASK_ROWS = ROWS_PER_TASK_MAX
 WIDTH = CODE_WIDTH
-KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST}
+KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST, "entries": REDUCE_ENTRIES}
 
 cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
 
@@ -285,8 +285,9 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
 
     Returns
     -------
-    (sums, maxima, values, indices)
-        float64 (*batch, M, n_out), (*batch, M), (*batch, M, n_out, best) and int64 like values; None where not made.
+    (sums, maxima, values, indices, entries)
+        float64 (*batch, M, n_out), (*batch, M), (*batch, M, n_out, best), int64 like values, and (*batch, M, N, n_out) in
+        the precision of the call; None where not made.
     """
     cdef job w
     cdef const machine *m = isa_machine(isa)
@@ -326,9 +327,9 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     held = _Arrays(program, arrays, batch, M, N)
     w.variables, w.batch = held.variables, held.batch
 
-    sums, maxima, values, indices = _results(program.kind, (*batch, M), program.n_out, best, largest)
+    sums, maxima, values, indices, entries = _results(program.kind, (*batch, M), N, program.n_out, best, largest, float64)
     w.sums, w.maxima = <double *> _start(sums), <double *> _start(maxima)
-    w.values, w.indices = <double *> _start(values), <int64_t *> _start(indices)
+    w.values, w.indices, w.entries = <double *> _start(values), <int64_t *> _start(indices), _start(entries)
 
     threads = max(threads, 1) if OPENMP else 1
     _cut_strips(&w)
@@ -352,7 +353,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
             run_pieces(m.shift[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
     if mirrored:
         _run_strips(m, &w, float64, program.cost, threads, scratch, bytes_each)
-        return sums, maxima, values, indices
+        return sums, maxima, values, indices, entries
     total = w.batch * w.n_tasks
     step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
@@ -362,7 +363,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
             run_pieces(m.task[float64], &w, first, last, threads, scratch, bytes_each)
         PyErr_CheckSignals()
         first = last
-    return sums, maxima, values, indices
+    return sums, maxima, values, indices, entries
 
 
 cdef void _cut_strips(job *w) noexcept:
@@ -403,8 +404,10 @@ cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, int t
     return 0
 
 
-def _results(int kind, tuple rows, int n_out, int best, bint largest):
+def _results(int kind, tuple rows, int64_t N, int n_out, int best, bint largest, bint float64):
     if kind == REDUCE_BEST:
         values = np.full((*rows, n_out, best), -np.inf if largest else np.inf)
-        return None, None, values, np.full(values.shape, -1, np.int64)
-    return np.zeros((*rows, n_out)), np.full(rows, -np.inf) if kind == REDUCE_EXP else None, None, None
+        return None, None, values, np.full(values.shape, -1, np.int64), None
+    if kind == REDUCE_ENTRIES:
+        return None, None, None, None, np.zeros((*rows, N, n_out), np.float64 if float64 else np.float32)
+    return np.zeros((*rows, n_out)), np.full(rows, -np.inf) if kind == REDUCE_EXP else None, None, None, None

@@ -108,10 +108,10 @@ class KernelProduct:
             return self.reduce(self._transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
         kind = self.outer if transposed else self.v.op
         if u.shape[-1] <= COLUMNS_AT_ONCE:
-            return self.reduce(self._times(kind, u.shape[-1]), self.axis ^ transposed, u, dtype)
+            return self.reduce(self.times(u.shape[-1], kind), self.axis ^ transposed, u, dtype)
         pieces = [u[..., k : k + COLUMNS_AT_ONCE] for k in range(0, u.shape[-1], COLUMNS_AT_ONCE)]
         done = [
-            self.reduce(self._times(kind, piece.shape[-1]), self.axis ^ transposed, piece, dtype) for piece in pieces
+            self.reduce(self.times(piece.shape[-1], kind), self.axis ^ transposed, piece, dtype) for piece in pieces
         ]
         return np.concatenate(done, axis=-1)
 
@@ -123,8 +123,9 @@ class KernelProduct:
         image = self(np.moveaxis(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d), transposed)
         return np.moveaxis(image.reshape(k, *V.shape[:-2], -1), 0, -1)
 
-    def _times(self, kind: str, columns: int) -> Expr:
-        """The kernel times a variable of so many columns in the unknown's place."""
+    def times(self, columns: int, kind: str | None = None) -> Expr:
+        """The kernel times a variable of so many columns in the unknown's place, of its kind or of another one."""
+        kind = self.v.op if kind is None else kind
         found = self._formulas.get((kind, columns))
         if found is None:
             assert self.kernel is not None
@@ -138,6 +139,19 @@ class KernelProduct:
         position = 1 + max(x.params[0] for x in self.expr.vars)
         e = variable(self.outer, position, self.expr.dim)
         return substitute(grad(self.expr, self.v, e), {e: variable(self.outer, self.v.params[0], self.expr.dim)})
+
+    def element(self, index: tuple[int, ...]) -> KernelProduct:
+        """One element of a batch, whose index may have dimensions in front that the arrays do not have."""
+        arrays = []
+        for a in self.bound.arrays:
+            if a is not None:
+                lead = a.shape[:-2]
+                at = index[len(index) - len(lead) :]
+                a = a[tuple(k if size > 1 else 0 for k, size in zip(at, lead, strict=True))]
+            arrays.append(a)
+        bound = Bound(tuple(arrays), self.bound.dtype, (), self.bound.M, self.bound.N)
+        dtype_acc, sum_scheme = self.options
+        return KernelProduct(self.expr, self.v, bound, self.ranges, {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme})
 
     def symmetric(self) -> str:
         """ "yes", "no" or "unknown", from the formula and from which arrays hold the same points."""
@@ -154,15 +168,16 @@ class KernelProduct:
         assert x is not None and y is not None
         return a.dim == b.dim and same_data(x, y)
 
-    def entries(self, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+    def entries(self, I: np.ndarray, J: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
         """The blocks k(x_i, y_j) at pairs, (P, E, Dv); (P, 1, 1) for a scalar kernel. I counts the result's points."""
+        dtype = self.data_dtype if dtype is None else dtype
         if self.axis == 0:
             I, J = J, I
         if self.kernel is not None:
-            return self._evaluate(self.kernel, I, J)[:, :, None]
+            return self._evaluate(self.kernel, I, J, dtype)[:, :, None]
         unit = [call("ElemT", const(1.0), params=(self.v.dim, d)) for d in range(self.v.dim)]
-        columns = [self._evaluate(substitute(self.expr, {self.v: e}), I, J) for e in unit]
+        columns = [self._evaluate(substitute(self.expr, {self.v: e}), I, J, dtype) for e in unit]
         return np.stack(columns, axis=-1)
 
-    def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray) -> np.ndarray:
-        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, self.data_dtype)
+    def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, dtype)

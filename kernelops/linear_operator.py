@@ -15,6 +15,7 @@ from .errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from .formula.expr import text
 from .formula.parse import parse
 from .formula.tokens import nearest
+from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha, unknown_of
 from .ranges import Ranges
 from .reduction import check_accumulation
@@ -201,6 +202,12 @@ class KernelOperator(_Checked):
         return _Adjoint(self)
 
     # ---- entries ----
+
+    @cached_property
+    def entries(self) -> tuple[KernelEntries, ...]:
+        """K without alpha, entry by entry, for preconditioners; empty where the matrix is not known to be square."""
+        square = self.shape[0] == self.shape[1] and self._lengths[0] == self._lengths[1]
+        return (KernelEntries(self.kernel_product),) if square else ()
 
     @cached_property
     def symmetric(self) -> str:

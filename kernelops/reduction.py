@@ -284,3 +284,15 @@ def aligned(expr: Expr, bound: Bound, I: np.ndarray, J: np.ndarray) -> tuple[Exp
         arrays[v.params[0]] = a[..., index[v.op], :] if v.op in index else a
     gathered = Bound(tuple(arrays), bound.dtype, bound.batch, len(I), 1)
     return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"}), gathered
+
+
+def pairwise(expr: Expr, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
+    """The formula at every pair of a row i and a column j, (*batch, M, N, dim), in dtype; 0 outside the ranges."""
+    found = cpu.run(cpu.prepare("entries", expr, None, False, 1), bound, 1, ranges, working(dtype)).entries
+    assert found is not None
+    return found.astype(dtype, copy=False)
+
+
+def pair_work(expr: Expr, axis: int) -> int:
+    """Counted work of one pair in a sum of the formula, an addition of numbers being 1."""
+    return int(cpu.prepare("sum", expr, None, False, axis).encoded.cost)

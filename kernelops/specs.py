@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from .arrays import Bound, bind, working
 from .errors import RangesError, ShapeError
 from .formula.expr import Expr
+from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
 from .ranges import Ranges
 from .reduction import check_accumulation, method
@@ -158,6 +160,11 @@ class _System:
         if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
             self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
         self.symmetric = self.kernel.symmetric()
+
+    @cached_property
+    def entries(self) -> tuple[KernelEntries, ...]:
+        """K without alpha, entry by entry, of each element of the batch."""
+        return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b.shape[:-2]))
 
     def block(self, b: np.ndarray, name: str) -> np.ndarray:
         """b in the shape that the solvers take."""

@@ -21,6 +21,7 @@ LAYERS = [
     "machines",
     "reduction",
     "kernel_product",
+    "kernel_entries",
     "linear_operator",
     "solvers",
     "backends",

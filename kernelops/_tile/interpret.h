@@ -73,6 +73,7 @@ static void FN(step)(const FN(context) * s, const instruction *p, int k) {
             FN(shifted_exp)(s, out, FN(any)(s, p->a, k, r, spread[0]), p->b.place ? FN(scalar)(s, p->b, k, r) : 1, r);
             break;
         case OP_OutBest: FN(keep_best)(s, FN(any)(s, p->a, k, r, spread[0]), r, p->aux0 + k); break;
+        case OP_OutEntry: FN(keep_entries)(s, FN(any)(s, p->a, k, r, spread[0]), r, p->aux0 + k); break;
         }
     }
 }

@@ -72,7 +72,8 @@
     ROW(OutDot)    /* result[aux0 + k] += sum over columns of a*b; for aux1 > 1 of a times each of aux1 columns' b */   \
     ROW(OutDiff)   /* result[aux0 + q] += sum over columns of a*(b_q - c_q), q < aux1, b of a row and c of columns */  \
     ROW(OutExp)    /* out = exp(a*b - running maximum of the row), b a scalar; earlier sums are rescaled */            \
-    ROW(OutBest)   /* keep the best values of a for result aux0 + k, as many as the call asks for */
+    ROW(OutBest)   /* keep the best values of a for result aux0 + k, as many as the call asks for */                   \
+    ROW(OutEntry)  /* keep a of every pair as its entry aux0 + k */
 
 /* out = sum over aux0 components of ..., a of a row and b of columns */
 #define KERNELOPS_CONTRACTIONS(ROW)                                                                                    \

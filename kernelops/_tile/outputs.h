@@ -1,4 +1,5 @@
-/* What ends a program: sums over columns, sums of exponentials with a running maximum, smallest and largest values. */
+/* What ends a program: sums over columns, sums of exponentials with a running maximum, smallest and largest values,
+ * the values themselves. */
 
 static inline void FN(add)(const FN(context) * s, int r, int component, double part) {
     const ptrdiff_t at = (ptrdiff_t)r * s->work->n_out + component;
@@ -291,4 +292,15 @@ static void FN(keep_best)(const FN(context) * s, const T *a, int r, int componen
         }
     }
     for (; i < s->n; i++) FN(offer)(&kept, a[i], s->column + i);
+}
+
+/* ---- entries -------------------------------------------------------------------------------------------------- */
+
+static void FN(keep_entries)(const FN(context) * s, const T *a, int r, int component) {
+    const int wide = s->work->n_out;
+    T *out = s->entries + (ptrdiff_t)r * s->work->N * wide + component;
+    if (wide == 1)
+        memcpy(out, a, s->n * sizeof(T));
+    else
+        for (int i = 0; i < s->n; i++) out[(ptrdiff_t)i * wide] = a[i];
 }

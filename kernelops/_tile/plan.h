@@ -57,7 +57,7 @@ typedef struct {
     int32_t is_double;
 } variable;
 
-enum { REDUCE_SUM = 0, REDUCE_EXP = 1, REDUCE_BEST = 2 };
+enum { REDUCE_SUM = 0, REDUCE_EXP = 1, REDUCE_BEST = 2, REDUCE_ENTRIES = 3 };
 
 /* How the points of a mirrored sum are shared out (mirror.h), and which blocks of each strip run now. */
 typedef struct {
@@ -93,6 +93,7 @@ typedef struct {
     double *maxima;   /* (batch, M) */
     double *values;   /* (batch, M, n_out, best) */
     int64_t *indices; /* (batch, M, n_out, best) */
+    void *entries;    /* (batch, M, N, n_out) of the working type */
 
     void *params; /* scratch: (batch, n_params) and (batch, tiles, col exports, TILE_WIDTH) of the working type */
     void *packed;

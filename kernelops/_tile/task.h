@@ -111,6 +111,7 @@ static void FN(clear)(const job *w, const FN(room) * room, int n) {
 
 static void FN(deliver)(const job *w, const FN(room) * room, int64_t at, int n) {
     const ptrdiff_t out = (ptrdiff_t)n * w->n_out, kept = out * w->best;
+    if (w->kind == REDUCE_ENTRIES) return; /* every tile has written its own */
     if (w->kind == REDUCE_BEST) {
         for (ptrdiff_t q = 0; q < kept; q++) {
             w->values[at * w->n_out * w->best + q] = (double)room->values[q];
@@ -153,6 +154,8 @@ static void FN(do_task)(const job *w, int64_t item, void *scratch) {
                 s.maxima = room.maxima + r;
                 s.values = room.values + (ptrdiff_t)r * w->n_out * w->best;
                 s.indices = room.indices + (ptrdiff_t)r * w->n_out * w->best;
+                if (w->kind == REDUCE_ENTRIES)
+                    s.entries = (T *)w->entries + ((batch * w->M + task[0] + r) * w->N + from) * w->n_out;
                 FN(run)(&s, w->pair.code, 0, w->pair.length, 0);
             }
             from = end;

@@ -17,6 +17,7 @@ typedef struct {
     double *maxima;       /* (row of the task) */
     T *values;            /* (row of the task, n_out, best) */
     int64_t *indices;
+    T *entries;           /* of the first row and column of the tile */
     int *close; /* most pairs of this piece of work are too close for WideSqDist */
 } FN(context);
 

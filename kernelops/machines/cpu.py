@@ -15,7 +15,7 @@ from ..formula.expr import Expr
 from ..formula.structure import mirrored
 from ..program.instructions import Operand, Program, Stage
 from ..program.place import pair_factor
-from ..program.tile import compile_best, compile_exp, compile_sum
+from ..program.tile import compile_best, compile_entries, compile_exp, compile_sum
 from ..ranges import Ranges
 from .threads import thread_count
 
@@ -36,6 +36,7 @@ SYMMETRIC_RESULTS = 6
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 _BEST = tuple(_core.INSTRUCTION_SETS)[-1]
 _FLOAT64 = np.dtype(np.float64)
+_COMPILERS = {"sum": compile_sum, "best": compile_best, "entries": compile_entries}
 
 
 class Raw(NamedTuple):
@@ -45,6 +46,7 @@ class Raw(NamedTuple):
     maxima: np.ndarray | None
     values: np.ndarray | None
     indices: np.ndarray | None
+    entries: np.ndarray | None
 
 
 class Prepared(NamedTuple):
@@ -61,7 +63,7 @@ def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: i
     if kind == "exp":
         program = compile_exp(expr, weight, normalise, axis)
     else:
-        program = (compile_sum if kind == "sum" else compile_best)(expr, axis)
+        program = _COMPILERS[kind](expr, axis)
     stages = (_encoded(s) for s in (program.param, program.row, program.col, program.pair))
     encoded = _core.Program(
         _core.KINDS[program.kind],

@@ -95,7 +95,8 @@ class Program:
     Attributes
     ----------
     kind : str
-        "sum", "exp" (sums weighted by exponentials, with a running maximum) or "best" (smallest or largest values).
+        "sum", "exp" (sums weighted by exponentials, with a running maximum), "best" (smallest or largest values) or
+        "entries" (the values of all pairs).
     n_out : int
         Components that are accumulated for each row.
     centred : tuple of (row, column, shifted row, shifted column, length)

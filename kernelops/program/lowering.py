@@ -206,10 +206,10 @@ class Lowering:
         """The instructions that add the pairs to the result."""
         if kind == "sum":
             self._out_sum(roots[0])
-        elif kind == "best":
+        elif kind in ("best", "entries"):
             self.prepare(roots[0])
             opened = self.loop(n_out)
-            self.emit("OutBest", None, self.component(roots[0], {}))
+            self.emit("OutBest" if kind == "best" else "OutEntry", None, self.component(roots[0], {}))
             self.close(opened)
         else:
             self._out_exp(roots, n_out)

@@ -38,6 +38,12 @@ def compile_best(expr: Expr, axis: int) -> Program:
     return _compile((expr,), axis, "best", expr.dim)
 
 
+@lru_cache(maxsize=256)
+def compile_entries(expr: Expr, axis: int) -> Program:
+    """The values of the pairs themselves."""
+    return _compile((expr,), axis, "entries", expr.dim)
+
+
 def _compile(roots: tuple[Expr, ...], axis: int, kind: str, n_out: int) -> Program:
     roots = regroup(roots, axis)
     pairs = [n for n in topological(*roots) if place_of(n, axis) is Place.PAIR]

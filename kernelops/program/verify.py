@@ -21,13 +21,13 @@ MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit
 
 DISTANCES = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
 BLOCKS = ("OutDot", "OutDiff")  # add to aux1 components of the result at once
-NO_OUT = (*BLOCKS, "OutSum", "OutBest")  # add to the result of the program alone
+NO_OUT = (*BLOCKS, "OutSum", "OutBest", "OutEntry")  # add to the result of the program alone
 RESULTS = (*NO_OUT, "OutExp")
 SLOW = ("Sin", "Cos", "Pow", "SinXDivX", "Powf")
 SCALARS = (ROW, PARAM)
 ARITY = {name: op.arity for name, op in OPS.items() if op.elementwise} | {
     **dict.fromkeys(("Zero",), 0),
-    **dict.fromkeys(("Copy", "Accum", "OutSum", "OutBest"), 1),
+    **dict.fromkeys(("Copy", "Accum", "OutSum", "OutBest", "OutEntry"), 1),
     **dict.fromkeys(("SqDist", "Dot", "L1Dist", "TensorDot", "ExpScaled", "OutDot", "OutExp"), 2),
     **dict.fromkeys(("WeightedSqDist", "WideSqDist", "OutDiff"), 3),
 }
@@ -199,6 +199,8 @@ def _wanted(p: Encoded, op: str, row: list[int], vectors: tuple[str | None, ...]
 def _verify_result(p: Encoded, op: str, aux0: int, aux1: int, rounds: int, ends_program: bool) -> None:
     """The components of the result that an instruction adds to."""
     block = op in BLOCKS
+    if (op == "OutEntry") != (p.names.kinds[p.kind] == "entries"):
+        _fail(f"{op} in a program of kind {p.names.kinds[p.kind]}")
     if block and (aux1 < 1 or (rounds > 1 and (aux1 > 1 or op == "OutDiff"))):
         _fail(f"{aux1} results at once in a loop of {rounds}")
     count = aux1 if block and rounds == 1 else 1 if op == "OutExp" else rounds

@@ -43,9 +43,9 @@ class Entries(Protocol):
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         """For each point i the points j of smaller rank that it is most correlated with.
 
-        rank holds the numbers 0 ... points - 1 in some order. Correlation is |k_ij| / sqrt(k_ii k_jj), its largest
-        over the components of a matrix-valued kernel. The result has shape (points, count), most correlated first, and
-        -1 where there are fewer, or where the rest has correlation 0.
+        rank holds the numbers 0 ... points - 1 in some order. Correlation is |k_ij| / sqrt(|k_ii| |k_jj|), with the
+        Frobenius norms of the blocks of a matrix-valued kernel. The result has shape (points, count), most correlated
+        first, and -1 where there are fewer, or where the rest has correlation 0.
         """
 
 
@@ -67,10 +67,10 @@ class DenseEntries:
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         points = self.n // self.width
-        size = np.sqrt(np.maximum(self.diagonal(), np.finfo(float).tiny))
-        correlation = np.abs(self.K) / size[:, None] / size
-        correlation = correlation.reshape(points, self.width, points, self.width).max(axis=(1, 3))
-        return most_correlated(np.where(rank < rank[:, None], correlation, -1.0), count)
+        blocks = self.K.reshape(points, self.width, points, self.width)
+        size = np.sqrt((blocks**2).sum(axis=(1, 3)))
+        own = np.sqrt(np.maximum(np.diagonal(size), np.finfo(float).tiny))
+        return most_correlated(np.where(rank < rank[:, None], size / own[:, None] / own, -1.0), count)
 
 
 def most_correlated(correlation: Any, count: int) -> np.ndarray:

@@ -7,16 +7,18 @@ belong to the columns (norms, steps, goals) are host arrays of shape (..., k).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from ..errors import ArgumentError, DtypeError, ShapeError
+from .entries import DenseEntries, Entries
 
 Array = Any  # of numpy here; of a GPU where the verbs come from there
 CHUNK = 1 << 14  # numbers a verb works on at a time: no temporary is longer than this, and they stay in cache
+
 QUIET = np.errstate(over="ignore", invalid="ignore")  # an overflow becomes a status, not a warning
 ASYMMETRY = 1e-6  # of |u||Av|: far above the rounding of float32 products, far below what would mislead CG
 
@@ -144,6 +146,10 @@ class System:
         For messages.
     native : bool
         Whether a float32 block gets a float32 product and a float64 block a float64 one of the same matrix.
+    entries : tuple of Entries
+        The matrix without alpha, one for each element of the batch in C order; empty where only products are there.
+    alpha : ndarray, shape () or (..., n, 1)
+        What the diagonal has besides, float64.
     verbs : object
         See HostVerbs.
     """
@@ -155,6 +161,8 @@ class System:
     name: str = "A"
     native: bool = False
     verbs: Any = HOST
+    entries: tuple[Entries, ...] = ()
+    alpha: np.ndarray = field(default_factory=lambda: np.zeros(()))
 
 
 def inexact(dtype: Any) -> np.dtype:
@@ -169,7 +177,10 @@ def as_system(A: Any) -> System:
         return A
     name = getattr(A, "name", type(A).__name__)
     native = callable(getattr(A, "product", None))
+    entries, alpha = getattr(A, "entries", ()) if native else (), getattr(A, "alpha", 0.0) if native else 0.0
     if not native:
+        if isinstance(A, np.ndarray) and A.dtype.kind in "bifu" and A.ndim == 2 and A.shape[0] == A.shape[1]:
+            entries = (DenseEntries(A),)
         try:
             A = aslinearoperator(A)
         except (TypeError, ValueError) as error:
@@ -180,7 +191,17 @@ def as_system(A: Any) -> System:
     dtype = inexact(A.dtype)
     product = A.product if native else _columnwise(A)
     symmetric = getattr(A, "symmetric", "unknown") if native else "unknown"
-    return System(rows, dtype, _checked(product, "A"), symmetric, name, native, getattr(A, "verbs", HOST))
+    return System(
+        rows,
+        dtype,
+        _checked(product, "A"),
+        symmetric,
+        name,
+        native,
+        getattr(A, "verbs", HOST),
+        entries,
+        np.asarray(alpha),
+    )
 
 
 def as_preconditioner(M: Any, n: int) -> tuple[Callable[[Array], Array], str]:

@@ -1,0 +1,160 @@
+"""KernelEntries: K entry by entry, in float64, as preconditioners and direct solves want it (solvers/entries.py)."""
+
+from __future__ import annotations
+
+from functools import cached_property, reduce
+
+import numpy as np
+
+from .arrays import Bound, working
+from .formula.defined import call
+from .formula.expr import Expr, apply, const, substitute, variable
+from .kernel_product import KernelProduct
+from .ranges import Ranges
+from .reduction import method, pair_work, pairwise
+
+NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
+PACKED = 256  # columns whose memory a block takes that has fewer
+TRIANGLE = 512  # rows that meet the columns up to their last one: half of all pairs, where there are many points
+PROBED = (64, 512)  # rows and columns on which the decrease of K with the distance is looked at
+GROWTH = 1e-9  # by which an entry may exceed a nearer one, in units of the largest
+FLOAT64 = np.dtype(np.float64)
+
+
+class KernelEntries:
+    """The entries of a square, symmetric K without batch dimensions; solvers/entries.py says what each name means."""
+
+    def __init__(self, product: KernelProduct) -> None:
+        self.product = product
+        self.points = product.points[0]
+        self.width = 1 if product.kernel is not None else product.v.dim
+        self.n = self.points * self.width
+
+    @cached_property
+    def work(self) -> float:
+        p = self.product
+        return pair_work(p.expr if p.kernel is None else p.times(1), p.axis) / self.width**2
+
+    @cached_property
+    def density(self) -> float:
+        ranges = self.product.ranges
+        return 1.0 if ranges is None else ranges.density(*self.product.points)
+
+    def diagonal(self) -> np.ndarray:
+        points = np.arange(self.points)
+        return np.einsum("pdd->pd", self.product.entries(points, points, FLOAT64)).reshape(-1)
+
+    def columns(self, J: np.ndarray) -> np.ndarray:
+        J = np.asarray(J)
+        every = np.arange(self.points)
+        if self.width == 1:
+            return self._pairwise(every, J)[:, :, 0, 0]
+        points, where = np.unique(J // self.width, return_inverse=True)
+        found = self._pairwise(every, points)[:, where, :, J % self.width]  # (k, points, width)
+        return np.ascontiguousarray(found.reshape(len(J), self.n).T)
+
+    def blocks(self, I: np.ndarray) -> np.ndarray:
+        I = np.asarray(I)
+        (P, m), w = I.shape, self.width
+        out = np.empty((P, m, m))
+        numbers = max(m * m * w * w, PACKED * (1 + sum(v.dim for v in self.product.expr.vars)))
+        step = max(1, NUMBERS_AT_ONCE // numbers)
+        for first in range(0, P, step):
+            part = I[first : first + step]
+            found = self._pairwise(part // w, part // w)
+            p, i, j = np.ogrid[: len(part), :m, :m]
+            out[first : first + step] = found[p, i, j, (part % w)[:, :, None], (part % w)[:, None, :]]
+        return out
+
+    def _pairwise(self, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """The blocks of points I and J, indices (..., r) of the result's and (..., c): (..., r, c, width, width)."""
+        p = self.product
+        i, j = (I, J) if p.axis == 1 else (J, I)
+        bound = self._gathered(i, j)
+        found = np.stack([pairwise(e, bound, None, FLOAT64) for e in self._kernels], axis=-1)
+        if p.ranges is not None:
+            found[~p.ranges.contains(i[..., :, None], j[..., None, :])] = 0
+        return found if p.axis == 1 else np.swapaxes(found, -3, -4)
+
+    def _gathered(self, i: np.ndarray, j: np.ndarray) -> Bound:
+        """The arrays at points i and j; what comes before the last axis of these is a batch."""
+        p, index = self.product, {"Vi": i, "Vj": j}
+        arrays: list[np.ndarray | None] = [None] * len(p.bound.arrays)
+        for v in p.expr.vars:
+            if v is not p.v:
+                a = p.bound.arrays[v.params[0]]
+                assert a is not None
+                arrays[v.params[0]] = a[index[v.op]] if v.op in index else a.reshape(*(1,) * (i.ndim - 1), *a.shape)
+        return Bound(tuple(arrays), p.bound.dtype, i.shape[:-1], i.shape[-1], j.shape[-1])
+
+    @cached_property
+    def _kernels(self) -> list[Expr]:
+        """The kernel, or its columns, one for each component of the unknown."""
+        p = self.product
+        if p.kernel is not None:
+            return [p.kernel]
+        units = [call("ElemT", const(1.0), params=(p.v.dim, d)) for d in range(p.v.dim)]
+        return [substitute(p.expr, {p.v: unit}) for unit in units]
+
+    # ---- who is near whom ----
+
+    @cached_property
+    def coordinates(self) -> np.ndarray | None:
+        """The points, where some rows of K fall with the distance: a wrong guess would cost iterations, not truth."""
+        p = self.product
+        others = [v for v in p.expr.vars if v.op != "Pm" and v is not p.v]
+        if self.width > 1 or p.ranges is not None or sorted(v.op for v in others) != ["Vi", "Vj"]:
+            return None
+        x, y = (p.bound.arrays[v.params[0]] for v in others)
+        assert x is not None and y is not None
+        if not self.n or x.shape != y.shape or not np.array_equal(x, y):
+            return None
+        x = x.astype(np.float64)
+        draw = np.random.default_rng(0)
+        I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED)
+        entries = np.abs(self._pairwise(I, J)[:, :, 0, 0])
+        nearest_first = np.argsort(((x[I, None] - x[J]) ** 2).sum(-1), axis=1, kind="stable")
+        growth = np.diff(np.take_along_axis(entries, nearest_first, 1), axis=1)
+        return x if (growth <= GROWTH * entries.max()).all() else None  # false for nan
+
+    def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
+        if not self.n:
+            return np.empty((0, count), np.int64)
+        ranges, order = self.product.ranges, np.arange(self.points)
+        if ranges is None:  # sorted by rank, those of smaller rank are the columns to the left
+            ranges, order = _triangle(self.points), np.argsort(rank)
+        elif self.product.axis == 0:
+            ranges = ranges.T
+        correlation, bound = self._correlation(np.asarray(rank)[order], order)
+        keep = method(correlation, None, "KMin_ArgKMin", 1, count, "auto", "auto", bound.dtype)
+        values, found = keep(bound, ranges, bound.dtype)
+        out = np.empty_like(found)
+        out[order] = np.where(values < 0, order[found], -1)
+        return out
+
+    def _correlation(self, rank: np.ndarray, order: np.ndarray) -> tuple[Expr, Bound]:
+        """-|k_ij| / sqrt(k_ii k_jj) where j has the smaller rank, else 0, as a formula; and its arrays, in an order."""
+        p = self.product
+        at = len(p.bound.arrays)
+        ranks, scales = ([variable(kind, at + 2 * q + k, 1) for k, kind in enumerate(("Vi", "Vj"))] for q in (0, 1))
+        squares = reduce(lambda f, g: apply("Add", f, g), (call("SqNorm2", k) for k in self._kernels))
+        size = apply("Abs", self._kernels[0]) if self.width == 1 else apply("Sqrt", squares)
+        scaled = apply("Mult", apply("Minus", size), apply("Mult", *scales))
+        earlier = apply("Subtract", apply("Subtract", *ranks), const(0.5))
+        value = call("IfElse", earlier, scaled, const(0.0))
+
+        own = p.entries(order, order, FLOAT64)
+        own = np.sqrt(np.sqrt((own**2).sum(axis=(1, 2))))
+        scale = np.divide(1.0, own, out=np.zeros_like(own), where=own > 0)
+        bound = self._gathered(order, order)
+        dtype = working(bound.dtype)
+        more = [a[:, None].astype(dtype) for a in (rank, rank, scale, scale)]
+        return value, Bound((*bound.arrays, *more), dtype, (), self.points, self.points)
+
+
+def _triangle(points: int) -> Ranges:
+    """Blocks of rows with the columns up to their last one."""
+    ends = np.minimum(np.arange(0, points + TRIANGLE, TRIANGLE), points)
+    clusters = np.stack([ends[:-1], ends[1:]], axis=1)
+    clusters = clusters[clusters[:, 0] < clusters[:, 1]]
+    return Ranges.from_mask(clusters, clusters, np.tri(len(clusters), dtype=bool))
