@@ -21,7 +21,7 @@ from .errors import (
 )
 from .linear_operator import KernelOperator
 from .ranges import Ranges
-from .solvers import Solution, cg, solve
+from .solvers import Solution, SolveState, cg, solve
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ __all__ = [
     "ShapeError",
     "Solution",
     "SolveError",
+    "SolveState",
     "available_backends",
     "cg",
     "solve",

@@ -21,7 +21,7 @@ from .formula.tokens import nearest
 from .kernel_product import unknown_of
 from .ranges import Ranges
 from .reduction import SUM_SCHEMES, check_reduction
-from .solvers import Solution
+from .solvers import Solution, SolveState
 from .solvers.problem import check_callback, check_tolerance
 from .specs import ReduceSpec, SolveSpec
 
@@ -234,9 +234,14 @@ class KernelSolve:
         atol: float = 0.0,
         maxiter: int | None = None,
         M: Any = None,
+        precond: str | None = "auto",
+        method: str = "auto",
+        state: SolveState | None = None,
+        seed: int = 0,
         x0: Any = None,
         callback: Callable[[np.ndarray], Any] | None = None,
         progress: bool = False,
+        verbose: bool = False,
         on_fail: str = "warn",
         return_solution: bool = False,
         **unknown: Any,
@@ -263,8 +268,16 @@ class KernelSolve:
         maxiter : int, optional
             Most iterations; by default 10 n, but at least 100.
         M : LinearOperator, sparse or dense matrix, optional
-            Preconditioner: near the inverse of alpha I + K, symmetric positive definite, (n, n). For a matrix-valued
-            kernel (n D, n D), where D is the length of the unknown.
+            A preconditioner of your own: near the inverse of alpha I + K, symmetric positive definite, (n, n). For a
+            matrix-valued kernel (n D, n D), where D is the length of the unknown.
+        precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}
+            Which preconditioner to build; "auto" builds what is expected to pay.
+        method : {"auto", "cg", "direct"}
+            Conjugate gradients, or a dense Cholesky factor; "auto" takes what is predicted to be faster.
+        state : SolveState, optional
+            Carries preconditioner and solution from one call to the next.
+        seed : int, default 0
+            Of what is drawn at random in a preconditioner.
         x0 : array or tensor, or "Mb", optional
             Where to start, in the shape of b; zero by default, M b for "Mb".
         callback : callable, optional
@@ -272,6 +285,8 @@ class KernelSolve:
             raises StopIteration, the solve ends with status "stopped".
         progress : bool, default False
             Show how far it is.
+        verbose : bool, default False
+            Say on stderr which method and preconditioner are taken, and why, and how it went.
         on_fail : {"warn", "raise", "ignore"}, default "warn"
             What to do when a column does not converge: ConvergenceWarning, SolveError, nothing.
         return_solution : bool, default False
@@ -301,7 +316,8 @@ class KernelSolve:
             raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
         options = {
             **{"rtol": tolerance, "atol": atol, "maxiter": maxiter, "M": M, "x0": x0},
-            **{"callback": callback, "progress": progress},
+            **{"precond": precond, "method": method, "state": state, "seed": seed},
+            **{"callback": callback, "progress": progress, "verbose": verbose},
         }
         spec = replace(self.spec, ranges=Ranges.of(ranges), options=options, on_fail=on_fail)
         a, solution = self._solve(spec, args, alpha)

@@ -3,5 +3,6 @@
 from .cg import cg
 from .solution import Solution
 from .solve import judge, solve
+from .state import SolveState
 
-__all__ = ["Solution", "cg", "judge", "solve"]
+__all__ = ["Solution", "SolveState", "cg", "judge", "solve"]

@@ -9,22 +9,74 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, KeywordError
 from .entries import Entries
 from .precond.base import Preconditioner
 from .precond.cholesky import Cholesky
-from .system import System
+from .state import SolveState
+from .system import System, as_preconditioner
 
 METHODS = ("auto", "cg", "direct")
-PRECONDS = ("auto", "pivoted_cholesky", "fsai", "nystrom", "jacobi")
+NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")
+PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 
 # What things cost, in nanoseconds of a small machine of the year 2025. Only their ratios count.
+ITERATION = 1e5  # of an iteration apart from its product
 PRODUCT = 0.03  # of an entry in a float32 product, for each unit of its counted work
 DOUBLE = 2.5  # times that in float64
 ENTRY = (4.0, 0.1)  # of an entry of K by itself: at least, and for each unit of its counted work
 FLOP = 0.02  # of a multiplication or addition in a matrix product or a factorisation
 EXPECTED = 60  # products that a solve is taken to need where nothing is known yet
-DIRECT_BYTES = 1 << 30  # that a dense matrix may take
+DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
+LARGEST_DIRECT = 1 << 33  # and where somebody did
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for: the system, and the caller's choices, checked."""
+
+    system: System
+    method: str
+    precond: str | None
+    M: tuple[Callable[[Any], Any], str] | None
+    seed: int
+
+    @classmethod
+    def of(cls, system: System, method: Any, precond: Any, M: Any, seed: Any) -> Question:
+        """The choices, or an error that names the one that is out of place."""
+        if method not in METHODS:
+            raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
+        if precond is not None and precond not in PRECONDS:
+            hint = "; a matrix or an operator goes to M=" if not isinstance(precond, str) else ""
+            raise ArgumentError(f"precond: wanted None or one of {_listed(PRECONDS)}, got {precond!r}{hint}")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ArgumentError(f"seed: wanted a whole number of at least 0, got {seed!r}")
+        if M is not None and precond not in (None, "auto"):
+            raise KeywordError(f"M and precond = {precond!r} are both preconditioners: give one of them")
+        if method == "direct" and (M is not None or precond not in (None, "auto")):
+            raise KeywordError('method = "direct" takes no preconditioner: leave out M and precond')
+        if (method == "direct" or precond in NEED_ENTRIES) and not system.entries:
+            what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
+            raise ArgumentError(
+                f"{what} needs entries of A, which a KernelOperator and an array have; got {system.name}"
+            )
+        given = None if M is None else as_preconditioner(M, system.n)
+        return cls(system, method, precond, given, int(seed))
+
+    @property
+    def key(self) -> tuple:
+        """What a plan of an earlier solve must have answered to be taken again."""
+        given = None if self.M is None else self.M[1]
+        return self.system.n, len(self.system.entries), self.method, self.precond, given, self.seed
+
+    def alphas(self) -> list[np.ndarray]:
+        """The diagonal beside K of each element of the batch: shape () or (n,)."""
+        alpha = self.system.alpha
+        count = len(self.system.entries)
+        if alpha.ndim == 0:
+            return [alpha] * count
+        rows = np.broadcast_to(alpha, (*alpha.shape[:-2], self.system.n, 1)).reshape(-1, self.system.n)
+        return list(np.broadcast_to(rows, (count, self.system.n)))
 
 
 @dataclass(frozen=True)
@@ -33,8 +85,8 @@ class Plan:
 
     Attributes
     ----------
-    key : tuple
-        The question that this answers: sizes, method and preconditioner as asked for.
+    question : Question
+        What this answers.
     method : str
         "cg" or "direct".
     precond : str
@@ -43,22 +95,112 @@ class Plan:
         Why this one.
     preconditioners : tuple of Preconditioner
         One for each element of the batch; empty for a given M, or none.
-    apply : callable or None
-        M V for a block V (..., n, k).
     """
 
-    key: tuple
+    question: Question
     method: str
     precond: str
     reason: str
     preconditioners: tuple[Preconditioner, ...] = ()
-    apply: Callable[[Any], Any] | None = None
 
     @property
     def rank(self) -> int:
         """The largest rank of a low-rank part."""
         return max((p.rank for p in self.preconditioners), default=0)
 
-    def setup(self, n: int) -> float:
-        """What building took, in passes over K: columns evaluated over n."""
-        return max((p.columns for p in self.preconditioners), default=0) / max(1, n)
+    @property
+    def setup(self) -> float:
+        """Entries evaluated to build it, over those of the matrix."""
+        return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.system.n) ** 2
+
+    @property
+    def apply(self) -> Callable[[Any], Any] | None:
+        """M V for a block V (..., n, k), or None."""
+        if self.question.M is not None:
+            return self.question.M[0]
+        return self._apply if self.preconditioners else None
+
+    def _apply(self, V: np.ndarray) -> np.ndarray:
+        if V.dtype.kind == "c":
+            return self._apply(V.real) + 1j * self._apply(V.imag)
+        if V.ndim == 2:
+            return self.preconditioners[0].matmat(V)
+        flat = V.reshape(-1, *V.shape[-2:])
+        images = [p.matmat(block) for p, block in zip(self.preconditioners, flat, strict=True)]
+        return np.stack(images).reshape(V.shape) if images else V
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.reason}"
+
+
+def planned(question: Question, columns: int, state: SolveState | None = None) -> Plan:
+    """The plan for a block of so many columns: that of the state where it still holds, else a new one."""
+    kept = None if state is None or question.M is not None else state.kept(question.key)
+    return make_plan(question, columns) if kept is None else kept
+
+
+def make_plan(question: Question, columns: int) -> Plan:
+    """Choose, and build what was chosen."""
+    q, system = question, question.system
+    if q.M is not None:
+        return Plan(q, "cg", q.M[1], f"preconditioner given: {q.M[1]}")
+    if not system.n or not columns:
+        return Plan(q, "cg", "none", "nothing to solve")
+    if q.method == "direct":
+        return _factored(q, "as asked for")
+    if q.precond is None:
+        return Plan(q, "cg", "none", "no preconditioner, as asked for")
+    if q.precond != "auto":
+        return _built(q, q.precond, "as asked for")
+    if not (system.native and system.entries):
+        return Plan(q, "cg", "none", "no preconditioner: nothing is known of A but its products")
+    return _chosen(q, columns)
+
+
+def _factored(q: Question, why: str) -> Plan:
+    """A dense Cholesky factor for each element of the batch."""
+    size = 8 * q.system.n**2 * len(q.system.entries)
+    if size > LARGEST_DIRECT:
+        raise ArgumentError(
+            f'method = "direct" would make arrays of {size} bytes, more than {LARGEST_DIRECT}: iterate, by method = "cg"'
+        )
+    try:
+        factors = tuple(Cholesky(e, a) for e, a in zip(q.system.entries, q.alphas(), strict=True))
+    except LinAlgError:
+        return Plan(q, "cg", "none", "no preconditioner: A has no Cholesky factor in float64")
+    return Plan(q, "direct", "cholesky", f"{factors[0].describe()}, {why}", factors)
+
+
+def _chosen(q: Question, columns: int) -> Plan:
+    """precond = "auto" of a matrix whose entries can be had."""
+    double = q.system.dtype != np.float32
+    entries = q.system.entries[0]
+    iterating = EXPECTED * (ITERATION + _product(entries, columns, double))
+    if (
+        q.method == "auto"
+        and 8 * q.system.n**2 * len(q.system.entries) <= DIRECT_BYTES
+        and _direct(entries) < iterating
+    ):
+        plan = _factored(q, "predicted to be faster than iterating")
+        if plan.method == "direct":
+            return plan
+    return Plan(q, "cg", "none", "no preconditioner")
+
+
+def _product(entries: Entries, columns: int, double: bool) -> float:
+    """Of a product of K with a block."""
+    work = entries.work + columns / 4
+    return PRODUCT * work * entries.density * entries.n**2 * (DOUBLE if double else 1.0)
+
+
+def _entry(entries: Entries) -> float:
+    return max(ENTRY[0], ENTRY[1] * entries.work)
+
+
+def _direct(entries: Entries) -> float:
+    """Of a dense factor."""
+    return _entry(entries) * entries.n**2 + 2 * FLOP * entries.n**3 / 3
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

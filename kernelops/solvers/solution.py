@@ -71,12 +71,22 @@ class Solution:
         Relative residual after 0, 1, ... iterations, by columns: shape (iterations + 1, ..., k). Between
         recomputations it is the residual that the iteration carries along.
     seconds : dict
-        Wall time by part: "product", "preconditioner", "vectors" and "total".
+        Wall time by part: "setup" (of a preconditioner), "product", "preconditioner", "vectors" and "total".
+    method : str
+        "cg", or "direct": a dense Cholesky factor, which leaves conjugate gradients a step or two.
     precond : str
         The name of the preconditioner, or "none".
+    rank : int
+        Columns of its low-rank part; of a batch the most.
+    setup : float
+        What building it took, in passes over the matrix: entries evaluated, over n^2.
+    reason : str
+        Why this method and this preconditioner.
     condition : float or None
         Condition number of A (of M A with a preconditioner) as the coefficients of the iteration show it: a lower
         bound. None where there were too few iterations, or a breakdown.
+    preconditioners : tuple
+        What was built, one for each element of a batch: SciPy LinearOperators near the inverse of A.
     info : int
         As SciPy's: 0 if converged, the number of iterations (at least 1) if not, negative after a breakdown.
 
@@ -98,9 +108,14 @@ class Solution:
     products: dict[str, int]
     history: np.ndarray = field(repr=False)
     seconds: dict[str, float]
+    method: str
     precond: str
+    rank: int
+    setup: float
+    reason: str
     condition: float | None
     info: int
+    preconditioners: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def converged(self) -> bool:
@@ -122,8 +137,8 @@ class Solution:
             f"  {self.message}\n"
             f"  residual    {_worst(self.residual):.2e} (returned dtype: {_worst(self.residual_returned):.2e}), "
             f"worst of {columns} column{'s' * (columns != 1)}\n"
-            f"  iterations  {self.iterations}; products: {products}; preconditioner: {self.precond}; "
-            f"condition: {condition}\n"
+            f"  iterations  {self.iterations}; products: {products}; condition: {condition}\n"
+            f"  method      {self.method}; {self.reason}; set up in {self.setup:.2g} passes\n"
             f"  seconds     {seconds}"
         )
 
@@ -182,7 +197,7 @@ class Journal:
         self.history: list[np.ndarray] = []
         self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
         self.products: dict[str, int] = {}
-        self.seconds = {"product": 0.0, "preconditioner": 0.0}
+        self.seconds = {"setup": 0.0, "product": 0.0, "preconditioner": 0.0}
         self.begun = time.perf_counter()
 
     @property
@@ -223,7 +238,7 @@ class Journal:
         self.history.append(norm * self.unit)
 
     def times(self) -> dict[str, float]:
-        """Seconds by part; what is neither product nor preconditioner is the vectors'."""
+        """Seconds by part; what is none of the parts that are clocked is the vectors'."""
         total = time.perf_counter() - self.begun
         return {**self.seconds, "vectors": max(0.0, total - sum(self.seconds.values())), "total": total}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +10,13 @@ import numpy as np
 
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
 from .cg import Exits, anywhere
+from .meter import Meter, tell
+from .policy import Plan, Question, planned
 from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
 from .refine import in_double, refine
 from .solution import FAILURES, Solution, info_of, message
-from .system import as_preconditioner, as_system, check_symmetric, inexact
+from .state import SolveState, check_state
+from .system import as_system, check_symmetric, inexact
 
 ON_FAIL = ("warn", "raise", "ignore")
 
@@ -29,8 +30,13 @@ def solve(
     atol: float = 0.0,
     maxiter: int | None = None,
     M: Any = None,
+    precond: str | None = "auto",
+    method: str = "auto",
+    state: SolveState | None = None,
+    seed: int = 0,
     callback: Callable[[np.ndarray], Any] | None = None,
     progress: bool = False,
+    verbose: bool = False,
     on_fail: str = "warn",
 ) -> Solution:
     """Solve A X = B for a symmetric (Hermitian) positive definite A, and say how it went.
@@ -50,12 +56,25 @@ def solve(
     maxiter : int, optional
         Most iterations; by default 10 n, but at least 100.
     M : LinearOperator, sparse or dense matrix, optional
-        Preconditioner: an approximation of the inverse of A, positive definite.
+        A preconditioner of your own: an approximation of the inverse of A, positive definite. Instead of `precond`.
+    precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}
+        Which preconditioner to build. "auto" builds one for a kernel operator where that is expected to pay, by counted
+        work; for anything else there is none. "pivoted_cholesky", "fsai" and "jacobi" need entries of A, which a
+        KernelOperator and an array have.
+    method : {"auto", "cg", "direct"}
+        Conjugate gradients, or a dense Cholesky factor with them (for kernel operators and arrays of up to a GiB). "auto"
+        takes the factor where it is predicted to be faster, for kernel operators alone.
+    state : SolveState, optional
+        Carries preconditioner and solution from one solve to the next.
+    seed : int
+        Of what is drawn at random in a preconditioner; the same seed gives the same solution.
     callback : callable, optional
         ``callback(x)`` is called after each iteration with a copy of the iterate, in the shape of B. If it raises
         StopIteration, the iteration ends there, with status "stopped".
     progress : bool
         Show how far it is: a tqdm bar where tqdm is installed, else a line on stderr every two seconds.
+    verbose : bool
+        Say on stderr which method and preconditioner are taken, and why; afterwards how it went.
     on_fail : {"warn", "raise", "ignore"}
         What to do when a column does not converge: ConvergenceWarning, SolveError, nothing. A stop by the callback
         does not warn.
@@ -83,34 +102,59 @@ def solve(
     if not isinstance(on_fail, str) or on_fail not in ON_FAIL:
         raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
     system = as_system(A)
+    question = Question.of(system, method, precond, M, seed)
     b = _block(as_numbers(B, "B"), system.n)
     shape = np.shape(B)
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, max(100, 10 * system.n))
     check_callback(callback)
-    precondition, precond = (None, "none") if M is None else as_preconditioner(M, system.n)
-    if isinstance(x0, str):
-        x0 = start_from(x0, precondition, b)
-    elif x0 is not None:
-        x0 = as_numbers(x0, "x0")
-        if x0.shape != shape:
-            raise ShapeError(f"x0 must have the shape of B, {shape}, got {x0.shape}")
-        x0 = x0.reshape(b.shape)
-        check_real(x0, np.result_type(system.dtype, b.dtype))
+    check_state(state)
+    x0 = _start(x0, shape, b, system)
 
     returned = np.result_type(inexact(np.asarray(B).dtype), *([np.complex64] if system.dtype.kind == "c" else []))
     problem = Problem(system, b, rtol, atol, returned)
     faulty = "" if finite(b, system.verbs) else "B"
-    if not faulty and x0 is not None and not finite(x0, system.verbs):
+    if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, system.verbs):
         faulty = "x0"
     if faulty:
         x, exits = problem.system.verbs.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
+        plan = Plan(question, "cg", "none", f"there is NaN or Inf in {faulty}")
     else:
         check_symmetric(system, problem.product, b.shape[:-2])
-        x, exits = _run(problem, x0, shape, maxiter, precondition, callback, progress)
+        plan = problem.journal.clocked("setup", lambda columns: planned(question, columns, state))(b.shape[-1])
+        if verbose:
+            tell(f"{system.n} unknowns, {_counted(b)}: {plan}")
+        if isinstance(x0, str):
+            x0 = start_from(x0, plan.apply, b)
+        elif x0 is None and state is not None:
+            x0 = state.start(b.shape)
+        x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
-    solution = _account(problem, x, x0, exits, shape, precond, figures)
+    solution = _account(problem, x, x0, exits, shape, plan, figures)
+    if state is not None and not faulty:
+        state.leave(solution.x.reshape(b.shape), plan, solution.iterations)
+    if verbose:
+        tell(str(solution))
     judge(solution, on_fail, stacklevel=3)
     return solution
+
+
+def _start(x0: Any, shape: tuple[int, ...], b: np.ndarray, system: Any) -> Any:
+    """x0 as a block, None or "Mb"."""
+    if x0 is None or isinstance(x0, str):
+        if x0 not in (None, "Mb"):
+            raise ArgumentError(f'x0 must be an array, None or "Mb", got {x0!r}')
+        return x0
+    x0 = as_numbers(x0, "x0")
+    if x0.shape != shape:
+        raise ShapeError(f"x0 must have the shape of B, {shape}, got {x0.shape}")
+    x0 = x0.reshape(b.shape)
+    check_real(x0, np.result_type(system.dtype, b.dtype))
+    return x0
+
+
+def _counted(b: np.ndarray) -> str:
+    columns = b.size // max(1, b.shape[-2])
+    return f"{columns} right-hand side{'s' * (columns != 1)}"
 
 
 def judge(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
@@ -137,15 +181,15 @@ def _run(
     x0: Any,
     shape: tuple[int, ...],
     maxiter: int,
-    precondition: Callable[[Any], Any] | None,
+    plan: Plan,
     callback: Callable[[np.ndarray], Any] | None,
     progress: bool,
 ) -> tuple[Any, Exits]:
     """The iterate, in scaled units, and how it was left."""
     system, journal = problem.system, problem.journal
-    if precondition is not None:
-        precondition = journal.clocked("preconditioner", precondition)
-    meter = Meter() if progress else None
+    precondition = None if plan.apply is None else journal.clocked("preconditioner", plan.apply)
+    asked = np.max(problem.goal * journal.unit, initial=0.0)  # of the column that may stop first
+    meter = Meter(float(asked)) if progress else None
 
     def watch(present: Callable[[], Any]) -> None:
         if meter is not None:
@@ -156,7 +200,7 @@ def _run(
     watching = None if meter is None and callback is None else watch
     try:
         x, r = problem.start(x0)
-        if system.native and np.finfo(system.dtype).bits < 64:
+        if system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct":
             return x, refine(problem, x, r, maxiter, precondition=precondition, watch=watching)
         return x, in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
     finally:
@@ -165,7 +209,7 @@ def _run(
 
 
 def _account(
-    problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], precond: str, figures: dict[str, Any]
+    problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], plan: Plan, figures: dict[str, Any]
 ) -> Solution:
     """The Solution, with the true residuals of what is returned."""
     journal, verbs = problem.journal, problem.system.verbs
@@ -197,7 +241,12 @@ def _account(
         products=dict(journal.products),
         history=history.reshape(len(history), *columns),
         seconds=journal.times(),
-        precond=precond,
+        method=plan.method,
+        precond=plan.precond,
+        rank=plan.rank,
+        setup=plan.setup,
+        reason=plan.reason,
+        preconditioners=plan.preconditioners,
         condition=condition,
         info=info_of(status, journal.iterations),
     )
@@ -233,28 +282,3 @@ def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
 
 def _asked(rtol: float, atol: float) -> str:
     return f"rtol = {rtol:g}" if atol == 0 else f"rtol = {rtol:g} or atol = {atol:g}"
-
-
-class Meter:
-    """Shows how far a solve is: a tqdm bar, or a line on stderr every two seconds."""
-
-    def __init__(self) -> None:
-        try:
-            from tqdm import tqdm
-
-            self.bar = tqdm(desc="solve", unit="it")
-        except ImportError:
-            self.bar = None
-        self.shown = time.monotonic()
-
-    def show(self, iterations: int, residual: float) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"residual {residual:.1e}", refresh=False)
-            self.bar.update(iterations - self.bar.n)
-        elif time.monotonic() - self.shown > 2:
-            self.shown = time.monotonic()
-            print(f"solve: {iterations} iterations, residual {residual:.1e}", file=sys.stderr)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()

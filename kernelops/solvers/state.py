@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import DtypeError
+
 if TYPE_CHECKING:
     from .policy import Plan
 
@@ -38,7 +40,7 @@ class SolveState:
     >>> A, b, state = np.diag([1.0, 2.0, 3.0]), np.ones(3), SolveState()
     >>> first, second = solve(A, b, state=state), solve(A, b, state=state)
     >>> second.iterations, state.solves, state.builds
-    (0, 2, 1)
+    (0, 2, 0)
     """
 
     x: np.ndarray | None = None
@@ -48,22 +50,36 @@ class SolveState:
     fresh: int | None = field(default=None, repr=False)  # iterations of the solve that the plan was made for
     worn: bool = field(default=False, repr=False)
     backward: SolveState | None = field(default=None, repr=False)
+    warm: bool = field(default=True, repr=False)  # whether solutions are carried too
 
     def start(self, shape: tuple[int, ...]) -> np.ndarray | None:
         """The last solution, where it has this shape."""
         return self.x if self.x is not None and self.x.shape == shape else None
 
+    def adjoint(self) -> SolveState:
+        """The state of the backward solves, with this one's plan."""
+        if self.backward is None:
+            self.backward = SolveState(warm=self.warm)
+        if self.plan is not None and self.backward.plan is not self.plan:
+            self.backward.plan, self.backward.fresh, self.backward.worn = self.plan, None, False
+        return self.backward
+
     def kept(self, key: tuple) -> Plan | None:
         """The plan of an earlier solve, if it was made for the same question and has not worn out."""
-        return self.plan if self.plan is not None and self.plan.key == key and not self.worn else None
+        return self.plan if self.plan is not None and self.plan.question.key == key and not self.worn else None
 
-    def leave(self, x: np.ndarray, plan: Plan, built: bool, iterations: int) -> None:
+    def leave(self, x: np.ndarray, plan: Plan, iterations: int) -> None:
         """Note how a solve ended."""
         self.solves += 1
-        self.builds += built
-        if built:
+        if plan is not self.plan:
             self.plan, self.fresh, self.worn = plan, None, False
+            self.builds += bool(plan.preconditioners)
         if self.fresh is None:
             self.fresh = iterations
         self.worn = iterations > WORN * self.fresh + GRACE
-        self.x = x if np.isfinite(x).all() else None
+        self.x = x if self.warm and np.isfinite(x).all() else None
+
+
+def check_state(state: object) -> None:
+    if state is not None and not isinstance(state, SolveState):
+        raise DtypeError(f"state: wanted a SolveState or None, got {type(state).__name__}")

@@ -35,7 +35,7 @@ from ..formula.expr import Expr
 from ..generic import generic_functions
 from ..kernel_product import check_alpha
 from ..reduction import REDUCTIONS
-from ..solvers import Solution
+from ..solvers import Solution, SolveState
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce
 from .best import best
@@ -160,6 +160,8 @@ class KernelSolve(front.KernelSolve):
             alpha = torch.from_numpy(np.atleast_1d(check_alpha(alpha)))
         elif alpha.layout is not torch.strided:
             raise DtypeError(f"alpha is a tensor of layout {alpha.layout}: wanted a dense one, as .to_dense() gives")
+        if spec.options["state"] is None:  # the backward solves take the preconditioner from here
+            spec = replace(spec, options={**spec.options, "state": SolveState(warm=False)})
         account = Account()
         a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
         assert account.solution is not None

@@ -104,8 +104,11 @@ def _users_level() -> int:
 
 
 def _again(spec: SolveSpec) -> SolveSpec:
-    """The same solve for another right-hand side: no start, no callback, no bar."""
-    return replace(spec, dtype=None, options={**spec.options, "x0": None, "callback": None, "progress": False})
+    """The same solve for another right-hand side: the same preconditioner, no start, no callback, no bar."""
+    state = spec.options.get("state")
+    quiet = {"x0": None, "callback": None, "progress": False, "verbose": False}
+    options = {**spec.options, **quiet, "state": None if state is None else state.adjoint()}
+    return replace(spec, dtype=None, options=options)
 
 
 def _transposed(spec: SolveSpec) -> SolveSpec:

@@ -19,19 +19,24 @@ class Preconditioner(LinearOperator):
         As `precond=` has it.
     rank : int
         Columns of the low-rank part; 0 without one.
-    columns : int
-        Columns of K that were evaluated to build it.
+    evaluated : int
+        Entries of K that were evaluated to build it.
     logdet : float
         log det P.
     """
 
     name = "none"
     rank = 0
-    columns = 0
+    columns = 0  # of K that were evaluated whole
+    pairs = 0  # entries besides
     logdet = 0.0
 
     def __init__(self, n: int) -> None:
         super().__init__(np.dtype(np.float64), (n, n))
+
+    @property
+    def evaluated(self) -> int:
+        return self.columns * self.shape[0] + self.pairs
 
     def _matvec(self, v: np.ndarray) -> np.ndarray:
         return self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
