@@ -1,0 +1,132 @@
+"""Randomized Nystrom approximation: low rank from products alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.linalg import qr
+
+from .low_rank import LowRank
+from .pivoted_cholesky import check_noise
+
+FIRST = 64  # columns of the first sketch: a product with that many costs little more than one with a few
+GOOD = 10.0  # times alpha: a smaller error of the approximation leaves a condition number of about 10
+POWERS, BLOCK = 3, 4  # products, and vectors in each, that estimate the error
+
+
+def nystrom(
+    product: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    alpha: float | np.ndarray,
+    *,
+    most: int,
+    seed: int = 0,
+    dtype: Any = np.float64,
+    **keywords: Any,
+) -> LowRank:
+    """The inverse of P = F F^T + diag(alpha), with F F^T the Nystrom approximation of K from a random block.
+
+    Parameters
+    ----------
+    product : callable
+        V -> K V, without alpha, for blocks V of shape (n, k).
+    n : int
+        Rows of K.
+    alpha : float or ndarray, shape (n,)
+        Positive.
+    most : int
+        Most columns of the sketch. They are doubled from 64 until the norm of K - F F^T, estimated by power
+        iterations, is at most 10 alpha.
+    seed : int
+        Of the random block.
+    dtype : dtype
+        What V is given in, and what precision the product has.
+    **keywords
+        For LowRank.
+
+    Returns
+    -------
+    LowRank
+        With `products`, the columns that went through the product, as a further attribute.
+
+    Raises
+    ------
+    ArgumentError
+        alpha is not positive in some row.
+    FloatingPointError
+        A product has entries that are NaN or infinite.
+
+    Notes
+    -----
+    Frangella, Tropp and Udell, "Randomized Nystrom preconditioning" (2021), for S K S with S = alpha^(-1/2). With a
+    sketch of about 3 d columns, d = tr(K (K + alpha)^-1), they bound the expected condition number by 28. In exact
+    arithmetic F F^T <= K, but what is left has no known trace, so there is no certificate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.linspace(0, 1, 100)
+    >>> K = np.exp(-((x[:, None] - x) ** 2))
+    >>> M = nystrom(lambda V: K @ V, 100, 1e-3, most=50)
+    >>> bool(np.linalg.cond(M @ (K + 1e-3 * np.eye(100))) < 1.01)
+    True
+    """
+    alpha, dtype = check_noise(alpha, n), np.dtype(dtype)
+    s, seen = (alpha**-0.5)[:, None], 0
+
+    def scaled(V: np.ndarray) -> np.ndarray:
+        nonlocal seen
+        seen += V.shape[1]
+        Y = s * np.asarray(product((s * V).astype(dtype)), np.float64)
+        if not np.isfinite(Y).all():
+            raise FloatingPointError("a product has entries that are NaN or infinite")
+        return Y
+
+    draw = np.random.default_rng(seed)
+    most = min(most, n)
+    k, omega, Y = min(FIRST, most), np.empty((n, 0)), np.empty((n, 0))
+    while True:
+        new = orthonormal(draw.standard_normal((n, k - omega.shape[1])), omega)
+        omega, Y = np.hstack([omega, new]), np.hstack([Y, scaled(new)])
+        F = factor(omega, Y, float(np.finfo(dtype).eps))
+        if k == most or error(scaled, F, draw.standard_normal((n, min(BLOCK, n)))) <= GOOD:
+            break
+        k = min(2 * k, most)
+    del omega, Y, new
+    M = LowRank(F, alpha, scaled=True, overwrite=True, name="nystrom", columns=0, **keywords)
+    M.products = seen
+    return M
+
+
+def orthonormal(V: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the columns of V less what they have in common with the orthonormal columns of others."""
+    for _ in range(2):
+        V = qr(V - others @ (others.T @ V), mode="economic")[0]
+    return V
+
+
+def factor(omega: np.ndarray, Y: np.ndarray, eps: float) -> np.ndarray:
+    """F with F F^T = K omega (omega^T K omega)^-1 omega^T K, from Y = K omega.
+
+    It is computed for K + nu I, whose core nu keeps away from the rounding of Y, and nu is taken off the eigenvalues
+    again. Directions in which the core is still not positive are no part of a semidefinite K and are left out.
+    """
+    nu = eps * float(np.linalg.norm(Y))
+    Y = Y + nu * omega
+    core = omega.T @ Y
+    w, V = np.linalg.eigh((core + core.T) / 2)
+    good = w > nu / 2
+    Q, R = qr(Y @ (V[:, good] / np.sqrt(w[good])), mode="economic", overwrite_a=True)
+    X, sigma, _ = np.linalg.svd(R, full_matrices=False)
+    root = np.sqrt(np.maximum(sigma**2 - nu, 0.0))
+    return np.asfortranarray(Q @ (X * root)[:, root > 0])
+
+
+def error(product: Callable[[np.ndarray], np.ndarray], F: np.ndarray, V: np.ndarray) -> float:
+    """An estimate from below of the norm of K - F F^T, by power iterations with a block."""
+    for _ in range(POWERS):
+        V = qr(V, mode="economic")[0]
+        V = product(V) - F @ (F.T @ V)
+    return float(np.linalg.norm(V, 2))

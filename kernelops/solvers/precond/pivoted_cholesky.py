@@ -1,0 +1,267 @@
+"""Randomly pivoted partial Cholesky factorisation, many pivots at a time.
+
+A pivot is drawn with probability proportional to the diagonal of the residual K - F F^T (Chen, Epperly, Tropp and
+Webber, Comm. Pure Appl. Math. 2024). Drawing one at a time leaves nothing for matrix-matrix products, so a round draws
+many points at once and keeps those that the one-at-a-time method would have kept (Epperly, Tropp and Webber, "Embrace
+rejection", 2024). Why the law of the pivots is the same: a draw is a row i and a height below d_i, that is, a point
+uniform under the graph of the residual diagonal d. Pivots only lower the graph. A point that is still under it when
+its turn comes is uniform under the lower graph, hence its row is distributed as a fresh draw; any other is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from ...errors import ArgumentError
+from ..entries import Entries
+
+LEAST, MOST = 16, 128  # candidates of a round: MOST makes the products long enough to be fast
+EXHAUSTED = 1e-12  # of the trace of K: what is left is rounding
+PIVOT = 1e-13  # of K[i, i]: no pivot below. Rows below it hold a tenth of what is left when EXHAUSTED stops the rounds
+STALLS = 3  # rounds in a row without a pivot
+SLAB = 8192  # rows that are worked on at a time
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The first k columns of a Cholesky factor, rows in their own order: diag(alpha) + K = F F^T + what is left.
+
+    Attributes
+    ----------
+    F : ndarray, shape (n, k)
+        float64; ``F[pivots]`` is lower triangular with a positive diagonal.
+    pivots : ndarray, shape (k,)
+        The rows, in the order in which they were taken.
+    residual : ndarray, shape (n,)
+        diag(K - F F^T) where alpha = 0; else the diagonal of the Schur complement of diag(alpha) + K, less alpha, which
+        is at least as large. 0 at the pivots, never negative.
+    trace : float
+        Sum of the diagonal of K.
+    negative : float
+        The most negative diagonal entry of a residual before it was set to 0, relative to the largest diagonal entry
+        of K. For a positive semidefinite K it is rounding: above -1e-10.
+    stopped : str
+        "trace": the sum of the residual is at most `enough`. "rank": it is rounding. "stalled": no row is left that
+        could be a pivot, as at the numerical rank or where K is not positive semidefinite. "most": as many columns as
+        were asked for.
+    columns : int
+        Columns of K that were evaluated: k.
+    """
+
+    F: np.ndarray
+    pivots: np.ndarray
+    residual: np.ndarray
+    trace: float
+    negative: float
+    stopped: str
+    seed: int
+    rounds: int = field(repr=False)
+    waiting: tuple[np.ndarray, np.ndarray] = field(repr=False)  # rows and heights of the points not yet looked at
+
+    @property
+    def columns(self) -> int:
+        return len(self.pivots)
+
+
+def pivoted_cholesky(
+    entries: Entries,
+    alpha: float | np.ndarray = 0.0,
+    *,
+    most: int,
+    enough: float = 0.0,
+    seed: int = 0,
+    budget: int | None = None,
+    start: Partial | None = None,
+) -> Partial:
+    """Columns of the Cholesky factor of K, or of diag(alpha) + K, at pivots drawn by the residual diagonal of K.
+
+    Parameters
+    ----------
+    entries : Entries
+        K, of n rows; k of its columns are evaluated.
+    alpha : float or ndarray of shape (n,)
+        At least 0. With 0, F F^T approximates K from below. Otherwise F is part of the factor of diag(alpha) + K, whose
+        Schur complements are at least alpha, so that nothing breaks down; the pivots still go by what is left of K.
+    most : int
+        Most columns.
+    enough : float
+        Stop when the sum of the residual is at most this.
+    seed : int
+        Of the draws. The same seed gives the same pivots.
+    budget : int, optional
+        Most bytes of F, which takes 8 n for each column.
+    start : Partial, optional
+        Go on from here, with its seed; its F is copied. The result is that of one run, up to rounding, if `enough`
+        stopped neither.
+
+    Raises
+    ------
+    FloatingPointError
+        An entry of K is NaN or infinite.
+
+    Notes
+    -----
+    Memory: F and the columns of one round. Work: k n entries and n k^2 multiplications, in matrix-matrix products.
+    The size of a round depends on nothing but n and the columns so far: half as many candidates as columns lower the
+    sum of the residual to two thirds if it falls like 1/k, so most of them are kept, and up to n/8 of them the round's
+    own matrix costs at most a quarter of its columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.solvers.entries import DenseEntries
+    >>> x = np.linspace(0, 1, 200)
+    >>> partial = pivoted_cholesky(DenseEntries(np.exp(-((x[:, None] - x) ** 2))), most=50)
+    >>> partial.stopped, partial.F.shape[1] < 15
+    ('rank', True)
+    """
+    n = entries.n
+    alpha = np.broadcast_to(np.asarray(alpha, np.float64), (n,))
+    if not (alpha >= 0).all():
+        raise ArgumentError("alpha must be at least 0 in every row")
+    most = min(most, n, n if budget is None else budget // (8 * max(n, 1)))
+    diagonal = finite(np.array(entries.diagonal(), np.float64))
+    scale = max(float(np.abs(diagonal).max(initial=0.0)), np.finfo(float).tiny)
+    if start is None:
+        d, pivots, negative = diagonal.copy(), np.zeros(0, np.intp), 0.0
+        rounds, waiting = 0, (pivots, np.zeros(0))
+    else:
+        d, pivots, negative, seed = start.residual.copy(), start.pivots, start.negative, start.seed
+        rounds, waiting = start.rounds, start.waiting
+    negative, trace = min(negative, float(d.min(initial=0.0)) / scale), float(np.maximum(diagonal, 0.0).sum())
+    np.maximum(d, 0.0, out=d)
+    i, stalls = len(pivots), 0
+    F = np.empty((n, max(most, i)), order="F")  # memory is only taken as columns are filled
+    if start is not None:
+        F[:, :i] = start.F
+
+    while not (stopped := verdict(float(d.sum()), trace, enough, i, most, stalls)):
+        if not len(waiting[0]):
+            waiting = candidates(d, min(max(i // 2, LEAST), max(n // 8, LEAST), MOST), seed, rounds)
+            rounds += 1
+            stalls += 1
+        index, height = waiting
+        height = np.maximum(height, np.maximum(PIVOT * diagonal[index], -negative * scale))
+        H = entries.blocks(index[None])[0] - F[index, :i] @ F[index, :i].T
+        H += np.where(index[:, None] == index, alpha[index], 0.0)
+        kept, L, seen = survivors(finite(H), alpha[index], index, height, most - i)
+        waiting = waiting[0][seen:], waiting[1][seen:]
+        if not len(kept):
+            continue
+        T, stalls = index[kept], 0
+        extend(F, i, entries.columns(T), T, L, d)
+        F[pivots, i : i + len(T)] = 0.0
+        pivots = np.concatenate([pivots, T])
+        i += len(T)
+        d[pivots] = 0.0
+        negative = min(negative, float(finite(d).min()) / scale)
+        np.maximum(d, 0.0, out=d)
+    return Partial(F[:, :i], pivots, d, trace, negative, stopped, seed, rounds, waiting)
+
+
+def finite(x: np.ndarray) -> np.ndarray:
+    """x, of finite numbers."""
+    if not np.isfinite(x).all():
+        raise FloatingPointError("K has entries that are NaN or infinite")
+    return x
+
+
+def verdict(left: float, trace: float, enough: float, i: int, most: int, stalls: int) -> str:
+    """Why to stop, or nothing."""
+    if left <= EXHAUSTED * trace:
+        return "rank"
+    if left <= enough:
+        return "trace"
+    if i >= most:
+        return "most"
+    return "stalled" if stalls >= STALLS else ""
+
+
+def candidates(d: np.ndarray, size: int, seed: int, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and heights of points that are uniform under the graph of d."""
+    draw = np.random.default_rng([seed, rounds])
+    below = np.cumsum(d)
+    index = np.searchsorted(below, draw.random(size) * below[-1], side="right").clip(max=len(d) - 1)
+    return index, draw.random(size) * d[index]
+
+
+def survivors(
+    H: np.ndarray, alpha: np.ndarray, index: np.ndarray, height: np.ndarray, room: int
+) -> tuple[list[int], np.ndarray, int]:
+    """Which candidates are still under the graph at their turn, the Cholesky factor of H there, how many had a turn.
+
+    H is the Schur complement of diag(alpha) + K at the candidates.
+    """
+    b = len(index)
+    L, kept = np.zeros((b, min(b, room))), []
+    left = np.diagonal(H) - alpha
+    for j in range(b):
+        if not height[j] < left[j]:
+            continue
+        t = len(kept)
+        if t == room:
+            return kept, np.tril(L[kept, :t]), j
+        column = (H[:, j] - L[:, :t] @ L[j, :t]) / np.sqrt(left[j] + alpha[j])
+        L[:, t] = column
+        left = left - column**2
+        left[index == index[j]] = -np.inf  # drawn twice
+        kept.append(j)
+    return kept, np.tril(L[kept, : len(kept)]), b
+
+
+def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d: np.ndarray) -> None:
+    """Put the columns i, i + 1, ... of F for the pivots T, of columns G of K, and take their squares from d."""
+    new, old = slice(i, i + len(T)), F[T, :i]
+    for first in range(0, len(F), SLAB):
+        rows = slice(first, first + SLAB)
+        x = solve_triangular(L, G[rows].T - old @ F[rows, :i].T, lower=True, check_finite=False)
+        F[rows, new] = x.T
+        d[rows] -= np.einsum("ij,ij->j", x, x)
+    F[T, new] = L  # exactly triangular; and here alpha is in, which G lacks
+
+
+class Scaled:
+    """The entries of S K S for a diagonal S: what low rank sees of diag(alpha) + K with S = alpha^(-1/2).
+
+    diag(alpha) + K = S^-1 (I + S K S) S^-1, and pivots that go by the diagonal of S K S lower the trace that counts
+    for the condition number, sum_i residual_i / alpha_i.
+    """
+
+    coordinates = None  # a scaled K does not decrease with the distance
+
+    def __init__(self, entries: Entries, s: float | np.ndarray) -> None:
+        self.entries, self.n, self.width = entries, entries.n, entries.width
+        self.work, self.density = entries.work, entries.density
+        self.s = np.broadcast_to(np.asarray(s, np.float64), (self.n,))
+
+    @classmethod
+    def by_noise(cls, entries: Entries, alpha: float | np.ndarray) -> Scaled:
+        """With S = alpha^(-1/2), for alpha > 0."""
+        return cls(entries, check_noise(alpha, entries.n) ** -0.5)
+
+    def diagonal(self) -> np.ndarray:
+        return self.s**2 * self.entries.diagonal()
+
+    def columns(self, J: np.ndarray) -> np.ndarray:
+        return self.s[:, None] * self.entries.columns(J) * self.s[J]
+
+    def blocks(self, I: np.ndarray) -> np.ndarray:
+        return self.s[I][:, :, None] * self.entries.blocks(I) * self.s[I][:, None, :]
+
+    def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
+        return self.entries.neighbours(rank, count)  # scaling changes no correlation
+
+
+def check_noise(alpha: float | np.ndarray, n: int) -> np.ndarray:
+    """alpha in every row, for low rank, which cannot do without."""
+    alpha = np.broadcast_to(np.asarray(alpha, np.float64), (n,))
+    bad = np.flatnonzero(~((alpha > 0) & np.isfinite(alpha)))
+    if len(bad):
+        raise ArgumentError(
+            f"alpha must be positive for a low-rank preconditioner, got {alpha[bad[0]]:g} in row {bad[0]}"
+            f" and {len(bad)} row(s) like it"
+        )
+    return alpha
