@@ -13,6 +13,9 @@ from ..errors import ArgumentError, KeywordError
 from .entries import Entries
 from .precond.base import Preconditioner
 from .precond.cholesky import Cholesky
+from .precond.jacobi import Jacobi
+from .precond.low_rank import low_rank
+from .precond.nystrom import nystrom
 from .state import SolveState
 from .system import System, as_preconditioner
 
@@ -28,6 +31,9 @@ ENTRY = (4.0, 0.1)  # of an entry of K by itself: at least, and for each unit of
 FLOP = 0.02  # of a multiplication or addition in a matrix product or a factorisation
 EXPECTED = 60  # products that a solve is taken to need where nothing is known yet
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
+RANK = 500  # most columns of a low-rank part
+RANK_BYTES = 1 << 30  # that it may take while it is built
+SHARE = 1.0  # of the trace of alpha that is left of K's: a condition number of about 2 n at the worst, in practice a few
 LARGEST_DIRECT = 1 << 33  # and where somebody did
 
 
@@ -40,9 +46,10 @@ class Question:
     precond: str | None
     M: tuple[Callable[[Any], Any], str] | None
     seed: int
+    batch: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, system: System, method: Any, precond: Any, M: Any, seed: Any) -> Question:
+    def of(cls, system: System, method: Any, precond: Any, M: Any, seed: Any, batch: tuple[int, ...] = ()) -> Question:
         """The choices, or an error that names the one that is out of place."""
         if method not in METHODS:
             raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
@@ -61,7 +68,7 @@ class Question:
                 f"{what} needs entries of A, which a KernelOperator and an array have; got {system.name}"
             )
         given = None if M is None else as_preconditioner(M, system.n)
-        return cls(system, method, precond, given, int(seed))
+        return cls(system, method, precond, given, int(seed), batch)
 
     @property
     def key(self) -> tuple:
@@ -72,11 +79,9 @@ class Question:
     def alphas(self) -> list[np.ndarray]:
         """The diagonal beside K of each element of the batch: shape () or (n,)."""
         alpha = self.system.alpha
-        count = len(self.system.entries)
         if alpha.ndim == 0:
-            return [alpha] * count
-        rows = np.broadcast_to(alpha, (*alpha.shape[:-2], self.system.n, 1)).reshape(-1, self.system.n)
-        return list(np.broadcast_to(rows, (count, self.system.n)))
+            return [alpha] * len(self.system.entries)
+        return list(np.broadcast_to(alpha, (*self.batch, self.system.n, 1)).reshape(-1, self.system.n))
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,43 @@ def _factored(q: Question, why: str) -> Plan:
     except LinAlgError:
         return Plan(q, "cg", "none", "no preconditioner: A has no Cholesky factor in float64")
     return Plan(q, "direct", "cholesky", f"{factors[0].describe()}, {why}", factors)
+
+
+def _built(q: Question, name: str, why: str) -> Plan:
+    """The preconditioner of this name for each element of the batch."""
+    try:
+        if q.system.entries:
+            found = [BUILDERS[name](q, at, e, a) for at, (e, a) in enumerate(zip(q.system.entries, q.alphas(), strict=True))]
+        else:
+            found = [BUILDERS[name](q, 0, None, q.system.alpha)]
+    except FloatingPointError as error:  # NaN or Inf, which the iteration meets at once and reports
+        return Plan(q, "cg", "none", f"no preconditioner: {error}")
+    return Plan(q, "cg", found[0].name, f"{found[0].describe()}, {why}", tuple(found))
+
+
+def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
+    most = min(RANK, RANK_BYTES // (8 * entries.n))
+    return low_rank(entries, alpha, most=most, share=SHARE, seed=q.seed)
+
+
+def _nystrom(q: Question, at: int, _entries: Entries, alpha: np.ndarray) -> Preconditioner:
+    n = q.system.n
+    column = alpha if alpha.ndim == 0 else alpha[:, None]
+
+    def product(V: np.ndarray) -> np.ndarray:
+        if not q.batch:
+            return q.system.product(V) - column * V
+        whole = np.broadcast_to(V, (*q.batch, *V.shape)).copy()
+        return q.system.product(whole).reshape(-1, *V.shape)[at] - column * V
+
+    return nystrom(product, n, alpha, most=min(RANK, n, RANK_BYTES // (8 * n)), seed=q.seed)
+
+
+BUILDERS = {
+    "pivoted_cholesky": _pivoted_cholesky,
+    "nystrom": _nystrom,
+    "jacobi": lambda q, at, entries, alpha: Jacobi(entries, alpha),
+}
 
 
 def _chosen(q: Question, columns: int) -> Plan:

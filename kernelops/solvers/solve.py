@@ -62,8 +62,8 @@ def solve(
         work; for anything else there is none. "pivoted_cholesky", "fsai" and "jacobi" need entries of A, which a
         KernelOperator and an array have.
     method : {"auto", "cg", "direct"}
-        Conjugate gradients, or a dense Cholesky factor with them (for kernel operators and arrays of up to a GiB). "auto"
-        takes the factor where it is predicted to be faster, for kernel operators alone.
+        Conjugate gradients, or a dense Cholesky factor with them, for kernel operators and arrays. "auto" takes the
+        factor where it is predicted to be faster, for kernel operators alone, and of at most a GiB.
     state : SolveState, optional
         Carries preconditioner and solution from one solve to the next.
     seed : int
@@ -102,8 +102,8 @@ def solve(
     if not isinstance(on_fail, str) or on_fail not in ON_FAIL:
         raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
     system = as_system(A)
-    question = Question.of(system, method, precond, M, seed)
     b = _block(as_numbers(B, "B"), system.n)
+    question = Question.of(system, method, precond, M, seed, b.shape[:-2])
     shape = np.shape(B)
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, max(100, 10 * system.n))
     check_callback(callback)
