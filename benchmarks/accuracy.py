@@ -7,8 +7,8 @@ exponents are as large as they are in use.
 from __future__ import annotations
 
 import numpy as np
+from kernels import squares
 from plan import DS
-from problems import squares
 
 WORST = 3e-7
 N, CHECKED = 4_000, 150  # columns, and rows that are compared

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from engines import ENGINES, OURS
+from kernels import Problem
 from plan import JUDGED, WIDE
-from problems import Problem
 from report import Results
 from verdicts import FORM, find
 

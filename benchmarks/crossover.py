@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engines import ENGINES, OURS, torch_on_one_thread
-from problems import Problem
+from kernels import Problem
 from timing import interleaved
 
 SIZES = (100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)

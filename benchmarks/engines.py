@@ -12,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from problems import KINDS, K, Problem
+from kernels import KINDS, K, Problem
 
 Call = Callable[[], Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from bound import FORMS, Bound
 from engines import ENGINES, OURS
+from kernels import Problem
 from plan import BOUNDED, Row
-from problems import Problem
 from timing import interleaved, seconds_of
 
 BUDGET = 2.0  # seconds for the repetitions of a row; three of each in any case

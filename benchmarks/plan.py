@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engines import ENGINES, OURS, PEERS
-from problems import Problem
+from kernels import Problem
 
 DS = (1, 2, 3, 10, 30, 100, 1000)
 DVS = (1, 2, 16, 64)

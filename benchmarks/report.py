@@ -12,8 +12,8 @@ import accuracy
 import memory
 from crossover import SMALL, Curve
 from engines import ENGINES, OURS, PEERS
+from kernels import KINDS
 from measuring import Measured
-from problems import KINDS
 from verdicts import FORM, Verdict, beside_bound, beside_dense, beside_keops, of_precision_and_memory
 
 import kernelops

@@ -9,9 +9,9 @@ from math import exp, log
 import accuracy
 import memory
 from crossover import FASTER_FROM, Curve, least_lead
+from kernels import Problem
 from measuring import Measured
 from plan import BOUNDED, JUDGED, WIDE, key
-from problems import Problem
 
 MEAN = {False: 15.0, True: 20.0}  # times as fast as KeOps, geometric mean, by whether x and y are one array
 LEAST = 4.0  # and the least of them

@@ -38,7 +38,7 @@ def test_every_problem_is_built_and_answered(script):
     assert len(problems) == 2 * (7 * 4 * 2 + 6)
     for problem in problems:
         assert (problem.named["x"] is problem.named["y"]) == problem.same
-        assert problem.check(call(problem)()) <= script("problems").TOLERANCE[problem.dtype]
+        assert problem.check(call(problem)()) <= script("kernels").TOLERANCE[problem.dtype]
 
 
 def test_wrong_answers_are_refused(script):
@@ -54,7 +54,7 @@ def test_wrong_answers_are_refused(script):
 
 def test_another_package_that_is_wrong_is_left_out_and_ours_is_an_error(script, monkeypatch):
     measuring, engines = script("measuring"), script("engines")
-    row = script("plan").Row(script("problems").Problem("laplace", 100), ("kernelops", "KeOps"))
+    row = script("plan").Row(script("kernels").Problem("laplace", 100), ("kernelops", "KeOps"))
     good, bad = engines.ENGINES["kernelops"], replace(engines.ENGINES["KeOps"], call=lambda p: lambda: np.zeros(p.N))
     monkeypatch.setattr(measuring, "ENGINES", {"kernelops": good, "KeOps": bad})
     found = measuring.measure(row, ["kernelops", "KeOps"], None, 1)
@@ -70,7 +70,7 @@ def test_the_dense_ways_are_right(script, engine):
     column = script("engines").ENGINES[engine]
     pytest.importorskip(column.package)
     asked = [row.problem for row in rows_of(script, 150) if engine in row.engines]
-    assert {problem.kind for problem in asked} == set(script("problems").KINDS) - {column.without}
+    assert {problem.kind for problem in asked} == set(script("kernels").KINDS) - {column.without}
     for problem in asked:
         problem.check(column.call(problem)())
 
