@@ -91,7 +91,7 @@ def test_solution(again):
 @copies
 def test_errors(again):
     with pytest.raises(SolveError) as caught:
-        solve(operator(), B, maxiter=1, on_fail="raise")
+        solve(operator(), B, maxiter=1, on_fail="raise", method="cg", precond=None)
     other = again(caught.value)
     assert str(other) == str(caught.value) and other.solution.status == "maxiter"
     assert isinstance(again(ConvergenceWarning("text")), ConvergenceWarning)

@@ -345,7 +345,7 @@ def test_figures():
     solution = solve(kernel(200), right_hand_sides(200, 2))
     assert sum(solution.products.values()) >= solution.iterations
     assert solution.products["float32"] >= solution.iterations
-    assert set(solution.seconds) == {"product", "preconditioner", "vectors", "total"}
+    assert set(solution.seconds) == {"setup", "product", "preconditioner", "vectors", "total"}
     assert solution.seconds["total"] == pytest.approx(sum(solution.seconds.values()) / 2)
     eigenvalues = np.linalg.eigvalsh(kernel(200).truth)
     assert solution.condition == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=0.1)
@@ -360,8 +360,8 @@ def test_beyond_float64():
 
 def test_print():
     text = str(solve(kernel(100), right_hand_sides(100, 2)))
-    assert 4 <= len(text.splitlines()) <= 8
-    for word in ("converged", "residual", "iterations", "products", "seconds", "none", "2 columns"):
+    assert 5 <= len(text.splitlines()) <= 8
+    for word in ("converged", "residual", "iterations", "products", "seconds", "no preconditioner", "2 columns"):
         assert word in text
 
 

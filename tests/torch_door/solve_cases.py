@@ -15,6 +15,7 @@ CLUSTERS = [[0, 2], [2, 4], [4, 6]]
 MASK = KEEP.repeat_interleave(2, 0).repeat_interleave(2, 1)
 RANGES = Ranges.from_mask(CLUSTERS, CLUSTERS, KEEP.numpy())
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"]
+ITERATE = {"method": "cg", "precond": None}  # small systems would be factored
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class SolveCase:
         return next(k for k, alias in enumerate(sorted(self.aliases, key=_position)) if alias.startswith("b "))
 
     def ours(self, *leaves, alpha=None, **keywords):
-        keywords = {"eps": 1e-13, **(self.options or {}), **keywords}
+        keywords = {"eps": 1e-13, **ITERATE, **(self.options or {}), **keywords}
         solver = KernelSolve(self.formula, self.aliases, "b", axis=self.axis)
         return solver(*self.arguments(*leaves), alpha=self.alpha if alpha is None else alpha, **keywords)
 

@@ -18,6 +18,7 @@ from kernelops.torch import KernelSolve
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 GAUSS = "Exp(-g*SqDist(x,y))*b"
 SOLVER = KernelSolve(GAUSS, ALIASES, "b", axis=1)
+ITERATE = {"method": "cg", "precond": None}  # small systems would be factored
 N = 40
 
 
@@ -91,9 +92,9 @@ def test_b_from_another_computation():
 
 def test_tolerances():
     x, b, g = data()
-    loose = SOLVER(x, x, b, g, alpha=0.3, rtol=1e-2, return_solution=True)[1]
-    same = SOLVER(x, x, b, g, alpha=0.3, eps=1e-2, return_solution=True)[1]
-    tight = SOLVER(x, x, b, g, alpha=0.3, return_solution=True)[1]
+    loose = SOLVER(x, x, b, g, alpha=0.3, rtol=1e-2, **ITERATE, return_solution=True)[1]
+    same = SOLVER(x, x, b, g, alpha=0.3, eps=1e-2, **ITERATE, return_solution=True)[1]
+    tight = SOLVER(x, x, b, g, alpha=0.3, **ITERATE, return_solution=True)[1]
     assert loose.iterations == same.iterations < tight.iterations and (tight.residual <= 1e-6).all()
     far = SOLVER(x, x, b, g, alpha=0.3, rtol=0, atol=float(b.norm()), return_solution=True)[1]
     assert far.converged and far.iterations == 0
@@ -129,7 +130,7 @@ def test_the_callback_can_stop():
         if len(seen) == 3:
             raise StopIteration
 
-    a, solution = SOLVER(x, x, b, g, alpha=0.3, callback=callback, return_solution=True)
+    a, solution = SOLVER(x, x, b, g, alpha=0.3, callback=callback, **ITERATE, return_solution=True)
     assert solution.status == "stopped" and len(seen) == 3 and all(s.shape == (N, 2) for s in seen)
     np.testing.assert_array_equal(a.detach(), solution.x)
 
@@ -148,21 +149,21 @@ def test_progress(capsys):
 def test_a_failure_is_told_where_it_was_called():
     x, b, g = data()
     with pytest.warns(ConvergenceWarning, match="after maxiter = 1 iterations") as told:
-        a, solution = SOLVER(x, x, b, g, alpha=0.01, maxiter=1, return_solution=True)
+        a, solution = SOLVER(x, x, b, g, alpha=0.01, maxiter=1, **ITERATE, return_solution=True)
     assert len(told) == 1 and told[0].filename == __file__
     with pytest.warns(ConvergenceWarning) as told:
-        torch.func.jvp(lambda b: SOLVER(x, x, b, g, alpha=0.01, maxiter=1), (b,), (b,))
+        torch.func.jvp(lambda b: SOLVER(x, x, b, g, alpha=0.01, maxiter=1, **ITERATE), (b,), (b,))
     assert {w.filename for w in told if w.category is ConvergenceWarning} == {__file__}  # torch warns of itself too
     with pytest.warns(ConvergenceWarning) as told:
-        SOLVER(x, x, b.clone().requires_grad_(), g, alpha=0.01, maxiter=1).sum().backward()
+        SOLVER(x, x, b.clone().requires_grad_(), g, alpha=0.01, maxiter=1, **ITERATE).sum().backward()
     assert len(told) == 2 and {w.filename for w in told} == {__file__}
     assert solution.status == "maxiter" and a.isfinite().all()
     with pytest.raises(SolveError) as failed:
-        SOLVER(x, x, b, g, alpha=0.01, maxiter=1, on_fail="raise")
+        SOLVER(x, x, b, g, alpha=0.01, maxiter=1, **ITERATE, on_fail="raise")
     assert failed.value.solution.status == "maxiter"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        SOLVER(x, x, b, g, alpha=0.01, maxiter=1, on_fail="ignore")
+        SOLVER(x, x, b, g, alpha=0.01, maxiter=1, **ITERATE, on_fail="ignore")
 
 
 @pytest.mark.parametrize("place", ["x", "b", "g"])
