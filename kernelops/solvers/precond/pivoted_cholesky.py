@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg.blas import dtrsm
 
 from ...errors import ArgumentError
 from ..entries import Entries
@@ -217,9 +217,11 @@ def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d
     new, old = slice(i, i + len(T)), F[T, :i]
     for first in range(0, len(F), SLAB):
         rows = slice(first, first + SLAB)
-        x = solve_triangular(L, G[rows].T - old @ F[rows, :i].T, lower=True, check_finite=False)
-        F[rows, new] = x.T
-        d[rows] -= np.einsum("ij,ij->j", x, x)
+        x = old @ F[rows, :i].T
+        np.subtract(G[rows].T, x, out=x)
+        x = dtrsm(1.0, L, x.T, side=1, lower=1, trans_a=1, overwrite_b=1)  # x L^T = what G has left
+        F[rows, new] = x
+        d[rows] -= np.einsum("ij,ij->i", x, x)
     F[T, new] = L  # exactly triangular; and here alpha is in, which G lacks
 
 
