@@ -39,7 +39,7 @@ import numpy as np
 from scipy.linalg import cholesky, qr, solve_triangular
 from scipy.linalg.blas import dtrsm
 
-from .base import Preconditioner
+from .base import Preconditioner, inexact
 from .pivoted_cholesky import Partial, Scaled, check_noise, pivoted_cholesky
 
 SLAB = 4096  # rows of Q that are converted at a time
@@ -110,9 +110,9 @@ class LowRank(Preconditioner):
         name: str = "pivoted_cholesky",
         columns: int | None = None,
     ) -> None:
-        n, k = F.shape
+        n = F.shape[0]
         super().__init__(n)
-        self.name, self.rank, self.columns = name, k, k if columns is None else columns
+        self.name, self.columns = name, F.shape[1] if columns is None else columns
         alpha = check_noise(alpha, n)
         self.s = (alpha**-0.5)[:, None]
         self.trace = math.inf if residual is None else float((residual if scaled else residual / alpha).sum())
@@ -128,6 +128,7 @@ class LowRank(Preconditioner):
         self.root = X.T / np.sqrt(1 + sigma[:, None] ** 2)  # H, with C = H^T H
         self.spread = float(1 + sigma.max(initial=0.0) ** 2)
         self.Q, self.blur = rounded(Q, self.spread, dtype)
+        self.rank = self.Q.shape[1]
         self._factorise()
         self.logdet += float(np.log(alpha).sum())
 
@@ -156,17 +157,18 @@ class LowRank(Preconditioner):
         self.logdet = -2 * float(np.log(np.diagonal(N)).sum())
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
-        dtype = np.dtype(np.float32 if V.dtype == np.float32 else np.float64)
+        V = inexact(V)
+        dtype = V.real.dtype
         s = self.s.astype(dtype, copy=False)
-        z = s * V.astype(dtype, copy=False)
-        y, again = (np.zeros((self.Q.shape[1], z.shape[1]), dtype) for _ in range(2))
+        z = s * V
+        y, again = (np.zeros((self.rank, z.shape[1]), z.dtype) for _ in range(2))
         for rows in slabs(self.Q):
             y += self.Q[rows].astype(dtype, copy=False).T @ z[rows]
         for rows in slabs(self.Q):
             q = self.Q[rows].astype(dtype, copy=False)
             z[rows] -= q @ y
             again += q.T @ z[rows]
-        y = (self.root.T @ (self.root @ y.astype(np.float64))).astype(dtype) - again
+        y = (self.root.T @ (self.root @ y)).astype(z.dtype) - again
         for rows in slabs(self.Q):
             z[rows] += self.Q[rows].astype(dtype, copy=False) @ y
         z *= s

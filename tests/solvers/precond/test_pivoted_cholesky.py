@@ -228,6 +228,14 @@ def test_smooth_kernels_end_at_their_numerical_rank():
     assert partial.negative > -1e-10
 
 
+def test_noise_far_above_the_matrix():
+    """Rounding is relative to alpha, of which K's own diagonal is the ten millionth part: it is no evidence."""
+    K = exponential(np.repeat(points(30), 2, axis=0), 0.3)
+    partial = pivoted_cholesky(DenseEntries(K), 1e7, most=60)
+    assert partial.columns >= 30 and -1e-15 < partial.negative <= 0
+    np.testing.assert_allclose((np.diagonal(partial.F[partial.pivots]) ** 2 - 1e7), 1.0, rtol=1e-4)
+
+
 def test_a_matrix_that_is_not_semidefinite_leaves_evidence():
     Q = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))[0]
     for smallest in (-0.1, 0.0):
