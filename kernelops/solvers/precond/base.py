@@ -83,3 +83,8 @@ class Identity(Preconditioner):
 
     def describe(self) -> str:
         return "none"
+
+
+def inexact(V: np.ndarray) -> np.ndarray:
+    """V in the dtype of products with it: its own if that is float32, float64 or complex, else float64."""
+    return V if V.dtype.char in "fdFD" else V.astype(np.float64)

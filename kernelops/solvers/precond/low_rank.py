@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import cholesky, qr, solve_triangular
+from scipy.linalg.blas import dtrsm
 
-from .base import Preconditioner
+from .base import Preconditioner, inexact
 from .pivoted_cholesky import Partial, Scaled, check_noise, pivoted_cholesky
 
 SLAB = 4096  # rows of Q that are converted at a time
@@ -109,9 +110,9 @@ class LowRank(Preconditioner):
         name: str = "pivoted_cholesky",
         columns: int | None = None,
     ) -> None:
-        n, k = F.shape
+        n = F.shape[0]
         super().__init__(n)
-        self.name, self.rank, self.columns = name, k, k if columns is None else columns
+        self.name, self.columns = name, F.shape[1] if columns is None else columns
         alpha = check_noise(alpha, n)
         self.s = (alpha**-0.5)[:, None]
         self.trace = math.inf if residual is None else float((residual if scaled else residual / alpha).sum())
@@ -121,12 +122,13 @@ class LowRank(Preconditioner):
             B *= self.s
         if not np.isfinite(B).all():
             raise FloatingPointError("the low-rank factor has entries that are NaN or infinite")
-        Q, R = qr(B, mode="economic", overwrite_a=True, check_finite=False)
+        Q, R = thin_qr(B)
         del B
         X, sigma, _ = np.linalg.svd(R, full_matrices=False)
         self.root = X.T / np.sqrt(1 + sigma[:, None] ** 2)  # H, with C = H^T H
         self.spread = float(1 + sigma.max(initial=0.0) ** 2)
         self.Q, self.blur = rounded(Q, self.spread, dtype)
+        self.rank = self.Q.shape[1]
         self._factorise()
         self.logdet += float(np.log(alpha).sum())
 
@@ -146,7 +148,7 @@ class LowRank(Preconditioner):
         With Q^T Q = L L^T, the columns of Q L^-T are orthonormal. In them T is L^T C L + (I - L^T L)^2 = N^T N, with N
         the triangular factor of the two roots on top of each other, and the identity in the rest of the space.
         """
-        L = cholesky(self._gram(), lower=True)
+        L = cholesky(gram(self.Q), lower=True)
         one = np.eye(len(L))
         (N,) = qr(np.vstack([self.root @ L, one - L.T @ L]), mode="r")
         N = N[: len(L)] * np.sign(np.diagonal(N))[:, None]
@@ -154,26 +156,19 @@ class LowRank(Preconditioner):
         self.X, self.unX = (sandwich(L, middle - one) for middle in (N, inverse))
         self.logdet = -2 * float(np.log(np.diagonal(N)).sum())
 
-    def _gram(self) -> np.ndarray:
-        """Q^T Q in float64, of Q as it is held."""
-        G = np.zeros((self.Q.shape[1],) * 2)
-        for rows in slabs(self.Q):
-            q = self.Q[rows].astype(np.float64)
-            G += q.T @ q
-        return G
-
     def _matmat(self, V: np.ndarray) -> np.ndarray:
-        dtype = np.dtype(np.float32 if V.dtype == np.float32 else np.float64)
+        V = inexact(V)
+        dtype = V.real.dtype
         s = self.s.astype(dtype, copy=False)
-        z = s * V.astype(dtype, copy=False)
-        y, again = (np.zeros((self.Q.shape[1], z.shape[1]), dtype) for _ in range(2))
+        z = s * V
+        y, again = (np.zeros((self.rank, z.shape[1]), z.dtype) for _ in range(2))
         for rows in slabs(self.Q):
             y += self.Q[rows].astype(dtype, copy=False).T @ z[rows]
         for rows in slabs(self.Q):
             q = self.Q[rows].astype(dtype, copy=False)
             z[rows] -= q @ y
             again += q.T @ z[rows]
-        y = (self.root.T @ (self.root @ y.astype(np.float64))).astype(dtype) - again
+        y = (self.root.T @ (self.root @ y)).astype(z.dtype) - again
         for rows in slabs(self.Q):
             z[rows] += self.Q[rows].astype(dtype, copy=False) @ y
         z *= s
@@ -203,6 +198,42 @@ class LowRank(Preconditioner):
         words = "pivoted Cholesky" if self.name == "pivoted_cholesky" else "randomized Nystrom"
         tail = "" if math.isinf(self.trace) else f", residual trace {self.trace / self.shape[0]:.2g} of alpha n"
         return f"{words} of rank {self.rank}{tail}"
+
+
+def thin_qr(B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal columns in the place of B, and R with B = Q R.
+
+    Twice by the Cholesky factor of the Gram matrix, which is all products: the first time leaves columns that are
+    orthonormal to eps cond(B)^2, the second to eps. Where the first is no good, by Householder's reflections: columns
+    that depend on each other.
+    """
+    size = np.linalg.norm(B, axis=0)
+    size[size == 0] = 1.0
+    B /= size
+    R = np.diag(size)
+    for again in (False, True):
+        G = gram(B)
+        if again and np.linalg.norm(G - np.eye(len(G))) > 0.5:
+            break
+        try:
+            factor = cholesky(G)
+        except np.linalg.LinAlgError:
+            break
+        B = dtrsm(1.0, factor, B, side=1, overwrite_b=1)
+        R = factor @ R
+    else:
+        return B, R
+    Q, last = qr(B, mode="economic", overwrite_a=True, check_finite=False)
+    return Q, last @ R
+
+
+def gram(Q: np.ndarray) -> np.ndarray:
+    """Q^T Q in float64."""
+    G = np.zeros((Q.shape[1],) * 2)
+    for rows in slabs(Q):
+        q = Q[rows].astype(np.float64, copy=False)
+        G += q.T @ q
+    return G
 
 
 def rounded(Q: np.ndarray, spread: float, dtype: Any) -> tuple[np.ndarray, float]:

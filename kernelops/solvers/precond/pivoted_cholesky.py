@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg.blas import dtrsm
 
 from ...errors import ArgumentError
 from ..entries import Entries
 
 LEAST, MOST = 16, 128  # candidates of a round: MOST makes the products long enough to be fast
 EXHAUSTED = 1e-12  # of the trace of K: what is left is rounding
-PIVOT = 1e-13  # of K[i, i]: no pivot below. Rows below it hold a tenth of what is left when EXHAUSTED stops the rounds
+PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what is left when EXHAUSTED stops the rounds
 STALLS = 3  # rounds in a row without a pivot
 SLAB = 8192  # rows that are worked on at a time
 
@@ -42,7 +42,7 @@ class Partial:
         Sum of the diagonal of K.
     negative : float
         The most negative diagonal entry of a residual before it was set to 0, relative to the largest diagonal entry
-        of K. For a positive semidefinite K it is rounding: above -1e-10.
+        of diag(alpha) + K. For a positive semidefinite K it is rounding: above -1e-10.
     stopped : str
         "trace": the sum of the residual is at most `enough`. "rank": it is rounding. "stalled": no row is left that
         could be a pivot, as at the numerical rank or where K is not positive semidefinite. "most": as many columns as
@@ -124,7 +124,8 @@ def pivoted_cholesky(
         raise ArgumentError("alpha must be at least 0 in every row")
     most = min(most, n, n if budget is None else budget // (8 * max(n, 1)))
     diagonal = finite(np.array(entries.diagonal(), np.float64))
-    scale = max(float(np.abs(diagonal).max(initial=0.0)), np.finfo(float).tiny)
+    size = np.abs(diagonal) + alpha  # what rounding is relative to
+    scale = max(float(size.max(initial=0.0)), np.finfo(float).tiny)
     if start is None:
         d, pivots, negative = diagonal.copy(), np.zeros(0, np.intp), 0.0
         rounds, waiting = 0, (pivots, np.zeros(0))
@@ -144,7 +145,7 @@ def pivoted_cholesky(
             rounds += 1
             stalls += 1
         index, height = waiting
-        height = np.maximum(height, np.maximum(PIVOT * diagonal[index], -negative * scale))
+        height = np.maximum(height, np.maximum(PIVOT * size[index], -negative * scale))
         H = entries.blocks(index[None])[0] - F[index, :i] @ F[index, :i].T
         H += np.where(index[:, None] == index, alpha[index], 0.0)
         kept, L, seen = survivors(finite(H), alpha[index], index, height, most - i)
@@ -217,9 +218,11 @@ def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d
     new, old = slice(i, i + len(T)), F[T, :i]
     for first in range(0, len(F), SLAB):
         rows = slice(first, first + SLAB)
-        x = solve_triangular(L, G[rows].T - old @ F[rows, :i].T, lower=True, check_finite=False)
-        F[rows, new] = x.T
-        d[rows] -= np.einsum("ij,ij->j", x, x)
+        x = old @ F[rows, :i].T
+        np.subtract(G[rows].T, x, out=x)
+        x = dtrsm(1.0, L, x.T, side=1, lower=1, trans_a=1, overwrite_b=1)  # x L^T = what G has left
+        F[rows, new] = x
+        d[rows] -= np.einsum("ij,ij->i", x, x)
     F[T, new] = L  # exactly triangular; and here alpha is in, which G lacks
 
 
