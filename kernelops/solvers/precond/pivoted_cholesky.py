@@ -10,9 +10,10 @@ its turn comes is uniform under the lower graph, hence its row is distributed as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.blas import dtrsm
 
 from ...errors import ArgumentError
@@ -20,7 +21,7 @@ from ..entries import Entries
 
 LEAST, MOST = 16, 128  # candidates of a round: MOST makes the products long enough to be fast
 EXHAUSTED = 1e-12  # of the trace of K: what is left is rounding
-PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what is left when EXHAUSTED stops the rounds
+PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what EXHAUSTED leaves
 STALLS = 3  # rounds in a row without a pivot
 SLAB = 8192  # rows that are worked on at a time
 
@@ -224,6 +225,26 @@ def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d
         F[rows, new] = x
         d[rows] -= np.einsum("ij,ij->i", x, x)
     F[T, new] = L  # exactly triangular; and here alpha is in, which G lacks
+
+
+def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
+    """From the factor of S K S, S = alpha^(-1/2), to that of diag(alpha) + K with the same pivots T.
+
+    With L = F[T] the columns T of S K S are F L^T, and its block of T is L L^T. So with L' L'^T = I + L L^T the
+    columns T of the factor of I + S K S are (F L^T + I[:, T]) L'^-T; multiplied by S^-1 they are those of diag(alpha) + K. No
+    entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K, and not needed.
+    """
+    T, F = partial.pivots, partial.F
+    root = np.sqrt(check_noise(alpha, len(F)))
+    L = F[T]
+    shifted = cholesky(np.eye(len(T)) + L @ L.T, lower=True)
+    G = np.empty(F.shape, order="F")
+    for first in range(0, len(F), SLAB):
+        rows = slice(first, first + SLAB)
+        G[rows] = solve_triangular(shifted, L @ F[rows].T, lower=True, check_finite=False).T
+    G[T] = shifted
+    G *= root[:, None]
+    return replace(partial, F=G)
 
 
 class Scaled:
