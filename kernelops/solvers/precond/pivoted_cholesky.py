@@ -20,7 +20,7 @@ from ..entries import Entries
 
 LEAST, MOST = 16, 128  # candidates of a round: MOST makes the products long enough to be fast
 EXHAUSTED = 1e-12  # of the trace of K: what is left is rounding
-PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what is left when EXHAUSTED stops the rounds
+PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Where EXHAUSTED ends it, rows below hold a tenth of what is left
 STALLS = 3  # rounds in a row without a pivot
 SLAB = 8192  # rows that are worked on at a time
 
@@ -148,7 +148,7 @@ def pivoted_cholesky(
         height = np.maximum(height, np.maximum(PIVOT * size[index], -negative * scale))
         H = entries.blocks(index[None])[0] - F[index, :i] @ F[index, :i].T
         H += np.where(index[:, None] == index, alpha[index], 0.0)
-        kept, L, seen = survivors(finite(H), alpha[index], index, height, most - i)
+        kept, L, seen = survivors(finite(H), alpha[index], height, most - i)
         waiting = waiting[0][seen:], waiting[1][seen:]
         if not len(kept):
             continue
@@ -189,14 +189,12 @@ def candidates(d: np.ndarray, size: int, seed: int, rounds: int) -> tuple[np.nda
     return index, draw.random(size) * d[index]
 
 
-def survivors(
-    H: np.ndarray, alpha: np.ndarray, index: np.ndarray, height: np.ndarray, room: int
-) -> tuple[list[int], np.ndarray, int]:
+def survivors(H: np.ndarray, alpha: np.ndarray, height: np.ndarray, room: int) -> tuple[list[int], np.ndarray, int]:
     """Which candidates are still under the graph at their turn, the Cholesky factor of H there, how many had a turn.
 
     H is the Schur complement of diag(alpha) + K at the candidates.
     """
-    b = len(index)
+    b = len(H)
     L, kept = np.zeros((b, min(b, room))), []
     left = np.diagonal(H) - alpha
     for j in range(b):
@@ -207,8 +205,7 @@ def survivors(
             return kept, np.tril(L[kept, :t]), j
         column = (H[:, j] - L[:, :t] @ L[j, :t]) / np.sqrt(left[j] + alpha[j])
         L[:, t] = column
-        left = left - column**2
-        left[index == index[j]] = -np.inf  # drawn twice
+        left = left - column**2  # nothing but rounding, or -alpha, for the same row drawn again
         kept.append(j)
     return kept, np.tril(L[kept, : len(kept)]), b
 
