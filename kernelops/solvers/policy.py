@@ -168,9 +168,8 @@ def _factored(q: Question, why: str) -> Plan:
     """A dense Cholesky factor for each element of the batch."""
     size = 8 * q.system.n**2 * len(q.system.entries)
     if size > LARGEST_DIRECT:
-        raise ArgumentError(
-            f'method = "direct" would make arrays of {size} bytes, at most {LARGEST_DIRECT} is allowed: use method = "cg"'
-        )
+        allowed = f"at most {LARGEST_DIRECT} are allowed"
+        raise ArgumentError(f'method = "direct" would make arrays of {size} bytes, {allowed}: use method = "cg"')
     try:
         factors = tuple(Cholesky(e, a) for e, a in zip(q.system.entries, q.alphas(), strict=True))
     except LinAlgError:

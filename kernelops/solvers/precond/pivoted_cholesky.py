@@ -149,7 +149,7 @@ def pivoted_cholesky(
         height = np.maximum(height, np.maximum(PIVOT * size[index], -negative * scale))
         H = entries.blocks(index[None])[0] - F[index, :i] @ F[index, :i].T
         H += np.where(index[:, None] == index, alpha[index], 0.0)
-        kept, L, seen = survivors(finite(H), alpha[index], index, height, most - i)
+        kept, L, seen = survivors(finite(H), alpha[index], height, most - i)
         waiting = waiting[0][seen:], waiting[1][seen:]
         if not len(kept):
             continue
@@ -190,14 +190,12 @@ def candidates(d: np.ndarray, size: int, seed: int, rounds: int) -> tuple[np.nda
     return index, draw.random(size) * d[index]
 
 
-def survivors(
-    H: np.ndarray, alpha: np.ndarray, index: np.ndarray, height: np.ndarray, room: int
-) -> tuple[list[int], np.ndarray, int]:
+def survivors(H: np.ndarray, alpha: np.ndarray, height: np.ndarray, room: int) -> tuple[list[int], np.ndarray, int]:
     """Which candidates are still under the graph at their turn, the Cholesky factor of H there, how many had a turn.
 
     H is the Schur complement of diag(alpha) + K at the candidates.
     """
-    b = len(index)
+    b = len(H)
     L, kept = np.zeros((b, min(b, room))), []
     left = np.diagonal(H) - alpha
     for j in range(b):
@@ -208,8 +206,7 @@ def survivors(
             return kept, np.tril(L[kept, :t]), j
         column = (H[:, j] - L[:, :t] @ L[j, :t]) / np.sqrt(left[j] + alpha[j])
         L[:, t] = column
-        left = left - column**2
-        left[index == index[j]] = -np.inf  # drawn twice
+        left = left - column**2  # nothing but rounding, or -alpha, for the same row drawn again
         kept.append(j)
     return kept, np.tril(L[kept, : len(kept)]), b
 
@@ -231,8 +228,8 @@ def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
     """From the factor of S K S, S = alpha^(-1/2), to that of diag(alpha) + K with the same pivots T.
 
     With L = F[T] the columns T of S K S are F L^T, and its block of T is L L^T. So with L' L'^T = I + L L^T the
-    columns T of the factor of I + S K S are (F L^T + I[:, T]) L'^-T; multiplied by S^-1 they are those of diag(alpha) + K. No
-    entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K, and not needed.
+    columns T of the factor of I + S K S are (F L^T + I[:, T]) L'^-T; multiplied by S^-1 they are those of
+    diag(alpha) + K. No entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K, and not needed.
     """
     T, F = partial.pivots, partial.F
     root = np.sqrt(check_noise(alpha, len(F)))
