@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from .entries import Entries
+from .precond.neighbours import TREE_DIMENSIONS
 
 ITERATION = 1e5  # an iteration, apart from its product and its preconditioner
 PRODUCT = 0.03  # an entry in a float32 product with one column, for each unit of counted work
 DOUBLE = 2.5  # times that in float64
-ENTRY = (6.0, 0.1)  # an entry of K by itself, in float64: at least, and for each unit of counted work
+ENTRY = (5.0, 0.1)  # an entry of K by itself, in float64: at least, and for each unit of counted work
 BLOCK_ENTRY = 2.0  # times that in small blocks
 FLOP = 0.02  # a multiplication or an addition in a matrix product or a factorisation, float64
 RANKED = 1.6  # a row of a low-rank factor of one column, when it is applied to a float32 vector
 EXPECTED = 60  # iterations that a solve needs of which nothing is known
-FSAI_EXPECTED = 35  # those that one with a sparse approximate inverse needs
+SPARSE_EXPECTED = (15, 60)  # those with a sparse approximate inverse: of points in few dimensions, of others
 FEW, SLOPE = 4.0, 60.0  # iterations with low rank: FEW + SLOPE sqrt(residual trace / trace of alpha), to 1e-6
 
 
@@ -74,14 +75,21 @@ class Costs:
         iterations = FEW + SLOPE * math.sqrt(trace) * self.digits / math.log(2e6)
         return n * k * self.entry + 8 * n * k**2 * FLOP + iterations * (self.iteration + self.applied(k))
 
+    @property
+    def flat(self) -> bool:
+        """Whether neighbours are those of points in few dimensions, of which a tree finds them and few are enough."""
+        x = self.entries.coordinates
+        return x is not None and x.shape[1] <= TREE_DIMENSIONS
+
     def sparse(self, k: int, count: int) -> float:
         """By a sparse approximate inverse of so many neighbours, after k pivots."""
         n, m = self.entries.n, count + 1
         local = n * m**2 * (BLOCK_ENTRY * self.entry + 2 * k * FLOP) + n * m**3 * FLOP
-        if self.entries.coordinates is None:  # one reduction over half of all pairs
+        if not self.flat:  # one reduction over half of all pairs
             local += PRODUCT * (self.entries.work + 8) * self.entries.density * n**2 / 2
         setup = n * k * self.entry + 2 * n * k**2 * FLOP + local
-        return setup + FSAI_EXPECTED * self.digits / math.log(2e6) * (self.iteration + self.applied(k) / 2)
+        iterations = SPARSE_EXPECTED[not self.flat] * self.digits / math.log(2e6)
+        return setup + iterations * (self.iteration + self.applied(k) / 2)
 
 
 def extrapolated(costs: Costs, k: int, trace: float, power: float, most: int) -> tuple[int, float]:

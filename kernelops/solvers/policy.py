@@ -31,8 +31,8 @@ DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
 FIRST, GROWTH = 64, 1.5  # columns of a low-rank part to begin with, and how it grows
 SAMPLED = 16  # columns of K whose sums say how large it is
 SPARSE = 0.05  # share of entries that are not 0, below which there is nothing for low rank to find
-SPARSE_RANK = 400  # columns before a sparse approximate inverse
-NEIGHBOURS = 30
+SPARSE_RANK = (200, 800)  # most columns before a sparse approximate inverse: of points in few dimensions, of others
+NEIGHBOURS = (30, 50)  # of each row, likewise
 RANK = 1500  # most columns of a low-rank part
 RANK_BYTES = 1 << 30  # that it may take while it is built
 SHARE = 0.05  # of the trace of alpha that is left of that of K
@@ -242,24 +242,23 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditi
     if entries.density < SPARSE:
         return _sparse(q, entries, alpha, None), "most of K is 0"
     condition = _condition(entries, alpha, q.seed)
-    sparse = costs.sparse(0, NEIGHBOURS)
-    if costs.plain(condition) <= sparse:
-        return Identity(n), f"the condition number is about {condition:.0e}"
+    if costs.plain(condition) <= costs.sparse(0, NEIGHBOURS[0]):
+        return Identity(n), f"the condition number is at most about {condition:.0e}"
     scaled, most = Scaled.by_noise(entries, alpha), _most(n)
+    other = costs.sparse(*_sizes(costs))
     partial, before, last, k = None, math.inf, 1, min(FIRST, most)
     while True:
         partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
         trace = partial.residual.sum() / n
         if partial.stopped in ("rank", "stalled"):
-            return LowRank.of(partial, alpha, overwrite=True), "all of K, to rounding"
+            return LowRank.of(partial, alpha, overwrite=True), "that is all of K, to rounding"
         power = 1.0 if math.isinf(before) else max(0.0, math.log(before / trace) / math.log(k / last))
         best, cost = extrapolated(costs, k, trace, power, most)
-        if cost > costs.sparse(min(n, max(k, SPARSE_RANK)), NEIGHBOURS):
-            break
+        if cost > other:
+            return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
         if best == k:
-            return LowRank.of(partial, alpha, overwrite=True), "the spectrum falls fast enough"
+            return LowRank.of(partial, alpha, overwrite=True), "the spectrum falls fast"
         before, last, k = trace, k, min(most, math.ceil(GROWTH * k))
-    return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n is left"
 
 
 def _condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
@@ -272,18 +271,28 @@ def _condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
 
 
 def _sparse(q: Question, entries: Entries, alpha: np.ndarray, partial: Partial | None) -> Preconditioner:
-    """A sparse approximate inverse, behind a few pivots where the spectrum falls at all."""
-    k = min(_most(entries.n), SPARSE_RANK) if partial is not None else 0
-    if partial is not None and len(partial.pivots) >= k:
-        shifted = with_noise(partial, alpha)
-    else:
+    """A sparse approximate inverse, behind pivots where there is something for them to find."""
+    k, count = _sizes(Costs(entries, 1, False, 1.0))
+    if entries.density < SPARSE:
+        k = 0
+    if partial is not None and len(partial.pivots) < k:
+        partial = pivoted_cholesky(Scaled.by_noise(entries, alpha), most=k, seed=q.seed, start=partial)
+    if partial is None:
         shifted = pivoted_cholesky(entries, alpha, most=k, seed=q.seed)
-    return fsai(entries, alpha, shifted, count=NEIGHBOURS, seed=q.seed)
+    else:
+        shifted = with_noise(partial, alpha)
+    return fsai(entries, alpha, shifted, count=count, seed=q.seed)
+
+
+def _sizes(costs: Costs) -> tuple[int, int]:
+    """Pivots and neighbours of a sparse approximate inverse."""
+    wide = not costs.flat
+    return min(_most(costs.entries.n), SPARSE_RANK[wide]), NEIGHBOURS[wide]
 
 
 def _most(n: int) -> int:
     """The largest rank."""
-    return max(1, min(n // 4, RANK, RANK_BYTES // (8 * max(1, n))))
+    return max(1, min(n // 8, RANK, RANK_BYTES // (8 * max(1, n))))
 
 
 def _listed(names: tuple[str, ...]) -> str:
