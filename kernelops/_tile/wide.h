@@ -45,22 +45,20 @@ static void FN(wide_one)(int first, T *out, const T *x, ptrdiff_t next, const T 
 }
 
 /* The columns from the one at `skip` of a panel to the same one of the next panel, of which `n` are wanted: past them
- * there may be no panel. */
+ * there may be no panel. Pieces have one size, and what is too much of one is written over by the next. */
 static void FN(straddle)(T *copy, const T *panel, int skip, int n, int d, int depth) {
     const int left = FN(WIDE_PANEL) - skip;
-    for (int k = 0; k < depth; k++, panel += FN(WIDE_PANEL), copy += FN(WIDE_PANEL)) {
-        memcpy(copy, panel + skip, left * sizeof(T));
-        if (n > left)
-            memcpy(copy + left, panel + (ptrdiff_t)d * FN(WIDE_PANEL), skip * sizeof(T));
-        else
-            memset(copy + left, 0, skip * sizeof(T));
+    const T *beyond = n > left ? panel + (ptrdiff_t)d * FN(WIDE_PANEL) : panel;
+    for (int k = 0; k < depth * FN(WIDE_PANEL); k += FN(WIDE_PANEL)) {
+        memcpy(copy + k, panel + k + skip, FN(WIDE_PANEL) * sizeof(T));
+        memcpy(copy + k + left, beyond + k, FN(WIDE_PANEL) * sizeof(T));
     }
 }
 
 /* The dot products of all rows of the tile with one panel's width of columns, some components after others. The columns
  * begin `skip` columns within `panel`: ranges may begin anywhere. */
 static void FN(wide_columns)(const FN(context) * s, T *out, const T *x, const T *panel, int skip, int n, int d) {
-    T copy[FN(WIDE_DEPTH) * FN(WIDE_PANEL)];
+    T copy[(FN(WIDE_DEPTH) + 1) * FN(WIDE_PANEL)];
     for (int k = 0, depth; k < d; k += depth) {
         const T *y = panel + (ptrdiff_t)k * FN(WIDE_PANEL), *ahead;
         depth = d - k < FN(WIDE_DEPTH) ? d - k : FN(WIDE_DEPTH);
