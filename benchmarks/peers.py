@@ -43,15 +43,22 @@ class Answer:
     note: str = ""
 
 
-def kernelops(problem: Solve, rtol: float, **options: Any) -> Answer:
-    """float32 data, as it comes; options that this version does not know are left out."""
+def our_options(**options: Any) -> dict[str, Any]:
+    """Options of KernelSolve, without those that an older version does not know."""
     from kernelops.numpy import KernelSolve
 
     known = inspect.signature(KernelSolve.__call__).parameters
-    options = {name: value for name, value in options.items() if name in known}
+    return {name: value for name, value in options.items() if name in known}
+
+
+def kernelops(problem: Solve, rtol: float, **options: Any) -> Answer:
+    """float32 data, as it comes."""
+    from kernelops.numpy import KernelSolve
+
     solver = KernelSolve(problem.formula, problem.aliases, "a", axis=1)
     arrays = problem.x, problem.x, problem.b, problem.g
-    _, found = solver(*arrays, alpha=problem.alpha, rtol=rtol, on_fail="ignore", return_solution=True, **options)
+    given = our_options(rtol=rtol, on_fail="ignore", return_solution=True, **options)
+    _, found = solver(*arrays, alpha=problem.alpha, **given)
     note = found.status if not found.converged else f"{getattr(found, 'method', 'cg')}, {found.precond}"
     return Answer(found.x, float(found.residual.max()), found.iterations, note)
 
