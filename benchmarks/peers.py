@@ -124,7 +124,7 @@ def higp(problem: Solve, rtol: float) -> Answer:
     x = np.ascontiguousarray(problem.x.T.astype(float))
     kind = {"gaussian": 1, "matern32": 2}[problem.kernel]
     given = {"data": x, "kernel_type": kind, "l": problem.rounded_length, "f": 1.0, "s": problem.alpha}
-    matrix = higp_cext.krnlmat.setup(**given)
+    matrix = higp_cext.krnlmat.setup(**given, use_h2=int(len(x) <= 3))
     afn = higp_cext.precond.setup_afn(**given, rank=RANK, seed=0)
     A, M = (
         LinearOperator((problem.N, problem.N), lambda v, apply=apply: apply(np.ascontiguousarray(v)), dtype=float)
@@ -238,7 +238,7 @@ PEERS = {
     "KernelRidge": Peer("sklearn", "scikit-learn", kernel_ridge, power=3, dense=True),
     "Cholesky": Peer("scipy", "scipy", cholesky, power=3, dense=True),
 }
-assert set(KERNELS) == {"gaussian", "matern32", "exponential"}  # what _matrix and _nu know
+assert set(KERNELS) == {"gaussian", "matern32", "exponential"}  # that _matrix and _nu know
 
 
 def present() -> list[str]:
