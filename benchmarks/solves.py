@@ -4,7 +4,7 @@ Every package is asked for a relative residual of 1e-6, gets float32 data, and w
 The time is that of one solve with its setup; the residual of every answer is recomputed in float64. What a package
 believes of its residual stands beside the truth. A package leaves a series of growing problems once it takes too long.
 
-Other questions: --problems asks how many products the fourteen problems with published counts take, --large how long
+Other questions: --problems asks how many products the fourteen problems of problems.TABLES take, --large how long
 and how much memory two problems of 50,000 points take.
 """
 
@@ -161,7 +161,7 @@ def compare(options: argparse.Namespace) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few sizes, at most 4 minutes; writes nothing by itself")
-    parser.add_argument("--problems", action="store_true", help="the fourteen problems with published counts")
+    parser.add_argument("--problems", action="store_true", help="the fourteen problems of problems.TABLES")
     parser.add_argument("--plain", action="store_true", help="with --problems: count plain iterations too (minutes)")
     parser.add_argument("--large", action="store_true", help="terrain and diamonds at 50,000 points, to 1e-5")
     parser.add_argument("--n", type=int, help="most points")

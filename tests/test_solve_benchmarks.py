@@ -215,7 +215,7 @@ def test_a_whole_run(script, monkeypatch, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_problems_with_published_counts(script, monkeypatch, capsys):
+def test_the_tables(script, monkeypatch, capsys):
     tables, problems = script("tables"), script("problems").TABLES
     assert len(problems) == len(set(problems)) == 14 and {problem.N for problem in problems} == {8_000}
     easy = [replace(problem, alpha=1.0) for problem in problems[:3]]
