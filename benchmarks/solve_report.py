@@ -103,7 +103,7 @@ kernelops gets float32 data and its defaults; the others work in float64, where 
 float32 in some rows. KeOps' absolute eps is scaled to be relative. GPyTorch and HiGP have preconditioners of rank
 {RANK}; GPyTorch, KernelRidge, Cholesky and one of SciPy's ways store the matrix and end at 16,000 points. HiGP's own
 matrix and preconditioner are used in SciPy's cg. A package leaves a series once it takes more than
-{plan.limit:.0f} s, or would by its growth.
+{plan.limit:.0f} s, or would by its growth; kernelops has more time, for the largest.
 
 {bullets}
 
