@@ -149,6 +149,7 @@ def draw(rows: list[Any], rtol: float, path: Path) -> None:
         axes.set_yscale("log")
         axes.grid(color=FAINT, lw=0.7)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} s" if value >= 1 else f"{1e3 * value:g} ms")
         axes.set_xlabel("points N", color=INK)
         axes.set_title(f"{data}, {KERNELS[kernel].title}, alpha = {alpha:g}", size=10, color=INK, loc="left")
