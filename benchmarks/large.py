@@ -37,7 +37,7 @@ _, solution = solver(*arrays, alpha=problem.alpha, **given)
 seconds, highest = time.perf_counter() - start, peak()
 print(json.dumps({
     "seconds": seconds, "before": before, "peak": highest, "status": solution.status, "precond": solution.precond,
-    "rank": getattr(solution, "rank", None), "setup_passes": getattr(solution, "setup_passes", None),
+    "rank": getattr(solution, "rank", None), "setup": getattr(solution, "setup", None),
     "iterations": solution.iterations, "products": solution.products,
     "residual": float(problem.residual(solution.x).max()), "report": str(solution),
 }))

@@ -34,18 +34,25 @@ class Line:
         return self.solution.converged and sum(self.solution.products.values()) <= MOST
 
     @property
+    def columns(self) -> float | None:
+        """Columns of K that preconditioners evaluated, over N."""
+        built = getattr(self.solution, "preconditioners", None) or ()
+        return sum(getattr(one, "columns", 0) for one in built) / self.problem.N if built else None
+
+    @property
     def cells(self) -> list[str]:
-        told = {name: getattr(self.solution, name, None) for name in ("method", "setup_passes", "rank", "reason")}
+        told = {name: getattr(self.solution, name, None) for name in ("method", "setup", "rank")}
         return [
             *(self.problem.name, self.solution.status, told["method"] or "-", str(self.solution.iterations)),
             *(str(self.products(dtype)) for dtype in ("float32", "float64")),
-            *(number(told["setup_passes"]), self.solution.precond, number(told["rank"], "{:d}")),
+            *(number(told["setup"]), number(self.columns), self.solution.precond, number(told["rank"], "{:d}")),
             *(f"{self.seconds:.1f}", number(self.problem.plain, "{:d}"), "" if self.good else "NO"),
         ]
 
 
 HEAD = [
     *("problem", "status", "method", "iterations", "float32 products", "float64 products", "setup, passes"),
+    "columns evaluated / N",
     *("preconditioner", "rank", "seconds", "plain iterations", "good"),
 ]
 
@@ -71,7 +78,7 @@ def plain(problem: Solve) -> int:
     from kernelops.numpy import KernelSolve
 
     x, b, g = (array.astype(float) for array in (problem.x, problem.b, problem.g))
-    given = our_options(rtol=RTOL, method="cg", precond="none", return_solution=True)
+    given = our_options(rtol=RTOL, method="cg", precond=None, return_solution=True)
     solver = KernelSolve(problem.formula, problem.aliases, "a", axis=1)
     return solver(x, x, b, g, alpha=problem.alpha, **given)[1].iterations
 
