@@ -114,7 +114,7 @@ def relative(found: Any, truth: Any) -> float:
 def keops(problem: Seed) -> Outcome:
     """One solve of KeOps."""
     if KEOPS not in present():
-        return Outcome(note="not installed")
+        return Outcome(note="not installed, or left out")
     worker = Worker(KEOPS)
     try:
         return worker.solve(problem, RTOL, LIMIT)
