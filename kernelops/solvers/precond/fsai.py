@@ -24,7 +24,8 @@ from .base import Preconditioner
 from .local_factors import Schur, factor_rows
 from .neighbours import predecessors, random_rank
 
-CHUNK = 1 << 19  # numbers of F that are promoted to float64 at a time
+ROUGH = 1e-4  # of A_ii: where less than this is left of it, its rounding in float32 would tell
+CHUNK = 1 << 16  # numbers of F that are promoted to float64 at a time: they stay in the cache
 
 
 class Fsai(Preconditioner):
@@ -148,7 +149,7 @@ def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: i
     Fsai
     """
     n, width = entries.n, entries.width
-    schur, L11 = _schur(entries, alpha, np.asarray(partial.F), np.asarray(partial.pivots, np.int64))
+    schur, L11, F2 = _schur(entries, alpha, np.asarray(partial.F), np.asarray(partial.pivots, np.int64))
     points = n // width
     left = np.zeros(points, bool)
     left[schur.rest // width] = True
@@ -156,10 +157,10 @@ def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: i
     near = predecessors(entries, rank, min(-(-count // width), max(points - 1, 0)))[left]
     components = np.concatenate([near, np.flatnonzero(left)[:, None]], axis=1)[:, :, None] * width + np.arange(width)
     components[:, :-1][near < 0] = -1
-    G, mended = factor_rows(schur, [(components.reshape(len(near), -1), width)])
+    G, mended = factor_rows(schur, [(components.reshape(len(near), components.shape[1] * width), width)])
     order = np.lexsort((schur.rest % width, rank[schur.rest // width]))
     clause = f"FSAI of {count} neighbours"
-    return Fsai(np.asarray(partial.pivots), schur.rest, L11, schur.F, G, order, clause=clause, mended=mended)
+    return Fsai(np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, mended=mended)
 
 
 def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
@@ -179,17 +180,22 @@ def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
         Without a low-rank part, where each row looks at all earlier rows of its own cluster.
     """
     n = entries.n
-    schur, L11 = _schur(entries, alpha, np.empty((n, 0), np.float32), np.empty(0, np.int64))
+    schur, L11, F2 = _schur(entries, alpha, np.empty((n, 0), np.float32), np.empty(0, np.int64))
     _, labels, sizes = np.unique(np.repeat(labels, entries.width), return_inverse=True, return_counts=True)
     clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
     groups = [(np.array([c for c in clusters if len(c) == size]), int(size)) for size in np.unique(sizes)]
     G, mended = factor_rows(schur, groups)
     clause = f"block Jacobi of {len(sizes)} clusters"
-    return Fsai(np.empty(0, np.int64), schur.rest, L11, schur.F, G, np.arange(n), clause=clause, mended=mended)
+    return Fsai(np.empty(0, np.int64), schur.rest, L11, F2, G, np.arange(n), clause=clause, mended=mended)
 
 
-def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> tuple[Schur, np.ndarray]:
-    """What is left of A beside the pivots, and the factor of the pivots' block."""
+def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> tuple[Schur, np.ndarray, np.ndarray]:
+    """What is left of A beside the pivots, the factor L11 of the pivots' block, and F2 in float32."""
     rest = np.setdiff1d(np.arange(entries.n), pivots, assume_unique=True)
     alpha = np.broadcast_to(np.asarray(alpha, np.float64), (entries.n,))
-    return Schur(entries, alpha, rest, F[rest].astype(np.float32)), np.tril(F[pivots]).astype(np.float64)
+    L11, F2 = np.tril(F[pivots]).astype(np.float64), F[rest].astype(np.float32)
+    size = (entries.diagonal() + alpha)[rest]
+    left = size - np.einsum("ik,ik->i", F2, F2, dtype=np.float64)
+    if (left >= ROUGH * size).all():
+        return Schur(entries, alpha, rest, F2, np.arange(len(rest))), L11, F2
+    return Schur(entries, alpha, rest, F.astype(np.float64, copy=False), rest), L11, F2

@@ -1,13 +1,14 @@
 """Rows of a sparse G with G^T G near the inverse of a Schur complement, each from the small matrix of its neighbours.
 
-Let S be symmetric positive definite and I a set of rows that ends with i. The g with support I and G S G^T's unit
-diagonal that is best in the sense of Kaporin's condition number is, with S[I, I] = R R^T and e the last unit vector,
+Let S be symmetric positive definite and I a set of rows that ends with i. Among the rows g with support I, that which
+makes G S G^T best in the sense of Kaporin's condition number is, with S[I, I] = R R^T and e the last unit vector,
 
-    g = R^-T e        since g ~ S[I, I]^-1 e = R^-T R^-1 e = R^-T e / R_last  and  g^T S[I, I] g = e^T R^-1 R R^T R^-T e = 1.
+    g = R^-T e:    along S[I, I]^-1 e = R^-T R^-1 e = R^-T e / R_last, and of size g^T S[I, I] g = |R^T g|^2 = 1.
 
-Where I holds all predecessors of i this is the row of the inverse of the Cholesky factor. (Kolotilina and Yeremin, SIAM
-J. Matrix Anal. Appl. 14, 1993.) A set may end with several rows of their own i_1 < i_2 < ...: the leading blocks of R
-are the factors of the smaller sets, so that the last rows of R^-1 are the rows of G for all of them.
+Where I holds all predecessors of i this is the row of the inverse of the Cholesky factor. With a wrong size (divided by
+R_last, say) all still converges, in many times the iterations. (Kolotilina and Yeremin, SIAM J. Matrix Anal. Appl. 14,
+1993.) A set may end with several rows of its own i_1 < i_2 < ...: the leading blocks of R are the factors of the
+smaller sets, so that the last rows of R^-1 are the rows of G for all of them.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from ..entries import Entries
 
 SLAB = 1 << 21  # numbers of the small matrices of a slab, whose entries are asked for at once
 TASK = 1 << 22  # numbers of F that a task gathers
+FEW = 6  # own rows that are computed beside each other; more by LAPACK
 JITTER = 1e-10  # of the trace, added to a small matrix that does not factor
 
 
 @dataclass(frozen=True)
 class Schur:
-    """S = A[rest, rest] - F F^T: what a partial Cholesky factorisation has left of A = K + diag(alpha)."""
+    """S = A[rest, rest] - F[at] F[at]^T: what a partial Cholesky factorisation has left of A = K + diag(alpha)."""
 
     entries: Entries
     alpha: np.ndarray  # (n,)
     rest: np.ndarray  # (r,) rows of A, ascending
-    F: np.ndarray  # (r, k)
+    F: np.ndarray  # float32 or float64, as the products are
+    at: np.ndarray  # (r,) the rows of F that belong to `rest`
 
     @property
     def place(self) -> np.ndarray:
@@ -71,7 +74,7 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
                 A = _blocks(schur, np.where(I < 0, I[:, -1:], I))  # asked for here: entries have threads of their own
                 tasks = [slice(start, start + task) for start in range(0, len(I), task)]
                 places = (place[I[rows]] for rows in tasks)
-                parts += pool.map(_rows, (A[rows] for rows in tasks), repeat(schur.F), places, repeat(own))
+                parts += pool.map(_rows, (A[rows] for rows in tasks), repeat(schur), places, repeat(own))
     return _assemble(parts, len(schur.rest))
 
 
@@ -95,15 +98,15 @@ def _assemble(parts: list[tuple], size: int) -> tuple[csr_array, int]:
     return G, sum(part[4] for part in parts)
 
 
-def _rows(A: np.ndarray, F: np.ndarray, I: np.ndarray, own: int) -> tuple:
+def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
     """One task: rows of G, their lengths, columns and values, and how many sets were mended.
 
     A (P, m, m) holds the entries of A and is overwritten; I (P, m) places in `rest`, or -1.
     """
     there = I >= 0
     size = np.einsum("pii->pi", A).copy()
-    if F.shape[1]:
-        Z = F[I]
+    if schur.F.shape[1]:
+        Z = schur.F[schur.at[I]]
         A -= Z @ Z.transpose(0, 2, 1)
     S = _masked(A, there)
     R, there, mended = _factor(S, there, size, own)
@@ -119,6 +122,9 @@ def _rows(A: np.ndarray, F: np.ndarray, I: np.ndarray, own: int) -> tuple:
 def last_rows_of_inverse(R: np.ndarray, count: int) -> np.ndarray:
     """The last rows of R^-1 for lower triangular R of shape (P, m, m): shape (P, count, m)."""
     P, m, _ = R.shape
+    if count > FEW:  # elimination of a triangular matrix changes nothing, and what is left is substitution
+        E = np.eye(m)[:, m - count :]
+        return np.linalg.solve(R.transpose(0, 2, 1), E[None]).transpose(0, 2, 1)
     X = np.zeros((P, count, m))
     X[:, np.arange(count), np.arange(m - count, m)] = 1.0
     for j in range(m - 1, -1, -1):  # X R = E, from the last column of X to the first

@@ -1,8 +1,8 @@
-"""Which earlier rows a row of a sparse triangular factor looks at: in a random order, those it is most correlated with.
+"""Which earlier rows a row of a sparse triangular factor looks at: those it is most correlated with.
 
-The order is a rank: rank[i] is the place of point i, and its predecessors are the points of smaller rank. A random order
-spreads the first points over all scales, so that a few predecessors see both the surroundings and the whole (Schaefer,
-Katzfuss and Owhadi, SIAM J. Sci. Comput. 43, 2021, where the order is a maximin one).
+The order is a rank: rank[i] is the place of point i, and its predecessors are the points of smaller rank. In a random
+order the first points are spread over everything and the last ones have close predecessors, so that the rows together
+see all scales. (Schaefer, Katzfuss and Owhadi, SIAM J. Sci. Comput. 43, 2021, where the order is a maximin one.)
 """
 
 from __future__ import annotations
