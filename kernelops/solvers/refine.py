@@ -63,6 +63,7 @@ def refine(
     *,
     precondition: Callable[[Any], Any] | None = None,
     watch: Callable[[Callable[[], Any]], None] | None = None,
+    iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
     """Solve A x = b for a matrix of float32 data, whose float32 products cost less than float64 ones.
 
@@ -71,6 +72,7 @@ def refine(
     (the condition number is beyond what float32 can carry), conjugate gradients in float64 go on from where it is.
 
     x, the first iterate, becomes the last; r is its residual and is overwritten; maxiter counts every iteration.
+    iterate is `conjugate_gradients` or `block_conjugate_gradients`.
     """
     verbs, journal, goal = problem.system.verbs, problem.journal, problem.goal
     single = np.dtype(np.complex64 if problem.dtype.kind == "c" else np.float32)
@@ -79,7 +81,7 @@ def refine(
     trust = Round(goal.shape, float(np.finfo(single).eps) / 2, precondition is not None)
     while True:
         if not np.isfinite(norm).all() or (norm <= goal).all() or journal.iterations >= maxiter:
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch)
+            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
         scale = power_of_two(norm)
         journal.unit = unit * scale
@@ -93,7 +95,7 @@ def refine(
             verbs.axpy(scale, correction, full)
             return full
 
-        inner = conjugate_gradients(
+        inner = iterate(
             problem.product,
             d,
             carried,
@@ -128,7 +130,7 @@ def refine(
             problem.catch_up(x)
             return Exits.none(goal.shape, stopped=True)
         if slow:
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch)
+            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
 
 def in_double(
@@ -139,9 +141,10 @@ def in_double(
     *,
     precondition: Callable[[Any], Any] | None = None,
     watch: Callable[[Callable[[], Any]], None] | None = None,
+    iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
     """The same in float64 throughout, from whatever iterate x and its residual r."""
-    exits = conjugate_gradients(
+    exits = iterate(
         problem.product,
         x,
         r,
