@@ -87,7 +87,7 @@ def block_conjugate_gradients(
             journal.record(norm)
             break
 
-        claims = running & (norm <= trust.enough(goal))
+        claims = running & (norm <= trust.enough(goal, norm))
         sure = claims  # where norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start

@@ -132,7 +132,7 @@ def conjugate_gradients(
             break
 
         # A column that claims to be done, or to be below what rounding allows, is looked at again from scratch.
-        claims = running & (norm <= trust.enough(goal))
+        claims = running & (norm <= trust.enough(goal, norm))
         sure = claims  # where norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start

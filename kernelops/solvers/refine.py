@@ -15,6 +15,7 @@ FLOOR = 1.0  # times eps |A| |d|: what a float32 residual is worth, several time
 SPARE = 4.0  # a round goes down to this multiple of its error
 ROUND = 3e-5  # where the error is not known: what float32 allows often enough to try
 SURE = 0.9  # of what the last round may leave: it must not miss by a hair
+PROBE = 200  # iterations without a halving, after which a round whose error is not known ends to find out
 SLOW = 0.5  # a round that contracts by less is not worth repeating
 
 
@@ -36,18 +37,23 @@ class Round(Trust):
 
     def begin(self, start: np.ndarray) -> None:
         """A round begins with residuals of these norms."""
-        self.start, self.level = start, np.zeros_like(start)
+        self.start, self.level, self.count = start, np.zeros_like(start), 0
+        self.probing = np.zeros(start.shape, bool)  # whether it ended to find out
 
     def look(self, size: np.ndarray) -> None:
         self.level = np.where(np.isnan(self.known), self.floor * self.growth, self.known) * size
 
-    def enough(self, goal: np.ndarray) -> np.ndarray:
+    def enough(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
         start = np.where(self.start > 0, self.start, 1.0)
         level = np.where(np.isnan(self.known), np.maximum(self.level, self.deepest * start), self.level)
         left, depth = np.clip(goal / start, 1e-30, 1.0), np.clip(level / start, 1e-30, 0.5)
         rounds = np.maximum(1.0, np.ceil(np.log(left) / np.log(depth)))
         self.last = level <= goal  # whether this round aims at the goal itself
-        return np.where(self.last, SURE * goal, np.maximum(level, start * left ** (1 / rounds)))
+        ends = np.where(self.last, SURE * goal, np.maximum(level, start * left ** (1 / rounds)))
+        self.count += 1
+        lost = np.isnan(self.known) & (self.deepest > 0) & (self.count > PROBE) & (norm > SLOW * start)
+        self.probing |= lost
+        return np.where(lost, np.inf, ends)
 
     def measured(self, error: np.ndarray, size: np.ndarray) -> None:
         """A correction of norm `size` left a residual that differs by `error` from the carried one."""
@@ -120,8 +126,9 @@ def refine(
         verbs.axpy(-1 / scale[..., at_work], true, difference)
         error[..., at_work] = np.sqrt(verbs.dot(difference, difference).real)
         trust.measured(error, np.sqrt(verbs.dot(d, d).real))
+        rounded = ~(SPARE * error < SLOW * norm / scale)  # it is rounding that keeps the round from contracting
         better = size < norm  # false for nan: a correction that overflowed in float32 is dropped
-        slow = ((norm > goal) & ~(size <= SLOW * norm)).any()
+        slow = ((norm > goal) & ~(size <= SLOW * norm) & (rounded | ~trust.probing)).any()
         verbs.put(x, at_work, candidate, better[..., at_work])
         verbs.put(r, at_work, true, better[..., at_work])
         norm = np.where(better, size, norm)
@@ -159,4 +166,17 @@ def in_double(
     )
     if not exits.nonfinite:
         problem.catch_up(x)
+        if precondition is not None:
+            note_energy(problem, r, exits, precondition)
     return exits
+
+
+def note_energy(problem: Problem, r: Any, exits: Exits, precondition: Callable[[Any], Any]) -> None:
+    """Leave <r, M r> of the converged columns in the journal, relative to |b|^2; nan for the others.
+
+    Where M is P^-1 with P <= A, the energy norm of the error e = A^-1 r is bounded by it:
+    |e|_A^2 = <r, A^-1 r> <= <r, P^-1 r>.
+    """
+    unit = problem.journal.unit
+    energy = problem.system.verbs.dot(r, precondition(r)).real * unit**2
+    problem.journal.energy = np.where(exits.converged & (energy >= 0), energy, np.nan)

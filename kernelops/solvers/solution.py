@@ -181,6 +181,7 @@ class Journal:
         self.unit = unit
         self.history: list[np.ndarray] = []
         self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
+        self.energy: np.ndarray | None = None  # <r, M r> / |b|^2 of the converged columns at the end, with an M
         self.range = np.inf, 0.0  # the smallest and the largest Rayleigh quotient of A that a block has shown
         self.products: dict[str, int] = {}
         self.seconds = {"product": 0.0, "preconditioner": 0.0}

@@ -36,8 +36,8 @@ class Trust:
         """Set the level anew for iterates of this norm."""
         self.level = self.floor * self.growth * size
 
-    def enough(self, goal: np.ndarray) -> np.ndarray:
-        """The norms at which columns claim to be done."""
+    def enough(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
+        """The norms at which columns claim to be done, given those they have come to."""
         return np.maximum(goal, self.level)
 
     def judge(

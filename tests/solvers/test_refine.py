@@ -6,7 +6,7 @@ from scipy.sparse.linalg import LinearOperator
 from systems import Dense, assert_solves, kernel, relative_residual, right_hand_sides, spd
 
 from kernelops.solvers import solve
-from kernelops.solvers.refine import ROUND, SPARE, SURE, Round
+from kernelops.solvers.refine import PROBE, ROUND, SPARE, SURE, Round
 
 
 def test_the_seed_problem_in_small():
@@ -131,7 +131,7 @@ class TestRound:
         norm, aims = 1.0, []
         while norm > goal:
             trust = self.round(level * norm, start=norm)
-            aims.append(trust.enough(np.array([goal]))[0] / norm)
+            aims.append(trust.enough(np.array([goal]), np.ones(1))[0] / norm)
             norm *= aims[-1]
         assert len(aims) == max(1, int(np.ceil(np.log(goal) / np.log(level))))
         assert min(aims) >= SURE * level and max(aims) <= min(aims) / SURE * (1 + 1e-9)
@@ -139,14 +139,14 @@ class TestRound:
     def test_the_last_round_is_told_from_others(self):
         for level, last in ((0.99e-4, True), (1.01e-4, False)):
             trust = self.round(level)
-            aim = trust.enough(np.array([1e-4]))
+            aim = trust.enough(np.array([1e-4]), np.ones(1))
             assert trust.last[0] == last
             assert (aim[0] == pytest.approx(SURE * 1e-4)) == last
 
     def test_with_a_preconditioner_the_first_round_goes_no_deeper_than_usual(self):
         for goal, last in ((1.01 * ROUND, True), (0.99 * ROUND, False)):
             trust = self.round(0.0, preconditioned=True)
-            trust.enough(np.array([goal]))
+            trust.enough(np.array([goal]), np.ones(1))
             assert trust.last[0] == last
 
     def test_what_a_round_shows_counts_from_then_on(self):
@@ -161,6 +161,15 @@ class TestRound:
             trust.measured(np.array([error]), np.array([size]))
             trust.look(np.array([2.0]))
             assert trust.level[0] == pytest.approx(SPARE * 0.5e-5)
+
+    def test_a_round_of_unknown_error_that_gets_nowhere_ends(self):
+        trust, goal = self.round(0.0, preconditioned=True), np.array([1e-6])
+        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(PROBE))
+        assert np.isfinite(trust.enough(goal, np.array([0.4]))[0]) and not trust.probing[0]  # it gets somewhere
+        assert np.isinf(trust.enough(goal, np.ones(1))[0]) and trust.probing[0]
+        trust.measured(np.array([1e-5]), np.ones(1))
+        trust.begin(np.ones(1))
+        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(2 * PROBE))
 
 
 def counted(A):
