@@ -172,10 +172,10 @@ def block_conjugate_gradients(
         step = inverse @ verbs.gram(p, r)
         step *= running[..., None, columns]
         trust.stretched(np.broadcast_to(highest[..., None], shape))
-        if k % trust.every == 0:
-            trust.look(norms(x))
         verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(p, step), x)
         verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(q, -step), r)
+        if k % trust.every == 0:
+            trust.look(norms(x))
 
         journal.step(np.full(shape, np.nan), np.zeros(shape))
         journal.quotients(float(lowest.min()), float(highest.max()))

@@ -201,10 +201,10 @@ def conjugate_gradients(
             last = np.where(running, step, 1.0)
         elif k % trust.every == 0:
             trust.stretched(np.sqrt(np.divide(inner(q, q), inner(p, p), out=np.zeros(shape), where=running)))
-        if k % trust.every == 0:
-            trust.look(np.sqrt(inner(x, x)))
         verbs.axpy(step[..., columns], p, x)
         verbs.axpy(-step[..., columns], q, r)
+        if k % trust.every == 0:
+            trust.look(np.sqrt(inner(x, x)))
         del q  # before the next product makes another
 
         journal.step(np.where(running, step, np.nan), ratio)

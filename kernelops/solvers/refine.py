@@ -84,7 +84,7 @@ def refine(
     single = np.dtype(np.complex64 if problem.dtype.kind == "c" else np.float32)
     unit = journal.unit
     norm = np.sqrt(verbs.dot(r, r).real)
-    trust = Round(goal.shape, float(np.finfo(single).eps) / 2, precondition is not None)
+    trust = Round(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None)
     while True:
         if not np.isfinite(norm).all() or (norm <= goal).all() or journal.iterations >= maxiter:
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
