@@ -85,6 +85,9 @@ class Solution:
     condition : float or None
         Condition number of A (of M A with a preconditioner) as the coefficients of the iteration show it: a lower
         bound. None where there were too few iterations, or a breakdown.
+    bound : ndarray
+        Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b: certain up to rounding where
+        K is positive semidefinite; nan where alpha is 0 or unknown and nothing else gives one.
     preconditioners : tuple
         What was built, one for each element of a batch: SciPy LinearOperators near the inverse of A.
     info : int
@@ -114,6 +117,7 @@ class Solution:
     setup: float
     reason: str
     condition: float | None
+    bound: np.ndarray
     info: int
     preconditioners: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
