@@ -84,6 +84,10 @@ class Problem:
         self.system.verbs.scale(self.scale, x)
         return x
 
+    def unsolved(self) -> Any:
+        """b in scaled units."""
+        return self._scaled_b(np.arange(self.b.shape[-1]))
+
     def _scaled_b(self, columns: np.ndarray) -> Any:
         verbs = self.system.verbs
         r = verbs.take(self.b, columns, self.dtype)

@@ -168,7 +168,21 @@ def in_double(
         problem.catch_up(x)
         if precondition is not None:
             note_energy(problem, r, exits, precondition)
+        if problem.journal.range[1] > 0:
+            note_quotients(problem, x, r, exits)
     return exits
+
+
+def note_quotients(problem: Problem, x: Any, r: Any, exits: Exits) -> None:
+    """Rayleigh quotients of A at the solutions, A x = b - r: near the smallest eigenvalue for an arbitrary b.
+
+    Solving is a step of inverse iteration; the directions of a block do not show so small quotients.
+    """
+    dot, b = problem.system.verbs.dot, problem.unsolved()
+    xx = dot(x, x).real
+    found = np.divide((dot(x, b) - dot(x, r)).real, xx, out=np.zeros_like(xx), where=exits.converged & (xx > 0))
+    if (found > 0).any():
+        problem.journal.quotients(found[found > 0].min(), found.max())
 
 
 def note_energy(problem: Problem, r: Any, exits: Exits, precondition: Callable[[Any], Any]) -> None:

@@ -222,6 +222,11 @@ def test_condition_is_a_lower_bound():
     a = spd(60, 1e3)
     found = iterate(a, right_hand_sides(60, 3))[2].condition()
     assert 10 < found <= 1.0001e3
+    for A in (Dense(a), kernel(200)):
+        problem = Problem(as_system(A), right_hand_sides(A.n, 4), 1e-8, 0.0)
+        refine(problem, *problem.start(None), 500, iterate=block_conjugate_gradients)
+        true = np.linalg.cond(A.truth)
+        assert 0.4 * true < problem.journal.condition() <= 1.0001 * true
 
 
 @pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-10])
