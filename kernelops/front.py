@@ -272,8 +272,9 @@ class KernelSolve:
             matrix-valued kernel (n D, n D), where D is the length of the unknown.
         precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}
             Which preconditioner to build; "auto" builds what is expected to pay.
-        method : {"auto", "cg", "direct"}
-            Conjugate gradients, or a dense Cholesky factor; "auto" takes what is predicted to be faster.
+        method : {"auto", "cg", "block_cg", "direct"}
+            Conjugate gradients, by columns or in a subspace that these share, or a dense Cholesky factor; "auto" takes
+            what is predicted to be faster.
         state : SolveState, optional
             Carries preconditioner and solution from one call to the next.
         seed : int, default 0

@@ -23,10 +23,11 @@ from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_no
 from .state import SolveState
 from .system import System, as_preconditioner
 
-METHODS = ("auto", "cg", "direct")
+METHODS = ("auto", "cg", "block_cg", "direct")
 NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")
 PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 
+BLOCK_FROM = 4  # right-hand sides that share their directions: fewer products, more work with vectors
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
 FIRST, GROWTH = 64, 1.5  # columns of a low-rank part to begin with, and how it grows
 SAMPLED = 16  # columns of K whose sums say how large it is
@@ -95,7 +96,7 @@ class Plan:
     question : Question
         What this answers.
     method : str
-        "cg" or "direct".
+        "cg", "block_cg" or "direct".
     precond : str
         The name of the preconditioner, "none" or the class of a given M.
     reason : str
@@ -149,19 +150,20 @@ def planned(question: Question, columns: int, rtol: float, state: SolveState | N
 def make_plan(question: Question, columns: int, digits: float) -> Plan:
     """Choose, and build what was chosen."""
     q, system = question, question.system
+    method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
     if q.M is not None:
-        return Plan(q, "cg", q.M[1], f"preconditioner given: {q.M[1]}")
+        return Plan(q, method, q.M[1], f"preconditioner given: {q.M[1]}")
     if not system.n or not columns:
         return Plan(q, "cg", "none", "nothing to solve")
     if q.method == "direct":
         return _factored(q, "as asked for")
     if q.precond is None:
-        return Plan(q, "cg", "none", "no preconditioner, as asked for")
+        return Plan(q, method, "none", "no preconditioner, as asked for")
     if q.precond != "auto":
-        return _built(q, q.precond, "as asked for")
+        return _built(q, method, q.precond, "as asked for")
     if not (system.native and system.entries):
-        return Plan(q, "cg", "none", "no preconditioner: nothing is known of A but its products")
-    return _chosen(q, columns, digits)
+        return Plan(q, method, "none", "no preconditioner: nothing is known of A but its products")
+    return _chosen(q, method, columns, digits)
 
 
 def _factored(q: Question, why: str) -> Plan:
@@ -177,7 +179,7 @@ def _factored(q: Question, why: str) -> Plan:
     return Plan(q, "direct", "cholesky", f"{factors[0].describe()}, {why}", factors)
 
 
-def _built(q: Question, name: str, why: str) -> Plan:
+def _built(q: Question, method: str, name: str, why: str) -> Plan:
     """The preconditioner of this name for each element of the batch."""
     try:
         if q.system.entries:
@@ -188,7 +190,7 @@ def _built(q: Question, name: str, why: str) -> Plan:
             found = [BUILDERS[name](q, 0, None, q.system.alpha)]
     except FloatingPointError as error:  # NaN or Inf, which the iteration meets at once and reports
         return Plan(q, "cg", "none", f"no preconditioner: {error}")
-    return Plan(q, "cg", found[0].name, f"{found[0].describe()}, {why}", tuple(found))
+    return Plan(q, method, found[0].name, f"{found[0].describe()}, {why}", tuple(found))
 
 
 def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
@@ -217,7 +219,7 @@ BUILDERS = {
 }
 
 
-def _chosen(q: Question, columns: int, digits: float) -> Plan:
+def _chosen(q: Question, method: str, columns: int, digits: float) -> Plan:
     """precond = "auto" of a matrix whose entries can be had."""
     elements = list(zip(q.system.entries, q.alphas(), strict=True))
     costs = [Costs(e, columns, q.system.dtype != np.float32, digits) for e, _ in elements]
@@ -231,8 +233,8 @@ def _chosen(q: Question, columns: int, digits: float) -> Plan:
     except FloatingPointError as error:
         return Plan(q, "cg", "none", f"no preconditioner: {error}")
     if all(p.name == "none" for p, _ in found):
-        return Plan(q, "cg", "none", f"no preconditioner: {found[0][1]}")
-    return Plan(q, "cg", found[0][0].name, f"{found[0][0].describe()}: {found[0][1]}", tuple(p for p, _ in found))
+        return Plan(q, method, "none", f"no preconditioner: {found[0][1]}")
+    return Plan(q, method, found[0][0].name, f"{found[0][0].describe()}: {found[0][1]}", tuple(p for p, _ in found))
 
 
 def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditioner, str]:

@@ -73,7 +73,8 @@ class Solution:
     seconds : dict
         Wall time by part: "setup" (of a preconditioner), "product", "preconditioner", "vectors" and "total".
     method : str
-        "cg", or "direct": a dense Cholesky factor, which leaves conjugate gradients a step or two.
+        "cg"; "block_cg", where the columns share their directions; or "direct", a dense Cholesky factor, which leaves
+        conjugate gradients a step or two.
     precond : str
         The name of the preconditioner, or "none".
     rank : int
@@ -83,8 +84,8 @@ class Solution:
     reason : str
         Why this method and this preconditioner.
     condition : float or None
-        Condition number of A (of M A with a preconditioner) as the coefficients of the iteration show it: a lower
-        bound. None where there were too few iterations, or a breakdown.
+        Condition number of A (of M A with a preconditioner, by "cg") as the coefficients of the iteration show it: a
+        lower bound. None where there were too few iterations, or a breakdown.
     bound : ndarray
         Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b: certain up to rounding where
         K is positive semidefinite; nan where alpha is 0 or unknown and nothing else gives one.

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
 from .account import account
-from .cg import Exits
+from .block import block_conjugate_gradients
+from .cg import Exits, conjugate_gradients
 from .meter import Meter, tell
 from .policy import Plan, Question, planned
 from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
@@ -62,9 +63,10 @@ def solve(
         Which preconditioner to build. "auto" builds one for a kernel operator where that is expected to pay, by counted
         work; for anything else there is none. "pivoted_cholesky", "fsai" and "jacobi" need entries of A, which a
         KernelOperator and an array have.
-    method : {"auto", "cg", "direct"}
-        Conjugate gradients, or a dense Cholesky factor with them, for kernel operators and arrays. "auto" takes the
-        factor where it is predicted to be faster, for kernel operators alone, and of at most a GiB.
+    method : {"auto", "cg", "block_cg", "direct"}
+        Conjugate gradients, for every column by itself or in a subspace that all columns share; or a dense Cholesky
+        factor with them, for kernel operators and arrays. "auto" takes the factor where it is predicted to be faster,
+        for kernel operators alone, and of at most a GiB; else the shared subspace from four columns on.
     state : SolveState, optional
         Carries preconditioner and solution from one solve to the next.
     seed : int
@@ -201,9 +203,15 @@ def _run(
     watching = None if meter is None and callback is None else watch
     try:
         x, r = problem.start(x0)
-        if system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct":
-            return x, refine(problem, x, r, maxiter, precondition=precondition, watch=watching)
-        return x, in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
+        iterate = block_conjugate_gradients if plan.method == "block_cg" else conjugate_gradients
+        mixed = system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct"
+        how = {"precondition": precondition, "watch": watching}
+        exits = (refine if mixed else in_double)(problem, x, r, maxiter, iterate=iterate, **how)
+        if plan.method == "block_cg" and exits.status == "stagnated" and journal.iterations < maxiter:
+            # near the end of float64 the common directions are lost before the columns are
+            r = problem.residual(x, np.arange(r.shape[-1]))
+            exits = in_double(problem, x, r, maxiter, **how)
+        return x, exits
     finally:
         if meter is not None:
             meter.close()
