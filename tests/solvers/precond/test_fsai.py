@@ -126,6 +126,24 @@ def test_rows_of_g_by_hand():
         np.testing.assert_allclose(P._G[[i]].toarray()[0], row, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, local_factors.FEW, local_factors.FEW + 1, 20])
+def test_last_rows_of_an_inverse(count):
+    R = np.tril(np.random.default_rng(0).random((7, 20, 20))) + np.eye(20)
+    want = np.linalg.inv(R)[:, 20 - count :]
+    np.testing.assert_allclose(local_factors.last_rows_of_inverse(R, count), want, rtol=1e-9, atol=1e-12)
+
+
+def test_entries_are_asked_for_by_rows_that_exist():
+    class Strict(DenseEntries):
+        def blocks(self, I):
+            assert I.min() >= 0
+            return super().blocks(I)
+
+    K, A = system(12)
+    P = fsai(Strict(K), 0.1, partial(A, 3), count=8)
+    assert P._G.shape == (9, 9)
+
+
 # ---- what every preconditioner has -----------------------------------------------------------------------------------
 
 VARIANTS = [(1, 0, 8), (1, 12, 8), (1, 60, 8), (2, 13, 8), (3, 0, 8), (3, 20, 7)]  # width, k, count
@@ -208,6 +226,7 @@ def test_block_jacobi_inverts_the_blocks(width):
     V = np.random.default_rng(1).standard_normal((60, 2))
     np.testing.assert_allclose(P.unhalf(P.half(V)), V, atol=1e-12)
     np.testing.assert_allclose(P.logdet, np.linalg.slogdet(block)[1], rtol=1e-6)
+    assert P._G.nnz == np.tril(same).sum()  # no zeros are kept
 
 
 def test_disjoint_clusters_are_solved():
@@ -242,6 +261,21 @@ def test_duplicates_without_alpha_are_mended(width):
     inverse = dense(P)
     assert np.isfinite(inverse).all()
     assert np.linalg.eigvalsh(inverse).min() > 0
+
+
+def test_duplicates_of_pivots():
+    """Nothing but rounding is left beside the pivots: it gets a diagonal far above that, which float32 can stand."""
+    x = np.repeat(points(15), 4, axis=0)
+    K = matern(x, 0.3)
+    J = np.arange(0, 60, 4)
+    L11 = cholesky(K[np.ix_(J, J)], lower=True)
+    F = solve_triangular(L11, K[J], lower=True).T
+    F[J] = np.tril(F[J])
+    P = fsai(DenseEntries(K), 0.0, SimpleNamespace(F=F, pivots=J), count=10)
+    assert P.mended == 45
+    np.testing.assert_allclose(P._G.diagonal(), np.finfo(np.float32).eps ** -0.5, rtol=1e-3)
+    x = P._matmat((K @ np.ones((60, 1))).astype(np.float32))
+    np.testing.assert_allclose(K @ x, K @ np.ones((60, 1)), rtol=1e-3)
 
 
 def test_rows_of_zeros():
