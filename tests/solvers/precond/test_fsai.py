@@ -1,5 +1,6 @@
 """Partial Cholesky with FSAI and block Jacobi, against dense matrices in float64."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -402,3 +403,35 @@ def test_matrix_valued_kernels(width):
     P = build(K, 1e-2, 60, 30, width=width)
     assert iterations(A, P) < iterations(A) / 10
     assert np.diff(P._G.indptr).max() <= 30 + 2 * width  # 30 rounded up to whole points, and the point itself
+
+
+class Line:
+    """exp(-|x - y|) of random points, computed when asked for."""
+
+    width, work, density = 1, 1.0, 1.0
+
+    def __init__(self, n):
+        self.n, self.coordinates = n, points(n, 1)
+
+    def diagonal(self):
+        return np.ones(self.n)
+
+    def blocks(self, I):
+        x = self.coordinates[I, 0]
+        return np.exp(-np.abs(x[:, :, None] - x[:, None, :]))
+
+
+def test_memory_is_that_of_what_is_kept_and_of_a_slab(monkeypatch):
+    """Beside F2 and G: index arrays of n (count + 1) numbers, and a few slabs; the small matrices would take 154 MB."""
+    n, count = 20000, 30
+    monkeypatch.setattr(local_factors, "SLAB", 1 << 17)
+    monkeypatch.setattr(local_factors, "TASK", 1 << 17)
+    entries, F = Line(n), np.zeros((n, 20))
+    F[np.arange(20), np.arange(20)] = 1.0
+    tracemalloc.start()
+    P = fsai(entries, 0.1, SimpleNamespace(F=F, pivots=np.arange(20)), count=count)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    indices, slab = 8 * n * (count + 1), 8 << 17
+    assert kept < F.size * 4 + P._G.data.nbytes * 2 + indices
+    assert peak < kept + 6 * indices + 4 * slab < 8 * n * (count + 1) ** 2 / 2
