@@ -26,6 +26,7 @@ from ..entries import Entries
 SLAB = 1 << 21  # numbers of the small matrices of a slab, whose entries are asked for at once
 TASK = 1 << 22  # numbers of F that a task gathers
 FEW = 6  # own rows that are computed beside each other; more by LAPACK
+NOISE = 1e-13  # of A_ii: a pivot below it is what rounding has left of 0
 JITTER = 1e-10  # of the trace, added to a small matrix that does not factor
 
 
@@ -147,7 +148,8 @@ def _factor(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tup
 
     Returns the factors, what is still there of the sets, and how many sets were mended.
     """
-    R, bad = _cholesky(S)
+    noise = NOISE * size
+    R, bad = _cholesky(S, noise * there)
     first = np.flatnonzero(bad)
     for mend in (_jittered, _without_half, _diagonal):
         if not bad.any():
@@ -155,20 +157,22 @@ def _factor(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tup
         there = there.copy()
         S[bad], there[bad] = mend(S[bad], there[bad], size[bad], own)
         rows = np.flatnonzero(bad)
-        R[rows], still = _cholesky(S[rows])
-        bad[rows] = still
+        R[rows], bad[rows] = _cholesky(S[rows], noise[rows] * there[rows])
     return R, there, len(first)
 
 
-def _cholesky(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factors of all that have one, and which have none: found by halving."""
+def _cholesky(S: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of all that have one, and which have none, or pivots that are not above the noise: found by halving."""
     try:
-        return np.linalg.cholesky(S), np.zeros(len(S), bool)
+        R = np.linalg.cholesky(S)
+        return R, (np.einsum("pii->pi", R) ** 2 < noise).any(1)
     except np.linalg.LinAlgError:
         if len(S) == 1:
             return np.full_like(S, np.nan), np.ones(1, bool)
         half = len(S) // 2
-        return tuple(np.concatenate(x) for x in zip(_cholesky(S[:half]), _cholesky(S[half:])))
+        return tuple(
+            np.concatenate(x) for x in zip(_cholesky(S[:half], noise[:half]), _cholesky(S[half:], noise[half:]))
+        )
 
 
 def _jittered(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from ...machines.threads import thread_count
 from ..entries import Entries
 
 FEW = 256  # points whose distances are all computed
-TREE_DIMENSIONS = 3  # above it a tree looks at most of its points, and one reduction over all pairs is quicker
+MANY = 1 << 17  # points from which a tree in 4 to 6 dimensions is quicker than a reduction over all pairs
 SLAB = 1 << 14  # queries at a time: their answers take 16 bytes for each candidate
 
 
@@ -48,9 +48,9 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
         Most correlated first; -1 where there are fewer.
     """
     x = entries.coordinates
-    if x is None or x.shape[1] > TREE_DIMENSIONS or entries.density < 1:
-        return entries.neighbours(rank, count)
-    return nearest_predecessors(x, rank, count)
+    if x is not None and entries.density == 1 and x.shape[1] <= (3 if len(x) < MANY else 6):
+        return nearest_predecessors(x, rank, count)
+    return entries.neighbours(rank, count)
 
 
 def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndar
     The ranks are cut into [n/2, n), [n/4, n/2), ... A tree of the points below n answers for the first part: at least
     half of what it holds precedes any of them, so that 3 times as many candidates as wanted are nearly always enough.
     """
-    order = np.argsort(rank)
+    order = np.argsort(rank)  # of the points
     y = np.ascontiguousarray(x[order])
     found = np.full((len(y), count), -1, np.int64)
     few = min(len(y), max(FEW, 4 * count))

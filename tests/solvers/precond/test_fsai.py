@@ -1,5 +1,6 @@
 """Partial Cholesky with FSAI and block Jacobi, against dense matrices in float64."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,6 +127,24 @@ def test_rows_of_g_by_hand():
         np.testing.assert_allclose(P._G[[i]].toarray()[0], row, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, local_factors.FEW, local_factors.FEW + 1, 20])
+def test_last_rows_of_an_inverse(count):
+    R = np.tril(np.random.default_rng(0).random((7, 20, 20))) + np.eye(20)
+    want = np.linalg.inv(R)[:, 20 - count :]
+    np.testing.assert_allclose(local_factors.last_rows_of_inverse(R, count), want, rtol=1e-9, atol=1e-12)
+
+
+def test_entries_are_asked_for_by_rows_that_exist():
+    class Strict(DenseEntries):
+        def blocks(self, I):
+            assert I.min() >= 0
+            return super().blocks(I)
+
+    K, A = system(12)
+    P = fsai(Strict(K), 0.1, partial(A, 3), count=8)
+    assert P._G.shape == (9, 9)
+
+
 # ---- what every preconditioner has -----------------------------------------------------------------------------------
 
 VARIANTS = [(1, 0, 8), (1, 12, 8), (1, 60, 8), (2, 13, 8), (3, 0, 8), (3, 20, 7)]  # width, k, count
@@ -208,6 +227,7 @@ def test_block_jacobi_inverts_the_blocks(width):
     V = np.random.default_rng(1).standard_normal((60, 2))
     np.testing.assert_allclose(P.unhalf(P.half(V)), V, atol=1e-12)
     np.testing.assert_allclose(P.logdet, np.linalg.slogdet(block)[1], rtol=1e-6)
+    assert P._G.nnz == np.tril(same).sum()  # no zeros are kept
 
 
 def test_disjoint_clusters_are_solved():
@@ -242,6 +262,21 @@ def test_duplicates_without_alpha_are_mended(width):
     inverse = dense(P)
     assert np.isfinite(inverse).all()
     assert np.linalg.eigvalsh(inverse).min() > 0
+
+
+def test_duplicates_of_pivots():
+    """Nothing but rounding is left beside the pivots: it gets a diagonal far above that, which float32 can stand."""
+    x = np.repeat(points(15), 4, axis=0)
+    K = matern(x, 0.3)
+    J = np.arange(0, 60, 4)
+    L11 = cholesky(K[np.ix_(J, J)], lower=True)
+    F = solve_triangular(L11, K[J], lower=True).T
+    F[J] = np.tril(F[J])
+    P = fsai(DenseEntries(K), 0.0, SimpleNamespace(F=F, pivots=J), count=10)
+    assert P.mended == 45
+    np.testing.assert_allclose(P._G.diagonal(), np.finfo(np.float32).eps ** -0.5, rtol=1e-3)
+    x = P._matmat((K @ np.ones((60, 1))).astype(np.float32))
+    np.testing.assert_allclose(K @ x, K @ np.ones((60, 1)), rtol=1e-3)
 
 
 def test_rows_of_zeros():
@@ -368,3 +403,35 @@ def test_matrix_valued_kernels(width):
     P = build(K, 1e-2, 60, 30, width=width)
     assert iterations(A, P) < iterations(A) / 10
     assert np.diff(P._G.indptr).max() <= 30 + 2 * width  # 30 rounded up to whole points, and the point itself
+
+
+class Line:
+    """exp(-|x - y|) of random points, computed when asked for."""
+
+    width, work, density = 1, 1.0, 1.0
+
+    def __init__(self, n):
+        self.n, self.coordinates = n, points(n, 1)
+
+    def diagonal(self):
+        return np.ones(self.n)
+
+    def blocks(self, I):
+        x = self.coordinates[I, 0]
+        return np.exp(-np.abs(x[:, :, None] - x[:, None, :]))
+
+
+def test_memory_is_that_of_what_is_kept_and_of_a_slab(monkeypatch):
+    """Beside F2 and G: index arrays of n (count + 1) numbers, and a few slabs; the small matrices would take 154 MB."""
+    n, count = 20000, 30
+    monkeypatch.setattr(local_factors, "SLAB", 1 << 17)
+    monkeypatch.setattr(local_factors, "TASK", 1 << 17)
+    entries, F = Line(n), np.zeros((n, 20))
+    F[np.arange(20), np.arange(20)] = 1.0
+    tracemalloc.start()
+    P = fsai(entries, 0.1, SimpleNamespace(F=F, pivots=np.arange(20)), count=count)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    indices, slab = 8 * n * (count + 1), 8 << 17
+    assert kept < F.size * 4 + P._G.data.nbytes * 2 + indices
+    assert peak < kept + 6 * indices + 4 * slab < 8 * n * (count + 1) ** 2 / 2

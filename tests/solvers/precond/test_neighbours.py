@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from kernelops.solvers.entries import DenseEntries
+from kernelops.solvers.precond import neighbours
 from kernelops.solvers.precond.neighbours import FEW, nearest_predecessors, predecessors, random_rank
 
 
@@ -52,6 +53,12 @@ def test_duplicates_get_as_many_predecessors():
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in near)
 
 
+def test_more_neighbours_than_few_points():
+    x = np.random.default_rng(2).random((FEW + 300, 2))
+    rank = random_rank(len(x), np.arange(0))
+    np.testing.assert_array_equal(nearest_predecessors(x, rank, FEW + 20), by_hand(x, rank, FEW + 20))
+
+
 @pytest.mark.parametrize("n", [3, 900])
 def test_tree_agrees_with_correlations_of_a_decreasing_kernel(n):
     x = np.random.default_rng(1).random((n, 2))
@@ -66,14 +73,16 @@ class Refuses(DenseEntries):
         raise AssertionError("asked for correlations")
 
 
-def test_who_is_asked():
-    """The tree up to three dimensions and without a pattern, the correlations else."""
+@pytest.mark.parametrize("few, most", [(True, 3), (False, 6)])
+def test_who_is_asked(monkeypatch, few, most):
+    """The tree up to three dimensions (six, of many points) and without a pattern, the correlations else."""
     draw = np.random.default_rng(0)
-    for dim in (3, 4):
+    monkeypatch.setattr(neighbours, "MANY", 401 if few else 400)
+    for dim in (most, most + 1):
         x = draw.random((400, dim))
         entries = Refuses(np.exp(-cdist(x, x)), coordinates=x)
         rank = random_rank(400, np.arange(0))
-        if dim == 3:
+        if dim == most:
             predecessors(entries, rank, 5)
             entries.density = 0.5
         with pytest.raises(AssertionError, match="asked for"):
