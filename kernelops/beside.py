@@ -1,7 +1,7 @@
 """What goes with a solve: log-determinants, quadratic forms, and what a Gaussian process predicts at new points.
 
-The solvers see a system and a plan (which preconditioner, built for which matrix); this file makes both from a SolveSpec
-and its arrays, for numpy arrays and for what torch's functions do with them.
+The solvers see a system and a plan (which preconditioner, built for which matrix); this file makes both from a
+SolveSpec and its arrays, for numpy arrays and for what torch's functions do with them.
 """
 
 from __future__ import annotations
@@ -69,14 +69,15 @@ class Ready:
         found = tuple(p for p in self.plan.preconditioners if isinstance(p, Cholesky) and p.jitter == 0)
         return found if self.own and len(found) == len(self.plan.preconditioners) else ()
 
-    def quadratic(self, b: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """b^T A^-1 b of every column for a near A^-1 b: 2 b^T a - a^T A a, off by r^T A^-1 r with r = b - A a.
 
-        Shape (..., k); the columns of a matrix-valued kernel are one.
-        """
-        b, a = (self.kernel.block(t.astype(np.float64), "a") for t in np.broadcast_arrays(b, a))
-        dot = self.system.verbs.dot
-        return np.asarray(2 * dot(b, a) - dot(a, self.system.product(np.ascontiguousarray(a))))
+def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """b^T A^-1 b of every column for a near A^-1 b: 2 b^T a - a^T A a, off by r^T A^-1 r with r = b - A a.
+
+    Shape (..., k); the columns of a matrix-valued kernel are one.
+    """
+    b, a = (kernel.block(np.array(t, np.float64), "a") for t in np.broadcast_arrays(b, a))
+    dot = system.verbs.dot
+    return np.asarray(2 * dot(b, a) - dot(a, system.product(a)))
 
 
 def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Ready:
@@ -102,8 +103,8 @@ def stateful(spec: SolveSpec) -> SolveSpec:
 
 def aside(spec: SolveSpec) -> SolveSpec:
     """The spec for other right-hand sides: with the plan, but leaving no solution behind."""
-    state = SolveState(warm=False)
-    state.hold(spec.options["state"].plan)
+    state, kept = SolveState(warm=False), spec.options["state"]
+    state.hold(None if kept.worn else kept.plan)
     return replace(spec, options={**spec.options, "state": state})
 
 

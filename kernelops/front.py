@@ -23,8 +23,8 @@ from .kernel_product import unknown_of
 from .ranges import Ranges
 from .reduction import SUM_SCHEMES, check_reduction
 from .solvers import Solution, SolveState
-from .solvers.quadrature import Estimate
 from .solvers.problem import check_callback, check_tolerance
+from .solvers.quadrature import Estimate
 from .solvers.state import check_state
 from .specs import ReduceSpec, SolveSpec
 

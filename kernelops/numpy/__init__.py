@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import front
 from ..arrays import Bound, is_tensor, label, to_numpy
-from ..beside import completed, determinant, predict, ready
+from ..beside import completed, determinant, predict, quadratic, ready
 from ..errors import DtypeError
 from ..generic import generic_functions
 from ..solvers import Solution
@@ -154,7 +154,7 @@ class KernelSolve(front.KernelSolve):
         options = spec.options
         found = ready(spec, bound, checked, n_probes + spec.unknown.dim)
         solution = spec(bound, checked, stacklevel=4)
-        inv_quad = found.quadratic(found.kernel.b, solution.x).sum(-1)
+        inv_quad = quadratic(found.kernel, found.system, found.kernel.b, solution.x).sum(-1)
         estimate = determinant(found, n_probes, options["seed"], options["rtol"])
         return inv_quad, estimate.value[()], estimate.stderr[()], estimate
 

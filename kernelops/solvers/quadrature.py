@@ -4,14 +4,14 @@ Let P^-1 = W^T W for a preconditioner P and M = W A W^T. Then
 
     log det A = log det P + tr log M,
 
-and for random vectors g with E g g^T = I the trace is the expectation of g^T log(M) g. The better P, the nearer M is to
-a multiple of the identity, for which vectors of random signs have no spread at all. m steps of Lanczos' process from
-g / |g| make a tridiagonal T, and |g|^2 e_1^T log(T) e_1 is Gauss' quadrature, with m nodes, for the integral of log over
-the spectrum of M that g^T log(M) g is. The even derivatives of log are negative, so that the error is of one sign: the
-estimate falls from step to step, and how it falls tells what is left.
+and for random vectors g with E g g^T = I the trace is the expectation of g^T log(M) g. The better P, the nearer M is
+to a multiple of the identity, for which vectors of random signs have no spread at all. m steps of Lanczos' process from
+g / |g| make a tridiagonal T, and |g|^2 e_1^T log(T) e_1 is Gauss' quadrature, with m nodes, for the integral of log
+over the spectrum of M that g^T log(M) g is. The even derivatives of log are negative, so that the error is of one sign:
+the estimate falls from step to step, and how it falls tells what is left.
 
-S. Ubaru, J. Chen, Y. Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl. 38,
-2017. J. Wenger, G. Pleiss, P. Hennig, J. Cunningham, J. Gardner, Preconditioning for scalable Gaussian process
+S. Ubaru, J. Chen, Y. Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
+38, 2017. J. Wenger, G. Pleiss, P. Hennig, J. Cunningham, J. Gardner, Preconditioning for scalable Gaussian process
 hyperparameter optimization, ICML 2022.
 """
 
@@ -90,7 +90,7 @@ def logdet(
     seed : int
         Of the signs; they are the same for all elements of the batch.
     rtol : float
-        The quadrature ends where its error is thought to be below this share of the value, or 1 % of the standard error.
+        The quadrature ends where its error is thought below this share of the value, or 1 % of the standard error.
     exact : bool
         The preconditioners are the matrices themselves.
 
