@@ -220,7 +220,7 @@ def _traces(
     batch, whole = left.shape[:-2], count == 0
     for part in chunks(rows if whole else count):
         if whole:
-            z = u = torch.eye(rows, dtype=left.dtype)[:, part].expand(*batch, rows, part.stop - part.start)
+            z = u = _columns_of_identity(rows, part).expand(*batch, rows, part.stop - part.start)
         else:
             z, u = left[..., part] / count, right[..., part]
         wide = spec if coupled else widened(spec, z.shape[-1])
@@ -231,6 +231,12 @@ def _traces(
             solved = _solved(wide, alpha, tensors, z, coupled)
         cut = part if whole and not coupled and spec.ranges is None else None
         yield Form(wide, solved.to(torch.float64), u, cut)
+
+
+def _columns_of_identity(rows: int, part: slice) -> torch.Tensor:
+    columns = torch.zeros(rows, part.stop - part.start, dtype=torch.float64)
+    columns[part] = torch.eye(part.stop - part.start, dtype=torch.float64)
+    return columns
 
 
 def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
