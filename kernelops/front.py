@@ -84,9 +84,9 @@ def check_on_fail(on_fail: Any) -> None:
 
 
 def check_probes(n_probes: Any) -> int:
-    """At least 2: a standard error comes from their spread."""
-    if isinstance(n_probes, bool) or not isinstance(n_probes, (int, np.integer)) or n_probes < 2:
-        raise ArgumentError(f"n_probes: wanted a whole number of at least 2, got {n_probes!r}")
+    """At least 4: a standard error comes from their spread."""
+    if isinstance(n_probes, bool) or not isinstance(n_probes, (int, np.integer)) or n_probes < 4:
+        raise ArgumentError(f"n_probes: wanted a whole number of at least 4, got {n_probes!r}")
     return int(n_probes)
 
 
@@ -361,7 +361,7 @@ class KernelSolve:
         alpha, ranges, precond, method, state
             As for a solve.
         n_probes : int, default 10
-            Random vectors, at least 2. The standard error falls with their square root. With as many as the matrix has
+            Random vectors, at least 4. The standard error falls with their square root. With as many as the matrix has
             rows there is none.
         seed : int, default 0
             Of these vectors: the same seed gives the same value, which moves smoothly with the data but where the

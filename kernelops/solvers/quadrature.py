@@ -42,7 +42,9 @@ class Estimate:
     Attributes
     ----------
     value, stderr : ndarray of the batch shape
-        The standard error is that of the probes; what the quadrature is thought to be off by is added in quadrature.
+        The standard error is that of the mean over the probes: the root of the variance that Student's distribution
+        gives it, (k - 1) / (k - 3) times the textbook's for k probes, so that few of them do not promise too much.
+        Where the quadrature had to end early, the square of what it is thought to be off by is added.
     exact : bool
         Whether P is A, so that nothing was estimated.
     left, right : ndarray, shape (..., n, k)
@@ -85,8 +87,8 @@ def logdet(
     preconditioners : sequence of Preconditioner
         One for each element of the batch.
     n_probes : int
-        Vectors of random signs. With n of them or more, the columns of sqrt(n) I take their place, which make the trace
-        exact.
+        Vectors of random signs, at least 4. With n of them or more, the columns of sqrt(n) I take their place, which
+        make the trace exact.
     seed : int
         Of the signs; they are the same for all elements of the batch.
     rtol : float
@@ -118,7 +120,7 @@ def logdet(
     rest = np.mean([part.rest for part in parts], axis=0)
     k = values.shape[1]
     with np.errstate(invalid="ignore"):
-        spread = np.zeros(len(base)) if whole else values.std(axis=1, ddof=1) / np.sqrt(k)
+        spread = np.zeros(len(base)) if whole else values.std(axis=1, ddof=1) * np.sqrt((k - 1) / (k - 3) / k)
         stderr = np.sqrt(spread**2 + rest**2)
     steps = max(part.steps for part in parts)
     blocks = np.broadcast_to(probes, (len(base), *probes.shape))
@@ -154,7 +156,7 @@ def _quadrature(
 ) -> _Part:
     """Lanczos' process until the mean over the probes moves no more."""
     process = Lanczos(product, np.broadcast_to(probes, (len(base), *probes.shape)))
-    k, before, drop = probes.shape[1], None, None
+    k, means, looks = probes.shape[1], list[np.ndarray](), list[int]()
     most = max(1, min(STEPS, len(probes), BASIS_BYTES // (8 * len(base) * probes.size)))
     while True:
         until = min(most, process.steps + max(FIRST, process.steps // APART))
@@ -164,23 +166,29 @@ def _quadrature(
         if not np.isfinite(values).all():
             return _Part(np.full(values.shape, np.nan), np.full(len(base), np.nan), process.steps, definite)
         mean = values.mean(axis=1)
-        fallen = None if before is None else np.abs(before - mean)
-        rest = _rest(fallen, drop, process.alive.any(axis=1))
+        means.append(mean)
+        looks.append(process.steps)
+        rest = _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), process.alive.any(axis=1))
         spread = values.std(axis=1, ddof=1) / np.sqrt(k) if k > 1 and not whole else np.zeros(len(base))
         enough = np.maximum(rtol * np.abs(base + mean), SHARE * spread)
         if not process.alive.any() or process.steps >= most or (rest <= enough).all():
-            return _Part(values, np.where(rest <= enough, 0.0, np.minimum(rest, np.abs(mean))), process.steps, definite)
-        before, drop = mean, fallen
+            rest = np.where(rest <= enough, 0.0, np.minimum(rest, np.abs(mean)))
+            return _Part(values, rest, process.steps, definite)
 
 
-def _rest(fallen: np.ndarray | None, drop: np.ndarray | None, alive: np.ndarray) -> np.ndarray:
-    """How far the means have still to fall, if they go on as between the last three looks: a geometric series."""
-    if fallen is None or drop is None:
+def _rest(falls: Sequence[np.ndarray], lengths: Sequence[int], alive: np.ndarray) -> np.ndarray:
+    """How far the means have still to fall, if the falls go on shrinking as the last two did: a geometric series.
+
+    falls holds those between looks, lengths the steps between them: a fall at each step of v now and of u some steps
+    ago, u > v, means a ratio of (v / u)^(1 / steps) and that v / (1 - ratio) is left.
+    """
+    if len(falls) < 2:
         return np.where(alive, np.inf, 0.0)
-    ratio = np.divide(fallen, drop, out=np.zeros_like(fallen), where=drop > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rest = np.where(ratio < 1, fallen * np.maximum(ratio, 0.5) / (1 - ratio), np.inf)
-    return np.where(alive & (fallen > 0), rest, 0.0)
+    before, now = (fall / length for fall, length in zip(falls[-2:], lengths[-2:], strict=True))
+    shrunk = np.divide(now, before, out=np.zeros_like(now), where=before > 0)
+    ratio = np.minimum(shrunk, 1.0) ** (2 / sum(lengths[-2:]))
+    rest = np.divide(now, 1 - ratio, out=np.full_like(now, np.inf), where=ratio < 1)
+    return np.where(alive & (now > 0), rest, 0.0)
 
 
 class Lanczos:
