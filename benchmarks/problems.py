@@ -1,9 +1,8 @@
 """What is solved: (alpha I + K) a = b on real data, with the residual of an answer in float64.
 
-The published counts that the fourteen TABLES go by were read with these units: the longer side of the terrain is 1, the
-diamonds' columns are standardised. With them plain conjugate gradients need, to 1e-6 in float64, 663 iterations for the
-terrain with Matern 3/2 of length 0.05 and alpha 0.01 at N = 8,000, which is the published figure. The first table was
-read at half as many points.
+Lengths are in units in which the longer side of the terrain is 1, and the columns of the other data have variance 1.
+The numbers of plain iterations that stand with the TABLES were counted on these very systems; rounding of g or another
+sum order moves them by about one in a hundred.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 ROWS = 64  # that check the product of a large problem
 CHUNK = 2**23  # entries of K that are there at once
 DENSE = 16_000  # points up to which residuals are computed without this package
-AGREEMENT = 1e-9  # of the largest value, between the float64 product and the rows that check it
+AGREEMENT = 1e-13  # of the sum of magnitudes, between the float64 product and the rows that check it
 
 
 @dataclass(frozen=True)
@@ -182,9 +181,8 @@ class Solve:
         x = self.x.astype(np.float64)
         image = Genred(self.formula, self.aliases, axis=1)(x, x, a, self.g.astype(np.float64)) + self.alpha * a
         rows = np.sort(np.random.default_rng(2).choice(self.N, ROWS, replace=False))
-        error = np.abs(image[rows] - self.image(a, rows)).max() / np.abs(image).max()
-        # a large a that nearly cancels leaves little of its size in the image
-        if not error <= AGREEMENT * max(1.0, np.abs(a).sum(0).max() / np.abs(image).max()):
+        error = (np.abs(image[rows] - self.image(a, rows)) / np.abs(a).sum(0)).max()
+        if not error <= AGREEMENT:
             raise ValueError(f"the float64 product of {self} is wrong by {error:.1e}")
         return image
 
@@ -197,19 +195,19 @@ def _squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 TABLES = (
-    Solve("terrain", "matern32", 0.05, 1e-2),
-    Solve("terrain", "matern32", 0.2, 1e-2),
-    Solve("terrain", "gaussian", 0.05, 1e-2),
-    Solve("terrain", "gaussian", 0.02, 1e-2),
-    Solve("terrain", "exponential", 0.1, 1e-2),
-    Solve("diamonds", "gaussian", 3.0, 4e-3),
-    Solve("diamonds", "gaussian", 1.0, 4e-3),
-    Solve("diamonds", "matern32", 3.0, 4e-3),
-    Solve("diamonds", "exponential", 5.0, 4e-3),
+    Solve("terrain", "matern32", 0.05, 1e-2, plain=670),
+    Solve("terrain", "matern32", 0.2, 1e-2, plain=822),
+    Solve("terrain", "gaussian", 0.05, 1e-2, plain=702),
+    Solve("terrain", "gaussian", 0.02, 1e-2, plain=353),
+    Solve("terrain", "exponential", 0.1, 1e-2, plain=494),
+    Solve("diamonds", "gaussian", 3.0, 4e-3, plain=938),
+    Solve("diamonds", "gaussian", 1.0, 4e-3, plain=1105),
+    Solve("diamonds", "matern32", 3.0, 4e-3, plain=1111),
+    Solve("diamonds", "exponential", 5.0, 4e-3, plain=789),
     # other rows of the data, and for the diamonds the alpha of twice as many points
-    Solve("terrain", "matern32", 0.05, 1e-2, seed=1),
-    Solve("terrain", "gaussian", 0.05, 1e-2, seed=1),
-    Solve("diamonds", "matern32", 3.0, 8e-3, seed=1),
-    Solve("diamonds", "gaussian", 1.0, 8e-3, seed=1),
-    Solve("diamonds", "gaussian", 3.0, 8e-3, seed=1),
+    Solve("terrain", "matern32", 0.05, 1e-2, seed=1, plain=668),
+    Solve("terrain", "gaussian", 0.05, 1e-2, seed=1, plain=711),
+    Solve("diamonds", "matern32", 3.0, 8e-3, seed=1, plain=789),
+    Solve("diamonds", "gaussian", 1.0, 8e-3, seed=1, plain=780),
+    Solve("diamonds", "gaussian", 3.0, 8e-3, seed=1, plain=680),
 )

@@ -41,7 +41,7 @@ cdef extern from "_tile/isa.h" nogil:
         const int64_t *tasks
         const int64_t *intervals
         int64_t n_tasks
-        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile, mirrored
+        int32_t kind, n_out, best, largest, nan_first, wide_sums, compensated, rows_per_tile, flush, mirrored
         double *sums
         double *maxima
         double *values

@@ -13,7 +13,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-from .program.verify import Encoded, Names, Stage, pair_cost, two_sided, verify
+from .program.verify import Encoded, Names, Stage, decays, pair_cost, two_sided, verify
 
 OPCODES = {OP_NAMES[k].decode(): k for k in range(OP_COUNT)}
 PLACES = {None: IN_NONE, "tile": IN_TILE, "row": IN_ROW, "col": IN_COL, "param": IN_PARAM}
@@ -71,6 +71,7 @@ cdef class Program:
     cdef readonly int kind, n_out, n_params
     cdef readonly int64_t cost
     cdef readonly bint two_sided  # its values could serve the rows of both points of a pair
+    cdef readonly bint decays  # many of its values may be too small for a normal number
     cdef object contractions, centred, constants
     cdef _Stage param, row, col, pair
 
@@ -84,7 +85,7 @@ cdef class Program:
             self.row.numbers(), self.col.numbers(), self.pair.numbers(), self.centred.tolist(),
         )
         verify(encoded)
-        self.cost, self.two_sided = pair_cost(encoded), two_sided(encoded)
+        self.cost, self.two_sided, self.decays = pair_cost(encoded), two_sided(encoded), decays(encoded)
 
 
 cdef int _height(int64_t planes, int itemsize, bint wide):
@@ -322,6 +323,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     w.kind, w.n_out = program.kind, program.n_out
     w.best, w.largest, w.nan_first = best, largest, nan_first
     w.wide_sums, w.compensated, w.mirrored = wide_sums, compensated, mirrored
+    w.flush = 0
     w.rows_per_tile = _height(w.pair.planes, itemsize, w.n_centred > 0)
 
     held = _Arrays(program, arrays, batch, M, N)
@@ -351,6 +353,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
         if w.n_centred and N:
             run_pieces(m.centre[float64], &w, 0, w.batch * w.n_centres, threads, scratch, bytes_each)
             run_pieces(m.shift[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
+    w.flush = program.decays
     if mirrored:
         _run_strips(m, &w, float64, program.cost, threads, scratch, bytes_each)
         return sums, maxima, values, indices, entries

@@ -5,6 +5,7 @@ import pytest
 
 from kernelops.formula.parse import parse
 from kernelops.program.tile import compile_exp, compile_sum
+from kernelops.ranges import Ranges
 from kernelops.reduction import Reduction
 
 ROWS = (1, 4, 13)  # a tile's remainder, a block of rows, both
@@ -85,6 +86,41 @@ def test_sums(name, v, isa):
                 size = np.abs(x).max() + np.abs(y).max() + np.abs(b).max()
                 # n terms below size, each right to a few eps (v of them in the distance), added in two orders
                 assert abs(found - want).max() <= (2 * v + 40) * np.finfo(dtype).eps * size * np.sqrt(n)
+
+
+# sums of Gaussians that run as one loop, and the same where something of value 0 hides the distance
+GAUSSIANS = {
+    "Exp(g*SqDist(x,y))*b": "Exp(g*Sum(Square(x-y+0)))*b",
+    "Exp(g*SqDist(x,y))": "Exp(g*Sum(Square(x-y+0)))",
+    "Exp(-s*SqDist(x,y))*b": "Exp(-s*Sum(Square(x-y+0)))*b",
+}
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 17, 31])
+@pytest.mark.parametrize("text", GAUSSIANS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_of_gaussians(text, d, dtype, isa):
+    names = [*aliases(d, 1, "Vi"), "s = Vi(1)"]
+    assert [i.op for i in compile_sum(parse(text, names).expr, 1).pair.code][:2] == ["SqDist", "ExpScaled"]
+    for m in ROWS:
+        for n in COLUMNS:
+            data = [*arrays(d, 1, "Vi", m, n, dtype), np.linspace(0.1, 2, m)[:, None].astype(dtype)]
+            found, want = (reduced(t, "Sum", data, names) for t in (text, GAUSSIANS[text]))
+            # terms of at most |b|; in exp a distance right to a few eps, which its own size makes smaller again
+            assert abs(found - want).max() <= (2 * d + 40) * np.finfo(dtype).eps * max(abs(data[2]).max(), 1) * n
+
+
+def test_what_lies_past_the_last_column_of_a_gaussian(isa):
+    """A tile's columns from 3 to 20 only: the ones beside them are no numbers."""
+    rng = np.random.default_rng(0)
+    x, y, b = (rng.standard_normal((k, c)).astype(np.float32) for k, c in ((7, 3), (40, 3), (40, 1)))
+    y[:3] = y[20:] = b[:3] = b[20:] = np.nan
+    names = aliases(3, 1, "Vi")
+    f = parse("Exp(-SqDist(x,y))*b", names).expr
+    ranges = [np.array(a, np.int32) for a in ([[0, 7]], [1], [[3, 20]], [[3, 20]], [1], [[0, 7]])]
+    found = Reduction(f, "Sum", 1, [x, y, b], ranges=Ranges.from_tuple(ranges))()
+    want = np.exp(-((x[:, None] - y[3:20]).astype(np.float64) ** 2).sum(-1)) @ b[3:20]
+    np.testing.assert_allclose(found, want, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -121,8 +121,9 @@ def test_what_is_not_finite_stays_where_it_is(value, where, isa):
     np.testing.assert_array_equal(~np.isfinite(sums), spoiled)
 
 
-def test_ranges_that_begin_within_a_tile():
-    x, y = clouds("cube", 48, "float32", 40, 600)
+@pytest.mark.parametrize("d", [48, 300])
+def test_ranges_that_begin_within_a_tile(d, isa):
+    x, y = clouds("cube", d, "float32", 40, 600)
     labels_i, labels_j = np.repeat([0, 1], [25, 15]), np.repeat([0, 1, 2, 3], [3, 197, 311, 89])
     keep = np.array([[False, True, False, True], [True, False, True, False]])
     ends_i, ends_j = np.cumsum([0, 25, 15]), np.cumsum([0, 3, 197, 311, 89])
@@ -131,7 +132,7 @@ def test_ranges_that_begin_within_a_tile():
     found = distances(x, y, ranges=ranges)
     assert (found[~met] == 0).all()
     want = truth(x, y)
-    assert (abs(found - want)[met] <= (4 * 54 + 1) * 2.0**-24 * want[met]).all()
+    assert (abs(found - want)[met] <= (4 * (d + 6) + 1) * 2.0**-24 * want[met]).all()
 
 
 def test_gaussians_in_the_unit_cube():

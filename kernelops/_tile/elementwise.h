@@ -136,14 +136,21 @@ KERNELOPS_BINARY_VECTOR(BINARY)
 KERNELOPS_TERNARY(TERNARY)
 #undef TERNARY
 
+/* c log2(e); whether it is in the range of T, which it may leave where c is in it still. */
+static inline int FN(scale_of_exp)(T c, T *scale) {
+    const double wanted = (double)c * 1.4426950408889634074;
+    *scale = (T)wanted;
+    return !(fabs(wanted) > (IS_DOUBLE ? 1.7976931348623157e308 : 3.4028234663852886e38));
+}
+
 /* exp(a c), a map with its scale folded in: the rounding of a c log2(e) is like that of the argument a c. */
 static V_ALONE void FN(ExpScaled)(T *out, const T *pa, T c, int n) {
-    const double scale = (double)c * 1.4426950408889634074;
-    if (fabs(scale) > (IS_DOUBLE ? 1.7976931348623157e308 : 3.4028234663852886e38)) { /* c may be a number still */
+    T scale;
+    if (!FN(scale_of_exp)(c, &scale)) {
         FN(Mult_vs)(out, pa, c, n);
         FN(Exp)(out, out, n);
         return;
     }
-    const V c2 = FN(all)((T)scale);
+    const V c2 = FN(all)(scale);
     for (int i = 0; i < n; i += LANES) FN(store)(out + i, FN(exp2)(FN(load)(pa + i) * c2));
 }

@@ -9,6 +9,7 @@
 #include "contract.h"
 #include "wide.h"
 #include "outputs.h"
+#include "gaussian.h"
 #include "interpret.h"
 #include "task.h"
 #include "mirror.h"

@@ -86,6 +86,8 @@ static void FN(run)(const FN(context) * s, const instruction *code, int from, in
             at = p->aux1;
         } else if (p->op >= OP_Add && p->op <= OP_LessOrEqual)
             FN(binary)(s, p, k);
+        else if (p->op == OP_SqDist && FN(out_gaussian)(s, p))
+            at += 2;
         else if (p->op >= OP_SqDist && p->op <= OP_WeightedSqDist)
             FN(contract)(s, p);
         else if (p->op == OP_WideSqDist)

@@ -87,6 +87,7 @@ typedef struct {
     int32_t best, largest, nan_first; /* how many are kept; they are the largest; a NaN goes before all */
     int32_t wide_sums, compensated;     /* sums in double inside a tile too; compensated sums across tiles */
     int32_t rows_per_tile;
+    int32_t flush;    /* results too small for a normal number become 0 */
     int32_t mirrored; /* each pair is evaluated once, for the rows of both its points */
 
     double *sums;     /* (batch, M, n_out) */

@@ -10,10 +10,12 @@
 #define V_INLINE static inline __attribute__((always_inline))
 #define V_ALONE __attribute__((noinline))
 #define V_COLD __attribute__((noinline, cold))
+#define PREFETCH(at) __builtin_prefetch(at)
 #else
 #define V_INLINE static inline
 #define V_ALONE
 #define V_COLD
+#define PREFETCH(at) (void)(at)
 #endif
 
 /* The m-th derivative s_m of sin(x)/x.  Away from 0 by x s_m = sin(x + m pi/2) - m s_{m-1}, which magnifies errors by

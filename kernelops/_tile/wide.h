@@ -7,18 +7,25 @@
  * that are closer, or not finite, are computed from x - y as given. Where that is so for most of a tile, the rest of the
  * work takes the difference form from the start.
  *
- * A row holds x at a.base, x - c and |x - c|^2 at c.base; a column y at b.base, y - c and |y - c|^2 at aux1.
+ * A row holds x at a.base, x - c and |x - c|^2 at c.base; a column y at b.base, y - c and |y - c|^2 at aux1. The columns'
+ * y - c lie in panels of two registers of columns, WIDE_PANEL numbers for each component, one panel after another: a
+ * product reads memory from one end to the other.
  */
 
-enum { FN(WIDE_ROWS) = REGISTER_BYTES == 64 ? 8 : 4, FN(WIDE_DEPTH) = 512 / sizeof(T) };
+enum { FN(WIDE_ROWS) = REGISTER_BYTES == 64 ? 8 : 4, FN(WIDE_DEPTH) = 512 / sizeof(T), FN(WIDE_PANEL) = 2 * LANES };
 
-/* out = or += the dot products of a block of rows with two registers of columns, `depth` components of them. */
-V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t next, const T *y, ptrdiff_t y_next, int depth) {
+/* out = or += the dot products of a block of rows with a panel of columns, `depth` components of them.
+ *
+ * The caches near the processor hold few columns, so what comes next, at `ahead`, is asked for while this is computed:
+ * each block of rows asks for its share. */
+V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth, const T *ahead) {
+    enum { SHARE = FN(WIDE_PANEL) * sizeof(T) * FN(WIDE_ROWS) / ROWS_PER_TASK_MAX };
     V dot[FN(WIDE_ROWS)][2];
     for (int r = 0; r < rows; r++)
         for (int q = 0; q < 2; q++) dot[r][q] = first ? FN(all)(0) : FN(load)(out + r * TILE_WIDTH + q * LANES);
     for (int k = 0; k < depth; k++) {
-        const V y0 = FN(load)(y + k * y_next), y1 = FN(load)(y + k * y_next + LANES);
+        const V y0 = FN(load)(y + k * FN(WIDE_PANEL)), y1 = FN(load)(y + k * FN(WIDE_PANEL) + LANES);
+        if (rows > 1) PREFETCH((const char *)ahead + k * SHARE);
         for (int r = 0; r < rows; r++) {
             const V a = FN(all)(x[r * next + k]);
             dot[r][0] += a * y0;
@@ -29,28 +36,38 @@ V_INLINE void FN(wide_dots)(int rows, int first, T *out, const T *x, ptrdiff_t n
         for (int q = 0; q < 2; q++) FN(store)(out + r * TILE_WIDTH + q * LANES, dot[r][q]);
 }
 
-static V_ALONE void FN(wide_many)(int first, T *out, const T *x, ptrdiff_t next, const T *y, ptrdiff_t y_next, int depth) {
-    FN(wide_dots)(FN(WIDE_ROWS), first, out, x, next, y, y_next, depth);
+static V_ALONE void FN(wide_many)(int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth, const T *ahead) {
+    FN(wide_dots)(FN(WIDE_ROWS), first, out, x, next, y, depth, ahead);
 }
 
-static void FN(wide_one)(int first, T *out, const T *x, ptrdiff_t next, const T *y, ptrdiff_t y_next, int depth) {
-    FN(wide_dots)(1, first, out, x, next, y, y_next, depth);
+static void FN(wide_one)(int first, T *out, const T *x, ptrdiff_t next, const T *y, int depth, const T *ahead) {
+    FN(wide_dots)(1, first, out, x, next, y, depth, ahead);
 }
 
-/* The dot products of all rows of the tile with two registers of columns, some components after others. For many rows
- * these are copied first: TILE_WIDTH apart they would fall into few sets of the first-level cache and drive each other
- * out. */
-static void FN(wide_columns)(const FN(context) * s, T *out, const T *x, const T *y, int d) {
-    T copy[FN(WIDE_DEPTH) * 2 * LANES];
-    const int copied = s->rows > FN(WIDE_ROWS);
-    for (int k = 0; k < d; k += FN(WIDE_DEPTH)) {
-        const int depth = d - k < FN(WIDE_DEPTH) ? d - k : FN(WIDE_DEPTH);
-        const T *from = y + (ptrdiff_t)k * TILE_WIDTH;
-        for (int q = 0; copied && q < depth; q++) memcpy(copy + q * 2 * LANES, from + (ptrdiff_t)q * TILE_WIDTH, 2 * sizeof(V));
+/* The columns from the one at `skip` of a panel to the same one of the next panel, of which `n` are wanted: past them
+ * there may be no panel. Pieces have one size, and what is too much of one is written over by the next. */
+static void FN(straddle)(T *copy, const T *panel, int skip, int n, int d, int depth) {
+    const int left = FN(WIDE_PANEL) - skip;
+    const T *beyond = n > left ? panel + (ptrdiff_t)d * FN(WIDE_PANEL) : panel;
+    for (int k = 0; k < depth * FN(WIDE_PANEL); k += FN(WIDE_PANEL)) {
+        memcpy(copy + k, panel + k + skip, FN(WIDE_PANEL) * sizeof(T));
+        memcpy(copy + k + left, beyond + k, FN(WIDE_PANEL) * sizeof(T));
+    }
+}
+
+/* The dot products of all rows of the tile with one panel's width of columns, some components after others. The columns
+ * begin `skip` columns within `panel`: ranges may begin anywhere. */
+static void FN(wide_columns)(const FN(context) * s, T *out, const T *x, const T *panel, int skip, int n, int d) {
+    T copy[(FN(WIDE_DEPTH) + 1) * FN(WIDE_PANEL)];
+    for (int k = 0, depth; k < d; k += depth) {
+        const T *y = panel + (ptrdiff_t)k * FN(WIDE_PANEL), *ahead;
+        depth = d - k < FN(WIDE_DEPTH) ? d - k : FN(WIDE_DEPTH);
+        ahead = y + depth * FN(WIDE_PANEL);
+        if (skip) FN(straddle)(copy, y, skip, n, d, depth);
         for (int r = 0, rows; r < s->rows; r += rows) {
             rows = s->rows - r < FN(WIDE_ROWS) ? 1 : FN(WIDE_ROWS);
             (rows == 1 ? FN(wide_one) : FN(wide_many))(k == 0, out + r * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + k, s->row_stride,
-                                                       copied ? copy : from, copied ? 2 * LANES : TILE_WIDTH, depth);
+                                                       skip ? copy : y, depth, ahead + depth * FN(WIDE_PANEL) * r / ROWS_PER_TASK_MAX);
         }
     }
 }
@@ -62,21 +79,22 @@ static T FN(plain_distance)(const T *x, const T *y, int d) {
 }
 
 static void FN(wide_distances)(const FN(context) * s, const instruction *p) {
-    const T *x = s->row + p->c.base, *y = s->col + (ptrdiff_t)p->aux1 * TILE_WIDTH;
+    const int before = (int)(s->column % TILE_WIDTH), skip = before % FN(WIDE_PANEL);
+    const T *x = s->row + p->c.base, *square = s->col + (ptrdiff_t)(p->aux1 + p->aux0) * TILE_WIDTH;
+    const T *panel = s->col - before + (ptrdiff_t)p->aux1 * TILE_WIDTH + (ptrdiff_t)(before - skip) * p->aux0;
     const T *plain_x = s->row + p->a.base, *plain_y = s->col + (ptrdiff_t)p->b.base * TILE_WIDTH;
     T *out = FN(plane)(s, p->out, 0, 0);
     if (*s->close) {
         FN(contract)(s, p);
         return;
     }
-    const T *square = y + (ptrdiff_t)p->aux0 * TILE_WIDTH;
     int count = 0;
-    for (int i = 0; i < s->n; i += 2 * LANES) {
-        FN(wide_columns)(s, out + i, x, y + i, p->aux0);
+    for (int i = 0; i < s->n; i += FN(WIDE_PANEL)) {
+        FN(wide_columns)(s, out + i, x, panel + (ptrdiff_t)i * p->aux0, skip, s->n - i, p->aux0);
         for (int r = 0; r < s->rows; r++) {
             const T *of_row = x + (ptrdiff_t)r * s->row_stride, *own = plain_x + (ptrdiff_t)r * s->row_stride;
             T *distance = out + r * TILE_WIDTH;
-            for (int q = i; q < i + 2 * LANES; q += LANES) {
+            for (int q = i; q < i + FN(WIDE_PANEL); q += LANES) {
                 const V size = of_row[p->aux0] + FN(load)(square + q), found = size - 2 * FN(load)(distance + q);
                 FN(store)(distance + q, found);
                 for (unsigned close = FN(beats)(found, size * (T)0.25, 0); close; close &= close - 1) {
@@ -107,7 +125,7 @@ static void FN(do_centre)(const job *w, int64_t item, void *scratch) {
     ((T *)w->centres)[item] = (T)(sum / (double)w->N);
 }
 
-/* y - c and its square for the columns of one tile. */
+/* y - c, in panels, and its square for the columns of one tile. */
 static void FN(do_shift)(const job *w, int64_t item, void *scratch) {
     const int64_t tiles = (w->N + TILE_WIDTH - 1) / TILE_WIDTH;
     const T *centre = (const T *)w->centres + item / tiles * w->n_centres;
@@ -118,10 +136,13 @@ static void FN(do_shift)(const job *w, int64_t item, void *scratch) {
         T *shifted = tile + (ptrdiff_t)pair[3] * TILE_WIDTH;
         double square[TILE_WIDTH] = {0};
         for (int k = 0; k < pair[4]; k++)
-            SIMD for (int i = 0; i < TILE_WIDTH; i++) {
-                const T v = y[(ptrdiff_t)k * TILE_WIDTH + i] - centre[k];
-                shifted[(ptrdiff_t)k * TILE_WIDTH + i] = v;
-                square[i] += (double)v * (double)v;
+            for (int i = 0; i < TILE_WIDTH; i += FN(WIDE_PANEL)) {
+                const T *from = y + (ptrdiff_t)k * TILE_WIDTH + i;
+                T *panel = shifted + (ptrdiff_t)i * pair[4] + k * FN(WIDE_PANEL);
+                SIMD for (int q = 0; q < FN(WIDE_PANEL); q++) {
+                    panel[q] = from[q] - centre[k];
+                    square[i + q] += (double)panel[q] * (double)panel[q];
+                }
             }
         for (int i = 0; i < TILE_WIDTH; i++) shifted[(ptrdiff_t)pair[4] * TILE_WIDTH + i] = (T)square[i];
     }

@@ -23,6 +23,7 @@ DISTANCES = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
 BLOCKS = ("OutDot", "OutDiff")  # add to aux1 components of the result at once
 NO_OUT = (*BLOCKS, "OutSum", "OutBest", "OutEntry")  # add to the result of the program alone
 RESULTS = (*NO_OUT, "OutExp")
+EXPONENTIALS = ("Exp", "ExpScaled")
 SLOW = ("Sin", "Cos", "Pow", "SinXDivX", "Powf")
 SCALARS = (ROW, PARAM)
 ARITY = {name: op.arity for name, op in OPS.items() if op.elementwise} | {
@@ -93,6 +94,11 @@ def two_sided(p: Encoded) -> bool:
     if operations[number] == "OutDot":
         return second == COL and aux0 == 0 and aux1 == p.n_out
     return operations[number] == "OutSum" and p.n_out == 1
+
+
+def decays(p: Encoded) -> bool:
+    """Whether the sums of a verified program have exponentials among their terms."""
+    return p.names.kinds[p.kind] == "sum" and any(p.names.operations[row[0]] in EXPONENTIALS for row in p.pair.code)
 
 
 def pair_cost(p: Encoded) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,15 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from ..errors import ArgumentError, KeywordError
+from .costs import EXPECTED, Costs, extrapolated
 from .entries import Entries
-from .precond.base import Preconditioner
+from .precond.base import Identity, Preconditioner
 from .precond.cholesky import Cholesky
+from .precond.fsai import fsai
 from .precond.jacobi import Jacobi
-from .precond.low_rank import low_rank
+from .precond.low_rank import LowRank, low_rank
 from .precond.nystrom import nystrom
+from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
 from .state import SolveState
 from .system import System, as_preconditioner
 
@@ -23,17 +27,15 @@ METHODS = ("auto", "cg", "direct")
 NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")
 PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 
-# What things cost, in nanoseconds of a small machine of the year 2025. Only their ratios count.
-ITERATION = 1e5  # of an iteration apart from its product
-PRODUCT = 0.03  # of an entry in a float32 product, for each unit of its counted work
-DOUBLE = 2.5  # times that in float64
-ENTRY = (4.0, 0.1)  # of an entry of K by itself: at least, and for each unit of its counted work
-FLOP = 0.02  # of a multiplication or addition in a matrix product or a factorisation
-EXPECTED = 60  # products that a solve is taken to need where nothing is known yet
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
-RANK = 500  # most columns of a low-rank part
+FIRST, GROWTH = 64, 1.5  # columns of a low-rank part to begin with, and how it grows
+SAMPLED = 16  # columns of K whose sums say how large it is
+SPARSE = 0.05  # share of entries that are not 0, below which there is nothing for low rank to find
+SPARSE_RANK = (200, 800)  # most columns before a sparse approximate inverse: of points in few dimensions, of others
+NEIGHBOURS = (30, 50)  # of each row, likewise
+RANK = 1500  # most columns of a low-rank part
 RANK_BYTES = 1 << 30  # that it may take while it is built
-SHARE = 1.0  # of the trace of alpha that is left of K's: a condition number of about 2 n at the worst, in practice a few
+SHARE = 0.05  # of the trace of alpha that is left of that of K
 LARGEST_DIRECT = 1 << 33  # and where somebody did
 
 
@@ -138,13 +140,13 @@ class Plan:
         return f"{self.method}, {self.reason}"
 
 
-def planned(question: Question, columns: int, state: SolveState | None = None) -> Plan:
+def planned(question: Question, columns: int, rtol: float, state: SolveState | None = None) -> Plan:
     """The plan for a block of so many columns: that of the state where it still holds, else a new one."""
     kept = None if state is None or question.M is not None else state.kept(question.key)
-    return make_plan(question, columns) if kept is None else kept
+    return make_plan(question, columns, math.log(2 / max(rtol, 1e-15))) if kept is None else kept
 
 
-def make_plan(question: Question, columns: int) -> Plan:
+def make_plan(question: Question, columns: int, digits: float) -> Plan:
     """Choose, and build what was chosen."""
     q, system = question, question.system
     if q.M is not None:
@@ -159,16 +161,15 @@ def make_plan(question: Question, columns: int) -> Plan:
         return _built(q, q.precond, "as asked for")
     if not (system.native and system.entries):
         return Plan(q, "cg", "none", "no preconditioner: nothing is known of A but its products")
-    return _chosen(q, columns)
+    return _chosen(q, columns, digits)
 
 
 def _factored(q: Question, why: str) -> Plan:
     """A dense Cholesky factor for each element of the batch."""
     size = 8 * q.system.n**2 * len(q.system.entries)
     if size > LARGEST_DIRECT:
-        raise ArgumentError(
-            f'method = "direct" would make arrays of {size} bytes, more than {LARGEST_DIRECT}: iterate, by method = "cg"'
-        )
+        allowed = f"at most {LARGEST_DIRECT} are allowed"
+        raise ArgumentError(f'method = "direct" would make arrays of {size} bytes, {allowed}: use method = "cg"')
     try:
         factors = tuple(Cholesky(e, a) for e, a in zip(q.system.entries, q.alphas(), strict=True))
     except LinAlgError:
@@ -180,7 +181,9 @@ def _built(q: Question, name: str, why: str) -> Plan:
     """The preconditioner of this name for each element of the batch."""
     try:
         if q.system.entries:
-            found = [BUILDERS[name](q, at, e, a) for at, (e, a) in enumerate(zip(q.system.entries, q.alphas(), strict=True))]
+            found = [
+                BUILDERS[name](q, at, e, a) for at, (e, a) in enumerate(zip(q.system.entries, q.alphas(), strict=True))
+            ]
         else:
             found = [BUILDERS[name](q, 0, None, q.system.alpha)]
     except FloatingPointError as error:  # NaN or Inf, which the iteration meets at once and reports
@@ -189,8 +192,7 @@ def _built(q: Question, name: str, why: str) -> Plan:
 
 
 def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
-    most = min(RANK, RANK_BYTES // (8 * entries.n))
-    return low_rank(entries, alpha, most=most, share=SHARE, seed=q.seed)
+    return low_rank(entries, alpha, most=_most(entries.n), share=SHARE, seed=q.seed)
 
 
 def _nystrom(q: Question, at: int, _entries: Entries, alpha: np.ndarray) -> Preconditioner:
@@ -203,45 +205,94 @@ def _nystrom(q: Question, at: int, _entries: Entries, alpha: np.ndarray) -> Prec
         whole = np.broadcast_to(V, (*q.batch, *V.shape)).copy()
         return q.system.product(whole).reshape(-1, *V.shape)[at] - column * V
 
-    return nystrom(product, n, alpha, most=min(RANK, n, RANK_BYTES // (8 * n)), seed=q.seed)
+    return nystrom(product, n, alpha, most=_most(n), seed=q.seed)
 
 
 BUILDERS = {
     "pivoted_cholesky": _pivoted_cholesky,
     "nystrom": _nystrom,
+    "fsai": lambda q, at, entries, alpha: _sparse(q, entries, alpha, None),
     "jacobi": lambda q, at, entries, alpha: Jacobi(entries, alpha),
 }
 
 
-def _chosen(q: Question, columns: int) -> Plan:
+def _chosen(q: Question, columns: int, digits: float) -> Plan:
     """precond = "auto" of a matrix whose entries can be had."""
-    double = q.system.dtype != np.float32
-    entries = q.system.entries[0]
-    iterating = EXPECTED * (ITERATION + _product(entries, columns, double))
-    if (
-        q.method == "auto"
-        and 8 * q.system.n**2 * len(q.system.entries) <= DIRECT_BYTES
-        and _direct(entries) < iterating
-    ):
-        plan = _factored(q, "predicted to be faster than iterating")
-        if plan.method == "direct":
-            return plan
-    return Plan(q, "cg", "none", "no preconditioner")
+    elements = list(zip(q.system.entries, q.alphas(), strict=True))
+    costs = [Costs(e, columns, q.system.dtype != np.float32, digits) for e, _ in elements]
+    if q.method == "auto" and 8 * q.system.n**2 * len(elements) <= DIRECT_BYTES:
+        if costs[0].direct() < EXPECTED * costs[0].iteration:
+            plan = _factored(q, "predicted to be faster than iterating")
+            if plan.method == "direct":
+                return plan
+    try:
+        found = [_automatic(q, c, a) for c, (_, a) in zip(costs, elements, strict=True)]
+    except FloatingPointError as error:
+        return Plan(q, "cg", "none", f"no preconditioner: {error}")
+    if all(p.name == "none" for p, _ in found):
+        return Plan(q, "cg", "none", f"no preconditioner: {found[0][1]}")
+    return Plan(q, "cg", found[0][0].name, f"{found[0][0].describe()}: {found[0][1]}", tuple(p for p, _ in found))
 
 
-def _product(entries: Entries, columns: int, double: bool) -> float:
-    """Of a product of K with a block."""
-    work = entries.work + columns / 4
-    return PRODUCT * work * entries.density * entries.n**2 * (DOUBLE if double else 1.0)
+def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditioner, str]:
+    """The preconditioner that is predicted to cost least, and why."""
+    entries, n = costs.entries, costs.entries.n
+    if not (alpha > 0).all():
+        return _sparse(q, entries, alpha, None), "alpha is 0 somewhere"
+    if entries.density < SPARSE:
+        return _sparse(q, entries, alpha, None), "most of K is 0"
+    condition = _condition(entries, alpha, q.seed)
+    if costs.plain(condition) <= costs.sparse(0, NEIGHBOURS[0]):
+        return Identity(n), f"the condition number is at most about {condition:.0e}"
+    scaled, most = Scaled.by_noise(entries, alpha), _most(n)
+    other = costs.sparse(*_sizes(costs))
+    partial, before, last, k = None, math.inf, 1, min(FIRST, most)
+    while True:
+        partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
+        trace = partial.residual.sum() / n
+        if partial.stopped in ("rank", "stalled"):
+            return LowRank.of(partial, alpha, overwrite=True), "that is all of K, to rounding"
+        power = 1.0 if math.isinf(before) else max(0.0, math.log(before / trace) / math.log(k / last))
+        best, cost = extrapolated(costs, k, trace, power, most)
+        if cost > other:
+            return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
+        if best == k:
+            return LowRank.of(partial, alpha, overwrite=True), "the spectrum falls fast"
+        before, last, k = trace, k, min(most, math.ceil(GROWTH * k))
 
 
-def _entry(entries: Entries) -> float:
-    return max(ENTRY[0], ENTRY[1] * entries.work)
+def _condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
+    """An estimate of the condition number of S A S with S = alpha^(-1/2), from above as samples go: by column sums."""
+    chosen = np.random.default_rng([seed, 1]).choice(entries.n, min(entries.n, SAMPLED), replace=False)
+    sums = np.abs(Scaled.by_noise(entries, alpha).columns(chosen)).sum(0)
+    if not np.isfinite(sums).all():
+        raise FloatingPointError("K has entries that are NaN or infinite")
+    return 1.0 + float(sums.max())
 
 
-def _direct(entries: Entries) -> float:
-    """Of a dense factor."""
-    return _entry(entries) * entries.n**2 + 2 * FLOP * entries.n**3 / 3
+def _sparse(q: Question, entries: Entries, alpha: np.ndarray, partial: Partial | None) -> Preconditioner:
+    """A sparse approximate inverse, behind pivots where there is something for them to find."""
+    k, count = _sizes(Costs(entries, 1, False, 1.0))
+    if entries.density < SPARSE:
+        k = 0
+    if partial is not None and len(partial.pivots) < k:
+        partial = pivoted_cholesky(Scaled.by_noise(entries, alpha), most=k, seed=q.seed, start=partial)
+    if partial is None:
+        shifted = pivoted_cholesky(entries, alpha, most=k, seed=q.seed)
+    else:
+        shifted = with_noise(partial, alpha)
+    return fsai(entries, alpha, shifted, count=count, seed=q.seed)
+
+
+def _sizes(costs: Costs) -> tuple[int, int]:
+    """Pivots and neighbours of a sparse approximate inverse."""
+    wide = not costs.flat
+    return min(_most(costs.entries.n), SPARSE_RANK[wide]), NEIGHBOURS[wide]
+
+
+def _most(n: int) -> int:
+    """The largest rank."""
+    return max(1, min(n // 8, RANK, RANK_BYTES // (8 * max(1, n))))
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -10,9 +10,10 @@ its turn comes is uniform under the lower graph, hence its row is distributed as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.blas import dtrsm
 
 from ...errors import ArgumentError
@@ -20,7 +21,7 @@ from ..entries import Entries
 
 LEAST, MOST = 16, 128  # candidates of a round: MOST makes the products long enough to be fast
 EXHAUSTED = 1e-12  # of the trace of K: what is left is rounding
-PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what is left when EXHAUSTED stops the rounds
+PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what EXHAUSTED leaves
 STALLS = 3  # rounds in a row without a pivot
 SLAB = 8192  # rows that are worked on at a time
 
@@ -148,7 +149,7 @@ def pivoted_cholesky(
         height = np.maximum(height, np.maximum(PIVOT * size[index], -negative * scale))
         H = entries.blocks(index[None])[0] - F[index, :i] @ F[index, :i].T
         H += np.where(index[:, None] == index, alpha[index], 0.0)
-        kept, L, seen = survivors(finite(H), alpha[index], index, height, most - i)
+        kept, L, seen = survivors(finite(H), alpha[index], height, most - i)
         waiting = waiting[0][seen:], waiting[1][seen:]
         if not len(kept):
             continue
@@ -189,14 +190,12 @@ def candidates(d: np.ndarray, size: int, seed: int, rounds: int) -> tuple[np.nda
     return index, draw.random(size) * d[index]
 
 
-def survivors(
-    H: np.ndarray, alpha: np.ndarray, index: np.ndarray, height: np.ndarray, room: int
-) -> tuple[list[int], np.ndarray, int]:
+def survivors(H: np.ndarray, alpha: np.ndarray, height: np.ndarray, room: int) -> tuple[list[int], np.ndarray, int]:
     """Which candidates are still under the graph at their turn, the Cholesky factor of H there, how many had a turn.
 
     H is the Schur complement of diag(alpha) + K at the candidates.
     """
-    b = len(index)
+    b = len(H)
     L, kept = np.zeros((b, min(b, room))), []
     left = np.diagonal(H) - alpha
     for j in range(b):
@@ -207,8 +206,7 @@ def survivors(
             return kept, np.tril(L[kept, :t]), j
         column = (H[:, j] - L[:, :t] @ L[j, :t]) / np.sqrt(left[j] + alpha[j])
         L[:, t] = column
-        left = left - column**2
-        left[index == index[j]] = -np.inf  # drawn twice
+        left = left - column**2  # nothing but rounding, or -alpha, for the same row drawn again
         kept.append(j)
     return kept, np.tril(L[kept, : len(kept)]), b
 
@@ -224,6 +222,26 @@ def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d
         F[rows, new] = x
         d[rows] -= np.einsum("ij,ij->i", x, x)
     F[T, new] = L  # exactly triangular; and here alpha is in, which G lacks
+
+
+def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
+    """From the factor of S K S, S = alpha^(-1/2), to that of diag(alpha) + K with the same pivots T.
+
+    With L = F[T] the columns T of S K S are F L^T, and its block of T is L L^T. So with L' L'^T = I + L L^T the
+    columns T of the factor of I + S K S are (F L^T + I[:, T]) L'^-T; multiplied by S^-1 they are those of
+    diag(alpha) + K. No entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K, and not needed.
+    """
+    T, F = partial.pivots, partial.F
+    root = np.sqrt(check_noise(alpha, len(F)))
+    L = F[T]
+    shifted = cholesky(np.eye(len(T)) + L @ L.T, lower=True)
+    G = np.empty(F.shape, order="F")
+    for first in range(0, len(F), SLAB):
+        rows = slice(first, first + SLAB)
+        G[rows] = solve_triangular(shifted, L @ F[rows].T, lower=True, check_finite=False).T
+    G[T] = shifted
+    G *= root[:, None]
+    return replace(partial, F=G)
 
 
 class Scaled:

@@ -198,6 +198,26 @@ def test_any_factor(F):
     assert_factor(P, M)
 
 
+def test_columns_that_depend_on_each_other():
+    """Whole numbers: the Gram matrix is exact, singular, and its Cholesky factor may exist by chance."""
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        F = (draw.integers(-3, 4, (40, 4)) @ draw.integers(-3, 4, (4, 7))).astype(float)
+        Q, R = thin_qr(F.copy(order="F"))
+        np.testing.assert_allclose(Q.T @ Q, np.eye(7), rtol=0, atol=1e-13)
+        np.testing.assert_allclose(Q @ R, F, rtol=0, atol=1e-11)
+
+
+def test_factor_of_a_blurred_operator():
+    """Where rounding of Q to float32, squared, is not small against the smallest eigenvalue of alpha P^-1, 1e-14.
+
+    Without it in the factor the distance is 1e-3; rounding of float64 times the condition number of W is 1e-9.
+    """
+    M, _ = build(gaussian(points(N), 0.3), 1e-12, dtype="float32")
+    X = M.unhalf(np.eye(N))
+    np.testing.assert_allclose(X.T @ M._matmat(X), np.eye(N), rtol=0, atol=1e-6)
+
+
 def test_bad_input():
     with pytest.raises(ArgumentError, match="alpha must be positive"):
         LowRank(np.ones((3, 1)), np.array([1.0, 0, 1]))

@@ -38,6 +38,13 @@ def test_factor_is_the_nystrom_approximation():
     assert np.linalg.eigvalsh(K - F @ F.T)[0] > -1e-12
 
 
+def test_what_keeps_the_core_definite_is_taken_off_again():
+    K = exponential(points(40), 0.5)
+    omega = orthonormal(np.random.default_rng(0).standard_normal((40, 40)), np.empty((40, 0)))
+    F = factor(omega, K @ omega, 1e-4)
+    np.testing.assert_allclose(F @ F.T, K, rtol=0, atol=1e-12)
+
+
 def test_blocks_are_orthonormal_to_the_ones_before():
     draw = np.random.default_rng(0)
     first = orthonormal(draw.standard_normal((50, 8)), np.empty((50, 0)))

@@ -1,0 +1,180 @@
+"""Solves on real data: how long until the residual is what was asked for, beside the packages that do the same?
+
+Every package is asked for a relative residual of 1e-6, gets float32 data, and works in float64 where it has the choice.
+The time is that of one solve with its setup; the residual of every answer is recomputed in float64. What a package
+believes of its residual stands beside the truth. A package leaves a series of growing problems once it takes too long.
+
+Other questions: --problems asks how many products the fourteen problems of problems.TABLES take, --large how long
+and how much memory two problems of 50,000 points take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import datasets
+import large
+import solve_report
+import tables
+from apart import Outcome, Worker
+from peers import OURS, PEERS, present
+from problems import Solve
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+RTOL = 1e-6
+MOST_DENSE = 16_000  # points up to which a kernel matrix is stored: 2 GB in float64
+ALPHAS = (1e-1, 1e-3, 1e-4)  # beside that of the systems
+COLUMNS = 16
+OURS_TIMES = 6  # times the limit of the others, for our own largest solves
+DOUBT = 2  # times the limit that a forecast has to be before it is believed: small problems forecast too much
+
+SYSTEMS = (
+    Solve("terrain", "matern32", 0.05, 1e-2),
+    Solve("diamonds", "gaussian", 3.0, 1e-2),
+    Solve("flights", "matern32", 3.0, 1e-2),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and limits of a run.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        N of the curves with one column and the systems' alpha; those that a data set does not have are left out.
+    middle : int
+        N of the rows with another alpha, or COLUMNS columns.
+    limit : float
+        Seconds that one solve may take.
+    minutes : float
+        After these nothing more is begun.
+    alphas : tuple of float
+    """
+
+    sizes: tuple[int, ...]
+    middle: int
+    limit: float
+    minutes: float
+    alphas: tuple[float, ...] = ALPHAS
+
+    def problems(self) -> Iterator[Solve]:
+        """All of them: the curves, the small sizes first, then other alphas and more columns."""
+        for N in self.sizes:
+            yield from (replace(system, N=N) for system in SYSTEMS)
+        for alpha in self.alphas:
+            yield from (replace(system, N=self.middle, alpha=alpha) for system in SYSTEMS)
+        yield from (replace(system, N=self.middle, columns=COLUMNS) for system in SYSTEMS)
+
+
+WHOLE = Plan((1_000, 2_000, 4_000, 8_000, 16_000, 50_000, 100_000), middle=4_000, limit=20.0, minutes=18.0)
+QUICK = Plan((1_000, 3_000), middle=3_000, limit=8.0, minutes=3.0, alphas=(1e-3,))
+
+
+@dataclass
+class Row:
+    """A problem, with the outcome of each package that took part."""
+
+    problem: Solve
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+
+def reason_against(name: str, problem: Solve, plan: Plan, rows: Iterable[Row]) -> str:
+    """Why a package is left out of a row; empty where it takes part."""
+    peer = PEERS[name]
+    if problem.kernel in peer.lacks:
+        return "has no such kernel"
+    if peer.dense and problem.N > MOST_DENSE:
+        return "would store the matrix"
+    if peer.single and (problem.N != plan.middle or problem.columns > 1):
+        return "not asked"
+    allowed = plan.limit * (OURS_TIMES if name == OURS else 1)
+    for row in rows:  # smaller or easier ones of the same series
+        before, found = row.problem, row.outcomes.get(name)
+        alike = before.data == problem.data and before.columns <= problem.columns and before.alpha >= problem.alpha
+        if found is None or not alike or before.N > problem.N:
+            continue
+        times = (problem.N / before.N) ** peer.power
+        if found.seconds is None and found.note.startswith("more than"):
+            return f"more than {plan.limit:.0f} s for less"
+        if found.seconds is not None and found.seconds * times > DOUBT * allowed:
+            return f"would take {found.seconds * times:.0f} s"
+    return ""
+
+
+def measure(plan: Plan, names: list[str], rtol: float = RTOL) -> tuple[list[Row], list[str]]:
+    """All rows, and notes on what was not measured. Each row is printed when it is done."""
+    begun, rows, notes = time.perf_counter(), [], []
+    workers = {name: Worker(name) for name in names}
+    there = {name: len(load()[0]) for name, load in datasets.LOADERS.items() if not datasets.missing([name])}
+    try:
+        for problem in plan.problems():
+            if problem.N > there.get(problem.data, 0):
+                continue
+            if time.perf_counter() - begun > 60 * plan.minutes:
+                notes.append(f"not begun after {plan.minutes:.0f} minutes: {problem.name}, N = {problem.N:,}")
+                continue
+            rows.append(Row(problem))
+            for name in names:
+                late = time.perf_counter() - begun > 60 * plan.minutes
+                why = "out of time" if late else reason_against(name, problem, plan, rows[:-1])
+                allowed = plan.limit * (OURS_TIMES if name == OURS else 1)
+                rows[-1].outcomes[name] = Outcome(note=why) if why else workers[name].solve(problem, rtol, allowed)
+            print(solve_report.line(rows[-1]), flush=True)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return rows, notes
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Measure, print the page and write it; 1 where an answer of ours is not what was asked for."""
+    plan = QUICK if options.quick else WHOLE
+    if options.n:
+        plan = replace(plan, sizes=tuple(n for n in plan.sizes if n < options.n) + (options.n,))
+        plan = replace(plan, middle=min(plan.middle, options.n))
+    names = present()
+    notes = [f"{name} is not installed" for name in PEERS if name not in names]
+    notes += datasets.missing({system.data for system in SYSTEMS})
+    rows, more = measure(plan, names)
+    text = solve_report.page(rows, notes + more, RTOL, plan)
+    print(f"\n{text}")
+    output = options.output or (None if options.quick else RESULTS / "solves.md")
+    picture = options.picture or (None if options.quick else ROOT / "docs" / "solves.png")
+    if output:
+        output.write_text(text, encoding="utf-8")
+        found = [{"problem": asdict(row.problem), **{n: asdict(o) for n, o in row.outcomes.items()}} for row in rows]
+        output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if picture:
+        solve_report.draw(rows, RTOL, picture)
+    ours = [row.outcomes[OURS] for row in rows if row.outcomes[OURS].seconds is not None]
+    return 0 if ours and all(outcome.verified for outcome in ours) else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few sizes, at most 4 minutes; writes nothing by itself")
+    parser.add_argument("--problems", action="store_true", help="the fourteen problems of problems.TABLES")
+    parser.add_argument("--plain", action="store_true", help="with --problems: count plain iterations too (minutes)")
+    parser.add_argument("--large", action="store_true", help="terrain and diamonds at 50,000 points, to 1e-5")
+    parser.add_argument("--n", type=int, help="most points")
+    parser.add_argument("--output", type=Path, help="the Markdown page; the JSON file goes beside it")
+    parser.add_argument("--picture", type=Path, help="the picture")
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "", flush=True)
+    if options.problems or options.large:
+        codes = [tables.run(options.n or tables.TABLES[0].N, measure_plain=options.plain)] if options.problems else []
+        codes += [large.run(options.n or large.N)] if options.large else []
+        return max(codes)
+    return compare(options)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,201 @@
+"""Partial Cholesky with a factorised sparse approximate inverse of what is left: for kernels of high numerical rank.
+
+With the pivots first and A = K + diag(alpha),
+
+    P = [L11  0] [I         0      ] [L11^T  F2^T]      F2 = A21 L11^-T,    G^T G near S^-1,  S = A22 - F2 F2^T,
+        [F2   I] [0  (G^T G)^-1    ] [0      I   ]
+
+which is A itself where G^T G = S^-1, and symmetric positive definite for any lower triangular G with a positive
+diagonal. The low-rank part takes what is smooth, G what is near. (The adaptive factorised Nystrom preconditioner of
+Zhao, Xu, Huang, Chow and Xi, SIAM J. Sci. Comput. 46, 2024, with pivots and neighbours that need no coordinates.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import spsolve_triangular
+
+from ..entries import Entries
+from .base import Preconditioner
+from .local_factors import Schur, factor_rows
+from .neighbours import predecessors, random_rank
+
+ROUGH = 1e-4  # of A_ii: where less than this is left of it, its rounding in float32 would tell
+CHUNK = 1 << 16  # numbers of F that are promoted to float64 at a time: they stay in the cache
+
+
+class Fsai(Preconditioner):
+    """P^-1 = W^T W with W = [L11 0; F2 G^-1]^-1, the rows of the pivots first.
+
+    Attributes
+    ----------
+    mended : int
+        Points whose small matrix had no Cholesky factor, and got a jitter or fewer neighbours.
+    """
+
+    name = "fsai"
+
+    def __init__(
+        self,
+        pivots: np.ndarray,
+        rest: np.ndarray,
+        L11: np.ndarray,
+        F2: np.ndarray,
+        G: csr_array,
+        order: np.ndarray,
+        *,
+        clause: str,
+        mended: int = 0,
+    ) -> None:
+        """The parts: `order` are the rows of G such that it is lower triangular when they are sorted by it."""
+        super().__init__(len(pivots) + len(rest))
+        self.rank = self.columns = len(pivots)
+        self.mended, self._clause = mended, clause
+        self._pivots, self._rest, self._order = pivots, rest, order
+        self._L11, self._F2, self._G, self._GT = L11, F2, G, G.T.tocsr()
+        self.logdet = 2.0 * float(np.log(np.diagonal(L11)).sum() - np.log(G.diagonal().astype(np.float64)).sum())
+
+    def describe(self) -> str:
+        low = f"partial Cholesky of rank {self.rank} + " if self.rank else ""
+        return low + self._clause + (f" ({self.mended} mended)" if self.mended else "")
+
+    def half(self, V: np.ndarray) -> np.ndarray:
+        t = self._solve(V[self._pivots])
+        return np.concatenate([t, self._G @ (V[self._rest] - self._low(t))])
+
+    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+        t, w = V[: self.rank], V[self.rank :]
+        result = np.empty_like(V)
+        result[self._rest] = c = self._GT @ w
+        result[self._pivots] = self._solve(t - self._low_transposed(c), trans=True)
+        return result
+
+    def unhalf(self, V: np.ndarray) -> np.ndarray:
+        t, w = V[: self.rank], V[self.rank :]
+        result = np.empty_like(V)
+        result[self._pivots] = (self._L11 @ t).astype(V.dtype)
+        result[self._rest] = self._low(t) + self._unsparse(w)
+        return result
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        V = np.asarray(V, np.result_type(V, np.float32))
+        return self.half_transposed(self.half(V))
+
+    def _solve(self, V: np.ndarray, trans: bool = False) -> np.ndarray:
+        """L11^-1 V or L11^-T V, in float64: it is small."""
+        if not self.rank:
+            return V
+        return solve_triangular(self._L11, V, lower=True, trans=int(trans), check_finite=False).astype(V.dtype)
+
+    def _low(self, t: np.ndarray) -> np.ndarray:
+        """F2 t in the dtype of t."""
+        if self._F2.dtype == t.dtype:
+            return self._F2 @ t
+        result = np.empty((len(self._F2), t.shape[1]), t.dtype)
+        for rows in self._chunks():
+            np.matmul(self._F2[rows].astype(t.dtype), t, out=result[rows])
+        return result
+
+    def _low_transposed(self, c: np.ndarray) -> np.ndarray:
+        """F2^T c in the dtype of c."""
+        if self._F2.dtype == c.dtype:
+            return self._F2.T @ c
+        result = np.zeros((self.rank, c.shape[1]), c.dtype)
+        for rows in self._chunks():
+            result += self._F2[rows].astype(c.dtype).T @ c[rows]
+        return result
+
+    def _chunks(self) -> list[slice]:
+        step = max(1, CHUNK // max(1, self.rank))
+        return [slice(low, low + step) for low in range(0, len(self._F2), step)]
+
+    def _unsparse(self, w: np.ndarray) -> np.ndarray:
+        """G^-1 w."""
+        if not len(w):
+            return w
+        G = self._G[self._order][:, self._order].astype(np.float64)
+        scale = 1.0 / G.diagonal()  # a unit diagonal spares SciPy's solver a copy
+        result = np.empty(w.shape, w.dtype)
+        result[self._order] = spsolve_triangular(
+            csr_array(diags_array(scale) @ G), scale[:, None] * w[self._order], unit_diagonal=True
+        )
+        return result
+
+
+def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: int = 0) -> Fsai:
+    """The preconditioner from a partial Cholesky factorisation and `count` neighbours of each row.
+
+    Parameters
+    ----------
+    entries : Entries
+        Of K.
+    alpha : float or ndarray, shape (n,)
+        A = K + diag(alpha). Zeros may be among it.
+    partial : Partial
+        `F`, shape (n, k), float32 or float64, and `pivots`, shape (k,), with A = F F^T in the rows and columns of the
+        pivots. k may be 0.
+    count : int, default 30
+        Rows before each row that its row of G looks at. Of a matrix-valued kernel they are those of
+        count / width points, rounded up.
+    seed : int, default 0
+        Of the order of the rows.
+
+    Returns
+    -------
+    Fsai
+    """
+    n, width = entries.n, entries.width
+    schur, L11, F2 = _schur(entries, alpha, np.asarray(partial.F), np.asarray(partial.pivots, np.int64))
+    points = n // width
+    left = np.zeros(points, bool)
+    left[schur.rest // width] = True
+    rank = random_rank(points, np.flatnonzero(~left), seed)
+    near = predecessors(entries, rank, min(-(-count // width), max(points - 1, 0)))[left]
+    components = np.concatenate([near, np.flatnonzero(left)[:, None]], axis=1)[:, :, None] * width + np.arange(width)
+    components[:, :-1][near < 0] = -1
+    G, mended = factor_rows(schur, [(components.reshape(len(near), components.shape[1] * width), width)])
+    order = np.lexsort((schur.rest % width, rank[schur.rest // width]))
+    clause = f"FSAI of {count} neighbours"
+    return Fsai(np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, mended=mended)
+
+
+def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
+    """The inverses of diagonal blocks of A: one for each cluster of points of the same label.
+
+    Parameters
+    ----------
+    entries : Entries
+        Of K.
+    alpha : float or ndarray, shape (n,)
+    labels : ndarray of int, shape (n // width,)
+        The cluster of each point.
+
+    Returns
+    -------
+    Fsai
+        Without a low-rank part, where each row looks at all earlier rows of its own cluster.
+    """
+    n = entries.n
+    schur, L11, F2 = _schur(entries, alpha, np.empty((n, 0), np.float32), np.empty(0, np.int64))
+    _, labels, sizes = np.unique(np.repeat(labels, entries.width), return_inverse=True, return_counts=True)
+    clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    groups = [(np.array([c for c in clusters if len(c) == size]), int(size)) for size in np.unique(sizes)]
+    G, mended = factor_rows(schur, groups)
+    clause = f"block Jacobi of {len(sizes)} clusters"
+    return Fsai(np.empty(0, np.int64), schur.rest, L11, F2, G, np.arange(n), clause=clause, mended=mended)
+
+
+def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> tuple[Schur, np.ndarray, np.ndarray]:
+    """What is left of A beside the pivots, the factor L11 of the pivots' block, and F2 in float32."""
+    rest = np.setdiff1d(np.arange(entries.n), pivots, assume_unique=True)
+    alpha = np.broadcast_to(np.asarray(alpha, np.float64), (entries.n,))
+    L11, F2 = np.tril(F[pivots]).astype(np.float64), F[rest].astype(np.float32)
+    size = (entries.diagonal() + alpha)[rest]
+    left = size - np.einsum("ik,ik->i", F2, F2, dtype=np.float64)
+    if (left >= ROUGH * size).all():
+        return Schur(entries, alpha, rest, F2, np.arange(len(rest))), L11, F2
+    return Schur(entries, alpha, rest, F.astype(np.float64, copy=False), rest), L11, F2

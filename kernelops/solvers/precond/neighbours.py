@@ -1,0 +1,101 @@
+"""Which earlier rows a row of a sparse triangular factor looks at: those it is most correlated with.
+
+The order is a rank: rank[i] is the place of point i, and its predecessors are the points of smaller rank. In a random
+order the first points are spread over everything and the last ones have close predecessors, so that the rows together
+see all scales. (Schaefer, Katzfuss and Owhadi, SIAM J. Sci. Comput. 43, 2021, where the order is a maximin one.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+
+from ...machines.threads import thread_count
+from ..entries import Entries
+
+FEW = 256  # points whose distances are all computed
+TREE_DIMENSIONS = 3  # above it a tree looks at most of its points, and one reduction over all pairs is quicker
+SLAB = 1 << 14  # queries at a time: their answers take 16 bytes for each candidate
+
+
+def random_rank(points: int, last: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A random order of the points, with those of `last` behind all others: nobody's predecessor but each other's."""
+    draw = np.random.default_rng(seed).permutation(points)
+    behind = np.zeros(points, bool)
+    behind[last] = True
+    rank = np.empty(points, np.int64)
+    rank[np.concatenate([draw[~behind[draw]], draw[behind[draw]]])] = np.arange(points)
+    return rank
+
+
+def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
+    """For each point the `count` points of smaller rank that it is most correlated with.
+
+    Where the entries decrease with the distance of points in few dimensions these are its nearest ones, which a k-d
+    tree finds in O(n log n); elsewhere the entries find them, by looking at all pairs.
+
+    Parameters
+    ----------
+    entries : Entries
+    rank : ndarray, shape (points,)
+        The numbers 0 ... points - 1 in some order.
+    count : int
+
+    Returns
+    -------
+    ndarray, shape (points, count), int64
+        Most correlated first; -1 where there are fewer.
+    """
+    x = entries.coordinates
+    if x is None or x.shape[1] > TREE_DIMENSIONS or entries.density < 1:
+        return entries.neighbours(rank, count)
+    return nearest_predecessors(x, rank, count)
+
+
+def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndarray:
+    """For each point the `count` points of smaller rank that are nearest to it; shaped as `predecessors` has it.
+
+    The ranks are cut into [n/2, n), [n/4, n/2), ... A tree of the points below n answers for the first part: at least
+    half of what it holds precedes any of them, so that 3 times as many candidates as wanted are nearly always enough.
+    """
+    order = np.argsort(rank)
+    y = np.ascontiguousarray(x[order])
+    found = np.full((len(y), count), -1, np.int64)
+    few = min(len(y), max(FEW, 4 * count))
+    found[:few] = _among_few(y[:few], count)
+    stop = len(y)
+    while stop > few:
+        start = max(few, stop // 2)
+        tree = cKDTree(y[:stop])
+        for low in range(start, stop, SLAB):
+            rows = np.arange(low, min(low + SLAB, stop))
+            found[rows] = _from_tree(tree, y, rows, count)
+        stop = start
+    result = np.full_like(found, -1)
+    result[order] = np.where(found < 0, -1, order[found])
+    return result
+
+
+def _among_few(y: np.ndarray, count: int) -> np.ndarray:
+    """Nearest predecessors by all distances; the points stand in their order."""
+    distance = cdist(y, y)
+    distance[np.triu_indices(len(y))] = np.inf
+    near = np.argsort(distance, axis=1, kind="stable")[:, :count]
+    near = np.where(np.take_along_axis(distance, near, 1) < np.inf, near, -1)
+    return np.pad(near, ((0, 0), (0, count - near.shape[1])), constant_values=-1)
+
+
+def _from_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Nearest predecessors of some points, of which there are enough in the tree: more candidates until it is so."""
+    found = np.empty((len(rows), count), np.int64)
+    short, candidates = np.arange(len(rows)), 3 * count
+    while len(short):
+        candidates = min(candidates, tree.n)
+        _, near = tree.query(y[rows[short]], k=np.arange(1, candidates + 1), workers=thread_count())
+        earlier = near < rows[short, None]
+        first = np.argsort(~earlier, axis=1, kind="stable")[:, :count]
+        found[short] = np.take_along_axis(near, first, 1)
+        short = short[earlier.sum(1) < count]
+        candidates *= 2
+    return found

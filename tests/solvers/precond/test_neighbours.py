@@ -1,0 +1,89 @@
+"""Predecessors: the k-d tree and the correlations against all distances, and the order."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from kernelops.solvers.entries import DenseEntries
+from kernelops.solvers.precond.neighbours import FEW, nearest_predecessors, predecessors, random_rank
+
+
+def by_hand(x, rank, count):
+    """Nearest predecessors, one point at a time."""
+    result = np.full((len(x), count), -1)
+    for i in range(len(x)):
+        before = np.flatnonzero(rank < rank[i])
+        near = before[np.argsort(((x[before] - x[i]) ** 2).sum(1), kind="stable")][:count]
+        result[i, : len(near)] = near
+    return result
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 5, FEW, FEW + 1, 1500])
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_tree_finds_the_nearest(n, dim, count):
+    x = np.random.default_rng(n + dim).random((n, dim))
+    rank = random_rank(n, np.arange(0), seed=3)
+    np.testing.assert_array_equal(nearest_predecessors(x, rank, count), by_hand(x, rank, count))
+
+
+def test_clusters_of_very_different_size():
+    """Most candidates of a point come from its own cluster, whatever their rank."""
+    draw = np.random.default_rng(0)
+    x = np.concatenate([draw.random((1500, 2)) * 1e-6, draw.random((40, 2)) + 5.0])
+    rank = np.concatenate([np.arange(40, 1540), np.arange(40)])
+    np.testing.assert_array_equal(nearest_predecessors(x, rank, 10), by_hand(x, rank, 10))
+
+
+def test_candidates_are_asked_for_until_there_are_enough():
+    """The first points of the left cluster have all that is near behind them, and all predecessors far away."""
+    x = np.concatenate([np.linspace(0, 1, 700), np.linspace(10, 11, 800)])[:, None]
+    rank = np.concatenate([np.arange(800, 1500), np.arange(800)])
+    np.testing.assert_array_equal(nearest_predecessors(x, rank, 12), by_hand(x, rank, 12))
+
+
+def test_duplicates_get_as_many_predecessors():
+    x = np.zeros((600, 2))
+    rank = random_rank(600, np.arange(0))
+    near = nearest_predecessors(x, rank, 7)
+    np.testing.assert_array_equal((near >= 0).sum(1), np.minimum(rank, 7))
+    earlier = np.where(near < 0, -1, rank[near])
+    assert (earlier < rank[:, None]).all()
+    assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in near)
+
+
+@pytest.mark.parametrize("n", [3, 900])
+def test_tree_agrees_with_correlations_of_a_decreasing_kernel(n):
+    x = np.random.default_rng(1).random((n, 2))
+    K = np.exp(-cdist(x, x) / 0.3)
+    rank = random_rank(n, np.arange(0), seed=1)
+    with_points, without = DenseEntries(K, coordinates=x), DenseEntries(K)
+    np.testing.assert_array_equal(predecessors(with_points, rank, 12), predecessors(without, rank, 12))
+
+
+class Refuses(DenseEntries):
+    def neighbours(self, rank, count):
+        raise AssertionError("asked for correlations")
+
+
+def test_who_is_asked():
+    """The tree up to three dimensions and without a pattern, the correlations else."""
+    draw = np.random.default_rng(0)
+    for dim in (3, 4):
+        x = draw.random((400, dim))
+        entries = Refuses(np.exp(-cdist(x, x)), coordinates=x)
+        rank = random_rank(400, np.arange(0))
+        if dim == 3:
+            predecessors(entries, rank, 5)
+            entries.density = 0.5
+        with pytest.raises(AssertionError, match="asked for"):
+            predecessors(entries, rank, 5)
+
+
+def test_rank_is_a_permutation_with_some_last():
+    rank = random_rank(50, np.array([3, 7, 49]), seed=2)
+    np.testing.assert_array_equal(np.sort(rank), np.arange(50))
+    assert set(rank[[3, 7, 49]]) == {47, 48, 49}
+    np.testing.assert_array_equal(rank, random_rank(50, np.array([3, 7, 49]), seed=2))
+    assert (rank != random_rank(50, np.array([3, 7, 49]), seed=4)).any()
+    assert (np.diff(random_rank(50, np.arange(0))) < 0).any()  # no order of the points' own
