@@ -48,7 +48,7 @@ def main():
     precond = None if options.precond == "none" else options.precond
 
     print(f"{options.n} points, {options.probes} probes, precond = {precond!r}")
-    print(f"{'':39}{'value':>12}{'dense':>12}{'stderr':>9}{'apart':>7}{'seconds':>9}{'dense':>7}")
+    print(f"{'':46}{'value':>12}{'dense':>12}{'stderr':>9}{'apart':>7}{'seconds':>9}{'dense':>7}")
     good = True
     for number, (name, dim, length, alpha, dtype) in enumerate(PROBLEMS):
         x = (np.random.default_rng(number).random((options.n, dim)) / length).astype(dtype)
@@ -65,7 +65,7 @@ def main():
         good = good and passed
         title = f"{name}, {dim}-D, scale {length:g}, {alpha:g}, {dtype}"
         print(
-            f"{title:39}{value:12.2f}{wanted:12.2f}{stderr:9.3f}{apart:7.2f}{took:9.2f}{dense:7.2f}  "
+            f"{title:46}{value:12.2f}{wanted:12.2f}{stderr:9.3f}{apart:7.2f}{took:9.2f}{dense:7.2f}  "
             f"{'PASS' if passed else 'FAIL'}"
         )
     return 0 if good else 1

@@ -458,7 +458,7 @@ class KernelSolve:
         >>> found = solver.inv_quad_logdet(x, x, np.sin(6 * x), alpha=0.1)
         >>> likelihood = -0.5 * (found.inv_quad + found.logdet + 50 * np.log(2 * np.pi))
         >>> round(float(likelihood), 2)
-        -18.28
+        -26.51
         """
         check_keywords(KernelSolve.inv_quad_logdet, unknown)
         spec = self._beside(ranges, rtol, precond, method, state, seed, on_fail)

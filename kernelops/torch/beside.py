@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg.lapack import dpotri
 from torch.autograd import forward_ad
 
 from ..beside import across, aside, check_new_points, chunks, determinant, kernel_of, quadratic, ready, widened
@@ -29,7 +30,7 @@ from ..formula.expr import substitute, variable
 from ..formula.structure import scalar_kernel
 from ..kernel_product import check_alpha
 from ..solvers.precond.cholesky import Cholesky
-from ..solvers.quadrature import Estimate, each
+from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
@@ -218,19 +219,26 @@ def _traces(
     coupled = scalar_kernel(spec.expr, spec.unknown) is None
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
+    dense = whole and bool(account.factors) and not _followed(tensors, alpha)
+    inverse = _inverse(account, tuple(batch)) if dense else None
     for part in chunks(rows if whole else count):
         if whole:
             z = u = _columns_of_identity(rows, part).expand(*batch, rows, part.stop - part.start)
         else:
             z, u = left[..., part] / count, right[..., part]
         wide = spec if coupled else widened(spec, z.shape[-1])
+        solved = None if inverse is None else inverse[..., part]
         if coupled:
-            z, u = (t.movedim(-1, 0).reshape(-1, *batch, n, D) for t in (z, u))
-        solved = _factored(account, z, coupled) if whole and not _followed(tensors, alpha) else None
+            z, u, solved = (t if t is None else _one_by_one(t, n, D) for t in (z, u, solved))
         if solved is None:
             solved = _solved(wide, alpha, tensors, z, coupled)
         cut = part if whole and not coupled and spec.ranges is None else None
         yield Form(wide, solved.to(torch.float64), u, cut)
+
+
+def _one_by_one(columns: torch.Tensor, n: int, D: int) -> torch.Tensor:
+    """Columns (..., n D, k) as vectors of a matrix-valued kernel, (k, ..., n, D)."""
+    return columns.movedim(-1, 0).unflatten(-1, (n, D))
 
 
 def _columns_of_identity(rows: int, part: slice) -> torch.Tensor:
@@ -246,15 +254,13 @@ def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
     return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in (alpha, *tensors))
 
 
-def _factored(account: Beside, z: torch.Tensor, coupled: bool) -> torch.Tensor | None:
-    """A^-1 z by the dense factors of the forward pass."""
-    if not account.factors:
-        return None
-    columns = z.flatten(-2).movedim(0, -1) if coupled else z
-    flat = columns.reshape(len(account.factors), *columns.shape[-2:]).numpy()
-    solved = torch.from_numpy(each(account.factors, "half_transposed", each(account.factors, "half", flat)))
-    solved = solved.reshape(columns.shape)
-    return solved.movedim(-1, 0).reshape(z.shape) if coupled else solved
+def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
+    """A^-1 by the dense factors of the forward pass: (*batch, rows, rows)."""
+    found = []
+    for factor in account.factors:
+        lower, _ = dpotri(factor.L, lower=1)  # the other triangle is that of L
+        found.append(np.tril(lower) + np.tril(lower, -1).T)
+    return torch.from_numpy(np.stack(found)).reshape(*batch, *found[0].shape)
 
 
 def _solved(
