@@ -59,10 +59,13 @@ static int FN(out_gaussian)(const FN(context) * s, const instruction *p) {
         if (!FN(scale_of_exp)(FN(scalar)(s, p[1].b, 0, r), scales + r)) return 0;
     const T *x = s->row + p[0].a.base, *y = FN(columns)(s, p[0].b, 0, 0), *b = p[2].op == OP_OutDot ? FN(columns)(s, p[2].b, 0, 0) : NULL;
     for (int r = 0, step; r < s->rows; r += step) {
-        T sums[4];
         step = s->rows - r < 4 ? 1 : 4;
-        (step == 4 ? FN(gaussian4) : FN(gaussian1))(x + (ptrdiff_t)r * s->row_stride, s->row_stride, y, p[0].aux0, scales + r, b, s->n, sums);
-        FN(add_block)(s, r, p[2].aux0, step, 1, sums);
+        for (int i = 0; i < s->n; i += FN(PIECE)) {
+            T sums[4];
+            (step == 4 ? FN(gaussian4) : FN(gaussian1))(x + (ptrdiff_t)r * s->row_stride, s->row_stride, y + i, p[0].aux0, scales + r,
+                                                        b ? b + i : NULL, s->n - i < FN(PIECE) ? s->n - i : FN(PIECE), sums);
+            FN(add_block)(s, r, p[2].aux0, step, 1, sums);
+        }
     }
     return 1;
 }

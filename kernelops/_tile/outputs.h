@@ -116,6 +116,10 @@ static void FN(wide_sums)(const FN(context) * s, int term, int at, const T *a, c
         }
 }
 
+/* Columns that are summed in T, before double takes over: 16 for each lane. Where one term is far larger than the others,
+ * as on the diagonal of a kernel matrix, each of these loses up to half an ulp of it. */
+enum { FN(PIECE) = sizeof(T) == 4 && 16 * LANES < TILE_WIDTH ? 16 * LANES : TILE_WIDTH };
+
 /* result[at + q] += sums of a, a*b_q or a*(x_q - b_q) for each row of the tile, q < count */
 static void FN(add_products)(const FN(context) * s, int term, int at, const T *a, const T *b, const T *x, int count) {
     if (s->work->wide_sums) {
@@ -125,11 +129,14 @@ static void FN(add_products)(const FN(context) * s, int term, int at, const T *a
     for (int q = 0; q < count;) {
         const FN(producer) *block = FN(block_of)(term, count - q);
         for (int r = 0, step; r < s->rows; r += step) {
-            T sums[16];
             step = s->rows - r < block->rows ? 1 : block->rows;
-            (step == 1 ? block->one : block->many)(a + r * TILE_WIDTH, b + q * TILE_WIDTH, x + (ptrdiff_t)r * s->row_stride + q,
-                                                   s->row_stride, s->n, sums);
-            FN(add_block)(s, r, at + q, step, block->count, sums);
+            for (int i = 0; i < s->n; i += FN(PIECE)) {
+                T sums[16];
+                (step == 1 ? block->one : block->many)(a + r * TILE_WIDTH + i, b + q * TILE_WIDTH + i,
+                                                       x + (ptrdiff_t)r * s->row_stride + q, s->row_stride,
+                                                       s->n - i < FN(PIECE) ? s->n - i : FN(PIECE), sums);
+                FN(add_block)(s, r, at + q, step, block->count, sums);
+            }
         }
         q += block->count;
     }

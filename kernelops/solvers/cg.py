@@ -11,9 +11,8 @@ import numpy as np
 from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
 from .solution import Journal, info_of
 from .system import HOST, as_preconditioner, as_system, inexact
-from .trust import FLOOR, Trust
+from .trust import Trust
 
-CHECK_EVERY = 16  # iterations between two looks at how far rounding lets the residual fall
 HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
 
 
@@ -58,7 +57,7 @@ def conjugate_gradients(
     recompute: Callable[[Any, np.ndarray], Any] | None = None,
     watch: Callable[[Callable[[], Any]], None] | None = None,
     keep_best: bool = False,
-    floor: float = FLOOR,
+    trust: Trust | None = None,
     verbs: Any = HOST,
 ) -> Exits:
     """Solve A x = b for every column of a block, each with its own step.
@@ -68,7 +67,8 @@ def conjugate_gradients(
     product : callable
         A V for a block V like x.
     x, r : array, shape (..., n, k)
-        The first iterate, which becomes the last, and its residual b - A x, which is overwritten.
+        The first iterate, which becomes the last, and its residual b - A x, which becomes the last one: of a column
+        that converged by a recomputed residual, that one.
     goal : ndarray, shape (..., k)
         A column is done when the norm of its residual is at most this.
     maxiter : int
@@ -84,8 +84,8 @@ def conjugate_gradients(
         Called after each step with a function that returns the present iterate; StopIteration ends the iteration.
     keep_best : bool
         Leave in x, for a column that does not converge, the iterate with the smallest residual instead of the last.
-    floor : float
-        Times eps |A| |x|: a carried residual below this is not trusted.
+    trust : Trust, optional
+        Says down to where a carried residual is trusted, and when a column has done enough.
     """
     shape = goal.shape
     exits = Exits.none(shape)
@@ -95,9 +95,9 @@ def conjugate_gradients(
     fresh = np.ones(shape, bool)  # the next direction is the residual itself
     pp = start = np.zeros(shape)  # <p, p>, and the first norm
     eps = np.finfo(r.dtype).eps / 2
-    trust = Trust(shape, floor * eps)
+    trust = Trust(shape, eps) if trust is None else trust
 
-    whole, columns = x, np.arange(shape[-1])  # columns that are done leave x, r and p, and stay in whole
+    whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x, r and p, and stay in these two
     if keep_best:
         x = verbs.copy(x, x.dtype)
     p = verbs.zeros(r.shape, r.dtype)
@@ -116,6 +116,13 @@ def conjugate_gradients(
         verbs.put(full, columns, x, running[..., columns] if keep_best else None)
         return full
 
+    def set_down() -> None:
+        """Leave the columns at work in the arrays of all columns."""
+        if x is not whole and not keep_best:
+            verbs.put(whole, columns, x)
+        if r is not left:
+            verbs.put(left, columns, r)
+
     for k in range(maxiter + 1):
         rr = inner(r, r)
         norm = np.where(running, np.sqrt(rr), norm)
@@ -125,7 +132,7 @@ def conjugate_gradients(
             break
 
         # A column that claims to be done, or to be below what rounding allows, is looked at again from scratch.
-        claims = running & (norm <= np.maximum(goal, trust.level))
+        claims = running & (norm <= trust.enough(goal, norm))
         sure = claims  # where norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start
@@ -158,8 +165,7 @@ def conjugate_gradients(
 
         kept = np.flatnonzero(anywhere(running[..., columns]))
         if len(kept) < len(columns):
-            if not keep_best:
-                verbs.put(whole, columns, x)
+            set_down()
             x, r, p = verbs.take(x, kept), verbs.take(r, kept), verbs.take(p, kept)
             columns = columns[kept]
 
@@ -193,12 +199,12 @@ def conjugate_gradients(
         if precondition is None:  # a diagonal entry of Lanczos' matrix, between two eigenvalues of A
             trust.stretched(np.divide(1.0, step, out=np.zeros(shape), where=running) + ratio / last)
             last = np.where(running, step, 1.0)
-        elif k % CHECK_EVERY == 0:
+        elif k % trust.every == 0:
             trust.stretched(np.sqrt(np.divide(inner(q, q), inner(p, p), out=np.zeros(shape), where=running)))
-        if k % CHECK_EVERY == 0:
-            trust.look(np.sqrt(inner(x, x)))
         verbs.axpy(step[..., columns], p, x)
         verbs.axpy(-step[..., columns], q, r)
+        if k % trust.every == 0:
+            trust.look(np.sqrt(inner(x, x)))
         del q  # before the next product makes another
 
         journal.step(np.where(running, step, np.nan), ratio)
@@ -208,8 +214,7 @@ def conjugate_gradients(
             except StopIteration:
                 exits.stopped = True
 
-    if not keep_best and x is not whole:
-        verbs.put(whole, columns, x)
+    set_down()
     return exits
 
 

@@ -192,7 +192,8 @@ def _built(q: Question, name: str, why: str) -> Plan:
 
 
 def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
-    return low_rank(entries, alpha, most=_most(entries.n), share=SHARE, seed=q.seed)
+    most = min(entries.n, RANK, RANK_BYTES // (8 * entries.n))
+    return low_rank(entries, alpha, most=most, share=SHARE, seed=q.seed)
 
 
 def _nystrom(q: Question, at: int, _entries: Entries, alpha: np.ndarray) -> Preconditioner:
@@ -205,7 +206,7 @@ def _nystrom(q: Question, at: int, _entries: Entries, alpha: np.ndarray) -> Prec
         whole = np.broadcast_to(V, (*q.batch, *V.shape)).copy()
         return q.system.product(whole).reshape(-1, *V.shape)[at] - column * V
 
-    return nystrom(product, n, alpha, most=_most(n), seed=q.seed)
+    return nystrom(product, n, alpha, most=min(n, RANK, RANK_BYTES // (8 * n)), seed=q.seed)
 
 
 BUILDERS = {

@@ -31,6 +31,7 @@ class Problem:
         self.goal = np.maximum(rtol * self.size, atol / self.scale)
         self.rounded = None if rounded == self.dtype else rounded
         self.size_rounded = self.size.copy()
+        self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0))
         self.product = self.journal.counted(system.product)
 
@@ -41,25 +42,41 @@ class Problem:
             return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every)
         x = verbs.copy(x0, self.dtype)
         verbs.scale(np.where(self.size > 0, 1 / self.scale, 0.0), x)
-        return x, self.residual(x, every)
+        return x, self.residual(x, every, False)
 
-    def residual(self, x: Any, columns: np.ndarray) -> Any:
+    def residual(self, x: Any, columns: np.ndarray, returned: bool = True) -> Any:
         """b - A x from scratch, in float64, for some columns, of which x holds the iterates.
 
-        The iterates rounded to `rounded` go through the same product, which a block makes nearly free; the norms of
-        their residuals are left in `size_rounded`.
+        Where these iterates may be the ones that are returned, they go through the same product once more, rounded to
+        `rounded`, which a block makes nearly free; the norms of their residuals are left in `size_rounded`.
         """
-        verbs = self.system.verbs
-        if self.rounded is None:
+        self.unrounded[columns] = self.rounded is not None and not returned
+        if self.rounded is None or not returned:
             return self._minus(self.product(x), columns)
+        both, k = self.product(self.system.verbs.join(x, self._short(x, columns))), len(columns)
+        self._note_rounded(both[..., k:], columns)
+        return self._minus(both[..., :k], columns)
+
+    def catch_up(self, x: Any) -> None:
+        """Make up for the residuals of rounded iterates that nobody thought would be returned."""
+        columns = np.flatnonzero(self.unrounded)
+        if len(columns):
+            part = self.system.verbs.take(x, columns)
+            self._note_rounded(self.product(self._short(part, columns)), columns)
+            self.unrounded[columns] = False
+
+    def _short(self, x: Any, columns: np.ndarray) -> Any:
+        """The iterates of some columns as they are in the dtype that is returned."""
+        verbs = self.system.verbs
         short = verbs.copy(x, self.dtype)
         verbs.scale(self.scale[..., columns], short)
         short = verbs.round(short, self.rounded)
         verbs.scale(1 / self.scale[..., columns], short)
-        both, k = self.product(verbs.join(x, short)), len(columns)
-        r = self._minus(both[..., k:], columns)
-        self.size_rounded[..., columns] = np.sqrt(verbs.dot(r, r).real)
-        return self._minus(both[..., :k], columns)
+        return short
+
+    def _note_rounded(self, q: Any, columns: np.ndarray) -> None:
+        r = self._minus(q, columns)
+        self.size_rounded[..., columns] = np.sqrt(self.system.verbs.dot(r, r).real)
 
     def unscaled(self, x: Any) -> Any:
         """A copy of x in the units of b."""

@@ -7,13 +7,58 @@ from typing import Any
 
 import numpy as np
 
-from .cg import Exits, conjugate_gradients
+from .cg import Exits, anywhere, conjugate_gradients
 from .problem import Problem, power_of_two
+from .trust import Trust
 
-ROUND = 1e-3  # what a round of float32 iterations is asked for: near what float32 gives, few float64 products
-MARGIN = 0.5  # of what is left to do: the last round must not miss by a hair
-FLOOR = 1.0  # times eps |A| |d|: below it a float32 residual of an ordinary kernel matrix means nothing
+FLOOR = 1.0  # times eps |A| |d|: what a float32 residual is worth, several times over, before it has been measured
+SPARE = 4.0  # a round goes down to this multiple of its error
+ROUND = 3e-5  # where the error is not known: what float32 allows often enough to try
+SURE = 0.9  # of what the last round may leave: it must not miss by a hair
+PROBE = 200  # iterations without a halving, after which a round whose error is not known ends to find out
 SLOW = 0.5  # a round that contracts by less is not worth repeating
+
+
+class Round(Trust):
+    """How deep a round of float32 iterations goes: as deep as float32 allows, since float64 products cost more.
+
+    At the end of a round its carried and its true residual differ by an error of about eps |A| |d|, where d is the
+    correction. With |A| from the coefficients, that is known while the round goes on; it is better known from the round
+    before. With a preconditioner the coefficients tell nothing of A itself, and the first round tries what float32
+    mostly allows. What is left to do is shared evenly by the rounds that it takes at least.
+    """
+
+    every = 1
+
+    def __init__(self, shape: tuple[int, ...], eps: float, preconditioned: bool) -> None:
+        super().__init__(shape, eps, FLOOR)
+        self.known = np.full(shape, np.nan)  # level by |d|, from the last round
+        self.deepest = ROUND if preconditioned else 0.0
+
+    def begin(self, start: np.ndarray) -> None:
+        """A round begins with residuals of these norms."""
+        self.start, self.level, self.count = start, np.zeros_like(start), 0
+        self.probing = np.zeros(start.shape, bool)  # whether it ended to find out
+
+    def look(self, size: np.ndarray) -> None:
+        self.level = np.where(np.isnan(self.known), self.floor * self.growth, self.known) * size
+
+    def enough(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
+        start = np.where(self.start > 0, self.start, 1.0)
+        level = np.where(np.isnan(self.known), np.maximum(self.level, self.deepest * start), self.level)
+        left, depth = np.clip(goal / start, 1e-30, 1.0), np.clip(level / start, 1e-30, 0.5)
+        rounds = np.maximum(1.0, np.ceil(np.log(left) / np.log(depth)))
+        self.last = level <= goal  # whether this round aims at the goal itself
+        ends = np.where(self.last, SURE * goal, np.maximum(level, start * left ** (1 / rounds)))
+        self.count += 1
+        lost = np.isnan(self.known) & (self.deepest > 0) & (self.count > PROBE) & (norm > SLOW * start)
+        self.probing |= lost
+        return np.where(lost, np.inf, ends)
+
+    def measured(self, error: np.ndarray, size: np.ndarray) -> None:
+        """A correction of norm `size` left a residual that differs by `error` from the carried one."""
+        known = (size > 0) & np.isfinite(error)
+        self.known = np.where(known, SPARE * error / np.where(known, size, 1.0), self.known)
 
 
 def refine(
@@ -24,6 +69,7 @@ def refine(
     *,
     precondition: Callable[[Any], Any] | None = None,
     watch: Callable[[Callable[[], Any]], None] | None = None,
+    iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
     """Solve A x = b for a matrix of float32 data, whose float32 products cost less than float64 ones.
 
@@ -32,19 +78,22 @@ def refine(
     (the condition number is beyond what float32 can carry), conjugate gradients in float64 go on from where it is.
 
     x, the first iterate, becomes the last; r is its residual and is overwritten; maxiter counts every iteration.
+    iterate is `conjugate_gradients` or `block_conjugate_gradients`.
     """
     verbs, journal, goal = problem.system.verbs, problem.journal, problem.goal
     single = np.dtype(np.complex64 if problem.dtype.kind == "c" else np.float32)
-    unit, columns = journal.unit, np.arange(goal.shape[-1])
+    unit = journal.unit
     norm = np.sqrt(verbs.dot(r, r).real)
+    trust = Round(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None)
     while True:
         if not np.isfinite(norm).all() or (norm <= goal).all() or journal.iterations >= maxiter:
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch)
+            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
         scale = power_of_two(norm)
         journal.unit = unit * scale
         verbs.scale(1 / scale, r)
-        d = verbs.zeros(r.shape, single)
+        d, carried = verbs.zeros(r.shape, single), verbs.copy(r, single)
+        trust.begin(norm / scale)
 
         def present(correction: Any, scale: np.ndarray = scale) -> Any:
             """x and the correction found so far."""
@@ -52,41 +101,43 @@ def refine(
             verbs.axpy(scale, correction, full)
             return full
 
-        inner = conjugate_gradients(
+        inner = iterate(
             problem.product,
             d,
-            verbs.copy(r, single),
-            np.where(norm <= goal, np.inf, _aim(norm, goal) / scale),
+            carried,
+            np.where(norm <= goal, np.inf, goal / scale),
             maxiter - journal.iterations,
             journal,
             precondition=precondition,
             watch=None if watch is None else lambda correction, present=present: watch(lambda: present(correction())),
-            floor=FLOOR,
+            trust=trust,
             verbs=verbs,
         )
         journal.unit = unit
 
-        candidate = present(d)
-        true = problem.residual(candidate, columns)
-        size = np.sqrt(verbs.dot(true, true).real)
-        better = size < norm  # false for nan: a correction that overflowed in float32 is dropped
-        slow = ((norm > goal) & ~(size <= SLOW * norm)).any()
-        verbs.put(x, columns, candidate, better)
         verbs.scale(scale, r)
-        verbs.put(r, columns, true, better)
+        at_work = np.flatnonzero(anywhere(norm > goal))
+        candidate = verbs.take(present(d), at_work)
+        ends = inner.stopped or journal.iterations >= maxiter or bool((trust.last | (norm <= goal)).all())
+        true = problem.residual(candidate, at_work, ends)
+        size, error = norm.copy(), np.zeros(goal.shape)
+        size[..., at_work] = np.sqrt(verbs.dot(true, true).real)
+        difference = verbs.take(carried, at_work)
+        verbs.axpy(-1 / scale[..., at_work], true, difference)
+        error[..., at_work] = np.sqrt(verbs.dot(difference, difference).real)
+        trust.measured(error, np.sqrt(verbs.dot(d, d).real))
+        rounded = ~(SPARE * error < SLOW * norm / scale)  # it is rounding that keeps the round from contracting
+        better = size < norm  # false for nan: a correction that overflowed in float32 is dropped
+        slow = ((norm > goal) & ~(size <= SLOW * norm) & (rounded | ~trust.probing)).any()
+        verbs.put(x, at_work, candidate, better[..., at_work])
+        verbs.put(r, at_work, true, better[..., at_work])
         norm = np.where(better, size, norm)
         journal.record(norm)
         if inner.stopped:
+            problem.catch_up(x)
             return Exits.none(goal.shape, stopped=True)
         if slow:
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch)
-
-
-def _aim(norm: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Where this round should bring the norms: what is left to do, in equal rounds of about ROUND each."""
-    left = np.clip(MARGIN * goal / np.where(norm > 0, norm, 1.0), 1e-30, 1.0)
-    rounds = np.maximum(1.0, np.round(np.log(left) / np.log(ROUND)))
-    return norm * left ** (1 / rounds)
+            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
 
 def in_double(
@@ -97,9 +148,10 @@ def in_double(
     *,
     precondition: Callable[[Any], Any] | None = None,
     watch: Callable[[Callable[[], Any]], None] | None = None,
+    iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
     """The same in float64 throughout, from whatever iterate x and its residual r."""
-    return conjugate_gradients(
+    exits = iterate(
         problem.product,
         x,
         r,
@@ -112,3 +164,19 @@ def in_double(
         keep_best=True,
         verbs=problem.system.verbs,
     )
+    if not exits.nonfinite:
+        problem.catch_up(x)
+        if precondition is not None:
+            note_energy(problem, r, exits, precondition)
+    return exits
+
+
+def note_energy(problem: Problem, r: Any, exits: Exits, precondition: Callable[[Any], Any]) -> None:
+    """Leave <r, M r> of the converged columns in the journal, relative to |b|^2; nan for the others.
+
+    Where M is P^-1 with P <= A, the energy norm of the error e = A^-1 r is bounded by it:
+    |e|_A^2 = <r, A^-1 r> <= <r, P^-1 r>.
+    """
+    unit = problem.journal.unit
+    energy = problem.system.verbs.dot(r, precondition(r)).real * unit**2
+    problem.journal.energy = np.where(exits.converged & (energy >= 0), energy, np.nan)

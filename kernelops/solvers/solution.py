@@ -85,6 +85,9 @@ class Solution:
     condition : float or None
         Condition number of A (of M A with a preconditioner) as the coefficients of the iteration show it: a lower
         bound. None where there were too few iterations, or a breakdown.
+    bound : ndarray
+        Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b: certain up to rounding where
+        K is positive semidefinite; nan where alpha is 0 or unknown and nothing else gives one.
     preconditioners : tuple
         What was built, one for each element of a batch: SciPy LinearOperators near the inverse of A.
     info : int
@@ -114,6 +117,7 @@ class Solution:
     setup: float
     reason: str
     condition: float | None
+    bound: np.ndarray
     info: int
     preconditioners: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
@@ -196,6 +200,8 @@ class Journal:
         self.unit = unit
         self.history: list[np.ndarray] = []
         self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
+        self.energy: np.ndarray | None = None  # <r, M r> / |b|^2 of the converged columns at the end, with an M
+        self.range = np.inf, 0.0  # the smallest and the largest Rayleigh quotient of A that a block has shown
         self.products: dict[str, int] = {}
         self.seconds = {"setup": 0.0, "product": 0.0, "preconditioner": 0.0}
         self.begun = time.perf_counter()
@@ -232,6 +238,10 @@ class Journal:
         """One step was taken; nan for the columns that rest."""
         self.coefficients.append((step, ratio))
 
+    def quotients(self, smallest: float, largest: float) -> None:
+        """A block of directions had Rayleigh quotients <p, A p> / <p, p> from the smallest to the largest."""
+        self.range = min(self.range[0], smallest), max(self.range[1], largest)
+
     def record(self, norm: np.ndarray) -> None:
         """The residual norms now; once more for the same iteration, they replace what was noted before."""
         del self.history[self.iterations :]
@@ -250,12 +260,14 @@ class Journal:
         """
         if self.iterations < 2:
             return None
+        smallest, largest = self.range
+        quotients = [largest / smallest] if 0 < smallest <= largest else []
         steps, ratios = (
             np.array(values).reshape(self.iterations, -1) for values in zip(*self.coefficients, strict=True)
         )
         taken = np.isfinite(steps)
         longest = np.argsort(-taken.sum(axis=0), kind="stable")[:LONGEST]
-        found = [_ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest]
+        found = quotients + [_ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest]
         return max((value for value in found if value is not None), default=None)
 
 

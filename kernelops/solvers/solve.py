@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from .cg import Exits, anywhere
+from .account import account
+from .cg import Exits
 from .meter import Meter, tell
 from .policy import Plan, Question, planned
 from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
 from .refine import in_double, refine
-from .solution import FAILURES, Solution, info_of, message
+from .solution import Solution
 from .state import SolveState, check_state
 from .system import as_system, check_symmetric, inexact
 
@@ -129,7 +130,7 @@ def solve(
             x0 = state.start(b.shape)
         x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
-    solution = _account(problem, x, x0, exits, shape, plan, figures)
+    solution = account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
         state.leave(solution.x.reshape(b.shape), plan, solution.iterations)
     if verbose:
@@ -206,78 +207,6 @@ def _run(
     finally:
         if meter is not None:
             meter.close()
-
-
-def _account(
-    problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], plan: Plan, figures: dict[str, Any]
-) -> Solution:
-    """The Solution, with the true residuals of what is returned."""
-    journal, verbs = problem.journal, problem.system.verbs
-    if exits.nonfinite:
-        verbs.fill(x, np.nan)
-        residual = returned = np.full(problem.size.shape, np.nan)
-    else:
-        residual = _true_residual(problem, x, x0, exits)
-        returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
-    verbs.scale(problem.scale, x)
-    status = exits.status
-    columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
-    condition = None if status in FAILURES else journal.condition()
-    history = np.array(journal.history or [np.full(problem.size.shape, np.nan)])
-    figures |= {
-        "iterations": journal.iterations,
-        "residual": float(np.max(residual, initial=0.0)),
-        "condition": condition,
-        "culprit": "M" if exits.misled.any() else "A",
-        "recomputed": "in float64" if problem.system.native else "by A's own products",
-    }
-    return Solution(
-        x=x.reshape(shape),
-        status=status,
-        message=message(status, **figures),
-        iterations=journal.iterations,
-        residual=residual.reshape(columns),
-        residual_returned=returned.reshape(columns),
-        products=dict(journal.products),
-        history=history.reshape(len(history), *columns),
-        seconds=journal.times(),
-        method=plan.method,
-        precond=plan.precond,
-        rank=plan.rank,
-        setup=plan.setup,
-        reason=plan.reason,
-        preconditioners=plan.preconditioners,
-        condition=condition,
-        info=info_of(status, journal.iterations),
-    )
-
-
-def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarray:
-    """Relative residuals of all columns. Those that did not converge are recomputed, and the truth decides.
-
-    An iteration that broke down can leave less than it began with; then its start is what is returned.
-    """
-    journal, verbs = problem.journal, problem.system.verbs
-    size = journal.history[-1].copy()
-    left = np.flatnonzero(anywhere(~exits.converged))
-    if not len(left):
-        return size
-    part = verbs.take(x, left)
-    norm = _norms(problem, part, left)
-    worse = ~(norm * journal.unit[..., left] <= journal.history[0][..., left])
-    if worse.any():
-        start = problem.start(x0)[0]
-        verbs.put(part, np.arange(len(left)), verbs.take(start, left), worse)
-        verbs.put(x, left, part)
-        norm = _norms(problem, part, left)
-    exits.converged[..., left] |= norm <= problem.goal[..., left]
-    size[..., left] = norm * journal.unit[..., left]
-    return size
-
-
-def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
-    r = problem.residual(x, columns)
-    return np.sqrt(problem.system.verbs.dot(r, r).real)
 
 
 def _asked(rtol: float, atol: float) -> str:

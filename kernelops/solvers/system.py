@@ -50,6 +50,22 @@ class HostVerbs:
         return total
 
     @staticmethod
+    @QUIET
+    def gram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """x^H y: shape (..., k, l) for blocks of k and l columns; multiplied and summed in float64 or complex128."""
+        dtype = np.result_type(x.dtype, y.dtype, np.float64)
+        total = np.zeros((*x.shape[:-2], x.shape[-1], y.shape[-1]), dtype)
+        for rows in _chunks(x):
+            total += np.swapaxes(x[rows].astype(dtype, copy=False), -1, -2).conj() @ y[rows].astype(dtype, copy=False)
+        return total
+
+    @staticmethod
+    @QUIET
+    def combine(x: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """x c, in the dtype of x: columns that are combinations of those of x, with coefficients (..., k, l)."""
+        return x @ c.astype(x.dtype if np.iscomplexobj(x) else x.real.dtype)
+
+    @staticmethod
     def largest(x: np.ndarray) -> np.ndarray:
         """The largest magnitude in every column; nan or inf where there is one."""
         most = np.zeros(x.shape[:-2] + x.shape[-1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 FLOOR = 0.1  # of eps |A| |x|: the carried residual means nothing below it, and above it nearly always does
+CHECK_EVERY = 16  # iterations between two looks at how far rounding lets the residual fall
 PATIENCE = 3  # checks in a row that do not halve the recomputed residual before a column counts as stagnated
 
 
@@ -20,8 +21,10 @@ class Trust:
     for hundreds of steps, so a plateau says nothing.
     """
 
-    def __init__(self, shape: tuple[int, ...], floor: float) -> None:
-        self.floor = np.full(shape, floor)
+    every = CHECK_EVERY
+
+    def __init__(self, shape: tuple[int, ...], eps: float, floor: float = FLOOR) -> None:
+        self.floor = np.full(shape, floor * eps)
         self.growth, self.level = np.zeros(shape), np.zeros(shape)
         self.checked, self.misses = np.full(shape, np.inf), np.zeros(shape, int)
 
@@ -32,6 +35,10 @@ class Trust:
     def look(self, size: np.ndarray) -> None:
         """Set the level anew for iterates of this norm."""
         self.level = self.floor * self.growth * size
+
+    def enough(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
+        """The norms at which columns claim to be done, given those they have come to."""
+        return np.maximum(goal, self.level)
 
     def judge(
         self, claims: np.ndarray, carried: np.ndarray, true: np.ndarray, goal: np.ndarray

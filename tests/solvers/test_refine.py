@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from systems import Dense, assert_solves, kernel, right_hand_sides, spd
+from scipy.sparse.linalg import LinearOperator
+from systems import Dense, assert_solves, kernel, relative_residual, right_hand_sides, spd
 
 from kernelops.solvers import solve
-from kernelops.solvers.refine import ROUND, _aim
+from kernelops.solvers.refine import PROBE, ROUND, SPARE, SURE, Round
 
 
 def test_the_seed_problem_in_small():
@@ -114,11 +115,121 @@ def test_maxiter_counts_all_rounds():
         )
 
 
-@pytest.mark.parametrize("goal", [1e-1, 1e-3, 1e-6, 1e-13])
-def test_rounds_share_what_is_left_to_do(goal):
-    norm, rounds = np.array([1.0]), 0
-    while norm > goal:
-        aim = _aim(norm, np.array([goal]))
-        assert norm * ROUND**1.5 <= aim < norm
-        norm, rounds = aim, rounds + 1
-    assert rounds == max(1, round(np.log(goal / 2) / np.log(ROUND)))
+class TestRound:
+    """How deep a round goes, from what is known of its error."""
+
+    @staticmethod
+    def round(level, preconditioned=False, start=1.0):
+        trust = Round((1,), 2.0**-24, preconditioned)
+        trust.begin(np.array([start]))
+        trust.level = np.array([level])
+        return trust
+
+    @pytest.mark.parametrize("goal", [1e-1, 1e-3, 1e-6, 1e-13])
+    @pytest.mark.parametrize("level", [1.1e-2, 0.9e-5])
+    def test_as_few_as_can_be_and_all_alike(self, goal, level):
+        norm, aims = 1.0, []
+        while norm > goal:
+            trust = self.round(level * norm, start=norm)
+            aims.append(trust.enough(np.array([goal]), np.ones(1))[0] / norm)
+            norm *= aims[-1]
+        assert len(aims) == max(1, int(np.ceil(np.log(goal) / np.log(level))))
+        assert min(aims) >= SURE * level and max(aims) <= min(aims) / SURE * (1 + 1e-9)
+
+    def test_the_last_round_is_told_from_others(self):
+        for level, last in ((0.99e-4, True), (1.01e-4, False)):
+            trust = self.round(level)
+            aim = trust.enough(np.array([1e-4]), np.ones(1))
+            assert trust.last[0] == last
+            assert (aim[0] == pytest.approx(SURE * 1e-4)) == last
+
+    def test_with_a_preconditioner_the_first_round_goes_no_deeper_than_usual(self):
+        for goal, last in ((1.01 * ROUND, True), (0.99 * ROUND, False)):
+            trust = self.round(0.0, preconditioned=True)
+            trust.enough(np.array([goal]), np.ones(1))
+            assert trust.last[0] == last
+
+    def test_what_a_round_shows_counts_from_then_on(self):
+        trust = self.round(0.0)
+        trust.stretched(np.array([100.0]))
+        trust.look(np.array([2.0]))
+        assert trust.level[0] == pytest.approx(200 * 2.0**-24)
+        trust.measured(np.array([1e-5]), np.array([4.0]))
+        trust.look(np.array([2.0]))
+        assert trust.level[0] == pytest.approx(SPARE * 0.5e-5)
+        for error, size in ((np.nan, 1.0), (1.0, 0.0)):  # nothing was learnt
+            trust.measured(np.array([error]), np.array([size]))
+            trust.look(np.array([2.0]))
+            assert trust.level[0] == pytest.approx(SPARE * 0.5e-5)
+
+    def test_a_round_of_unknown_error_that_gets_nowhere_ends(self):
+        trust, goal = self.round(0.0, preconditioned=True), np.array([1e-6])
+        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(PROBE))
+        assert np.isfinite(trust.enough(goal, np.array([0.4]))[0]) and not trust.probing[0]  # it gets somewhere
+        assert np.isinf(trust.enough(goal, np.ones(1))[0]) and trust.probing[0]
+        trust.measured(np.array([1e-5]), np.ones(1))
+        trust.begin(np.ones(1))
+        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(2 * PROBE))
+
+
+def counted(A):
+    """The dtypes and widths of the products of A from now on."""
+    log, product = [], A.product
+
+    def counting(block):
+        log.append((block.dtype.name, block.shape[-1]))
+        return product(block)
+
+    A.product = counting
+    return log
+
+
+def inverse(A, dtype="float32"):
+    """The inverse of A, rounded, in a product that answers in its own precision."""
+    m = np.linalg.inv(A.truth).astype(dtype)
+    return LinearOperator(
+        m.shape, matvec=lambda v: m @ v.astype(dtype), matmat=lambda v: m @ v.astype(dtype), dtype=dtype
+    )
+
+
+@pytest.mark.parametrize("rtol, rounds", [(1e-4, 1), (1e-6, 1), (1e-10, 2)])
+def test_a_preconditioner_that_is_nearly_exact(rtol, rounds):
+    """One iteration a round, as a round of it goes as deep as float32 does."""
+    A, b = kernel(300, alpha=1.0), right_hand_sides(300, 2)
+    for dtype in ("float32", "float64"):
+        solution = solve(A, b, rtol=rtol, M=inverse(A, dtype))
+        assert solution.converged
+        assert_solves(A, solution.x, b, rtol)
+        assert solution.products == {"float32": rounds, "float64": rounds}
+
+
+def test_only_the_last_residual_takes_the_rounded_iterate_along():
+    A, b = kernel(300), right_hand_sides(300, 2, dtype="float32")
+    log = counted(A)
+    solution = solve(A, b, rtol=1e-9)
+    widths = [width for dtype, width in log if dtype == "float64"]
+    assert len(widths) >= 3 and widths == [2] * (len(widths) - 1) + [4]
+    returned = relative_residual(A, solution.x.astype(np.float32), b)
+    np.testing.assert_allclose(solution.residual_returned, returned, rtol=1e-4)
+
+
+def test_the_rounded_iterate_is_looked_at_wherever_it_ends():
+    """With a start that is good enough, with one column that is done early, and where nothing converges."""
+    A, b = kernel(200), right_hand_sides(200, 2, dtype="float32")
+    exact = np.linalg.solve(A.truth, b)
+    start = exact * [1.0, 0.0]
+    for x0, keywords in ((exact, {}), (start, {}), (start, dict(maxiter=3)), (start, dict(rtol=1e-2))):
+        solution = solve(A, b, x0, on_fail="ignore", **keywords)
+        returned = relative_residual(A, solution.x.astype(np.float32), b)
+        np.testing.assert_allclose(solution.residual_returned, returned, rtol=1e-4)
+        assert solution.residual_returned[0] > 1e-7  # of x in float32
+
+
+def test_columns_that_are_done_leave_the_residual():
+    A, b = kernel(200), right_hand_sides(200, 2)
+    log = counted(A)
+    x0 = np.linalg.solve(A.truth, b) * [1.0, 0.0]
+    assert solve(A, b.astype(np.float32), x0, rtol=1e-7).converged
+    widths = [width for dtype, width in log if dtype == "float64"]
+    first, *between, last, forgotten = widths  # where it starts, the rounds, and the column that was there already
+    assert (first, last, forgotten) == (2, 2, 1) and set(between) == {1}

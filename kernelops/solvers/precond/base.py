@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class Preconditioner(LinearOperator):
         Entries of K that were evaluated to build it.
     logdet : float
         log det P.
+    inflation : float
+        A^-1 is at most so many times P^-1, for a positive semidefinite K; inf where that is not known.
     """
 
     name = "none"
@@ -30,6 +33,7 @@ class Preconditioner(LinearOperator):
     columns = 0  # of K that were evaluated whole
     pairs = 0  # entries besides
     logdet = 0.0
+    inflation = math.inf
 
     def __init__(self, n: int) -> None:
         super().__init__(np.dtype(np.float64), (n, n))

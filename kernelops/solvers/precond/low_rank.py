@@ -142,6 +142,10 @@ class LowRank(Preconditioner):
     def certificate(self) -> float:
         return (1 + self.trace) * ((1 + self.blur) / (1 - self.blur)) ** 2 if self.blur < 1 else math.inf
 
+    @property
+    def inflation(self) -> float:
+        return (1 - self.blur) ** -2 if self.blur < 1 else math.inf
+
     def _factorise(self) -> None:
         """The small matrices X of W = I + Q X Q^T with T = W^T W, and of its inverse, and log det.
 

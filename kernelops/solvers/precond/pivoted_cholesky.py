@@ -229,7 +229,7 @@ def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
 
     With L = F[T] the columns T of S K S are F L^T, and its block of T is L L^T. So with L' L'^T = I + L L^T the
     columns T of the factor of I + S K S are (F L^T + I[:, T]) L'^-T; multiplied by S^-1 they are those of
-    diag(alpha) + K. No entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K, and not needed.
+    diag(alpha) + K. No entry is evaluated again. The residual stays that of S K S.
     """
     T, F = partial.pivots, partial.F
     root = np.sqrt(check_noise(alpha, len(F)))

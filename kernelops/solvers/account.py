@@ -1,0 +1,102 @@
+"""What a solve leaves: true residuals, a bound of the error, and the Solution that holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .cg import Exits, anywhere
+from .policy import Plan
+from .problem import Problem
+from .solution import FAILURES, Solution, info_of, message
+
+
+def account(
+    problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], plan: Plan, figures: dict[str, Any]
+) -> Solution:
+    """The Solution, with the true residuals of what is returned."""
+    journal, verbs = problem.journal, problem.system.verbs
+    if exits.nonfinite:
+        verbs.fill(x, np.nan)
+        residual = returned = np.full(problem.size.shape, np.nan)
+    else:
+        residual = _true_residual(problem, x, x0, exits)
+        returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
+    verbs.scale(problem.scale, x)
+    status = exits.status
+    columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
+    condition = None if status in FAILURES else journal.condition()
+    history = np.array(journal.history or [np.full(problem.size.shape, np.nan)])
+    figures |= {
+        "iterations": journal.iterations,
+        "residual": float(np.max(residual, initial=0.0)),
+        "condition": condition,
+        "culprit": "M" if exits.misled.any() else "A",
+        "recomputed": "in float64" if problem.system.native else "by A's own products",
+    }
+    return Solution(
+        x=x.reshape(shape),
+        status=status,
+        message=message(status, **figures),
+        iterations=journal.iterations,
+        residual=residual.reshape(columns),
+        residual_returned=returned.reshape(columns),
+        products=dict(journal.products),
+        history=history.reshape(len(history), *columns),
+        seconds=journal.times(),
+        method=plan.method,
+        precond=plan.precond,
+        rank=plan.rank,
+        setup=plan.setup,
+        reason=plan.reason,
+        preconditioners=plan.preconditioners,
+        condition=condition,
+        bound=_error_bound(problem, plan, residual).reshape(columns),
+        info=info_of(status, journal.iterations),
+    )
+
+
+def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarray:
+    """Relative residuals of all columns. Those that did not converge are recomputed, and the truth decides.
+
+    An iteration that broke down can leave less than it began with; then its start is what is returned.
+    """
+    journal, verbs = problem.journal, problem.system.verbs
+    size = journal.history[-1].copy()
+    left = np.flatnonzero(anywhere(~exits.converged))
+    if not len(left):
+        return size
+    part = verbs.take(x, left)
+    norm = _norms(problem, part, left)
+    worse = ~(norm * journal.unit[..., left] <= journal.history[0][..., left])
+    if worse.any():
+        start = problem.start(x0)[0]
+        verbs.put(part, np.arange(len(left)), verbs.take(start, left), worse)
+        verbs.put(x, left, part)
+        norm = _norms(problem, part, left)
+    exits.converged[..., left] |= norm <= problem.goal[..., left]
+    size[..., left] = norm * journal.unit[..., left]
+    return size
+
+
+def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
+    r = problem.residual(x, columns)
+    return np.sqrt(problem.system.verbs.dot(r, r).real)
+
+
+def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarray:
+    """Bounds of |x - A^-1 b| in the energy norm of A, by columns; nan where none is known.
+
+    The error is A^-1 r. K being positive semidefinite, A is at least the smallest alpha, so <r, A^-1 r> is at most
+    |r|^2 / alpha; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one counts.
+    """
+    system, journal, size = problem.system, problem.journal, problem.size * problem.scale
+    alpha = system.alpha.min(axis=(-2, -1), initial=np.inf)[..., None] if system.alpha.ndim else system.alpha
+    known = bool(system.entries) and system.native
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = np.where(alpha > 0, residual * size / np.sqrt(alpha), np.nan) if known else np.full(size.shape, np.nan)
+    inflation = max((p.inflation for p in plan.preconditioners), default=np.inf)
+    if journal.energy is not None and np.isfinite(inflation):
+        bound = np.fmin(bound, np.sqrt(inflation * journal.energy) * size)
+    return bound

@@ -1,0 +1,208 @@
+"""Block conjugate gradients: the columns of a block search in one space, which none of them would reach alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .cg import HOPELESS, Exits, anywhere
+from .solution import Journal
+from .system import HOST
+from .trust import Trust
+
+# Of the largest eigenvalue of a Gram matrix of unit vectors: below it a direction is one of the others. The vectors of
+# float32 differ from dependent ones by rounding of 1e-7 and a few times that, squared; Gram matrices are float64.
+RANK = {"f": 1e-12, "F": 1e-12, "d": 1e-14, "D": 1e-14}
+
+
+def block_conjugate_gradients(
+    product: Callable[[Any], Any],
+    x: Any,
+    r: Any,
+    goal: np.ndarray,
+    maxiter: int,
+    journal: Journal,
+    *,
+    precondition: Callable[[Any], Any] | None = None,
+    recompute: Callable[[Any, np.ndarray], Any] | None = None,
+    watch: Callable[[Callable[[], Any]], None] | None = None,
+    keep_best: bool = False,
+    trust: Trust | None = None,
+    verbs: Any = HOST,
+) -> Exits:
+    """Solve A X = B, every column with the directions of all; the arguments are those of `conjugate_gradients`.
+
+    With R = B - A X and an orthonormal basis P of the directions, each step minimises the energy norm of the error of
+    every column over the span of P:
+
+        Q = A P,  W = P^H Q,  X += P W^-1 P^H R,  R -= Q W^-1 P^H R,
+        P = orth(Z - P W^-1 Q^H Z)  with Z = M R.
+
+    That is the method of O'Leary (1980, Linear Algebra Appl. 29). Where columns are dependent, or become so, W would be
+    singular; a basis of what they span has fewer columns and no such trouble (Ji and Li 2017, BIT 57). Neither formula
+    takes R to be the residual that the last step left, so that any column of it can be replaced by a better one.
+
+    One element of a batch may have fewer directions than another; columns of zeros stand for those it does not have.
+    """
+    shape = goal.shape
+    exits = Exits.none(shape)
+    running = np.ones(shape, bool)
+    norm, best, start = np.zeros(shape), np.full(shape, np.inf), np.zeros(shape)
+    eps = float(np.finfo(r.dtype).eps) / 2
+    trust = Trust(shape, eps) if trust is None else trust
+    highest, lowest = np.zeros(shape[:-1]), np.full(shape[:-1], np.inf)  # Rayleigh quotients of A
+
+    whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x and r, and stay in these two
+    if keep_best:
+        x = verbs.copy(x, x.dtype)
+    p = q = inverse = None  # the last directions, A times them, and W^-1; none where it starts anew
+
+    def norms(v: Any) -> np.ndarray:
+        """The norms of the columns of v in the places of all columns."""
+        values = np.zeros(shape)
+        values[..., columns] = np.sqrt(verbs.dot(v, v).real)
+        return values
+
+    def present() -> Any:
+        """The iterate of all columns."""
+        if not keep_best and x is whole:
+            return whole
+        full = verbs.copy(whole, whole.dtype)
+        verbs.put(full, columns, x, running[..., columns] if keep_best else None)
+        return full
+
+    def set_down() -> None:
+        """Leave the columns at work in the arrays of all columns."""
+        if x is not whole and not keep_best:
+            verbs.put(whole, columns, x)
+        if r is not left:
+            verbs.put(left, columns, r)
+
+    for k in range(maxiter + 1):
+        norm = np.where(running, norms(r), norm)
+        if not np.isfinite(norm).all():
+            exits.nonfinite = True
+            journal.record(norm)
+            break
+
+        claims = running & (norm <= trust.enough(goal, norm))
+        sure = claims  # where norm is that of the true residual, or must do for it
+        if recompute is None or k == 0:
+            start = norm if k == 0 else start
+            claims |= running & (trust.level > HOPELESS * start)  # even |r| = |b| could not be told from rounding
+            exits.converged |= claims
+        elif claims.any():
+            places = np.flatnonzero(anywhere(claims[..., columns]))
+            true = recompute(x if len(places) == len(columns) else verbs.take(x, places), columns[places])
+            size = norm.copy()
+            size[..., columns[places]] = np.sqrt(verbs.dot(true, true).real)
+            met, astray = trust.judge(claims, norm, size, goal)
+            exits.converged |= met
+            exits.stagnated |= trust.exhausted(astray)
+            if astray.any():
+                p = q = inverse = None
+            sure = met | astray
+            norm = np.where(sure, size, norm)
+            part = verbs.take(r, places)
+            verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
+            verbs.put(r, places, part)
+            del true, part
+        if keep_best:
+            better = running & (sure | (norm < best))  # what was carried along before a check was not sure
+            best[better] = norm[better]
+            if better.any():
+                verbs.put(whole, columns, x, better[..., columns])
+        running &= ~(exits.converged | exits.stagnated)
+        journal.record(norm)
+        if k == maxiter or exits.stopped or not running.any():
+            break
+
+        kept = np.flatnonzero(anywhere(running[..., columns]))
+        if len(kept) < len(columns):
+            set_down()
+            x, r = verbs.take(x, kept), verbs.take(r, kept)
+            columns = columns[kept]
+
+        z = r if precondition is None else precondition(r)
+        weight = np.where(running, norm, 0.0)[..., columns]  # 0 for what has left its element, but not the batch
+        if precondition is not None:
+            rz = np.zeros(shape)
+            rz[..., columns] = verbs.dot(r, z).real
+            if not np.isfinite(rz[running]).all():
+                exits.nonfinite = True
+                break
+            exits.misled |= running & ~(rz > 0)
+            running &= ~exits.misled
+            if exits.misled.any():  # an M that is not positive definite is no good for any column
+                break
+        if p is not None:  # A-orthogonal to the last directions
+            back = inverse @ verbs.gram(q, z)
+            moved = verbs.combine(p, -back)
+            verbs.axpy(np.ones_like(weight), z, moved)
+            z = moved
+        p, full_rank = orthonormal(z, weight > 0, verbs)
+        if p is not None:  # from nearly dependent columns it is not orthonormal to rounding before the second time
+            p, full_rank = orthonormal(p, full_rank, verbs)
+        del z
+        if p is None:  # nothing but zeros, as from an M that is singular
+            exits.misled |= running
+            break
+
+        q = product(p)
+        w = verbs.gram(p, q)
+        if not np.isfinite(w).all():
+            exits.nonfinite = True
+            break
+        w = (w + np.swapaxes(w, -1, -2).conj()) / 2
+        values, vectors = np.linalg.eigh(w)
+        own = (np.abs(vectors) ** 2 * full_rank[..., None]).sum(axis=-2) > 0.5  # not those of the columns of zeros
+        highest = np.maximum(highest, np.where(own, values, 0.0).max(axis=-1))
+        rounding = eps * highest[..., None]
+        broken = (own & (values < -rounding)).any(axis=-1) | ~(own & (values > rounding)).any(axis=-1)
+        exits.indefinite |= running & broken[..., None]
+        running &= ~exits.indefinite
+        if not running.any():
+            break
+        use = own & (values > rounding) & ~broken[..., None]
+        lowest = np.minimum(lowest, np.where(use, values, np.inf).min(axis=-1))
+        reciprocal = np.divide(1.0, values, out=np.zeros_like(values), where=use)
+        inverse = (vectors * reciprocal[..., None, :]) @ np.swapaxes(vectors, -1, -2).conj()
+        step = inverse @ verbs.gram(p, r)
+        step *= running[..., None, columns]
+        trust.stretched(np.broadcast_to(highest[..., None], shape))
+        verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(p, step), x)
+        verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(q, -step), r)
+        if k % trust.every == 0:
+            trust.look(norms(x))
+
+        journal.step(np.full(shape, np.nan), np.zeros(shape))
+        journal.quotients(float(lowest.min()), float(highest.max()))
+        if watch is not None:
+            try:
+                watch(present)
+            except StopIteration:
+                exits.stopped = True
+
+    set_down()
+    return exits
+
+
+def orthonormal(z: Any, wanted: np.ndarray, verbs: Any) -> tuple[Any, np.ndarray]:
+    """An orthonormal basis of what the wanted columns of z span, and which of its columns are not zeros.
+
+    Columns are made unit vectors first, so that a small residual counts as much as a large one. None in place of the
+    basis where there is nothing to span.
+    """
+    gram = verbs.gram(z, z)
+    size = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1).real, 0.0))
+    unit = np.divide(1.0, size, out=np.zeros_like(size), where=wanted & (size > 0) & np.isfinite(size))
+    values, vectors = np.linalg.eigh(gram * unit[..., :, None] * unit[..., None, :])
+    independent = values > RANK[np.dtype(z.dtype).char] * np.maximum(values[..., -1:], 0.5)
+    most = int(independent.sum(axis=-1).max(initial=0))
+    if most == 0:
+        return None, independent
+    values, vectors, independent = values[..., -most:], vectors[..., -most:], independent[..., -most:]
+    root = np.divide(1.0, np.sqrt(np.maximum(values, 0.0)), out=np.zeros_like(values), where=independent)
+    return verbs.combine(z, unit[..., :, None] * vectors * root[..., None, :]), independent
