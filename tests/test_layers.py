@@ -26,6 +26,7 @@ LAYERS = [
     "solvers",
     "backends",
     "specs",
+    "beside",
     "front",
     "generic",
     "numpy",

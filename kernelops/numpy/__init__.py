@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from .. import front
-from ..arrays import is_tensor, label
+from ..arrays import Bound, is_tensor, label, to_numpy
+from ..beside import completed, determinant, predict, quadratic, ready
 from ..errors import DtypeError
 from ..generic import generic_functions
 from ..solvers import Solution
+from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec, solve_alpha
 
 __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
@@ -138,6 +140,48 @@ class KernelSolve(front.KernelSolve):
         bound = spec.bind(args)
         solution = spec(bound, solve_alpha(alpha, bound), stacklevel=4)
         return solution.x.astype(bound.dtype), solution
+
+    def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
+        bound, checked = self._checked(spec, completed(spec, args, _zeros), alpha)
+        options = spec.options
+        found = determinant(ready(spec, bound, checked, n_probes), n_probes, options["seed"], options["rtol"])
+        return found.value[()], found.stderr[()], found
+
+    def _inv_quad_logdet(
+        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int
+    ) -> tuple[Any, Any, Any, Estimate]:
+        bound, checked = self._checked(spec, args, alpha)
+        options = spec.options
+        found = ready(spec, bound, checked, n_probes + spec.unknown.dim)
+        solution = spec(bound, checked, stacklevel=4)
+        inv_quad = quadratic(found.kernel, found.system, found.kernel.b, solution.x).sum(-1)
+        estimate = determinant(found, n_probes, options["seed"], options["rtol"])
+        return inv_quad, estimate.value[()], estimate.stderr[()], estimate
+
+    def _predict(
+        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, new: dict[int, Any], variance: bool
+    ) -> tuple[Any, Any]:
+        bound, checked = self._checked(spec, args, alpha)
+        points = {}
+        for p, a in new.items():
+            if is_tensor(a):
+                raise DtypeError("at is a torch tensor: use kernelops.torch, or pass its .numpy()")
+            points[p] = to_numpy(a, "at")
+        mean, spread = predict(spec, args, checked, points, variance, stacklevel=4)
+        return mean.astype(bound.dtype), None if spread is None else spread.astype(bound.dtype)
+
+    @staticmethod
+    def _checked(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Bound, np.ndarray]:
+        """The arrays, and alpha for a solve with them."""
+        _refuse_tensors(args, spec, alpha)
+        bound = spec.bind(args)
+        return bound, solve_alpha(alpha, bound)
+
+
+def _zeros(like: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros of the dtype of an array that may turn out to be something else."""
+    dtype = getattr(like, "dtype", None)
+    return np.zeros(shape, dtype if isinstance(dtype, np.dtype) and dtype.kind == "f" else np.float64)
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)

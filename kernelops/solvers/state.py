@@ -68,12 +68,16 @@ class SolveState:
         """The plan of an earlier solve, if it was made for the same question and has not worn out."""
         return self.plan if self.plan is not None and self.plan.question.key == key and not self.worn else None
 
+    def hold(self, plan: Plan | None) -> None:
+        """Keep a plan for the solves to come."""
+        if plan is not None and plan is not self.plan:
+            self.plan, self.fresh, self.worn = plan, None, False
+            self.builds += bool(plan.preconditioners)
+
     def leave(self, x: np.ndarray, plan: Plan, iterations: int) -> None:
         """Note how a solve ended."""
         self.solves += 1
-        if plan is not self.plan:
-            self.plan, self.fresh, self.worn = plan, None, False
-            self.builds += bool(plan.preconditioners)
+        self.hold(plan)
         if self.fresh is None:
             self.fresh = iterations
         self.worn = iterations > WORN * self.fresh + GRACE

@@ -30,13 +30,16 @@ except ImportError as error:
 
 from .. import front
 from ..arrays import is_scalar, is_tensor, label, to_numpy
+from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..generic import generic_functions
 from ..kernel_product import check_alpha
 from ..reduction import REDUCTIONS
 from ..solvers import Solution, SolveState
+from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec
+from . import beside
 from .autograd import Reduce
 from .best import best
 from .solve import Account, Solve, shaped_alpha
@@ -156,16 +159,48 @@ class KernelSolve(front.KernelSolve):
         x0 = spec.options["x0"]
         if is_tensor(x0):
             spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
-        if not is_tensor(alpha):
-            alpha = torch.from_numpy(np.atleast_1d(check_alpha(alpha)))
-        elif alpha.layout is not torch.strided:
-            raise DtypeError(f"alpha is a tensor of layout {alpha.layout}: wanted a dense one, as .to_dense() gives")
+        alpha = _alpha(alpha)
         if spec.options["state"] is None:  # the backward solves take the preconditioner from here
             spec = replace(spec, options={**spec.options, "state": SolveState(warm=False)})
         account = Account()
         a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
         assert account.solution is not None
         return a, account.solution
+
+    def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
+        tensors = _tensors(completed(spec, args, _zeros), spec.variables, spec.names)
+        return beside.logdet(spec, tensors, _alpha(alpha), n_probes)
+
+    def _inv_quad_logdet(
+        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int
+    ) -> tuple[Any, Any, Any, Estimate]:
+        tensors, alpha = _tensors(args, spec.variables, spec.names), _alpha(alpha)
+        value, stderr, estimate = beside.logdet(spec, tensors, alpha, n_probes)  # leaves the plan to the solve
+        return beside.inv_quad(spec, tensors, alpha), value, stderr, estimate
+
+    def _predict(
+        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, new: dict[int, Any], variance: bool
+    ) -> tuple[Any, Any]:
+        tensors = _tensors(args, spec.variables, spec.names)
+        for a in new.values():
+            if not is_tensor(a):
+                _refuse("at", a, None, None)
+        return beside.predict(spec, tensors, _alpha(alpha), new, variance)
+
+
+def _alpha(alpha: Any) -> torch.Tensor:
+    """alpha as a dense tensor; a number is held in float64."""
+    if not is_tensor(alpha):
+        return torch.from_numpy(np.atleast_1d(check_alpha(alpha)))
+    if alpha.layout is not torch.strided:
+        raise DtypeError(f"alpha is a tensor of layout {alpha.layout}: wanted a dense one, as .to_dense() gives")
+    return alpha
+
+
+def _zeros(like: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    """Zeros of the dtype of a tensor that may turn out to be something else."""
+    fits = is_tensor(like) and like.is_floating_point()
+    return torch.zeros(shape, dtype=like.dtype if fits else torch.get_default_dtype())
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)

@@ -1,0 +1,284 @@
+"""What goes with a solve: log-determinants, quadratic forms, and what a Gaussian process predicts at new points.
+
+The solvers see a system and a plan (which preconditioner, built for which matrix); this file makes both from a
+SolveSpec and its arrays, for numpy arrays and for what torch's functions do with them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Bound, bind, label
+from .errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
+from .formula.expr import Expr, apply, variable
+from .formula.structure import scalar_kernel
+from .formula.tokens import nearest
+from .kernel_product import COLUMNS_AT_ONCE, KernelProduct
+from .reduction import Reduction
+from .solvers import SolveState, judge, solve
+from .solvers.policy import Plan, Question, planned
+from .solvers.precond.base import Identity
+from .solvers.precond.cholesky import Cholesky
+from .solvers.quadrature import Estimate
+from .solvers.quadrature import logdet as estimated_logdet
+from .solvers.system import System, as_system, check_symmetric
+from .specs import SolveSpec
+
+
+class InvQuadLogdet(NamedTuple):
+    """b^T A^-1 b summed over the columns of b, log det A, and the standard error of the latter."""
+
+    inv_quad: Any
+    logdet: Any
+    stderr: Any
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A matrix, and what was built to solve with it.
+
+    Attributes
+    ----------
+    kernel : object
+        The system as a SolveSpec makes it: blocks of its unknown, made into columns and back.
+    system : System
+        The same as the solvers see it.
+    plan : Plan
+        Whose preconditioners approximate its inverse.
+    own : bool
+        Whether the plan was made for this very matrix; a SolveState may bring that of a neighbour.
+    """
+
+    kernel: Any
+    system: System
+    plan: Plan
+    own: bool
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return tuple(self.kernel.b.shape[:-2])
+
+    @property
+    def factors(self) -> tuple[Cholesky, ...]:
+        """A dense factor of each element of the batch; empty where nothing as exact as that is there."""
+        found = tuple(p for p in self.plan.preconditioners if isinstance(p, Cholesky) and p.jitter == 0)
+        return found if self.own and len(found) == len(self.plan.preconditioners) else ()
+
+
+def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """b^T A^-1 b of every column for a near A^-1 b: 2 b^T a - a^T A a, off by r^T A^-1 r with r = b - A a.
+
+    Shape (..., k); the columns of a matrix-valued kernel are one.
+    """
+    b, a = (kernel.block(np.array(t, np.float64), "a") for t in np.broadcast_arrays(b, a))
+    dot = system.verbs.dot
+    return np.asarray(2 * dot(b, a) - dot(a, system.product(a)))
+
+
+def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Ready:
+    """The system, and a plan for so many columns, which stays in the state of the spec for the solves to come."""
+    kernel = spec.system(bound, alpha)
+    system = as_system(kernel)
+    batch = tuple(kernel.b.shape[:-2])
+    check_symmetric(system, system.product, batch)
+    options = spec.options
+    question = Question.of(system, options["method"], options["precond"], None, options["seed"], batch)
+    state: SolveState = options["state"]
+    plan = planned(question, columns, options["rtol"], state)
+    state.hold(plan)
+    return Ready(kernel, system, plan, plan.question is question)
+
+
+def stateful(spec: SolveSpec) -> SolveSpec:
+    """The spec with a state to keep the plan in, if it has none."""
+    if spec.options.get("state") is not None:
+        return spec
+    return replace(spec, options={**spec.options, "state": SolveState(warm=False)})
+
+
+def aside(spec: SolveSpec) -> SolveSpec:
+    """The spec for other right-hand sides: with the plan, but leaving no solution behind."""
+    state, kept = SolveState(warm=False), spec.options["state"]
+    state.hold(None if kept.worn else kept.plan)
+    return replace(spec, options={**spec.options, "state": state})
+
+
+def determinant(found: Ready, n_probes: int, seed: int, rtol: float) -> Estimate:
+    """log det (alpha I + K) of each element of the batch."""
+    elements = int(np.prod(found.batch))
+    preconditioners = found.plan.preconditioners or (Identity(found.system.n),) * elements
+    return estimated_logdet(
+        found.system.product,
+        found.system.n,
+        found.batch,
+        preconditioners,
+        n_probes=n_probes,
+        seed=seed,
+        rtol=rtol,
+        exact=bool(found.factors),
+    )
+
+
+def complain(estimate: Estimate, on_fail: str, stacklevel: int) -> None:
+    """Do with an estimate that cannot be trusted what on_fail says."""
+    if not estimate.message or on_fail == "ignore":
+        return
+    if on_fail == "raise":
+        raise SolveError(estimate)
+    warnings.warn(estimate.message, ConvergenceWarning, stacklevel=stacklevel + 1)
+
+
+# ---- arguments ----
+
+
+def completed(spec: SolveSpec, args: Sequence[Any], zeros: Callable[[Any, tuple[int, ...]], Any]) -> list[Any]:
+    """The arguments, with zeros at the unknown's place where it was left out; zeros(like, shape) makes them."""
+    v, args = spec.unknown, list(args)
+    if len(args) != max(x.params[0] for x in spec.variables):  # complete, or a count that is refused later
+        return args
+    points = [x for x in spec.variables if x.op != "Pm" and x is not v]
+    if not points:
+        raise ArgumentError(f"wanted {label(v, spec.names)} too: nothing else says how many points there are")
+    place = v.params[0]
+    args.insert(place, None)
+    like = args[min(points, key=lambda x: x.op != v.op).params[0]]
+    rows = like.shape[-2] if getattr(like, "ndim", 0) >= 2 else 1
+    args[place] = zeros(like, (rows, v.dim))
+    return args
+
+
+def new_points(spec: SolveSpec, at: Any) -> dict[int, Any]:
+    """Position -> array of the new points, for every Vi and Vj variable beside the unknown."""
+    others = [x for x in spec.variables if x.op != "Pm" and x is not spec.unknown]
+    names = [spec.names[x] for x in others]
+    if isinstance(at, Mapping):
+        for name in at:
+            if name not in names:
+                raise ArgumentError(f"at: wanted {', '.join(names)}, got {name!r}{nearest(str(name), names)}")
+        missing = [name for name in names if name not in at]
+        if missing or not names:
+            raise ArgumentError(f"at: wanted an array for each Vi and Vj variable; {', '.join(missing)} is missing")
+        return {x.params[0]: at[name] for x, name in zip(others, names, strict=True)}
+    if sorted(x.op for x in others) != ["Vi", "Vj"]:
+        listed = ", ".join(label(x, spec.names) for x in others)
+        raise ArgumentError(
+            f"at: one array goes with one Vi and one Vj variable beside the unknown, got {listed}: "
+            "wanted a mapping of their names to arrays"
+        )
+    return {x.params[0]: at for x in others}
+
+
+def check_new_points(spec: SolveSpec, new: Mapping[int, Any], dtype: Any, batch: tuple[int, ...]) -> int:
+    """How many new points there are; arrays that do not fit are refused, by the name of the argument."""
+    rows = set()
+    for x in spec.variables:
+        if x.params[0] not in new:
+            continue
+        a, name = new[x.params[0]], f"at, for {label(x, spec.names)}"
+        if a.ndim < 2 or a.shape[-1] != x.dim:
+            raise ShapeError(f"{name}: wanted shape (..., rows, {x.dim}), got {tuple(a.shape)}")
+        if a.dtype != dtype:
+            raise ArgumentError(f"{name}: wanted {dtype}, as the other arrays have, got {a.dtype}")
+        try:
+            fits = np.broadcast_shapes(tuple(a.shape[:-2]), batch) == batch
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ShapeError(f"{name}: batch dimensions {tuple(a.shape[:-2])} do not broadcast to {batch} of the solve")
+        rows.add(int(a.shape[-2]))
+    if len(rows) != 1:
+        raise ShapeError(f"at: wanted arrays of the same number of rows, got {sorted(rows)}")
+    return rows.pop()
+
+
+def across(spec: SolveSpec, args: Sequence[Any], new: Mapping[int, Any], kinds: Sequence[str]) -> list[Any]:
+    """The arguments with the new points for the variables of some kinds."""
+    there = {x.params[0]: new[x.params[0]] for x in spec.variables if x.op in kinds and x.params[0] in new}
+    return [there.get(p, a) for p, a in enumerate(args)]
+
+
+def widened(spec: SolveSpec, columns: int) -> SolveSpec:
+    """The same solve of a scalar kernel for an unknown of so many columns."""
+    v = spec.unknown
+    if v.dim == columns:
+        return spec
+    kernel = scalar_kernel(spec.expr, v)
+    assert kernel is not None
+    wide = variable(v.op, v.params[0], columns)
+    return replace(
+        spec,
+        expr=apply("Mult", kernel, wide),
+        unknown=wide,
+        variables=tuple(wide if x is v else x for x in spec.variables),
+        names={wide if x is v else x: name for x, name in spec.names.items()},
+    )
+
+
+def kernel_of(spec: SolveSpec) -> Expr:
+    """The scalar kernel, without which there is no variance."""
+    found = scalar_kernel(spec.expr, spec.unknown)
+    if found is None:
+        raise ArgumentError(
+            "predict: a matrix-valued kernel has no variance for each point: ask for variance=False, and for the "
+            "mean alone"
+        )
+    return found
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """Blocks of columns that share one evaluation of the kernel."""
+    for first in range(0, count, COLUMNS_AT_ONCE):
+        yield slice(first, min(first + COLUMNS_AT_ONCE, count))
+
+
+# ---- predictions from numpy arrays ----
+
+
+def predict(
+    spec: SolveSpec,
+    args: Sequence[Any],
+    alpha: np.ndarray,
+    new: Mapping[int, np.ndarray],
+    variance: bool,
+    stacklevel: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The mean (..., m, k) and the variance (..., m) at new points, in float64."""
+    v = spec.unknown
+    outer = "Vi" if v.op == "Vj" else "Vj"
+    kernel = kernel_of(spec) if variance else None
+    bound = spec.bind(args)
+    found_batch = tuple(np.broadcast_shapes(bound.batch, alpha.shape[:-2]))
+    m = check_new_points(spec, new, bound.dtype, found_batch)
+    found = ready(spec, bound, alpha, v.dim + m * variance)
+    solution = spec(bound, alpha, stacklevel=stacklevel + 1)
+    options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
+
+    def product(points: Mapping[int, np.ndarray], kinds: Sequence[str], unknown: np.ndarray) -> np.ndarray:
+        """K u where some kinds of variables are at new points."""
+        at = across(spec, args, points, kinds)
+        at[v.params[0]] = np.zeros((unknown.shape[-2], v.dim), bound.dtype)
+        return KernelProduct(spec.expr, v, bind(spec.variables, at, spec.names), None, options)(unknown)
+
+    mean = product(new, (outer,), solution.x)
+    if kernel is None:
+        return mean, None
+    at = across(spec, args, new, ("Vi", "Vj"))
+    at[v.params[0]] = np.zeros((m, v.dim), bound.dtype)
+    own = Reduction(kernel, "Sum", 1, bind(spec.variables, at, spec.names))
+    left = np.broadcast_to(own.evaluate(np.arange(m), np.arange(m), np.dtype(np.float64))[..., 0], (*found.batch, m))
+    left = left.copy()
+    for part in chunks(m):
+        some = {p: a[..., part, :] for p, a in new.items()}
+        columns = product(some, (v.op,), np.eye(part.stop - part.start))
+        columns = np.broadcast_to(columns, (*found.batch, *columns.shape[-2:]))
+        solved = solve(found.kernel, columns, on_fail="ignore", **aside(spec).options)
+        judge(solved, spec.on_fail, stacklevel=stacklevel + 1)
+        a = solved.x
+        dot = found.system.verbs.dot
+        left[..., part] -= 2 * dot(columns, a) - dot(a, found.system.product(a))
+    return mean, np.maximum(left, 0.0)

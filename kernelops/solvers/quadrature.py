@@ -1,0 +1,278 @@
+"""log det A by stochastic Lanczos quadrature, with a preconditioner and a standard error.
+
+Let P^-1 = W^T W for a preconditioner P and M = W A W^T. Then
+
+    log det A = log det P + tr log M,
+
+and for random vectors g with E g g^T = I the trace is the expectation of g^T log(M) g. The better P, the nearer M is
+to a multiple of the identity, for which vectors of random signs have no spread at all. m steps of Lanczos' process from
+g / |g| make a tridiagonal T, and |g|^2 e_1^T log(T) e_1 is Gauss' quadrature, with m nodes, for the integral of log
+over the spectrum of M that g^T log(M) g is. The even derivatives of log are negative, so that the error is of one sign:
+the estimate falls from step to step, and how it falls tells what is left.
+
+S. Ubaru, J. Chen, Y. Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
+38, 2017. J. Wenger, G. Pleiss, P. Hennig, J. Cunningham, J. Gardner, Preconditioning for scalable Gaussian process
+hyperparameter optimization, ICML 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+
+from .precond.base import Preconditioner
+from .system import QUIET
+
+STEPS = 500  # of Lanczos' process, at the most
+FEWEST = 100  # that the memory has to suffice for: where it does not, probes go one group after another
+BASIS_BYTES = 1 << 30  # for the vectors of one group
+FIRST = 3  # steps before the first look at the value
+APART = 8  # looks are this part of the steps done so far apart, but at least FIRST
+SHARE = 0.01  # of the standard error: an error of the quadrature that does not count
+ROUNDING = 1e-15  # of the largest: an eigenvalue of T below it is raised to it
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """log det A and what it was made of.
+
+    Attributes
+    ----------
+    value, stderr : ndarray of the batch shape
+        The standard error is that of the mean over the probes: the root of the variance that Student's distribution
+        gives it, (k - 1) / (k - 3) times the textbook's for k probes, so that few of them do not promise too much.
+        Where the quadrature had to end early, the square of what it is thought to be off by is added.
+    exact : bool
+        Whether P is A, so that nothing was estimated.
+    left, right : ndarray, shape (..., n, k)
+        W^-1 g and W^T g for the probes g: E left right^T = I, and tr(A^-1 dA) = E (A^-1 left)^T dA right. Without
+        columns where `exact`.
+    steps : int
+        Of Lanczos' process.
+    message : str
+        What went wrong, or "".
+    """
+
+    value: np.ndarray
+    stderr: np.ndarray
+    exact: bool
+    left: np.ndarray
+    right: np.ndarray
+    steps: int = 0
+    message: str = ""
+
+
+def logdet(
+    product: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    batch: tuple[int, ...],
+    preconditioners: Sequence[Preconditioner],
+    *,
+    n_probes: int = 10,
+    seed: int = 0,
+    rtol: float = 1e-6,
+    exact: bool = False,
+) -> Estimate:
+    """log det A of each element of a batch of symmetric positive definite matrices.
+
+    Parameters
+    ----------
+    product : callable
+        A V for a float64 block V of shape (*batch, n, k).
+    n, batch
+        Rows of A, and the batch dimensions.
+    preconditioners : sequence of Preconditioner
+        One for each element of the batch.
+    n_probes : int
+        Vectors of random signs, at least 4. With n of them or more, the columns of sqrt(n) I take their place, which
+        make the trace exact.
+    seed : int
+        Of the signs; they are the same for all elements of the batch.
+    rtol : float
+        The quadrature ends where its error is thought below this share of the value, or 1 % of the standard error.
+    exact : bool
+        The preconditioners are the matrices themselves.
+
+    Returns
+    -------
+    Estimate
+    """
+    base = np.array([p.logdet for p in preconditioners], np.float64)
+    if exact or not n or not len(base):
+        nothing = np.zeros((*batch, n, 0))
+        return Estimate(base.reshape(batch), np.zeros(batch), True, nothing, nothing)
+    probes = _probes(n, n_probes, seed)
+    whole = probes.shape[1] == n <= n_probes
+
+    def sandwich(V: np.ndarray) -> np.ndarray:
+        inner = each(preconditioners, "half_transposed", V)
+        return each(preconditioners, "half", product(inner.reshape(*batch, *V.shape[-2:])).reshape(V.shape))
+
+    group = max(1, BASIS_BYTES // (8 * n * len(base) * min(n, FEWEST)))
+    parts = [
+        _quadrature(sandwich, probes[:, first : first + group], base, rtol, whole)
+        for first in range(0, probes.shape[1], group)
+    ]
+    values = np.concatenate([part.values for part in parts], axis=1)
+    rest = np.mean([part.rest for part in parts], axis=0)
+    k = values.shape[1]
+    with np.errstate(invalid="ignore"):
+        spread = np.zeros(len(base)) if whole else values.std(axis=1, ddof=1) * np.sqrt((k - 1) / (k - 3) / k)
+        stderr = np.sqrt(spread**2 + rest**2)
+    steps = max(part.steps for part in parts)
+    blocks = np.broadcast_to(probes, (len(base), *probes.shape))
+    left, right = (each(preconditioners, name, blocks).reshape(*batch, n, k) for name in ("unhalf", "half_transposed"))
+    value = base + values.mean(axis=1)
+    message = _complaint(parts, value, rest, np.maximum(spread, rtol * np.abs(value)), steps)
+    return Estimate(value.reshape(batch), stderr.reshape(batch), False, left, right, steps, message)
+
+
+def each(preconditioners: Sequence[Preconditioner], name: str, V: np.ndarray) -> np.ndarray:
+    """A method of every preconditioner for its block of V, shape (elements, n, k)."""
+    return np.stack([getattr(p, name)(block) for p, block in zip(preconditioners, V, strict=True)])
+
+
+def _probes(n: int, count: int, seed: int) -> np.ndarray:
+    if count >= n:
+        return np.sqrt(n) * np.eye(n)
+    return np.random.default_rng(seed).choice([-1.0, 1.0], (n, count))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """g^T log(M) g of some probes: (elements, k); what their mean is thought to be off by; whether M was definite."""
+
+    values: np.ndarray
+    rest: np.ndarray
+    steps: int
+    definite: bool
+
+
+def _quadrature(
+    product: Callable[[np.ndarray], np.ndarray], probes: np.ndarray, base: np.ndarray, rtol: float, whole: bool
+) -> _Part:
+    """Lanczos' process until the mean over the probes moves no more."""
+    process = Lanczos(product, np.broadcast_to(probes, (len(base), *probes.shape)))
+    k, means, looks = probes.shape[1], list[np.ndarray](), list[int]()
+    most = max(1, min(STEPS, len(probes), BASIS_BYTES // (8 * len(base) * probes.size)))
+    while True:
+        until = min(most, process.steps + max(FIRST, process.steps // APART))
+        while process.steps < until and process.alive.any():
+            process.step()
+        values, definite = process.logarithms()
+        if not np.isfinite(values).all():
+            return _Part(np.full(values.shape, np.nan), np.full(len(base), np.nan), process.steps, definite)
+        mean = values.mean(axis=1)
+        means.append(mean)
+        looks.append(process.steps)
+        rest = _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), process.alive.any(axis=1))
+        spread = values.std(axis=1, ddof=1) / np.sqrt(k) if k > 1 and not whole else np.zeros(len(base))
+        enough = np.maximum(rtol * np.abs(base + mean), SHARE * spread)
+        if not process.alive.any() or process.steps >= most or (rest <= enough).all():
+            rest = np.where(rest <= enough, 0.0, np.minimum(rest, np.abs(mean)))
+            return _Part(values, rest, process.steps, definite)
+
+
+def _rest(falls: Sequence[np.ndarray], lengths: Sequence[int], alive: np.ndarray) -> np.ndarray:
+    """How far the means have still to fall, if the falls go on shrinking as the last two did: a geometric series.
+
+    falls holds those between looks, lengths the steps between them: a fall at each step of v now and of u some steps
+    ago, u > v, means a ratio of (v / u)^(1 / steps) and that v / (1 - ratio) is left.
+    """
+    if len(falls) < 2:
+        return np.where(alive, np.inf, 0.0)
+    before, now = (fall / length for fall, length in zip(falls[-2:], lengths[-2:], strict=True))
+    shrunk = np.divide(now, before, out=np.zeros_like(now), where=before > 0)
+    ratio = np.minimum(shrunk, 1.0) ** (2 / sum(lengths[-2:]))
+    rest = np.divide(now, 1 - ratio, out=np.full_like(now, np.inf), where=ratio < 1)
+    return np.where(alive & (now > 0), rest, 0.0)
+
+
+class Lanczos:
+    """Lanczos' process with a symmetric matrix from every column of a block, reorthogonalised in full, in float64.
+
+    Attributes
+    ----------
+    size : ndarray, shape (elements, k)
+        |g|^2 of the first vectors.
+    diagonal, beside : list of ndarray, shape (elements, k)
+        T; a column that has come to its end has zeros.
+    length : ndarray, shape (elements, k)
+        Rows of T that count.
+    alive : ndarray, shape (elements, k)
+        The columns that go on.
+    """
+
+    def __init__(self, product: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> None:
+        self.product = product
+        first = np.swapaxes(start, 1, 2)  # (elements, k, n): a vector lies in one piece
+        self.size = np.einsum("ekn,ekn->ek", first, first)
+        self.basis = np.empty((*first.shape[:2], 16, first.shape[2]))
+        self.basis[:, :, 0] = first / np.sqrt(self.size)[:, :, None]
+        self.diagonal: list[np.ndarray] = []
+        self.beside: list[np.ndarray] = []
+        self.length = np.zeros(self.size.shape, np.int64)
+        self.alive = np.ones(self.size.shape, bool)
+        self.largest = np.zeros(self.size.shape)
+
+    @property
+    def steps(self) -> int:
+        return len(self.diagonal)
+
+    @QUIET
+    def step(self) -> None:
+        """One row of T more, and the next vector."""
+        m = self.steps
+        v = self.basis[:, :, m]
+        w = np.swapaxes(self.product(np.ascontiguousarray(np.swapaxes(v, 1, 2))), 1, 2).copy()
+        a = np.einsum("ekn,ekn->ek", v, w)
+        w -= a[:, :, None] * v
+        if m:
+            w -= self.beside[-1][:, :, None] * self.basis[:, :, m - 1]
+        done = self.basis[:, :, : m + 1]
+        w -= ((done @ w[:, :, :, None]).swapaxes(2, 3) @ done)[:, :, 0]
+        b = np.sqrt(np.einsum("ekn,ekn->ek", w, w))
+        self.largest = np.maximum(self.largest, np.maximum(np.abs(a), b))
+        self.length += self.alive
+        self.alive = self.alive & (b > w.shape[-1] * np.finfo(np.float64).eps * self.largest) & (m + 1 < w.shape[-1])
+        b = np.where(self.alive, b, 0.0)
+        self.diagonal.append(a)
+        self.beside.append(b)
+        if m + 1 == self.basis.shape[2]:
+            self.basis = np.concatenate([self.basis, np.empty_like(self.basis)], axis=2)
+        self.basis[:, :, m + 1] = np.where(self.alive[:, :, None], w / np.where(b > 0, b, 1.0)[:, :, None], 0.0)
+
+    def logarithms(self) -> tuple[np.ndarray, bool]:
+        """|g|^2 e_1^T log(T) e_1 of every column, nan where T is not finite; and whether every T was definite."""
+        diagonal, beside = np.array(self.diagonal), np.array(self.beside)
+        values, definite = np.full(self.size.shape, np.nan), True
+        for at in np.ndindex(self.size.shape):
+            m = self.length[at]
+            d, e = diagonal[(slice(m), *at)], beside[(slice(m - 1), *at)]
+            if not (np.isfinite(d).all() and np.isfinite(e).all()):
+                continue
+            theta, vectors = eigh_tridiagonal(d, e)
+            least = max(ROUNDING * theta[-1], np.finfo(np.float64).tiny)
+            definite = definite and bool(theta[0] > least)
+            values[at] = self.size[at] * (vectors[0] ** 2 @ np.log(np.maximum(theta, least)))
+        return values, definite
+
+
+def _complaint(parts: Sequence[_Part], value: np.ndarray, rest: np.ndarray, tolerated: np.ndarray, steps: int) -> str:
+    """What is wrong with an estimate, or nothing."""
+    if not np.isfinite(value).all():
+        return "log det A is not finite: look for NaN, Inf or overflow in the data and in alpha."
+    if not all(part.definite for part in parts):
+        return (
+            "log det A is not what it says: A is not positive definite to the precision of its products. Eigenvalues "
+            "below rounding were raised to it. Raise alpha: duplicate points with alpha near 0 make such a matrix."
+        )
+    if (rest > tolerated).any():
+        return (
+            f"log det A is not certain: after {steps} steps of Lanczos' process the quadrature is still off by about "
+            f"{rest.max():.2g}, which the standard error holds. Give a preconditioner, or raise alpha."
+        )
+    return ""
