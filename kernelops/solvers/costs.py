@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .entries import Entries
-from .precond.neighbours import TREE_DIMENSIONS
+from .precond.neighbours import by_tree
 
 ITERATION = 1e5  # an iteration, apart from its product and its preconditioner
 PRODUCT = 0.03  # an entry in a float32 product with one column, for each unit of counted work
@@ -77,9 +77,8 @@ class Costs:
 
     @property
     def flat(self) -> bool:
-        """Whether neighbours are those of points in few dimensions, of which a tree finds them and few are enough."""
-        x = self.entries.coordinates
-        return x is not None and x.shape[1] <= TREE_DIMENSIONS
+        """Whether neighbours are those of points in few dimensions, which a tree finds, and of which few are enough."""
+        return by_tree(self.entries)
 
     def sparse(self, k: int, count: int) -> float:
         """By a sparse approximate inverse of so many neighbours, after k pivots."""

@@ -22,7 +22,7 @@ from scipy.sparse.linalg import spsolve_triangular
 from ..entries import Entries
 from .base import Preconditioner
 from .local_factors import Schur, factor_rows
-from .neighbours import predecessors, random_rank
+from .neighbours import by_tree, predecessors, random_rank
 
 ROUGH = 1e-4  # of A_ii: where less than this is left of it, its rounding in float32 would tell
 CHUNK = 1 << 16  # numbers of F that are promoted to float64 at a time: they stay in the cache
@@ -50,10 +50,12 @@ class Fsai(Preconditioner):
         *,
         clause: str,
         mended: int = 0,
+        pairs: int = 0,
     ) -> None:
         """The parts: `order` are the rows of G such that it is lower triangular when they are sorted by it."""
         super().__init__(len(pivots) + len(rest))
         self.rank = self.columns = len(pivots)
+        self.pairs = pairs
         self.mended, self._clause = mended, clause
         self._pivots, self._rest, self._order = pivots, rest, order
         self._L11, self._F2, self._G, self._GT = L11, F2, G, G.T  # a view, and as fast as rows of its own
@@ -160,7 +162,8 @@ def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: i
     G, mended = factor_rows(schur, [(components.reshape(len(near), components.shape[1] * width), width)])
     order = np.lexsort((schur.rest % width, rank[schur.rest // width]))
     clause = f"FSAI of {count} neighbours"
-    return Fsai(np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, mended=mended)
+    pairs = near.shape[0] * (components.shape[1] * width) ** 2 + (0 if by_tree(entries) else n * n // 2)
+    return Fsai(np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, mended=mended, pairs=pairs)
 
 
 def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:

@@ -47,10 +47,15 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
     ndarray, shape (points, count), int64
         Most correlated first; -1 where there are fewer.
     """
-    x = entries.coordinates
-    if x is not None and entries.density == 1 and x.shape[1] <= (3 if len(x) < MANY else 6):
-        return nearest_predecessors(x, rank, count)
+    if by_tree(entries):
+        return nearest_predecessors(entries.coordinates, rank, count)
     return entries.neighbours(rank, count)
+
+
+def by_tree(entries: Entries) -> bool:
+    """Whether a tree finds the neighbours faster than a look at all pairs."""
+    x = entries.coordinates
+    return x is not None and entries.density == 1 and x.shape[1] <= (3 if len(x) < MANY else 6)
 
 
 def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndarray:
