@@ -37,7 +37,7 @@ LAYERS = [
 FORMULA = ["ops", "expr", "defined", "fold", "simplify", "grad", "structure", "tokens", "parse", "__init__"]
 OPTIONAL = {"torch", "pycuda", "tqdm", "matplotlib", "platformdirs"}
 HOME = {"torch": "torch", "pycuda": "machines.gpu"}  # the one place that may import it at its top
-REQUIRED = {"numpy", "scipy", "kernelops"}
+REQUIRED = {"numpy", "scipy", "threadpoolctl", "kernelops"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from ..errors import ArgumentError, KeywordError
+from ..machines.blas import one_blas_thread
 from .costs import EXPECTED, Costs, extrapolated
 from .entries import Entries
 from .precond.base import Identity, Preconditioner
@@ -36,6 +38,7 @@ SPARSE_RANK = (200, 800)  # most columns before a sparse approximate inverse: of
 NEIGHBOURS = (30, 50)  # of each row, likewise
 RANK = 1500  # most columns of a low-rank part
 RANK_BYTES = 1 << 30  # that it may take while it is built
+SHARED_FROM = 2048  # rows from which a dense factorisation is worth several threads
 SHARE = 0.05  # of the trace of alpha that is left of that of K
 LARGEST_DIRECT = 1 << 33  # and where somebody did
 
@@ -173,7 +176,8 @@ def _factored(q: Question, why: str) -> Plan:
         allowed = f"at most {LARGEST_DIRECT} are allowed"
         raise ArgumentError(f'method = "direct" would make arrays of {size} bytes, {allowed}: use method = "cg"')
     try:
-        factors = tuple(Cholesky(e, a) for e, a in zip(q.system.entries, q.alphas(), strict=True))
+        with one_blas_thread() if q.system.n < SHARED_FROM else nullcontext():
+            factors = tuple(Cholesky(e, a) for e, a in zip(q.system.entries, q.alphas(), strict=True))
     except LinAlgError:
         return Plan(q, "cg", "none", "no preconditioner: A has no Cholesky factor in float64")
     return Plan(q, "direct", "cholesky", f"{factors[0].describe()}, {why}", factors)
@@ -182,12 +186,14 @@ def _factored(q: Question, why: str) -> Plan:
 def _built(q: Question, method: str, name: str, why: str) -> Plan:
     """The preconditioner of this name for each element of the batch."""
     try:
-        if q.system.entries:
-            found = [
-                BUILDERS[name](q, at, e, a) for at, (e, a) in enumerate(zip(q.system.entries, q.alphas(), strict=True))
-            ]
-        else:
-            found = [BUILDERS[name](q, 0, None, q.system.alpha)]
+        with one_blas_thread():
+            if q.system.entries:
+                found = [
+                    BUILDERS[name](q, at, e, a)
+                    for at, (e, a) in enumerate(zip(q.system.entries, q.alphas(), strict=True))
+                ]
+            else:
+                found = [BUILDERS[name](q, 0, None, q.system.alpha)]
     except FloatingPointError as error:  # NaN or Inf, which the iteration meets at once and reports
         return Plan(q, "cg", "none", f"no preconditioner: {error}")
     return Plan(q, method, found[0].name, f"{found[0].describe()}, {why}", tuple(found))
@@ -229,7 +235,8 @@ def _chosen(q: Question, method: str, columns: int, digits: float) -> Plan:
             if plan.method == "direct":
                 return plan
     try:
-        found = [_automatic(q, c, a) for c, (_, a) in zip(costs, elements, strict=True)]
+        with one_blas_thread():
+            found = [_automatic(q, c, a) for c, (_, a) in zip(costs, elements, strict=True)]
     except FloatingPointError as error:
         return Plan(q, "cg", "none", f"no preconditioner: {error}")
     if all(p.name == "none" for p, _ in found):
@@ -290,7 +297,7 @@ def _sparse(q: Question, entries: Entries, alpha: np.ndarray, partial: Partial |
 def _sizes(costs: Costs) -> tuple[int, int]:
     """Pivots and neighbours of a sparse approximate inverse."""
     wide = not costs.flat
-    return min(_most(costs.entries.n), SPARSE_RANK[wide]), NEIGHBOURS[wide]
+    return min(costs.entries.n // 16, SPARSE_RANK[wide]), NEIGHBOURS[wide]
 
 
 def _most(n: int) -> int:

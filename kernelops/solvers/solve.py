@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
+from ..machines.blas import one_blas_thread
 from .account import account
 from .block import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
@@ -206,11 +208,12 @@ def _run(
         iterate = block_conjugate_gradients if plan.method == "block_cg" else conjugate_gradients
         mixed = system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct"
         how = {"precondition": precondition, "watch": watching}
-        exits = (refine if mixed else in_double)(problem, x, r, maxiter, iterate=iterate, **how)
-        if plan.method == "block_cg" and exits.status == "stagnated" and journal.iterations < maxiter:
-            # near the end of float64 the common directions are lost before the columns are
-            r = problem.residual(x, np.arange(r.shape[-1]))
-            exits = in_double(problem, x, r, maxiter, **how)
+        with one_blas_thread() if system.native else nullcontext():
+            exits = (refine if mixed else in_double)(problem, x, r, maxiter, iterate=iterate, **how)
+            if plan.method == "block_cg" and exits.status == "stagnated" and journal.iterations < maxiter:
+                # near the end of float64 the common directions are lost before the columns are
+                r = problem.residual(x, np.arange(r.shape[-1]))
+                exits = in_double(problem, x, r, maxiter, **how)
         return x, exits
     finally:
         if meter is not None:

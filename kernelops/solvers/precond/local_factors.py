@@ -20,6 +20,7 @@ from itertools import repeat
 import numpy as np
 from scipy.sparse import csr_array
 
+from ...machines.blas import one_blas_thread
 from ...machines.threads import thread_count
 from ..entries import Entries
 
@@ -66,7 +67,7 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
     """
     place, k = schur.place, schur.F.shape[1]
     parts = []
-    with ThreadPoolExecutor(thread_count()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(thread_count()) as pool:
         for sets, own in groups:
             m = sets.shape[1]
             slab, task = max(1, SLAB // m**2), max(1, TASK // (m * (k + m)))
