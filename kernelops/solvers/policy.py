@@ -20,7 +20,7 @@ from .precond.cholesky import Cholesky
 from .precond.fsai import fsai
 from .precond.jacobi import Jacobi
 from .precond.low_rank import LowRank, low_rank
-from .precond.nystrom import nystrom
+from .precond.nystrom import nystrom, nystrom_unshifted
 from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
 from .state import SolveState
 from .system import System, as_preconditioner
@@ -38,6 +38,7 @@ SPARSE_RANK = (200, 800)  # most columns before a sparse approximate inverse: of
 NEIGHBOURS = (30, 50)  # of each row, likewise
 RANK = 1500  # most columns of a low-rank part
 RANK_BYTES = 1 << 30  # that it may take while it is built
+SKETCH = 200  # columns of the sketch of a matrix of which only products are known
 SHARED_FROM = 2048  # rows from which a dense factorisation is worth several threads
 SHARE = 0.05  # of the trace of alpha that is left of that of K
 LARGEST_DIRECT = 1 << 33  # and where somebody did
@@ -72,6 +73,10 @@ class Question:
             what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
             raise ArgumentError(
                 f"{what} needs entries of A, which a KernelOperator and an array have; got {system.name}"
+            )
+        if precond in NEED_ENTRIES + ("nystrom",) and system.dtype.kind == "c":
+            raise ArgumentError(
+                f"precond = {precond!r} is for real matrices; a complex one takes its preconditioner as M"
             )
         given = None if M is None else as_preconditioner(M, system.n)
         return cls(system, method, precond, given, int(seed), batch)
@@ -204,17 +209,19 @@ def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray
     return low_rank(entries, alpha, most=most, share=SHARE, seed=q.seed)
 
 
-def _nystrom(q: Question, at: int, _entries: Entries, alpha: np.ndarray) -> Preconditioner:
-    n = q.system.n
+def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
+    n, most = q.system.n, min(q.system.n, RANK, RANK_BYTES // (8 * q.system.n))
     column = alpha if alpha.ndim == 0 else alpha[:, None]
 
-    def product(V: np.ndarray) -> np.ndarray:
+    def whole(V: np.ndarray) -> np.ndarray:
+        """A V, of one element of the batch."""
         if not q.batch:
-            return q.system.product(V) - column * V
-        whole = np.broadcast_to(V, (*q.batch, *V.shape)).copy()
-        return q.system.product(whole).reshape(-1, *V.shape)[at] - column * V
+            return q.system.product(V)
+        return q.system.product(np.broadcast_to(V, (*q.batch, *V.shape)).copy()).reshape(-1, *V.shape)[at]
 
-    return nystrom(product, n, alpha, most=min(n, RANK, RANK_BYTES // (8 * n)), seed=q.seed)
+    if not (alpha > 0).all():  # nothing is known of A but its products
+        return nystrom_unshifted(whole, n, most=min(most, SKETCH), seed=q.seed)
+    return nystrom(lambda V: whole(V) - column * V, n, alpha, most=most, seed=q.seed)
 
 
 BUILDERS = {

@@ -100,6 +100,30 @@ def nystrom(
     return M
 
 
+def nystrom_unshifted(
+    product: Callable[[np.ndarray], np.ndarray], n: int, *, most: int, seed: int = 0, dtype: Any = np.float64
+) -> LowRank:
+    """The same for an A of which nothing is known but its products: the identity stands for what the sketch leaves.
+
+    With U S U^T the Nystrom approximation of A and s its smallest eigenvalue, P = U (S - s I) U^T + s I (Frangella,
+    Tropp and Udell, with mu = 0): the eigenvalues below s, which the sketch has not seen, are taken to be s.
+    """
+    draw, dtype = np.random.default_rng(seed), np.dtype(dtype)
+    omega = orthonormal(draw.standard_normal((n, min(most, n))), np.empty((n, 0)))
+    Y = np.asarray(product(omega.astype(dtype)), np.float64)
+    if not np.isfinite(Y).all():
+        raise FloatingPointError("a product has entries that are NaN or infinite")
+    F = factor(omega, Y, float(np.finfo(dtype).eps))
+    values = np.einsum("nk,nk->k", F, F)
+    least = float(values.min(initial=np.inf))
+    if not np.isfinite(least):
+        raise FloatingPointError("nothing is left of A in float64")
+    F *= np.sqrt(1 - least / values)
+    M = LowRank(F, least, overwrite=True, name="nystrom", columns=0)
+    M.products = omega.shape[1]
+    return M
+
+
 def orthonormal(V: np.ndarray, others: np.ndarray) -> np.ndarray:
     """An orthonormal basis of the columns of V less what they have in common with the orthonormal columns of others."""
     for _ in range(2):
