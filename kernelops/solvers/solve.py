@@ -126,12 +126,13 @@ def solve(
         if isinstance(x0, str):
             x0 = start_from(x0, plan.apply, b)
         elif x0 is None and state is not None:
-            x0 = state.start(b.shape)
+            x0, problem.carried = state.start(b.shape, problem.dtype), True
         x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
     solution = _account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
-        state.leave(solution.x.reshape(b.shape), plan, solution.iterations)
+        broken = solution.status in FAILURES
+        state.leave(solution.x.reshape(b.shape), plan, solution.iterations, broken)
     if verbose:
         tell(str(solution))
     judge(solution, on_fail, stacklevel=3)
@@ -191,9 +192,12 @@ def _run(
     asked = np.max(problem.goal * journal.unit, initial=0.0)  # of the column that may stop first
     meter = Meter(float(asked)) if progress else None
 
+    def look(meter: Meter) -> None:
+        meter.show(journal.iterations, float(np.max(journal.history[-1], initial=0.0)))
+
     def watch(present: Callable[[], Any]) -> None:
         if meter is not None:
-            meter.show(journal.iterations, float(np.max(journal.history[-1], initial=0.0)))
+            look(meter)
         if callback is not None:
             callback(problem.unscaled(present()).reshape(shape))
 
@@ -205,6 +209,8 @@ def _run(
         return x, in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
     finally:
         if meter is not None:
+            if journal.history:
+                look(meter)
             meter.close()
 
 

@@ -229,7 +229,8 @@ def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
 
     With L = F[T] the columns T of S K S are F L^T, and its block of T is L L^T. So with L' L'^T = I + L L^T the
     columns T of the factor of I + S K S are (F L^T + I[:, T]) L'^-T; multiplied by S^-1 they are those of
-    diag(alpha) + K. No entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K, and not needed.
+    diag(alpha) + K. No entry is evaluated again. The Schur complements, less alpha, are larger than what is left of K,
+    and not needed.
     """
     T, F = partial.pivots, partial.F
     root = np.sqrt(check_noise(alpha, len(F)))
@@ -273,7 +274,7 @@ class Scaled:
         return self.s[I][:, :, None] * self.entries.blocks(I) * self.s[I][:, None, :]
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
-        return self.entries.neighbours(rank, count)  # scaling changes no correlation
+        return self.entries.neighbours(rank, count)  # scaling changes no correlation of points
 
 
 def check_noise(alpha: float | np.ndarray, n: int) -> np.ndarray:
@@ -283,6 +284,6 @@ def check_noise(alpha: float | np.ndarray, n: int) -> np.ndarray:
     if len(bad):
         raise ArgumentError(
             f"alpha must be positive for a low-rank preconditioner, got {alpha[bad[0]]:g} in row {bad[0]}"
-            f" and {len(bad)} row(s) like it"
+            f"; there are {len(bad)} such rows"
         )
     return alpha
