@@ -58,9 +58,9 @@ class Question:
     @classmethod
     def of(cls, system: System, method: Any, precond: Any, M: Any, seed: Any, batch: tuple[int, ...] = ()) -> Question:
         """The choices, or an error that names the one that is out of place."""
-        if method not in METHODS:
+        if not (isinstance(method, str) and method in METHODS):
             raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
-        if precond is not None and precond not in PRECONDS:
+        if precond is not None and not (isinstance(precond, str) and precond in PRECONDS):
             hint = "; a matrix or an operator goes to M=" if not isinstance(precond, str) else ""
             raise ArgumentError(f"precond: wanted None or one of {_listed(PRECONDS)}, got {precond!r}{hint}")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -72,7 +72,7 @@ class Question:
         if (method == "direct" or precond in NEED_ENTRIES) and not system.entries:
             what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
             raise ArgumentError(
-                f"{what} needs entries of A, which a KernelOperator and an array have; got {system.name}"
+                f"{what} needs entries of A, which a KernelOperator and a real array have; got {system.name}"
             )
         if precond in NEED_ENTRIES + ("nystrom",) and system.dtype.kind == "c":
             raise ArgumentError(
@@ -88,10 +88,12 @@ class Question:
         return self.system.n, len(self.system.entries), self.method, self.precond, given, self.seed
 
     def alphas(self) -> list[np.ndarray]:
-        """The diagonal beside K of each element of the batch: shape () or (n,)."""
-        alpha = self.system.alpha
+        """The diagonal beside K of each element of the batch, or of the one matrix for all: shape () or (n,)."""
+        alpha, count = self.system.alpha, len(self.system.entries)
         if alpha.ndim == 0:
-            return [alpha] * len(self.system.entries)
+            return [alpha] * count
+        if count == 1:
+            return [np.broadcast_to(alpha, (*alpha.shape[:-2], self.system.n, 1)).reshape(self.system.n)]
         return list(np.broadcast_to(alpha, (*self.batch, self.system.n, 1)).reshape(-1, self.system.n))
 
 
@@ -110,7 +112,7 @@ class Plan:
     reason : str
         Why this one.
     preconditioners : tuple of Preconditioner
-        One for each element of the batch; empty for a given M, or none.
+        One for each element of the batch, or one for all; empty for a given M, or none.
     """
 
     question: Question
@@ -142,7 +144,8 @@ class Plan:
         if V.ndim == 2:
             return self.preconditioners[0].matmat(V)
         flat = V.reshape(-1, *V.shape[-2:])
-        images = [p.matmat(block) for p, block in zip(self.preconditioners, flat, strict=True)]
+        each = self.preconditioners * (len(flat) if len(self.preconditioners) == 1 else 1)
+        images = [p.matmat(block) for p, block in zip(each, flat, strict=True)]
         return np.stack(images).reshape(V.shape) if images else V
 
     def __str__(self) -> str:
@@ -246,9 +249,10 @@ def _chosen(q: Question, method: str, columns: int, digits: float) -> Plan:
             found = [_automatic(q, c, a) for c, (_, a) in zip(costs, elements, strict=True)]
     except FloatingPointError as error:
         return Plan(q, "cg", "none", f"no preconditioner: {error}")
-    if all(p.name == "none" for p, _ in found):
-        return Plan(q, method, "none", f"no preconditioner: {found[0][1]}")
-    return Plan(q, method, found[0][0].name, f"{found[0][0].describe()}: {found[0][1]}", tuple(p for p, _ in found))
+    first, why = next(((p, why) for p, why in found if p.name != "none"), found[0])  # names them all
+    if first.name == "none":
+        return Plan(q, method, "none", f"no preconditioner: {why}")
+    return Plan(q, method, first.name, f"{first.describe()}: {why}", tuple(p for p, _ in found))
 
 
 def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditioner, str]:

@@ -31,6 +31,7 @@ class Problem:
         self.goal = np.maximum(rtol * self.size, atol / self.scale)
         self.rounded = None if rounded == self.dtype else rounded
         self.size_rounded = self.size.copy()
+        self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0))
         self.product = self.journal.counted(system.product)
@@ -42,7 +43,12 @@ class Problem:
             return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every)
         x = verbs.copy(x0, self.dtype)
         verbs.scale(np.where(self.size > 0, 1 / self.scale, 0.0), x)
-        return x, self.residual(x, every, False)
+        r = self.residual(x, every, False)
+        worse = ~(np.sqrt(verbs.dot(r, r).real) <= self.size) & self.carried
+        if worse.any():
+            verbs.put(x, every, verbs.zeros(x.shape, x.dtype), worse)
+            verbs.put(r, every, self._scaled_b(every), worse)
+        return x, r
 
     def residual(self, x: Any, columns: np.ndarray, returned: bool = True) -> Any:
         """b - A x from scratch, in float64, for some columns, of which x holds the iterates.

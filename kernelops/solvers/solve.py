@@ -18,7 +18,7 @@ from .meter import Meter, tell
 from .policy import Plan, Question, planned
 from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
 from .refine import in_double, refine
-from .solution import Solution
+from .solution import FAILURES, Solution
 from .state import SolveState, check_state
 from .system import as_system, check_symmetric, inexact
 
@@ -131,12 +131,13 @@ def solve(
         if isinstance(x0, str):
             x0 = start_from(x0, plan.apply, b)
         elif x0 is None and state is not None:
-            x0 = state.start(b.shape)
+            x0, problem.carried = state.start(b.shape, problem.dtype), True
         x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
     solution = account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
-        state.leave(solution.x.reshape(b.shape), plan, solution.iterations)
+        broken = solution.status in FAILURES
+        state.leave(solution.x.reshape(b.shape), plan, solution.iterations, broken)
     if verbose:
         tell(str(solution))
     judge(solution, on_fail, stacklevel=3)
@@ -196,9 +197,12 @@ def _run(
     asked = np.max(problem.goal * journal.unit, initial=0.0)  # of the column that may stop first
     meter = Meter(float(asked)) if progress else None
 
+    def look(meter: Meter) -> None:
+        meter.show(journal.iterations, float(np.max(journal.history[-1], initial=0.0)))
+
     def watch(present: Callable[[], Any]) -> None:
         if meter is not None:
-            meter.show(journal.iterations, float(np.max(journal.history[-1], initial=0.0)))
+            look(meter)
         if callback is not None:
             callback(problem.unscaled(present()).reshape(shape))
 
@@ -217,6 +221,8 @@ def _run(
         return x, exits
     finally:
         if meter is not None:
+            if journal.history:
+                look(meter)
             meter.close()
 
 

@@ -16,15 +16,15 @@ WORN = 2  # times the iterations of the solve that a preconditioner was built fo
 GRACE = 4  # iterations on top of that
 
 
-@dataclass
+@dataclass(eq=False)
 class SolveState:
     """A handle that carries the preconditioner and the solution from one solve to the next.
 
     Pass the same object as ``state=`` to a sequence of solves whose matrices or right-hand sides change little: steps
     of a hyper-parameter search, time steps. Each begins at the last solution, with the last preconditioner; this is
     built anew once it needs more than twice the iterations that it took when it was new. What is carried changes how
-    long a solve takes, never whether it counts as converged. The backward solves of kernelops.torch have a part of
-    their own in it.
+    long a solve takes, never whether it counts as converged. A solve that broke down leaves no preconditioner. The
+    backward solves of kernelops.torch have a part of their own in it.
 
     Attributes
     ----------
@@ -51,16 +51,18 @@ class SolveState:
     worn: bool = field(default=False, repr=False)
     backward: SolveState | None = field(default=None, repr=False)
     warm: bool = field(default=True, repr=False)  # whether solutions are carried too
+    lent: Plan | None = field(default=None, repr=False)  # the plan that the backward solves were given last
 
-    def start(self, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The last solution, where it has this shape."""
-        return self.x if self.x is not None and self.x.shape == shape else None
+    def start(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+        """The last solution, where it has this shape and this dtype."""
+        return self.x if self.x is not None and (self.x.shape, self.x.dtype) == (shape, dtype) else None
 
     def adjoint(self) -> SolveState:
-        """The state of the backward solves, with this one's plan."""
+        """The state of the backward solves, with this one's plan, which they may replace by one of their own."""
         if self.backward is None:
             self.backward = SolveState(warm=self.warm)
-        if self.plan is not None and self.backward.plan is not self.plan:
+        if self.plan is not None and self.plan is not self.lent:
+            self.lent = self.plan
             self.backward.plan, self.backward.fresh, self.backward.worn = self.plan, None, False
         return self.backward
 
@@ -74,13 +76,15 @@ class SolveState:
             self.plan, self.fresh, self.worn = plan, None, False
             self.builds += bool(plan.preconditioners)
 
-    def leave(self, x: np.ndarray, plan: Plan, iterations: int) -> None:
-        """Note how a solve ended."""
+    def leave(self, x: np.ndarray, plan: Plan, iterations: int, broken: bool = False) -> None:
+        """Note how a solve ended; the plan of one that broke down, or had nothing to solve, is not kept."""
         self.solves += 1
         self.hold(plan)
         if self.fresh is None:
             self.fresh = iterations
         self.worn = iterations > WORN * self.fresh + GRACE
+        if broken or not x.size:
+            self.plan = None
         self.x = x if self.warm and np.isfinite(x).all() else None
 
 

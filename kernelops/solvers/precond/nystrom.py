@@ -74,11 +74,11 @@ def nystrom(
     True
     """
     alpha, dtype = check_noise(alpha, n), np.dtype(dtype)
-    s, seen = (alpha**-0.5)[:, None], 0
+    s, seen, passes = (alpha**-0.5)[:, None], 0, 0
 
     def scaled(V: np.ndarray) -> np.ndarray:
-        nonlocal seen
-        seen += V.shape[1]
+        nonlocal seen, passes
+        seen, passes = seen + V.shape[1], passes + 1
         Y = s * np.asarray(product((s * V).astype(dtype)), np.float64)
         if not np.isfinite(Y).all():
             raise FloatingPointError("a product has entries that are NaN or infinite")
@@ -96,7 +96,7 @@ def nystrom(
         k = min(2 * k, most)
     del omega, Y, new
     M = LowRank(F, alpha, scaled=True, overwrite=True, name="nystrom", columns=0, **keywords)
-    M.products = seen
+    M.products, M.pairs = seen, passes * n**2
     return M
 
 

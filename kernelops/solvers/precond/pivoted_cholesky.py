@@ -273,7 +273,7 @@ class Scaled:
         return self.s[I][:, :, None] * self.entries.blocks(I) * self.s[I][:, None, :]
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
-        return self.entries.neighbours(rank, count)  # scaling changes no correlation
+        return self.entries.neighbours(rank, count)  # scaling changes no correlation of points
 
 
 def check_noise(alpha: float | np.ndarray, n: int) -> np.ndarray:
@@ -283,6 +283,6 @@ def check_noise(alpha: float | np.ndarray, n: int) -> np.ndarray:
     if len(bad):
         raise ArgumentError(
             f"alpha must be positive for a low-rank preconditioner, got {alpha[bad[0]]:g} in row {bad[0]}"
-            f" and {len(bad)} row(s) like it"
+            f"; there are {len(bad)} such rows"
         )
     return alpha
