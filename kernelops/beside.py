@@ -21,7 +21,8 @@ from .formula.tokens import nearest
 from .kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from .reduction import Reduction
 from .solvers import SolveState, judge, solve
-from .solvers.policy import Plan, Question, planned
+from .solvers.plan import Plan, Question
+from .solvers.policy import planned
 from .solvers.precond.base import Identity
 from .solvers.precond.cholesky import Cholesky
 from .solvers.quadrature import Estimate

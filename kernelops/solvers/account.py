@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .cg import Exits, anywhere
-from .policy import Plan
+from .plan import Plan
 from .problem import Problem
 from .solution import FAILURES, Solution, info_of, message
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from ..errors import ArgumentError, KeywordError
+from ..errors import ArgumentError
 from ..machines.blas import one_blas_thread
 from .costs import EXPECTED, Costs, extrapolated
 from .entries import Entries
+from .plan import Plan, Question
 from .precond.base import Identity, Preconditioner
 from .precond.cholesky import Cholesky
 from .precond.fsai import fsai
@@ -23,11 +21,6 @@ from .precond.low_rank import LowRank, low_rank
 from .precond.nystrom import nystrom, nystrom_unshifted
 from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
 from .state import SolveState
-from .system import System, as_preconditioner
-
-METHODS = ("auto", "cg", "block_cg", "direct")
-NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")
-PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 
 BLOCK_FROM = 4  # right-hand sides that share their directions: fewer products, more work with vectors
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
@@ -42,114 +35,6 @@ SKETCH = 200  # columns of the sketch of a matrix of which only products are kno
 SHARED_FROM = 2048  # rows from which a dense factorisation is worth several threads
 SHARE = 0.05  # of the trace of alpha that is left of that of K
 LARGEST_DIRECT = 1 << 33  # and where somebody did
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked for: the system, and the caller's choices, checked."""
-
-    system: System
-    method: str
-    precond: str | None
-    M: tuple[Callable[[Any], Any], str] | None
-    seed: int
-    batch: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, system: System, method: Any, precond: Any, M: Any, seed: Any, batch: tuple[int, ...] = ()) -> Question:
-        """The choices, or an error that names the one that is out of place."""
-        if not (isinstance(method, str) and method in METHODS):
-            raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
-        if precond is not None and not (isinstance(precond, str) and precond in PRECONDS):
-            hint = "; a matrix or an operator goes to M=" if not isinstance(precond, str) else ""
-            raise ArgumentError(f"precond: wanted None or one of {_listed(PRECONDS)}, got {precond!r}{hint}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ArgumentError(f"seed: wanted a whole number of at least 0, got {seed!r}")
-        if M is not None and precond not in (None, "auto"):
-            raise KeywordError(f"M and precond = {precond!r} are both preconditioners: give one of them")
-        if method == "direct" and (M is not None or precond not in (None, "auto")):
-            raise KeywordError('method = "direct" takes no preconditioner: leave out M and precond')
-        if (method == "direct" or precond in NEED_ENTRIES) and not system.entries:
-            what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
-            raise ArgumentError(
-                f"{what} needs entries of A, which a KernelOperator and a real array have; got {system.name}"
-            )
-        if precond in NEED_ENTRIES + ("nystrom",) and system.dtype.kind == "c":
-            raise ArgumentError(
-                f"precond = {precond!r} is for real matrices; a complex one takes its preconditioner as M"
-            )
-        given = None if M is None else as_preconditioner(M, system.n)
-        return cls(system, method, precond, given, int(seed), batch)
-
-    @property
-    def key(self) -> tuple:
-        """What a plan of an earlier solve must have answered to be taken again."""
-        given = None if self.M is None else self.M[1]
-        return self.system.n, len(self.system.entries), self.method, self.precond, given, self.seed
-
-    def alphas(self) -> list[np.ndarray]:
-        """The diagonal beside K of each element of the batch, or of the one matrix for all: shape () or (n,)."""
-        alpha, count = self.system.alpha, len(self.system.entries)
-        if alpha.ndim == 0:
-            return [alpha] * count
-        if count == 1:
-            return [np.broadcast_to(alpha, (*alpha.shape[:-2], self.system.n, 1)).reshape(self.system.n)]
-        return list(np.broadcast_to(alpha, (*self.batch, self.system.n, 1)).reshape(-1, self.system.n))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a matrix is to be solved with.
-
-    Attributes
-    ----------
-    question : Question
-        What this answers.
-    method : str
-        "cg", "block_cg" or "direct".
-    precond : str
-        The name of the preconditioner, "none" or the class of a given M.
-    reason : str
-        Why this one.
-    preconditioners : tuple of Preconditioner
-        One for each element of the batch, or one for all; empty for a given M, or none.
-    """
-
-    question: Question
-    method: str
-    precond: str
-    reason: str
-    preconditioners: tuple[Preconditioner, ...] = ()
-
-    @property
-    def rank(self) -> int:
-        """The largest rank of a low-rank part."""
-        return max((p.rank for p in self.preconditioners), default=0)
-
-    @property
-    def setup(self) -> float:
-        """Entries evaluated to build it, over those of the matrix."""
-        return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.system.n) ** 2
-
-    @property
-    def apply(self) -> Callable[[Any], Any] | None:
-        """M V for a block V (..., n, k), or None."""
-        if self.question.M is not None:
-            return self.question.M[0]
-        return self._apply if self.preconditioners else None
-
-    def _apply(self, V: np.ndarray) -> np.ndarray:
-        if V.dtype.kind == "c":
-            return self._apply(V.real) + 1j * self._apply(V.imag)
-        if V.ndim == 2:
-            return self.preconditioners[0].matmat(V)
-        flat = V.reshape(-1, *V.shape[-2:])
-        each = self.preconditioners * (len(flat) if len(self.preconditioners) == 1 else 1)
-        images = [p.matmat(block) for p, block in zip(each, flat, strict=True)]
-        return np.stack(images).reshape(V.shape) if images else V
-
-    def __str__(self) -> str:
-        return f"{self.method}, {self.reason}"
 
 
 def planned(question: Question, columns: int, rtol: float, state: SolveState | None = None) -> Plan:
@@ -314,7 +199,3 @@ def _sizes(costs: Costs) -> tuple[int, int]:
 def _most(n: int) -> int:
     """The largest rank."""
     return max(1, min(n // 8, RANK, RANK_BYTES // (8 * max(1, n))))
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(f'"{name}"' for name in names)

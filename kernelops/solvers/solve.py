@@ -15,7 +15,8 @@ from .account import account
 from .block import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
 from .meter import Meter, tell
-from .policy import Plan, Question, planned
+from .plan import Plan, Question
+from .policy import planned
 from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
 from .refine import in_double, refine
 from .solution import FAILURES, Solution

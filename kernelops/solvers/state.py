@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DtypeError
 
 if TYPE_CHECKING:
-    from .policy import Plan
+    from .plan import Plan
 
 WORN = 2  # times the iterations of the solve that a preconditioner was built for: beyond, it is built anew
 GRACE = 4  # iterations on top of that

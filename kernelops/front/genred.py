@@ -1,0 +1,127 @@
+"""The half of Genred that both doors share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..arrays import float_dtype, is_tensor
+from ..errors import ArgumentError, ShapeError
+from ..formula.expr import Expr
+from ..formula.parse import parse
+from ..ranges import Ranges
+from ..reduction import check_reduction
+from ..specs import ReduceSpec
+from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords
+
+
+class Genred:
+    """Shared half of Genred; a door adds ``_reduce(spec, args)``."""
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        reduction_op: str = "Sum",
+        axis: int = 0,
+        dtype: Any = None,
+        opt_arg: int | None = None,
+        formula2: str | None = None,
+        cuda_type: Any = None,
+        dtype_acc: str = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        **ignored: Any,
+    ) -> None:
+        check_keywords(Genred.__init__, ignored, IGNORED)
+        read, weight = parse(formula, aliases), None
+        variables: Mapping[int, Expr] = {v.params[0]: v for v in read.variables}
+        if formula2 is not None:
+            second = parse(formula2, aliases)
+            weight = second.expr
+            variables = {**variables, **{v.params[0]: v for v in second.variables}}
+        check_reduction(reduction_op, read.expr, weight, opt_arg)
+        self.formula, self.formula2, self.aliases = formula, formula2, tuple(aliases)
+        self.spec = ReduceSpec(
+            read.expr,
+            reduction_op,
+            check_axis(axis),
+            tuple(variables[p] for p in sorted(variables)),
+            read.names,
+            weight,
+            opt_arg,
+            None if dtype is None else float_dtype(dtype),
+            None,
+            check_accumulator(dtype_acc, use_double_acc, sum_scheme),
+            sum_scheme,
+        )
+
+    def __call__(
+        self,
+        *args: Any,
+        backend: str = "auto",
+        device_id: int = -1,
+        ranges: Any = None,
+        out: Any = None,
+        **unknown: Any,
+    ) -> Any:
+        """Reduce the formula for these arrays.
+
+        Parameters
+        ----------
+        *args : array or tensor
+            One for each alias, in their order, all of one dtype: (..., M, D) for Vi, (..., N, D) for Vj, (..., D) for
+            Pm, where a number will do too. Leading dimensions broadcast.
+        backend : str, default "auto"
+            "auto" or "CPU"; the names of GPU backends are known and refused by this version.
+        device_id : int, default -1
+            Number of a GPU; without effect on a CPU.
+        ranges : Ranges or 6-tuple, optional
+            Which blocks of i meet which blocks of j; all pairs, if absent.
+        out : array or tensor, optional
+            Where to write the result: of its shape and dtype. For reductions with one result.
+
+        Returns
+        -------
+        array or tensor, or a tuple of two
+            (..., M, dim) for axis 1, (..., N, dim) for axis 0, (..., M, K) or (..., M, K, dim) for KMin and its kin; in
+            the dtype of the arrays, or int64 for indices.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, DtypeError, RangesError, BackendError
+            Naming the argument, what was wanted and what came.
+        """
+        check_keywords(Genred.__call__, unknown)
+        check_backend(backend, device_id)
+        spec = self.spec if ranges is None else replace(self.spec, ranges=Ranges.of(ranges))
+        result = self._reduce(spec, args)
+        return result if out is None else _written(out, result)
+
+    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        more = "" if self.spec.opt_arg is None else f", opt_arg={self.spec.opt_arg}"
+        more += "" if self.formula2 is None else f", formula2={self.formula2!r}"
+        return f"Genred({self.formula!r}, {list(self.aliases)!r}, {self.spec.op!r}, axis={self.spec.axis}{more})"
+
+
+def _written(out: Any, result: Any) -> Any:
+    """The result, written into the array that the caller gave."""
+    if isinstance(result, tuple):
+        raise ArgumentError("out is for reductions with one result; this one has two")
+    if is_tensor(out) is not is_tensor(result) or not (is_tensor(out) or isinstance(out, np.ndarray)):
+        raise ArgumentError(f"out: wanted {type(result).__name__}, got {type(out).__name__}")
+    if tuple(out.shape) != tuple(result.shape) or out.dtype != result.dtype:
+        raise ShapeError(
+            f"out: wanted shape {tuple(result.shape)} of {result.dtype}, got {tuple(out.shape)} of {out.dtype}"
+        )
+    if not (out.flags.writeable if isinstance(out, np.ndarray) else not (out.is_leaf and out.requires_grad)):
+        what = "a leaf that requires grad" if is_tensor(out) else "a read-only one"
+        raise ArgumentError(f"out: wanted an array that can be written, got {what}")
+    out[...] = result
+    return out
