@@ -107,7 +107,7 @@ class KernelEntries:
             return None
         x, y = (p.bound.arrays[v.params[0]] for v in others)
         assert x is not None and y is not None
-        if not self.n or x.shape != y.shape or not np.array_equal(x, y) or not np.isfinite(x).all():
+        if not self.n or x.shape != y.shape or not (np.array_equal(x, y) and np.isfinite(x).all()):
             return None
         x = x.astype(np.float64)
         draw = np.random.default_rng(0)
