@@ -15,7 +15,7 @@ from kernelops.errors import ArgumentError, KeywordError
 from kernelops.numpy import KernelSolve
 from kernelops.solvers import policy
 from kernelops.solvers.costs import Costs, extrapolated
-from kernelops.solvers.policy import METHODS, NEED_ENTRIES, PRECONDS
+from kernelops.solvers.plan import METHODS, NEED_ENTRIES, PRECONDS
 
 NAMES = [*PRECONDS, None]
 BUILT = [name for name in PRECONDS if name != "auto"]

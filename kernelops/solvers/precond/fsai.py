@@ -25,6 +25,7 @@ from .local_factors import Schur, factor_rows
 from .neighbours import by_tree, predecessors, random_rank
 
 ROUGH = 1e-4  # of A_ii: where less than this is left of it, its rounding in float32 would tell
+VANISHED = 1e-20  # of the root of the diagonal: smaller numbers make products that are no normal float32, and slow
 CHUNK = 1 << 16  # numbers of F that are promoted to float64 at a time: they stay in the cache
 
 
@@ -198,6 +199,7 @@ def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> t
     alpha = np.broadcast_to(np.asarray(alpha, np.float64), (entries.n,))
     L11, F2 = np.tril(F[pivots]).astype(np.float64), F[rest].astype(np.float32)
     size = (entries.diagonal() + alpha)[rest]
+    F2[np.abs(F2) < VANISHED * np.sqrt(np.maximum(size, 0.0)).astype(np.float32)[:, None]] = 0.0
     left = size - np.einsum("ik,ik->i", F2, F2, dtype=np.float64)
     if (left >= ROUGH * size).all():
         return Schur(entries, alpha, rest, F2, np.arange(len(rest))), L11, F2

@@ -43,6 +43,7 @@ from .base import Preconditioner, inexact
 from .pivoted_cholesky import Partial, Scaled, check_noise, pivoted_cholesky
 
 SLAB = 4096  # rows of Q that are converted at a time
+VANISHED = 1e-20  # smaller numbers make products that are no normal float32, and slow
 BLURRED = 0.25  # float32 is kept where it changes P^-1 by less than a factor of (1 + 0.25)^2
 
 
@@ -246,7 +247,7 @@ def rounded(Q: np.ndarray, spread: float, dtype: Any) -> tuple[np.ndarray, float
         short = np.empty(Q.shape, np.float32)
         change = 0.0
         for rows in slabs(Q):
-            short[rows] = Q[rows]
+            short[rows] = np.where(np.abs(Q[rows]) < VANISHED, 0.0, Q[rows])
             change += float(((short[rows] - Q[rows]) ** 2).sum())
         blur = 2.5 * math.sqrt(change * spread)
         if dtype is not None or blur <= BLURRED:
