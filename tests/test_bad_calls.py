@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from bad_calls import ALIASES, BOTH, FORMULA, NUMPY, TORCH, door
+from scipy.sparse.linalg import aslinearoperator
 
 from kernelops import (
     ArgumentError,
@@ -93,6 +94,25 @@ SOLVES = [
     (lambda d: d.S(x0="zero"), ArgumentError, "x0 must be an array, None or \"Mb\", got 'zero'"),
     (lambda d: d.S(x0=[[1], [1, 2]]), ShapeError, "x0 must be an array of numbers, got lists of several lengths"),
     (lambda d: d.S(callback=3), KeywordError, "callback must be a function of the iterate, or None, got int"),
+    (lambda d: d.S(precond="ilu"), ArgumentError, 'precond: wanted None or one of "auto", ..., "nystrom", got \'ilu\''),
+    (lambda d: d.S(precond=np.eye(6)), ArgumentError, "precond: wanted ...; a matrix or an operator goes to M="),
+    (lambda d: d.S(precond=False), ArgumentError, "precond: wanted None or one of ..., got False"),
+    (lambda d: d.S(method="lu"), ArgumentError, 'method: wanted one of "auto", "cg", "direct", got \'lu\''),
+    (lambda d: d.S(method=None), ArgumentError, 'method: wanted one of "auto", "cg", "direct", got None'),
+    (lambda d: d.S(method=["cg"]), ArgumentError, "method: wanted one of ..., got ['cg']"),
+    (lambda d: d.S(seed=-1), ArgumentError, "seed: wanted a whole number of at least 0, got -1"),
+    (lambda d: d.S(seed=0.5), ArgumentError, "seed: wanted a whole number of at least 0, got 0.5"),
+    (lambda d: d.S(seed=True), ArgumentError, "seed: wanted a whole number of at least 0, got True"),
+    (lambda d: d.S(state={}), DtypeError, "state: wanted a SolveState or None, got dict"),
+    (lambda d: d.S(M=np.eye(6), precond="fsai"), KeywordError, "M and precond = 'fsai' are both preconditioners: give"),
+    (lambda d: d.S(M=np.eye(6), method="direct"), KeywordError, 'method = "direct" takes no preconditioner: leave out'),
+    (lambda d: d.S(precond="fsai", method="direct"), KeywordError, 'method = "direct" takes no preconditioner'),
+    (
+        lambda d: d.S(alpha=0, precond="pivoted_cholesky"),
+        ArgumentError,
+        "alpha must be positive for a low-rank preconditioner, got 0 in row 0; there are 6 such rows",
+    ),
+    (lambda d: d.S(alpha=0, precond="nystrom"), ArgumentError, "alpha must be positive for a low-rank preconditioner"),
 ]
 
 OPERATORS = [
@@ -181,6 +201,17 @@ SOLVERS = [
         DtypeError,
         "x0 must be real where A and b are real, got complex128",
     ),
+    (
+        lambda d: solve(aslinearoperator(np.eye(6)), d.np.c, precond="fsai"),
+        ArgumentError,
+        "precond = 'fsai' needs entries of A, which a KernelOperator and a real array have; got ...LinearOperator",
+    ),
+    (
+        lambda d: solve(np.eye(6) + 0j, d.np.c, method="direct"),
+        ArgumentError,
+        'method = "direct" needs entries of A, which a KernelOperator and a real array have; got ndarray',
+    ),
+    (lambda d: solve(np.eye(6), d.np.c, precond="nystrom"), ArgumentError, "alpha must be positive for a low-rank"),
     (lambda d: solve(d.np.c, operator(d)), ShapeError, "A must be square for a solve, (n, n), got shape (6, 2)"),
     (lambda d: solve(np.ones((2, 6, 6)), d.np.c), DtypeError, "A: wanted ..., got ndarray"),
     (lambda d: solve(d.G, d.np.c), DtypeError, "A: wanted ..., got Genred"),

@@ -294,12 +294,15 @@ def test_plain_on_both_sides(monkeypatch):
     """No preconditioner exactly where that is predicted to cost no more than the cheapest one."""
     case, seen = CASES["scalar alpha"], []
 
-    def plain(self, condition):
-        seen.append(condition)
-        return factor * self.sparse(0, policy.NEIGHBOURS[0])
+    def plain(factor):
+        def predicted(self, condition):
+            seen.append(condition)
+            return factor * self.sparse(0, policy.NEIGHBOURS[0])
 
-    monkeypatch.setattr(Costs, "plain", plain)
+        return predicted
+
     for factor, none in ((1.0, True), (1.001, False)):
+        monkeypatch.setattr(Costs, "plain", plain(factor))
         assert (case.by_operator("float64", method="cg").precond == "none") == none
     true = np.linalg.cond(smooth(points()) + 1e-3 * np.eye(N))
     assert all(0.3 * true < condition < 10 * true for condition in seen)

@@ -1,0 +1,237 @@
+"""SolveState: what one solve leaves for the next changes how long that takes, and nothing else."""
+
+import numpy as np
+import pytest
+from judges import assert_solves
+from systems import Dense, spd
+
+from kernelops import KernelOperator, SolveState, solve
+from kernelops.errors import ConvergenceWarning
+from kernelops.numpy import KernelSolve
+from kernelops.solvers import policy
+from kernelops.solvers.state import GRACE, WORN
+from kernelops.solvers.system import as_system
+
+ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+FORMULA = "Exp(-g*SqDist(x,y))*b"
+SOLVER = KernelSolve(FORMULA, ALIASES, "b", axis=1)
+N, ASKED = 300, 1e-6
+POINTS = np.random.default_rng(0).random((N, 2))
+B = np.random.default_rng(1).standard_normal(N)
+LOW = {"method": "cg", "precond": "pivoted_cholesky"}
+
+
+def operator(g=20.0, alpha=1e-3, x=POINTS, dtype="float64"):
+    x = x.astype(dtype)
+    return KernelOperator(FORMULA, ALIASES, "b", x, x, g, alpha=alpha)
+
+
+def matrix(g=20.0, alpha=1e-3, x=POINTS):
+    return np.exp(-g * ((x[:, None] - x) ** 2).sum(-1)) + alpha * np.eye(len(x))
+
+
+def checked(A, b, dense, **keywords):
+    solution = solve(A, b, **keywords)
+    assert solution.converged, solution.message
+    assert_solves(dense, solution.x.reshape(len(b), -1), b.reshape(len(b), -1), ASKED)
+    return solution
+
+
+@pytest.mark.parametrize("way", [LOW, {"method": "direct"}, {"precond": "fsai"}, {}], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_of_a_hyper_parameter(way, dtype):
+    """One preconditioner for a sequence of nearby matrices, each solved as well as ever."""
+    state, x = SolveState(), POINTS.astype(np.float32).astype(float)
+    for k in range(6):
+        g = 20.0 + 0.125 * k
+        solution = checked(operator(g, dtype=dtype, x=x), B, matrix(g, x=x), state=state, **way)
+        np.testing.assert_array_equal(state.x, solution.x[:, None])
+    assert state.solves == 6 and state.builds == 1
+    alone = solve(operator(g, dtype=dtype, x=x), B, **way)
+    assert solution.iterations <= alone.iterations + 4 and solution.preconditioners == state.plan.preconditioners
+
+
+def test_the_last_solution_is_where_the_next_one_starts():
+    state = SolveState()
+    first = checked(operator(), B, matrix(), state=state, **LOW)
+    again = checked(operator(), B, matrix(), state=state, **LOW)
+    assert first.iterations > 0 == again.iterations
+    np.testing.assert_array_equal(first.x, again.x)
+    assert state.solves == 2 and state.builds == 1
+    near = checked(operator(), B + 1e-3 * B[::-1], matrix(), state=state, **LOW)
+    assert 0 < near.iterations < first.iterations
+    elsewhere = checked(operator(), B, matrix(), x0=np.zeros(N), state=state, **LOW)  # who gives a start means it
+    assert elsewhere.iterations == first.iterations
+
+
+def test_a_worn_preconditioner_is_built_anew():
+    """It is used once more than it should be: that is how it is found out."""
+    state, plans, counts = SolveState(), [], []
+    for alpha in (1.0, 1e-4, 1e-4):
+        solution = checked(operator(2.0, alpha), B, matrix(2.0, alpha), state=state, x0=np.zeros(N), **LOW)
+        plans.append(state.plan)
+        counts.append(solution.iterations)
+    assert plans[0] is plans[1] is not plans[2] and state.builds == 2
+    assert counts[1] > WORN * counts[0] + GRACE > counts[2]
+
+
+@pytest.mark.parametrize(("more", "worn"), [(0, False), (1, True)])
+def test_worn_on_both_sides(more, worn):
+    state, question = SolveState(), policy.Question.of(system(), "cg", "jacobi", None, 0)
+    plan = policy.make_plan(question, 1, 1.0)
+    state.leave(np.ones((N, 1)), plan, 10)
+    assert state.kept(question.key) is plan
+    state.leave(np.ones((N, 1)), plan, WORN * 10 + GRACE + more)
+    assert state.worn == worn and (state.kept(question.key) is None) == worn
+
+
+def system(**keywords):
+    return as_system(operator(**keywords))
+
+
+OTHERS = {
+    "n": lambda state: checked(operator(x=POINTS[:200]), B[:200], matrix(x=POINTS[:200]), state=state, **LOW),
+    "method": lambda state: checked(operator(), B, matrix(), state=state, method="direct"),
+    "preconditioner": lambda state: checked(operator(), B, matrix(), state=state, precond="fsai", method="cg"),
+    "seed": lambda state: checked(operator(), B, matrix(), state=state, seed=1, **LOW),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_question_gets_a_plan_of_its_own(what):
+    state = SolveState()
+    checked(operator(), B, matrix(), state=state, **LOW)
+    plan = state.plan
+    OTHERS[what](state)
+    assert state.plan is not plan and (state.solves, state.builds) == (2, 2)
+
+
+def test_none_and_a_given_preconditioner():
+    state = SolveState()
+    checked(operator(), B, matrix(), state=state, **LOW)
+    M = np.linalg.inv(matrix())
+    given = checked(operator(), B, matrix(), state=state, M=M)
+    assert given.precond == "ndarray" and state.builds == 1
+    none = solve(operator(alpha=0.1), B, state=state, precond=None, method="cg")
+    assert none.converged and none.precond == "none" and state.builds == 1
+    checked(operator(), B, matrix(), state=state, **LOW)
+    assert state.builds == 2
+
+
+def test_another_batch():
+    state = SolveState()
+    for count, builds in ((2, 1), (2, 1), (3, 2)):
+        x = np.stack([POINTS[k : k + 100] for k in range(count)])
+        b = np.repeat(B[None, :100, None], count, 0)
+        a, solution = SOLVER(x, x, b, 20.0, alpha=1e-3, state=state, return_solution=True, **LOW)
+        for k in range(count):
+            assert_solves(matrix(x=x[k]), a[k], b[k], ASKED)
+        assert state.builds == builds and len(solution.preconditioners) == count
+        assert state.x.shape == (count, 100, 1)
+
+
+def test_right_hand_sides_of_another_shape():
+    """The plan stays, the solution does not fit."""
+    state = SolveState()
+    first = checked(operator(), B, matrix(), state=state, **LOW)
+    several = checked(operator(), np.stack([B, B[::-1]], 1), matrix(), state=state, **LOW)
+    assert several.iterations > 0 and state.x.shape == (N, 2) and state.builds == 1
+    one = checked(operator(), B, matrix(), state=state, **LOW)
+    assert one.iterations == first.iterations and state.builds == 1
+    flat = checked(operator(), B[:, None], matrix(), state=state, **LOW)  # (n, 1) after (n,): the same shape inside
+    assert flat.iterations == 0 and flat.x.shape == (N, 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_complex_solution_is_no_start_for_a_real_one():
+    state = SolveState()
+    assert solve(operator(), B + 1j * B[::-1], state=state, **LOW).converged and state.x.dtype == np.complex128
+    checked(operator(), B, matrix(), state=state, **LOW)
+    assert state.x.dtype == np.float64 and state.builds == 1
+    assert solve(operator(), B + 1j * B[::-1], state=state, **LOW).converged
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e200, 1e-200])
+@pytest.mark.parametrize("way", [LOW, {"method": "direct"}, {"method": "cg", "precond": None}], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_start_is_no_worse_than_none(dtype, way, scale):
+    """A solution that is far too large for the next right-hand side is not started from."""
+    A, state = operator(alpha=0.1, dtype=dtype), SolveState()
+    cold = solve(A, B, **way)
+    b = np.stack([scale * B, B], 1)
+    assert solve(A, b, state=state, **way).converged
+    warm = solve(A, np.stack([B, B], 1), state=state, **way)
+    assert warm.converged and warm.iterations <= cold.iterations + 2
+    assert np.isfinite(state.x).all()
+
+
+def nothing_kept(state):
+    return state.plan is None
+
+
+def test_a_solve_that_broke_down_leaves_no_preconditioner():
+    state, x = SolveState(), POINTS.copy()
+    x[3, 0] = np.nan
+    bad = solve(operator(x=x), B, state=state, on_fail="ignore")
+    assert bad.status == "nonfinite" and nothing_kept(state) and state.x is None
+    good = checked(operator(), B, matrix(), state=state)
+    assert good.precond != "none" and (state.solves, state.builds) == (2, 1)
+    negative = KernelOperator("-1*" + FORMULA, ALIASES, "b", POINTS, POINTS, 20.0)
+    assert solve(negative, B, state=state, on_fail="ignore").status == "not positive definite" and nothing_kept(state)
+    assert checked(operator(), B, matrix(), state=state).precond != "none"
+
+
+def test_nan_in_b_leaves_everything_as_it_was():
+    state = SolveState()
+    checked(operator(), B, matrix(), state=state, **LOW)
+    before = state.x, state.plan, state.solves, state.builds
+    assert solve(operator(), np.full(N, np.nan), state=state, on_fail="ignore", **LOW).status == "nonfinite"
+    assert before == (state.x, state.plan, state.solves, state.builds)
+
+
+def test_what_did_not_converge_is_still_a_start():
+    state = SolveState()
+    with pytest.warns(ConvergenceWarning):
+        short = solve(operator(), B, state=state, maxiter=2, **LOW)
+    np.testing.assert_array_equal(state.x[:, 0], short.x)
+    rest = checked(operator(), B, matrix(), state=state, **LOW)
+    assert state.builds == 1 and rest.history[0] == pytest.approx(short.residual)
+
+
+def test_nothing_to_solve_is_no_question():
+    state = SolveState()
+    assert solve(operator(), np.empty((N, 0)), state=state).converged and nothing_kept(state)
+    assert checked(operator(), B, matrix(), state=state).precond != "none"
+
+
+@pytest.mark.parametrize("A", [spd(60, 1e3), Dense(spd(60, 1e3))], ids=["array", "products"])
+def test_matrices_that_nothing_is_built_for(A):
+    state, b = SolveState(), np.ones(60)
+    first, second = solve(A, b, state=state), solve(A, b, state=state)
+    assert first.iterations > 0 == second.iterations and (state.solves, state.builds) == (2, 0)
+
+
+def test_a_state_is_itself_alone():
+    """Not equal to another one with the same numbers, and so it can stand in a set."""
+    first, second = SolveState(), SolveState()
+    assert first != second and len({first, second, first}) == 2
+
+
+def test_the_part_of_the_backward_solves():
+    """They take the plan of the forward solve, once, and keep one of their own that they built since."""
+    state, question = SolveState(), policy.Question.of(system(), "cg", "jacobi", None, 0)
+    plans = [policy.make_plan(question, 1, 1.0) for _ in range(3)]
+    x = np.ones((N, 1))
+    assert state.adjoint().plan is None and state.adjoint() is state.adjoint()
+    state.leave(x, plans[0], 10)
+    backward = state.adjoint()
+    assert backward.plan is plans[0] and backward.builds == 0
+    backward.leave(x, plans[0], 10)
+    assert backward.builds == 0 and backward.fresh == 10
+    backward.leave(x, plans[0], 100)  # worn
+    assert backward.kept(question.key) is None and not state.worn
+    backward.leave(x, plans[1], 10)
+    assert backward.builds == 1 and state.adjoint().plan is plans[1]
+    state.leave(x, plans[2], 10)
+    assert state.adjoint().plan is plans[2] and backward.kept(question.key) is plans[2]
+    assert backward.x is x and SolveState(warm=False).adjoint().warm is False
