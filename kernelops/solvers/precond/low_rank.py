@@ -99,6 +99,8 @@ class LowRank(Preconditioner):
     [1.0, 1.0, 1.0]
     """
 
+    below = True  # whether P <= A, as where K - F F^T is positive semidefinite
+
     def __init__(
         self,
         F: np.ndarray,
@@ -145,7 +147,7 @@ class LowRank(Preconditioner):
 
     @property
     def inflation(self) -> float:
-        return (1 - self.blur) ** -2 if self.blur < 1 else math.inf
+        return (1 - self.blur) ** -2 if self.below and self.blur < 1 else math.inf
 
     def _factorise(self) -> None:
         """The small matrices X of W = I + Q X Q^T with T = W^T W, and of its inverse, and log det.

@@ -120,7 +120,7 @@ def nystrom_unshifted(
         raise FloatingPointError("nothing is left of A in float64")
     F *= np.sqrt(1 - least / values)
     M = LowRank(F, least, overwrite=True, name="nystrom", columns=0)
-    M.products = omega.shape[1]
+    M.products, M.pairs, M.below = omega.shape[1], n**2, False
     return M
 
 
