@@ -16,8 +16,8 @@ MESSAGES = {  # status -> what happened, what may be wrong, what to try
     "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",
     "maxiter": (
         "Not converged: after maxiter = {maxiter} iterations |b - A x| / |b| is {residual:.1e}, where {asked} was "
-        "asked. The condition number is at least {condition}: allow more iterations, ask for less, give a "
-        "preconditioner M, or raise alpha."
+        "asked. The condition number is at least {condition}: allow more iterations, ask for less, try "
+        "another preconditioner, or raise alpha."
     ),
     "nonfinite": (
         "Not solved: there is NaN or Inf in {faulty}, and x is NaN throughout. Look for NaN, Inf or overflow in the "
