@@ -18,6 +18,7 @@ MATRIX_BYTES = 2e9  # the largest matrix that a dense way may store
 BUDGET = 2.0  # seconds for the repetitions at one size; every engine has one turn in any case
 SMALL = 2_000  # points up to which dense torch may choose
 TORCH, ALONE = "dense torch", "dense torch on one thread"
+SHORT = 5_000  # points up to which a repetition is short: there every engine has some turns more
 BLOCK = 0.03  # seconds of one engine's turn
 
 Curve = dict[str, dict[int, float]]  # engine -> N -> seconds
@@ -39,7 +40,7 @@ def measure(engines: Iterable[str], largest: int, repeat: int) -> Curve:
             calls[ALONE] = torch_on_one_thread(problem)
         for engine, call in calls.items():
             problem.check(call(), engine)
-        taken = interleaved(calls, repeat, BUDGET, least=1, block=BLOCK)
+        taken = interleaved(calls, repeat, BUDGET, least=5 if N <= SHORT else 1, block=BLOCK)
         if ALONE in taken:
             taken[TORCH] = min(taken[TORCH], taken.pop(ALONE))
         for engine, seconds in taken.items():

@@ -23,7 +23,7 @@ from .reduction import Reduction
 from .solvers import SolveState, judge, solve
 from .solvers.plan import Plan, Question
 from .solvers.policy import planned
-from .solvers.precond.base import Identity
+from .solvers.precond.base import Identity, Preconditioner
 from .solvers.precond.cholesky import Cholesky
 from .solvers.quadrature import Estimate
 from .solvers.quadrature import logdet as estimated_logdet
@@ -67,8 +67,15 @@ class Ready:
     @property
     def factors(self) -> tuple[Cholesky, ...]:
         """A dense factor of each element of the batch; empty where nothing as exact as that is there."""
-        found = tuple(p for p in self.plan.preconditioners if isinstance(p, Cholesky) and p.jitter == 0)
-        return found if self.own and len(found) == len(self.plan.preconditioners) else ()
+        found = tuple(p for p in self.preconditioners if isinstance(p, Cholesky) and p.jitter == 0)
+        return found if self.own and len(found) == len(self.preconditioners) else ()
+
+    @property
+    def preconditioners(self) -> tuple[Preconditioner, ...]:
+        """One for each element of the batch."""
+        elements = int(np.prod(self.batch))
+        found = self.plan.preconditioners or (Identity(self.system.n),)
+        return found * elements if len(found) == 1 else found
 
 
 def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -111,13 +118,11 @@ def aside(spec: SolveSpec) -> SolveSpec:
 
 def determinant(found: Ready, n_probes: int, seed: int, rtol: float) -> Estimate:
     """log det (alpha I + K) of each element of the batch."""
-    elements = int(np.prod(found.batch))
-    preconditioners = found.plan.preconditioners or (Identity(found.system.n),) * elements
     return estimated_logdet(
         found.system.product,
         found.system.n,
         found.batch,
-        preconditioners,
+        found.preconditioners,
         n_probes=n_probes,
         seed=seed,
         rtol=rtol,

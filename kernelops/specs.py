@@ -167,7 +167,10 @@ class _System:
 
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
-        """K without alpha, entry by entry, of each element of the batch."""
+        """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
+        others = [a for k, a in enumerate(self.kernel.bound.arrays) if a is not None and k != self.kernel.v.params[0]]
+        if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
+            return (KernelEntries(self.kernel.element((0,) * (self.b.ndim - 2))),) if self.b.size else ()
         return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b.shape[:-2]))
 
     def block(self, b: np.ndarray, name: str) -> np.ndarray:

@@ -49,7 +49,7 @@ def account(
         precond=plan.precond,
         rank=plan.rank,
         setup=plan.setup,
-        reason=plan.reason,
+        reason=plan.account,
         preconditioners=plan.preconditioners,
         condition=condition,
         bound=_error_bound(problem, plan, residual).reshape(columns),

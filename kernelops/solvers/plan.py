@@ -86,6 +86,8 @@ class Plan:
         Why this one.
     preconditioners : tuple of Preconditioner
         One for each element of the batch, or one for all; empty for a given M, or none.
+    kept : bool
+        Whether it was made for an earlier solve.
     """
 
     question: Question
@@ -93,6 +95,7 @@ class Plan:
     precond: str
     reason: str
     preconditioners: tuple[Preconditioner, ...] = ()
+    kept: bool = False
 
     @property
     def rank(self) -> int:
@@ -101,7 +104,9 @@ class Plan:
 
     @property
     def setup(self) -> float:
-        """Entries evaluated to build it, over those of the matrix."""
+        """Entries evaluated to build it for this solve, over those of the matrix."""
+        if self.kept:
+            return 0.0
         return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.system.n) ** 2
 
     @property
@@ -121,8 +126,13 @@ class Plan:
         images = [p.matmat(block) for p, block in zip(each, flat, strict=True)]
         return np.stack(images).reshape(V.shape) if images else V
 
+    @property
+    def account(self) -> str:
+        """The reason, and whether it is of now."""
+        return self.reason + ", kept from an earlier solve" * self.kept
+
     def __str__(self) -> str:
-        return f"{self.method}, {self.reason}"
+        return f"{self.method}, {self.account}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -40,7 +41,9 @@ LARGEST_DIRECT = 1 << 33  # and where somebody did
 def planned(question: Question, columns: int, rtol: float, state: SolveState | None = None) -> Plan:
     """The plan for a block of so many columns: that of the state where it still holds, else a new one."""
     kept = None if state is None or question.M is not None else state.kept(question.key)
-    return make_plan(question, columns, math.log(2 / max(rtol, 1e-15))) if kept is None else kept
+    if kept is None:
+        return make_plan(question, columns, math.log(2 / max(rtol, 1e-15)))
+    return replace(kept, kept=True)
 
 
 def make_plan(question: Question, columns: int, digits: float) -> Plan:

@@ -72,7 +72,7 @@ class SolveState:
 
     def hold(self, plan: Plan | None) -> None:
         """Keep a plan for the solves to come."""
-        if plan is not None and plan is not self.plan:
+        if plan is not None and not plan.kept and plan is not self.plan:
             self.plan, self.fresh, self.worn = plan, None, False
             self.builds += bool(plan.preconditioners)
 
