@@ -165,7 +165,7 @@ class KernelSolve(front.KernelSolve):
         account = Account()
         a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
         assert account.solution is not None
-        return a, account.solution
+        return a.to(tensors[spec.unknown.params[0]].dtype), account.solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
         tensors = _tensors(completed(spec, args, _zeros), spec.variables, spec.names)

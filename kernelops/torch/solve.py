@@ -26,6 +26,9 @@ class Account:
 class Solve(torch.autograd.Function):
     """``Solve.apply(spec, account, alpha, *tensors)``: a with (alpha I + K) a = b, b standing at the unknown's place.
 
+    a is float64 whatever the dtype of the tensors: it is what derivatives are made of, and rounding it to float32 would
+    be their largest error.
+
     alpha has shape () or (..., n, 1). With A = alpha I + K(theta), A a = b gives da = A^-1 (db - dalpha a - dK a).
     Hence, for a cotangent g of a and z = A^-T g: b gets z, alpha gets -z a (summed to its shape), and theta gets
     -<z, (dK/dtheta) a>, the pullback of the sum K(theta) a for the cotangent -z. A is symmetric, but its derivative by
@@ -39,7 +42,7 @@ class Solve(torch.autograd.Function):
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         bound = spec.bind(tensors)
         account.solution = spec(bound, check_alpha(alpha), stacklevel=1 + _users_level())
-        return torch.from_numpy(account.solution.x.astype(bound.dtype))
+        return torch.from_numpy(account.solution.x.copy())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -53,16 +56,17 @@ class Solve(torch.autograd.Function):
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
         at = [a if p == place else t for p, t in enumerate(tensors)]
         across = _transposed(_again(spec))
-        z = Solve.apply(across, Account(), alpha, *(g if p == place else t for p, t in enumerate(tensors)))
+        z = Solve.apply(across, Account(), alpha, *_with(tensors, place, g))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
         wide = pullback(_product_spec(spec, a), spec.expr, _wide(at), [], -z.to(torch.float64), wanted)
-        found = [f if f is None else f.to(a.dtype) for f in wide]
+        found = [f if f is None else f.to(t.dtype) for f, t in zip(wide, tensors, strict=True)]
         if ctx.needs_input_grad[3 + place]:
-            found[place] = z.sum_to_size(tensors[place].shape)
+            found[place] = z.sum_to_size(tensors[place].shape).to(tensors[place].dtype)
         for_alpha = None
         if ctx.needs_input_grad[2]:
-            product = -(z.to(alpha.dtype) * a.to(alpha.dtype))
+            product = -(z * a)
             for_alpha = product.sum() if alpha.ndim == 0 else product.sum(-1, keepdim=True).sum_to_size(alpha.shape)
+            for_alpha = for_alpha.to(alpha.dtype)
         return (None, None, for_alpha, *found)
 
     @staticmethod
@@ -71,11 +75,11 @@ class Solve(torch.autograd.Function):
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
         at = [a if p == place else t for p, t in enumerate(tensors)]
         others = [None if p == place else t for p, t in enumerate(tangents)]
-        b = torch.zeros_like(a) if tangents[place] is None else tangents[place].expand_as(a)
+        b = torch.zeros_like(a) if tangents[place] is None else tangents[place].expand_as(a).to(a.dtype)
         moved = pushforward(_product_spec(spec, a), spec.expr, _wide(at), [], _wide(others))
-        b = b if moved is None else b - moved.to(a.dtype)
-        b = b if alpha_tangent is None else b - (alpha_tangent * a).to(a.dtype)
-        return Solve.apply(_again(spec), Account(), alpha, *(b if p == place else t for p, t in enumerate(tensors)))
+        b = b if moved is None else b - moved
+        b = b if alpha_tangent is None else b - alpha_tangent * a
+        return Solve.apply(_again(spec), Account(), alpha, *_with(tensors, place, b))
 
     @staticmethod
     def vmap(
@@ -85,6 +89,11 @@ class Solve(torch.autograd.Function):
             alpha, in_dims = alpha[:, None, None], (None, None, 0, *in_dims[3:])
         cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
         return Solve.apply(spec, account, *mapped_in_front(cores, (alpha, *tensors), in_dims[2:])), 0
+
+
+def _with(tensors: Sequence[torch.Tensor], place: int, b: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors with another right-hand side, in their dtype."""
+    return [b.to(t.dtype) if p == place else t for p, t in enumerate(tensors)]
 
 
 def _wide(tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
