@@ -17,10 +17,10 @@ ITERATION = 1e5  # an iteration, apart from its product and its preconditioner
 PRODUCT = 0.03  # an entry in a float32 product with one column, for each unit of counted work
 DOUBLE = 2.5  # times that in float64
 ENTRY = (5.0, 0.1)  # an entry of K by itself, in float64: at least, and for each unit of counted work
-BLOCK_ENTRY = 2.0  # times that in small blocks
-FLOP = 0.03  # a multiplication or an addition in a matrix product or a factorisation, float64
+BLOCK_ENTRY = 5.0  # times that in small blocks
+FLOP = 0.03  # a multiplication or an addition in tall matrices, float64
+FACTOR = 0.015  # one in a dense Cholesky factorisation
 RANKED = 1.6  # a row of a low-rank factor of one column, when it is applied to a float32 vector
-EXPECTED = 60  # iterations that a solve needs of which nothing is known
 SPARSE_EXPECTED = (15, 60)  # those with a sparse approximate inverse: of points in few dimensions, of others
 FEW, SLOPE = 4.0, 60.0  # iterations with low rank: FEW + SLOPE sqrt(residual trace / trace of alpha), to 1e-6
 
@@ -67,7 +67,7 @@ class Costs:
     def direct(self) -> float:
         """By a dense factor."""
         n = self.entries.n
-        return self.entry * n**2 + 2 * FLOP * n**3 / 3 + 2 * self.columns * n**2
+        return self.entry * n**2 + 2 * FACTOR * n**3 / 3 + 2 * self.columns * n**2
 
     def low_rank(self, k: int, trace: float) -> float:
         """By low rank, where the residual trace is so many times that of alpha."""

@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError
 
 from ..errors import ArgumentError
 from ..machines.blas import one_blas_thread
-from .costs import EXPECTED, Costs, extrapolated
+from .costs import Costs, extrapolated
 from .entries import Entries
 from .plan import Plan, Question
 from .precond.base import Identity, Preconditioner
@@ -128,7 +128,7 @@ def _chosen(q: Question, method: str, columns: int, digits: float) -> Plan:
     elements = list(zip(q.system.entries, q.alphas(), strict=True))
     costs = [Costs(e, columns, q.system.dtype != np.float32, digits) for e, _ in elements]
     if q.method == "auto" and 8 * q.system.n**2 * len(elements) <= DIRECT_BYTES:
-        if costs[0].direct() < EXPECTED * costs[0].iteration:
+        if costs[0].direct() < costs[0].sparse(*_sizes(costs[0])):
             plan = _factored(q, "predicted to be faster than iterating")
             if plan.method == "direct":
                 return plan
@@ -154,7 +154,8 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditi
     if costs.plain(condition) <= costs.sparse(0, NEIGHBOURS[0]):
         return Identity(n), f"the condition number is at most about {condition:.0e}"
     scaled, most = Scaled.by_noise(entries, alpha), _most(n)
-    other = costs.sparse(*_sizes(costs))
+    pivots, count = _sizes(costs)
+    other = costs.sparse(pivots, count)
     partial, before, last, k = None, math.inf, 1, min(FIRST, most)
     while True:
         partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
@@ -163,11 +164,12 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditi
             return LowRank.of(partial, alpha, overwrite=True), "that is all of K, to rounding"
         power = 1.0 if math.isinf(before) else max(0.0, math.log(before / trace) / math.log(k / last))
         best, cost = extrapolated(costs, k, trace, power, most)
-        if cost > other:
+        if cost > other and k >= min(pivots, most):  # up to there, columns are of use in either way
             return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
-        if best == k:
+        if best == k and cost <= other:
             return LowRank.of(partial, alpha, overwrite=True), "the spectrum falls fast"
-        before, last, k = trace, k, min(most, math.ceil(GROWTH * k))
+        before, last = trace, k
+        k = min(most, math.ceil(GROWTH * k), pivots if cost > other else most)
 
 
 def _condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:

@@ -154,10 +154,8 @@ def costs_of(A, columns=2, double=True):
 
 def test_direct_below_the_predicted_crossover_and_iterations_above(monkeypatch):
     case = CASES["scalar alpha"]
-    costs = costs_of(case.operator("float64"))
-    crossover = costs.direct() / costs.iteration
-    for factor, method in ((1.001, "direct"), (0.999, "cg")):
-        monkeypatch.setattr(policy, "EXPECTED", factor * crossover)
+    for factor, method in ((0.999, "direct"), (1.001, "cg")):
+        monkeypatch.setattr(Costs, "direct", lambda self, f=factor: f * self.sparse(*policy._sizes(self)))
         solution = case.by_operator("float64")
         case.check(solution)
         assert solution.method == method
@@ -168,8 +166,8 @@ def test_the_crossover_is_a_size():
     """A small system is factored, a large one is not."""
     entries = [SimpleNamespace(n=n, work=10.0, density=1.0, coordinates=None) for n in (100, 30_000)]
     small, large = (Costs(e, 1, True, 15.0) for e in entries)
-    assert small.direct() < policy.EXPECTED * small.iteration
-    assert large.direct() > policy.EXPECTED * large.iteration
+    assert small.direct() < small.sparse(*policy._sizes(small))
+    assert large.direct() > large.sparse(*policy._sizes(large))
 
 
 def test_bytes_of_a_dense_factor(monkeypatch):
