@@ -19,7 +19,7 @@ SIGMA = 0.1
 ALPHA = 0.01
 COLUMNS = 2
 SHOWN = 40  # entries in a panel
-LARGEST = {"solution": 1e-5, "gradient": 1e-4}  # relative errors
+LARGEST = {"solution": 1e-6, "gradient": 1e-5}  # relative errors
 
 
 def problem(n, seed=0):
