@@ -287,8 +287,8 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     Returns
     -------
     (sums, maxima, values, indices, entries)
-        float64 (*batch, M, n_out), (*batch, M), (*batch, M, n_out, best), int64 like values, and (*batch, M, N, n_out) in
-        the precision of the call; None where not made.
+        float64 (*batch, M, n_out), (*batch, M), (*batch, M, n_out, best), int64 like values, and (*batch, M, N, n_out)
+        in the precision of the call; None where not made.
     """
     cdef job w
     cdef const machine *m = isa_machine(isa)
@@ -329,7 +329,8 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     held = _Arrays(program, arrays, batch, M, N)
     w.variables, w.batch = held.variables, held.batch
 
-    sums, maxima, values, indices, entries = _results(program.kind, (*batch, M), N, program.n_out, best, largest, float64)
+    results = _results(program.kind, (*batch, M), N, program.n_out, best, largest, float64)
+    sums, maxima, values, indices, entries = results
     w.sums, w.maxima = <double *> _start(sums), <double *> _start(maxima)
     w.values, w.indices, w.entries = <double *> _start(values), <int64_t *> _start(indices), _start(entries)
 
@@ -356,7 +357,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     w.flush = program.decays
     if mirrored:
         _run_strips(m, &w, float64, program.cost, threads, scratch, bytes_each)
-        return sums, maxima, values, indices, entries
+        return results
     total = w.batch * w.n_tasks
     step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
     first = 0
@@ -366,7 +367,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
             run_pieces(m.task[float64], &w, first, last, threads, scratch, bytes_each)
         PyErr_CheckSignals()
         first = last
-    return sums, maxima, values, indices, entries
+    return results
 
 
 cdef void _cut_strips(job *w) noexcept:
