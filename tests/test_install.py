@@ -129,7 +129,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert {"kernelops/py.typed", "kernelops/_tile/ops.h", "kernelops/numpy/__init__.py"} <= set(names)
     assert not [name for name in names if name.endswith((".pyx", ".c"))]
     needed = [line for line in described.get_all("Requires-Dist") if "extra ==" not in line]
-    assert sorted(line.split(">")[0] for line in needed) == ["numpy", "scipy"]
+    assert sorted(line.split(">")[0] for line in needed) == ["numpy", "scipy", "threadpoolctl"]
     assert described["License-Expression"] == "MIT"
     assert {"torch", "cuda", "plot", "test", "docs"} <= set(described.get_all("Provides-Extra"))
 

@@ -117,7 +117,7 @@ def test_operators_and_solvers(told):
         assert told[0] and not told[-1]
     told.clear()
     solve = KernelSolve(GAUSS, names, "b", axis=1)
-    found = solve(x, x, b[:, :1], alpha=0.1, eps=1e-8)
+    found = solve(x, x, b[:, :1], alpha=0.1, eps=1e-8, method="cg", precond=None)
     assert all(told) and len(told) > 3
     residual = operators[1].matvec(found[:, 0]) - b[:, 0]
     assert np.linalg.norm(residual) <= 1.1e-8 * np.linalg.norm(b[:, 0])

@@ -83,8 +83,8 @@ PRODUCTS = {  # what is called -> the bound in vectors of N float64: scratch of 
     "diagonal": (lambda: operator().diagonal(), 40),
     "three columns": (lambda: operator().columns([1, 5, 7]), 150),  # pairs with their indices and points
     "cg": (lambda: cg(operator(alpha=1000.0), b), 40),
-    "solve": (lambda: solve(operator(alpha=1000.0), b), 50),
-    "KernelSolve": (lambda: KernelSolve(GAUSS, ALIASES, "b", axis=1)(x, x, b, alpha=1000.0), 50),
+    "solve": (lambda: solve(operator(alpha=1000.0), b, precond=None), 50),
+    "KernelSolve": (lambda: KernelSolve(GAUSS, ALIASES, "b", axis=1)(x, x, b, alpha=1000.0, precond=None), 50),
 }
 
 

@@ -17,6 +17,9 @@ static void FN(add_block)(const FN(context) * s, int r, int component, int rows,
     if (wide == 4 && !s->work->compensated)
         for (int e = 0; e < rows; e++, at += s->work->n_out)
             for (int q = 0; q < 4; q++) at[q] += (double)sums[4 * e + q];
+    else if (wide == 2 && !s->work->compensated)
+        for (int e = 0; e < rows; e++, at += s->work->n_out)
+            for (int q = 0; q < 2; q++) at[q] += (double)sums[2 * e + q];
     else
         for (int e = 0; e < rows * wide; e++) FN(add)(s, r + e / wide, component + e % wide, (double)sums[e]);
 }

@@ -126,7 +126,8 @@ def solve(
         plan = Plan(question, "cg", "none", f"there is NaN or Inf in {faulty}")
     else:
         check_symmetric(system, problem.product, b.shape[:-2])
-        plan = problem.journal.clocked("setup", lambda b: planned(question, b.shape[-1], rtol, state))(b)
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and Inf are for the iteration to find
+            plan = problem.journal.clocked("setup", lambda b: planned(question, b.shape[-1], rtol, state))(b)
         if verbose:
             tell(f"{system.n} unknowns, {_counted(b)}: {plan}")
         if isinstance(x0, str):

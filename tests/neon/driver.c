@@ -83,7 +83,7 @@ int main(void) {
 
     int isa = ISA_COUNT - 1;
     while (!isa_usable(isa)) isa--;
-    w.flush = 1;
+    w.flush = (int32_t)head[14];
     const machine *m = isa_machine(isa);
     const size_t bytes = m->scratch_bytes[float64](&w);
     char *scratch = room((int64_t)bytes, 1);

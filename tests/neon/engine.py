@@ -44,7 +44,7 @@ class _Program:
     def __init__(self, kind, n_out, constants, n_params, contractions, param, row, col, pair, centred=()):
         stages = param, row, col, pair
         checked = _core.Program(kind, n_out, constants, n_params, contractions, *stages, centred)
-        self.cost, self.two_sided = checked.cost, checked.two_sided
+        self.cost, self.two_sided, self.decays = checked.cost, checked.two_sided, checked.decays
         self.kind, self.n_out, self.constants, self.n_params = kind, n_out, constants, n_params
         self.contractions, self.centred, self.stages = contractions, centred, stages
 
@@ -72,7 +72,7 @@ class Emulated:
         """As ``_core.reduce``; threads and instruction sets are those of the driver."""
         flags = [int(options.get(name, False)) for name in ("largest", "nan_first", "wide_sums", "compensated")]
         head = [int(float64), program.kind, program.n_out, program.n_params, prod(batch), M, N, best, *flags]
-        said = [_block([*head, ROWS_PER_TILE, mirrored], np.int64)]
+        said = [_block([*head, ROWS_PER_TILE, mirrored, program.decays], np.int64)]
         for code, planes, loads, exports in program.stages:
             said += [_block(code, np.int32, _core.WIDTH), _block([planes], np.int32)]
             said += [_block(loads, np.int32, 3), _block(exports, np.int32)]
@@ -95,8 +95,8 @@ class Emulated:
         )
         kept = (*shape, best)
         if program.kind == _core.KINDS["best"]:
-            return None, None, values.reshape(kept), indices.view(np.int64).reshape(kept)
-        return sums.reshape(shape), maxima.reshape(shape[:-1]), None, None
+            return None, None, values.reshape(kept), indices.view(np.int64).reshape(kept), None
+        return sums.reshape(shape), maxima.reshape(shape[:-1]), None, None, None
 
 
 def _block(items, dtype, width=1):
