@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
+
+SETTLE = 0.05  # seconds before a turn
 
 
 def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -18,9 +20,11 @@ def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
 def turn(call: Callable[[], Any], block: float) -> float:
     """The median seconds of a call, repeated until `block` seconds are spent.
 
-    The first of several is left out: there the caches and the cores still belong to whoever had the turn before.
+    The first of several is left out: there the caches still belong to whoever had the turn before. Its threads go on
+    spinning for a while after their work, and are given the time to go to sleep.
     """
     taken: list[float] = []
+    sleep(SETTLE)
     start = perf_counter()
     while not taken or perf_counter() - start < block:
         taken.append(seconds_of(call)[0])

@@ -26,9 +26,9 @@ except ImportError as error:  # a source tree whose extension was not built
         f"kernelops._core cannot be loaded ({error}); in a source tree, build it with: pip install -e ."
     ) from error
 
-# Instructions times pairs below which one thread runs: there waking the others saves less than some ten microseconds,
-# and costs milliseconds where somebody else has the cores and a thread waits for one that is not running.
-SERIAL_BELOW = 1 << 20
+# Instructions times pairs below which one thread runs: there waking the others saves less than a tenth of a
+# millisecond, and costs ten where the threads of another library still spin after their work and one of ours waits.
+SERIAL_BELOW = 1 << 22
 SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair once: four blocks
 # Results for each unit of counted work of a pair's value up to which that pays: every result is added twice for a pair,
 # by the rows and by the columns, and the second way takes longer than what is saved where there are many results.
