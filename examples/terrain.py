@@ -28,8 +28,7 @@ from kernelops.numpy import Genred, KernelSolve
 KM_PER_DEGREE = 111.2
 MATERN = "(1 + g*Norm2(x-y)) * Exp(-g*Norm2(x-y)) * a"
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "a = Vj(1)", "g = Pm(1)"]
-# Length scales, in mean distances between samples, and alpha. With a longer scale the matrix is worse conditioned, and
-# alpha has to grow for plain conjugate gradients to stay below 250 products.
+# Length scales, in mean distances between samples, and alpha, which grows with them.
 CANDIDATES = [(1.0, 0.005), (1.5, 0.01), (2.0, 0.025), (3.0, 0.05)]
 TINTS = ["#3f6f52", "#7d9f64", "#c9c58a", "#dcb27c", "#b07d57", "#8c6656", "#d9d3cd", "#ffffff"]  # valley to summit
 

@@ -27,6 +27,8 @@ ENGINE = (  # the tests in which numbers come out of the engine's loops
     "test_evaluate",
     "test_random_formulas",
     "test_invariance",
+    "test_wide_distances",
+    "test_small_numbers",
 )
 
 

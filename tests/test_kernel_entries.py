@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator, Ranges
+from kernelops.arrays import bind
 from kernelops.formula.parse import parse
 from kernelops.kernel_entries import TRIANGLE
 from kernelops.numpy import KernelSolve
@@ -156,8 +157,6 @@ def test_pairwise_in_both_precisions():
     draw = np.random.default_rng(5)
     x, y = draw.random((37, 2)).astype("f"), draw.random((600, 2)).astype("f")
     formula = parse("Concat(SqDist(x,y), x-y)", ["x = Vi(2)", "y = Vj(2)"])
-    from kernelops.arrays import bind
-
     bound = bind(formula.variables, (x, y), formula.names)
     difference = x[:, None].astype(float) - y
     truth = np.concatenate([(difference**2).sum(-1, keepdims=True), difference], -1)

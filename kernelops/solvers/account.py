@@ -89,7 +89,8 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
     """Bounds of |x - A^-1 b| in the energy norm of A, by columns; nan where none is known.
 
     The error is A^-1 r. K being positive semidefinite, A is at least the smallest alpha, so <r, A^-1 r> is at most
-    |r|^2 / alpha; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one counts.
+    |r|^2 / alpha; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one counts. A P that was kept from
+    an earlier solve belongs to another matrix and bounds nothing here.
     """
     system, journal, size = problem.system, problem.journal, problem.size * problem.scale
     alpha = system.alpha.min(axis=(-2, -1), initial=np.inf)[..., None] if system.alpha.ndim else system.alpha
@@ -97,6 +98,6 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = np.where(alpha > 0, residual * size / np.sqrt(alpha), np.nan) if known else np.full(size.shape, np.nan)
     inflation = max((p.inflation for p in plan.preconditioners), default=np.inf)
-    if journal.energy is not None and np.isfinite(inflation):
+    if journal.energy is not None and np.isfinite(inflation) and not plan.kept:
         bound = np.fmin(bound, np.sqrt(inflation * journal.energy) * size)
     return bound

@@ -21,7 +21,7 @@ BLOCK_ENTRY = 5.0  # times that in small blocks
 FLOP = 0.03  # a multiplication or an addition in tall matrices, float64
 FACTOR = 0.015  # one in a dense Cholesky factorisation
 RANKED = 1.6  # a row of a low-rank factor of one column, when it is applied to a float32 vector
-SPARSE_EXPECTED = (15, 60)  # those with a sparse approximate inverse: of points in few dimensions, of others
+SPARSE_EXPECTED = (15, 60)  # iterations with a sparse approximate inverse: of points in few dimensions, of others
 FEW, SLOPE = 4.0, 60.0  # iterations with low rank: FEW + SLOPE sqrt(residual trace / trace of alpha), to 1e-6
 
 

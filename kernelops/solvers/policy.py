@@ -25,6 +25,7 @@ from .state import SolveState
 
 BLOCK_FROM = 4  # right-hand sides that share their directions: fewer products, more work with vectors
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
+LARGEST_DIRECT = 1 << 33  # and where somebody did
 FIRST, GROWTH = 64, 1.5  # columns of a low-rank part to begin with, and how it grows
 SAMPLED = 16  # columns of K whose sums say how large it is
 SPARSE = 0.05  # share of entries that are not 0, below which there is nothing for low rank to find
@@ -34,8 +35,7 @@ RANK = 1500  # most columns of a low-rank part
 RANK_BYTES = 1 << 30  # that it may take while it is built
 SKETCH = 200  # columns of the sketch of a matrix of which only products are known
 SHARED_FROM = 2048  # rows from which a dense factorisation is worth several threads
-SHARE = 0.05  # of the trace of alpha that is left of that of K
-LARGEST_DIRECT = 1 << 33  # and where somebody did
+SHARE = 0.05  # of the trace of alpha that is left of that of K, where low rank was asked for
 
 
 def planned(question: Question, columns: int, rtol: float, state: SolveState | None = None) -> Plan:

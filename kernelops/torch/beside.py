@@ -34,7 +34,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
-from .solve import Account, Solve, _again, _transposed, _wide, shaped_alpha
+from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha
 
 
 @dataclass
@@ -71,16 +71,7 @@ class Form:
         """K right as a sum in float64."""
         spec, n = self.spec, self.right.shape[-2]
         over = n if self.rows is None else self.rows.stop - self.rows.start
-        return ReduceSpec(
-            spec.expr,
-            "Sum",
-            spec.axis,
-            spec.variables,
-            spec.names,
-            ranges=spec.ranges,
-            sum_scheme=spec.sum_scheme,
-            sizes=(n, over) if spec.axis == 1 else (over, n),
-        )
+        return product_spec(spec, (n, over) if spec.axis == 1 else (over, n))
 
     def at(self, tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """The arguments of that sum, in float64; or their tangents, with None for the unknown's."""

@@ -58,14 +58,16 @@ class Solve(torch.autograd.Function):
         across = _transposed(_again(spec))
         z = Solve.apply(across, Account(), alpha, *_with(tensors, place, g))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
-        wide = pullback(_product_spec(spec, a), spec.expr, _wide(at), [], -z.to(torch.float64), wanted)
+        wide = pullback(
+            product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], -z.to(torch.float64), wanted
+        )
         found = [f if f is None else f.to(t.dtype) for f, t in zip(wide, tensors, strict=True)]
         if ctx.needs_input_grad[3 + place]:
             found[place] = z.sum_to_size(tensors[place].shape).to(tensors[place].dtype)
         for_alpha = None
         if ctx.needs_input_grad[2]:
-            product = -(z * a)
-            for_alpha = product.sum() if alpha.ndim == 0 else product.sum(-1, keepdim=True).sum_to_size(alpha.shape)
+            each = -(z * a)
+            for_alpha = each.sum() if alpha.ndim == 0 else each.sum(-1, keepdim=True).sum_to_size(alpha.shape)
             for_alpha = for_alpha.to(alpha.dtype)
         return (None, None, for_alpha, *found)
 
@@ -76,7 +78,7 @@ class Solve(torch.autograd.Function):
         at = [a if p == place else t for p, t in enumerate(tensors)]
         others = [None if p == place else t for p, t in enumerate(tangents)]
         b = torch.zeros_like(a) if tangents[place] is None else tangents[place].expand_as(a).to(a.dtype)
-        moved = pushforward(_product_spec(spec, a), spec.expr, _wide(at), [], _wide(others))
+        moved = pushforward(product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], _wide(others))
         b = b if moved is None else b - moved
         b = b if alpha_tangent is None else b - alpha_tangent * a
         return Solve.apply(_again(spec), Account(), alpha, *_with(tensors, place, b))
@@ -129,8 +131,8 @@ def _transposed(spec: SolveSpec) -> SolveSpec:
     return replace(spec, expr=gradient(spec.expr, v, e), unknown=e, variables=variables, names=names)
 
 
-def _product_spec(spec: SolveSpec, a: torch.Tensor) -> ReduceSpec:
-    """K a as a sum in float64, for an a at the unknown's place."""
+def product_spec(spec: SolveSpec, sizes: tuple[int, int]) -> ReduceSpec:
+    """K a as a sum, for a float64 a at the unknown's place and so many i and j."""
     return ReduceSpec(
         spec.expr,
         "Sum",
@@ -139,7 +141,7 @@ def _product_spec(spec: SolveSpec, a: torch.Tensor) -> ReduceSpec:
         spec.names,
         ranges=spec.ranges,
         sum_scheme=spec.sum_scheme,
-        sizes=(a.shape[-2], a.shape[-2]),
+        sizes=sizes,
     )
 
 

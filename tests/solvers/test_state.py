@@ -235,3 +235,18 @@ def test_the_part_of_the_backward_solves():
     state.leave(x, plans[2], 10)
     assert state.adjoint().plan is plans[2] and backward.kept(question.key) is plans[2]
     assert backward.x is x and SolveState(warm=False).adjoint().warm is False
+
+
+def test_a_kept_preconditioner_bounds_no_error():
+    """P of one matrix is not below another: of a kept one, only |r| / sqrt(alpha) is a bound."""
+    x = np.random.default_rng(0).random((200, 2))
+    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+    state, b = SolveState(), np.sin(9 * x[:, 0])
+    for g in (5.0, 40.0):
+        A = KernelOperator("Exp(-g*SqDist(x,y))*b", aliases, "b", x, x, g, alpha=1e-3)
+        found = solve(A, b, rtol=1e-3, method="cg", precond="pivoted_cholesky", state=state, on_fail="ignore")
+        dense = A.to_dense()
+        error = found.x - np.linalg.solve(dense, b)
+        assert np.sqrt(error @ dense @ error) <= found.bound * (1 + 1e-9)
+    assert state.builds == 1 and "kept" in found.reason
+    np.testing.assert_allclose(found.bound, found.residual * np.linalg.norm(b) / np.sqrt(1e-3), rtol=1e-12)
