@@ -96,12 +96,11 @@ def _built(q: Question, method: str, name: str, why: str) -> Plan:
 
 
 def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
-    most = min(entries.n, RANK, RANK_BYTES // (8 * entries.n))
-    return low_rank(entries, alpha, most=most, share=SHARE, seed=q.seed)
+    return low_rank(entries, alpha, most=_most(entries.n), share=SHARE, seed=q.seed)
 
 
 def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
-    n, most = q.system.n, min(q.system.n, RANK, RANK_BYTES // (8 * q.system.n))
+    n, most = q.system.n, _most(q.system.n)
     column = alpha if alpha.ndim == 0 else alpha[:, None]
 
     def whole(V: np.ndarray) -> np.ndarray:
@@ -153,7 +152,7 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditi
     condition = _condition(entries, alpha, q.seed)
     if costs.plain(condition) <= costs.sparse(0, NEIGHBOURS[0]):
         return Identity(n), f"the condition number is at most about {condition:.0e}"
-    scaled, most = Scaled.by_noise(entries, alpha), _most(n)
+    scaled, most = Scaled.by_noise(entries, alpha), max(1, min(n // 8, _most(n)))
     pivots, count = _sizes(costs)
     other = costs.sparse(pivots, count)
     partial, before, last, k = None, math.inf, 1, min(FIRST, most)
@@ -203,4 +202,4 @@ def _sizes(costs: Costs) -> tuple[int, int]:
 
 def _most(n: int) -> int:
     """The largest rank."""
-    return max(1, min(n // 8, RANK, RANK_BYTES // (8 * max(1, n))))
+    return max(1, min(n, RANK, RANK_BYTES // (8 * max(1, n))))
