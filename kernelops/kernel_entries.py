@@ -44,14 +44,14 @@ class KernelEntries:
         points = np.arange(self.points)
         return np.einsum("pdd->pd", self.product.entries(points, points, FLOAT64)).reshape(-1)
 
-    def columns(self, J: np.ndarray) -> np.ndarray:
+    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
         J = np.asarray(J)
+        if self.width == 1:  # rows of K, each written in one piece: columns, as K is symmetric
+            return self._pairwise(J, np.arange(first, self.points))[:, :, 0, 0].T
         every = np.arange(self.points)
-        if self.width == 1:
-            return self._pairwise(every, J)[:, :, 0, 0]
         points, where = np.unique(J // self.width, return_inverse=True)
         found = self._pairwise(every, points)[:, where, :, J % self.width]  # (k, points, width)
-        return np.ascontiguousarray(found.reshape(len(J), self.n).T)
+        return found.reshape(len(J), self.n).T[first:]
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         I = np.asarray(I)
@@ -71,7 +71,8 @@ class KernelEntries:
         p = self.product
         i, j = (I, J) if p.axis == 1 else (J, I)
         bound = self._gathered(i, j)
-        found = np.stack([pairwise(e, bound, None, FLOAT64) for e in self._kernels], axis=-1)
+        each = [pairwise(e, bound, None, FLOAT64) for e in self._kernels]
+        found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
             found[~p.ranges.contains(i[..., :, None], j[..., None, :])] = 0
         return found if p.axis == 1 else np.swapaxes(found, -3, -4)

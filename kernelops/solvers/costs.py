@@ -67,7 +67,7 @@ class Costs:
     def direct(self) -> float:
         """By a dense factor."""
         n = self.entries.n
-        return self.entry * n**2 + 2 * FACTOR * n**3 / 3 + 2 * self.columns * n**2
+        return self.entry * n**2 / 2 + 2 * FACTOR * n**3 / 3 + 2 * self.columns * n**2
 
     def low_rank(self, k: int, trace: float) -> float:
         """By low rank, where the residual trace is so many times that of alpha."""

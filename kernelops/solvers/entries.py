@@ -34,8 +34,8 @@ class Entries(Protocol):
     def diagonal(self) -> np.ndarray:
         """K[i, i]: shape (n,)."""
 
-    def columns(self, J: np.ndarray) -> np.ndarray:
-        """K[:, J] for J of shape (k,): shape (n, k)."""
+    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
+        """K[first:, J] for J of shape (k,): shape (n - first, k)."""
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         """K[I[p]][:, I[p]] for I of shape (P, m): shape (P, m, m)."""
@@ -59,8 +59,8 @@ class DenseEntries:
     def diagonal(self) -> np.ndarray:
         return np.diagonal(self.K).copy()
 
-    def columns(self, J: np.ndarray) -> np.ndarray:
-        return self.K[:, J]
+    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
+        return self.K[first:, J]
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         return self.K[I[:, :, None], I[:, None, :]]

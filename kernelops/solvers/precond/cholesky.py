@@ -71,10 +71,10 @@ class Cholesky(Preconditioner):
 
 def _factor(entries: Entries, diagonal: np.ndarray) -> np.ndarray:
     n = entries.n
-    A = np.empty((n, n), order="F")
+    A = np.zeros((n, n), order="F")  # what is above the blocks of the diagonal stays 0
     for first in range(0, n, COLUMNS_AT_ONCE):
-        J = np.arange(first, min(first + COLUMNS_AT_ONCE, n))
-        A[:, J] = entries.columns(J)
+        last = min(first + COLUMNS_AT_ONCE, n)
+        A[first:, first:last] = entries.columns(np.arange(first, last), first)
     A[np.arange(n), np.arange(n)] = diagonal
     L: np.ndarray = cholesky(A, lower=True, overwrite_a=True)
     return L
