@@ -28,6 +28,7 @@ cdef extern from "_tile/isa.h" nogil:
         int32_t is_double
     ctypedef struct strips:
         int64_t blocks, count, width, window, first "from", last "to"
+        const unsigned char *held
     ctypedef struct job:
         stage param, row, col, pair
         const int32_t *contractions

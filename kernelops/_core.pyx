@@ -20,6 +20,7 @@ PLACES = {None: IN_NONE, "tile": IN_TILE, "row": IN_ROW, "col": IN_COL, "param":
 INSTRUCTION_SETS = {ISA_NAMES[k].decode(): k for k in range(ISA_COUNT) if isa_usable(k)}
 OPENMP = bool(HAS_OPENMP)
 TASK_ROWS = ROWS_PER_TASK_MAX
+TILE = TILE_WIDTH
 WIDTH = CODE_WIDTH
 KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST, "entries": REDUCE_ENTRIES}
 
@@ -112,10 +113,12 @@ cdef class Work:
     ----------
     rows, columns : int
         How many rows and columns must be there.
+    pairs : int
+        Of a row and a column that meet.
     """
 
     cdef const int64_t[:, ::1] tasks, intervals
-    cdef readonly int64_t rows, columns
+    cdef readonly int64_t rows, columns, pairs
 
     def __cinit__(self, tasks, intervals):
         tasks, intervals = np.array(tasks, np.int64, order="C"), np.array(intervals, np.int64, order="C")
@@ -130,6 +133,8 @@ cdef class Work:
             raise ValueError("an interval lies outside the columns")
         self.rows, self.columns = tasks[:, 1].max(initial=0), intervals.max(initial=0)
         self.tasks, self.intervals = tasks, intervals
+        met = np.concatenate([np.zeros(1, np.int64), np.cumsum(intervals[:, 1] - intervals[:, 0])])
+        self.pairs = (height * np.maximum(met[tasks[:, 3]] - met[tasks[:, 2]], 0)).sum()
 
 
 cdef class _Arrays:
@@ -256,7 +261,7 @@ cdef size_t _padded(size_t size) noexcept:
 
 def reduce(Program program not None, tuple arrays not None, tuple batch not None, int64_t M, int64_t N, Work work, *,
            bint float64, int best=1, bint largest=False, bint nan_first=True, bint wide_sums=False,
-           bint compensated=False, int threads=1, int isa=0, bint mirrored=False):
+           bint compensated=False, int threads=1, int isa=0, bint mirrored=False, met=None):
     """Run a program.
 
     Parameters
@@ -281,8 +286,9 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
         How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
     mirrored : bool
         Evaluate each pair (i, j) once, for both its rows: the caller says that the values of the pairs, without the
-        factor of the columns, stay the same when i and j are exchanged. M = N, all pairs, a two-sided program; work is
-        None.
+        factor of the columns, stay the same when i and j are exchanged. M = N, a two-sided program; work is None.
+    met : (T, T) uint8 array or None
+        Of a mirrored sum: which tiles of rows meet which tiles of columns, symmetric; all, if None.
 
     Returns
     -------
@@ -298,12 +304,15 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     cdef char *scratch
     cdef _Arrays held
     cdef _Memory memory
+    cdef const unsigned char[:, ::1] tile_pairs
     if not isa_usable(isa):
         raise ValueError(f"isa = {isa} is not usable on this processor")
     if (batch and min(batch) < 0) or M < 0 or N < 0 or best < 1:
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
     if mirrored and not (program.two_sided and M == N and not (wide_sums or compensated)):
         raise ValueError(f"a mirrored sum of {M} rows and {N} columns")
+    if met is not None and (not mirrored or met.shape != (tiles, tiles)):
+        raise ValueError(f"a table of {met.shape} tiles for {tiles}")
     if not mirrored and work is None:
         raise ValueError("work is missing")
     if not mirrored and work.rows > M:
@@ -336,6 +345,11 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
 
     threads = max(threads, 1) if OPENMP else 1
     _cut_strips(&w)
+    share = 1.0
+    if met is not None:
+        tile_pairs = met
+        w.strips.held = &tile_pairs[0, 0] if tiles else NULL
+        share = max(1e-3, np.count_nonzero(met) / max(1, met.size))
     sides_bytes = w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double)
     bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
     params_bytes = _padded(w.batch * (w.n_params + w.n_centres) * itemsize)
@@ -356,10 +370,11 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
             run_pieces(m.shift[float64], &w, 0, w.batch * tiles, threads, scratch, bytes_each)
     w.flush = program.decays
     if mirrored:
-        _run_strips(m, &w, float64, program.cost, threads, scratch, bytes_each)
+        _run_strips(m, &w, float64, program.cost, share, threads, scratch, bytes_each)
         return results
     total = w.batch * w.n_tasks
-    step = max(threads, PAIRS_PER_CALL // max(1, ROWS_PER_TASK_MAX * N * program.cost // 4))
+    # as many tasks as have so much work on the average
+    step = max(threads, 4 * PAIRS_PER_CALL // max(1, program.cost * work.pairs // max(1, w.n_tasks)))
     first = 0
     while first < total:
         last = min(first + step, total)
@@ -384,10 +399,12 @@ cdef void _cut_strips(job *w) noexcept:
     w.strips.window = min(w.strips.width + w.strips.blocks // 2, w.strips.blocks)
 
 
-cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, int threads, char *scratch,
+cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, double share, int threads, char *scratch,
                      size_t bytes_each) except -1:
-    """All strips of one batch element after another; some blocks of some strips between two looks at the keyboard."""
-    cdef int64_t batch, begin, end, first, count = w.strips.count, pairs = TILE_WIDTH * max(w.N // 2, 1)
+    """All strips of one batch element after another; some blocks of some strips between two looks at the keyboard.
+    share is that of the pairs which are held."""
+    cdef int64_t batch, begin, end, first, count = w.strips.count
+    cdef int64_t pairs = <int64_t> (TILE_WIDTH * share * max(w.N // 2, 1)) + 1
     cdef int64_t blocks = 4 * PAIRS_PER_CALL // cost // pairs, step = max(1, blocks // max(count, 1))
     cdef int64_t together = max(threads, min(blocks // threads * threads, count))
     for batch in range(w.batch if count else 0):

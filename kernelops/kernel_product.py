@@ -15,6 +15,7 @@ from .formula.grad import grad
 from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
+from .machines.ordered import in_order
 from .ranges import Ranges
 from .reduction import Reduction, method
 
@@ -98,8 +99,29 @@ class KernelProduct:
 
     def reduce(self, expr: Expr, axis: int, u: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
-        bound = self.bound.replaced(self.v.params[0], u)
-        return method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)(bound, self.ranges, dtype)
+        bound, ranges, orders = self._sorted
+        how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
+        position = self.v.params[0]
+        if orders is None:
+            return how(bound.replaced(position, u), ranges, dtype)
+        summed, kept = orders[axis], orders[1 - axis]  # j is summed for axis 1
+        image = how(bound.replaced(position, u if summed is None else u[..., summed, :]), ranges, dtype)
+        if kept is None:
+            return image
+        found = np.empty_like(image)
+        found[..., kept, :] = image
+        return found
+
+    @cached_property
+    def _sorted(self) -> tuple[Bound, Ranges | None, tuple[np.ndarray | None, np.ndarray | None] | None]:
+        """The arrays in the order of the ranges, these without it, and the orders: sorted once for all products."""
+        ranges = self.ranges
+        if ranges is None or ranges.plain is ranges:
+            return self.bound, ranges, None
+        orders = ranges.order_i, ranges.order_j
+        kinds = {v.params[0]: v.op for v in self.expr.vars if v is not self.v and v.op != "Pm"}
+        sorting = {p: orders[kind == "Vj"] for p, kind in kinds.items()}
+        return in_order(self.bound, sorting), ranges.plain, orders
 
     def __call__(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
         """K u or K^T u for u of shape (..., points, components); arithmetic in the wider of data and u."""

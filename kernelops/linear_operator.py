@@ -19,6 +19,7 @@ from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha, unknown_of
 from .ranges import Ranges
 from .reduction import check_accumulation
+from .truncation import check_truncate, truncated_reduction, truncated_solve
 
 ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
 
@@ -58,8 +59,12 @@ class KernelOperator(_Checked):
     alpha : float or array, default 0
         What is added to the diagonal, finite and nonnegative: a number, or one for each row, (n,).
         0 unless K is square.
-    ranges : Ranges or 6-tuple, optional
-        Which rows meet which columns; entries elsewhere are 0.
+    ranges : Ranges or 6-tuple, or "auto", optional
+        Which rows meet which columns; entries elsewhere are 0. "auto" means ``truncate=1e-3``.
+    truncate : float, optional
+        Leave out the entries that cannot count, from 0 to below 1: no row sum of the magnitudes left out exceeds
+        truncate times the smallest alpha, or, without alpha, truncate times the largest row sum of |K|. The points may
+        stand in any order.
     dtype_acc, sum_scheme : str
         How the sums of a product are added up, as for :class:`kernelops.numpy.Genred`.
 
@@ -72,6 +77,8 @@ class KernelOperator(_Checked):
         float32 or float64, that of the data (float16 data are computed in float32).
     symmetric : str
         "yes", "no" or "unknown", from the formula and the arrays.
+    ranges : Ranges or None
+        What was given, or what truncation left.
 
     Notes
     -----
@@ -102,15 +109,16 @@ class KernelOperator(_Checked):
         *args: Any,
         alpha: Any = 0.0,
         ranges: Any = None,
+        truncate: float | None = None,
         dtype_acc: str = "auto",
         sum_scheme: str = "auto",
         **unknown: Any,
     ) -> None:
         for name in unknown:
-            known = ["alpha", "ranges", "dtype_acc", "sum_scheme"]
+            known = ["alpha", "ranges", "truncate", "dtype_acc", "sum_scheme"]
             raise KeywordError(f"KernelOperator has no keyword {name!r}{nearest(name, known)}")
         self.formula = parse(formula, aliases)
-        self._init = (formula, tuple(aliases), var, args, alpha, ranges, dtype_acc, sum_scheme)
+        tol = check_truncate(truncate, ranges)
         v = unknown_of(self.formula, var)
         others = [x for x in self.formula.variables if x is not v]
         if len(args) != len(others):
@@ -128,7 +136,15 @@ class KernelOperator(_Checked):
         if len(counted) == 1:  # nothing but the unknown says how many points the other index has: the matrix is square
             size = bound.M if "Vi" in counted else bound.N
             bound = Bound(bound.arrays, bound.dtype, (), size, size)
-        self.ranges = Ranges.of(ranges)
+        alpha = check_alpha(alpha)
+        if tol is None:
+            self.ranges = Ranges.of(ranges)
+        elif np.any(alpha):
+            self.ranges = truncated_solve(self.formula.expr, 1 if v.op == "Vj" else 0, bound, tol, alpha)
+        else:
+            axis = 1 if v.op == "Vj" else 0
+            self.ranges = truncated_reduction(self.formula.expr, None, "Sum", axis, None, bound, tol)
+        self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme)
         if self.ranges is not None:
             self.ranges.check(bound.M, bound.N)
         options = {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme}
@@ -139,7 +155,7 @@ class KernelOperator(_Checked):
         rows, columns = self.kernel_product.points
         shape = (rows * self._lengths[0], columns * self._lengths[1])
         square = shape[0] == shape[1] and rows == columns
-        self.alpha = check_alpha(alpha)
+        self.alpha = alpha
         if square:
             self.alpha = self.alpha.reshape(alpha_layout(self.alpha.shape, shape[0]))
         elif np.any(self.alpha):

@@ -162,7 +162,9 @@ def test_ranges_are_cut_once(monkeypatch):
     rows, columns = (Genred(FORMULA, ALIASES, axis=axis) for axis in (1, 0))
     for _ in range(3):
         found = rows(x, y, b, g, ranges=ranges), columns(x, y, b, g, ranges=ranges)
-    assert [c[:2] for c in cuts] == [(ranges, 1), (ranges, 0)]
+    assert [tuple(map(np.ndarray.tolist, half)) for half, _ in cuts] == [
+        tuple(map(np.ndarray.tolist, ranges.joined(axis))) for axis in (1, 0)
+    ]
     again = rows(x, y, b, g, ranges=other), columns(x, y, b, g, ranges=other)
     assert len(cuts) == 4, "equal ranges that are another object have tasks of their own"
     np.testing.assert_array_equal(found, again)
@@ -174,7 +176,7 @@ def test_kept_tasks_fit_every_count_of_rows():
     x, y, b, g = data()
     big = np.tile(x, (50, 1, 1))
     one, many = genred(x, y, b, g, ranges=ranges), genred(big, y, b, g, ranges=ranges)
-    assert len(ranges.kept) == 2
+    assert [key for key in ranges.kept if key[0] == "work"] == [("work", 1, 8), ("work", 1, 64)]
     np.testing.assert_array_equal(many, np.broadcast_to(one, many.shape))
     np.testing.assert_array_equal(genred(x, y, b, g, ranges=ranges), one)
 

@@ -94,6 +94,7 @@ static void FN(do_strip)(const job *w, int64_t item, void *scratch) {
             close = 0;
             for (int64_t step = 0; step <= met; step++) {
                 const int64_t other = (b + step) % blocks;
+                if (all->held && !all->held[b * blocks + other]) continue;
                 s.col = room.packed + other * w->col.n_exports * TILE_WIDTH;
                 s.column = FN(first_point)(w, other);
                 s.n = (int)(FN(first_point)(w, other + 1) - s.column);

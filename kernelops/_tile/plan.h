@@ -62,6 +62,7 @@ enum { REDUCE_SUM = 0, REDUCE_EXP = 1, REDUCE_BEST = 2, REDUCE_ENTRIES = 3 };
 /* How the points of a mirrored sum are shared out (mirror.h), and which blocks of each strip run now. */
 typedef struct {
     int64_t blocks, count, width, window, from, to;
+    const unsigned char *held; /* (blocks, blocks): which meet, or NULL for all */
 } strips;
 
 /* One call: the program, the data, the work and the results. */

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import float_dtype, is_tensor
+from ..arrays import Bound, float_dtype, is_tensor
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse
 from ..ranges import Ranges
 from ..reduction import check_reduction
 from ..specs import ReduceSpec
+from ..truncation import check_truncate, truncated_reduction
 from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords
 
 
 class Genred:
-    """Shared half of Genred; a door adds ``_reduce(spec, args)``."""
+    """Shared half of Genred; a door adds ``_reduce(spec, args)`` and ``_bound(spec, args)``, the arrays checked."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Genred:
         backend: str = "auto",
         device_id: int = -1,
         ranges: Any = None,
+        truncate: float | None = None,
         out: Any = None,
         **unknown: Any,
     ) -> Any:
@@ -79,8 +81,13 @@ class Genred:
             "auto" or "CPU"; the names of GPU backends are known and refused by this version.
         device_id : int, default -1
             Number of a GPU; without effect on a CPU.
-        ranges : Ranges or 6-tuple, optional
-            Which blocks of i meet which blocks of j; all pairs, if absent.
+        ranges : Ranges or 6-tuple, or "auto", optional
+            Which blocks of i meet which blocks of j; all pairs, if absent. "auto" means ``truncate=1e-3``.
+        truncate : float, optional
+            Leave out the pairs that cannot count, from 0 to below 1. Of a sum that is linear in a vector, each row of
+            the matrix loses at most truncate times its largest row sum of magnitudes; a row of LogSumExp or
+            SumSoftMaxWeight at most truncate times its own sum of exponentials; minima, maxima and their kin lose
+            nothing. The points may stand in any order. Derivatives are those of what is kept.
         out : array or tensor, optional
             Where to write the result: of its shape and dtype. For reductions with one result.
 
@@ -97,11 +104,19 @@ class Genred:
         """
         check_keywords(Genred.__call__, unknown)
         check_backend(backend, device_id)
-        spec = self.spec if ranges is None else replace(self.spec, ranges=Ranges.of(ranges))
+        spec, tol = self.spec, check_truncate(truncate, ranges)
+        if tol is not None:
+            how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
+            spec = replace(spec, ranges=truncated_reduction(*how, self._bound(spec, args), tol))
+        elif ranges is not None:
+            spec = replace(spec, ranges=Ranges.of(ranges))
         result = self._reduce(spec, args)
         return result if out is None else _written(out, result)
 
     def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Bound:
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import float_dtype
+from ..arrays import Bound, float_dtype
 from ..beside import InvQuadLogdet, complain, new_points, stateful
 from ..errors import ArgumentError, KeywordError
 from ..formula.parse import parse
@@ -18,7 +18,8 @@ from ..solvers import Solution, SolveState
 from ..solvers.problem import check_callback, check_tolerance
 from ..solvers.quadrature import Estimate
 from ..solvers.state import check_state
-from ..specs import SolveSpec
+from ..specs import SolveSpec, solve_alpha
+from ..truncation import check_truncate, truncated_solve
 from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords, check_on_fail, check_probes
 
 
@@ -69,6 +70,7 @@ class KernelSolve:
         alpha: Any = 1e-10,
         eps: float | None = None,
         ranges: Any = None,
+        truncate: float | None = None,
         rtol: float | None = None,
         atol: float = 0.0,
         maxiter: int | None = None,
@@ -99,8 +101,12 @@ class KernelSolve:
             dimensions in front.
         eps : float, optional
             Another name for rtol; giving both is an error.
-        ranges : Ranges or 6-tuple, optional
-            Block-sparse K; the pattern must be symmetric.
+        ranges : Ranges or 6-tuple, or "auto", optional
+            Block-sparse K; the pattern must be symmetric. "auto" means ``truncate=1e-3``.
+        truncate : float, optional
+            Leave out the pairs that cannot count, from 0 to below 1: no row sum of the magnitudes left out exceeds
+            truncate times the smallest alpha, so that the matrix stays positive definite. The points may stand in any
+            order. Solution and derivatives are those of the matrix that is kept.
         rtol, atol : float, default 1e-6 and 0
             A column is converged when ``norm(b - (alpha I + K) a) <= max(rtol * norm(b), atol)``, for the float64
             iterate and with the residual recomputed in float64.
@@ -158,7 +164,8 @@ class KernelSolve:
             **{"precond": precond, "method": method, "state": state, "seed": seed},
             **{"callback": callback, "progress": progress, "verbose": verbose},
         }
-        spec = replace(self.spec, ranges=Ranges.of(ranges), options=options, on_fail=on_fail)
+        spec = replace(self.spec, options=options, on_fail=on_fail)
+        spec = self._ranged(spec, ranges, truncate, args, alpha)
         a, solution = self._solve(spec, args, alpha)
         return (a, solution) if return_solution else a
 
@@ -169,6 +176,7 @@ class KernelSolve:
         n_probes: int = 10,
         seed: int = 0,
         ranges: Any = None,
+        truncate: float | None = None,
         rtol: float = 1e-6,
         precond: str | None = "auto",
         method: str = "auto",
@@ -182,7 +190,7 @@ class KernelSolve:
         ----------
         *args : array or tensor
             As for a solve. The unknown may be left out; where it is given, its values do not count.
-        alpha, ranges, precond, method, state
+        alpha, ranges, truncate, precond, method, state
             As for a solve.
         n_probes : int, default 10
             Random vectors, at least 4. The standard error falls with their square root. With as many as the matrix has
@@ -231,7 +239,8 @@ class KernelSolve:
         (True, 0.0)
         """
         check_keywords(KernelSolve.logdet, unknown)
-        spec = self._beside(ranges, rtol, precond, method, state, seed, on_fail)
+        spec = self._beside(rtol, precond, method, state, seed, on_fail)
+        spec = self._ranged(spec, ranges, truncate, self._completed(spec, args), alpha)
         value, stderr, estimate = self._logdet(spec, args, alpha, check_probes(n_probes))
         complain(estimate, on_fail, stacklevel=2)
         return value, stderr
@@ -243,6 +252,7 @@ class KernelSolve:
         n_probes: int = 10,
         seed: int = 0,
         ranges: Any = None,
+        truncate: float | None = None,
         rtol: float = 1e-6,
         precond: str | None = "auto",
         method: str = "auto",
@@ -256,7 +266,7 @@ class KernelSolve:
         ----------
         *args : array or tensor
             As for a solve, with b at the unknown's place.
-        alpha, n_probes, seed, ranges, rtol, precond, method, state, on_fail
+        alpha, n_probes, seed, ranges, truncate, rtol, precond, method, state, on_fail
             As for :meth:`logdet`.
 
         Returns
@@ -285,7 +295,8 @@ class KernelSolve:
         -26.51
         """
         check_keywords(KernelSolve.inv_quad_logdet, unknown)
-        spec = self._beside(ranges, rtol, precond, method, state, seed, on_fail)
+        spec = self._beside(rtol, precond, method, state, seed, on_fail)
+        spec = self._ranged(spec, ranges, truncate, args, alpha)
         inv_quad, value, stderr, estimate = self._inv_quad_logdet(spec, args, alpha, check_probes(n_probes))
         complain(estimate, on_fail, stacklevel=2)
         return InvQuadLogdet(inv_quad, value, stderr)
@@ -356,13 +367,13 @@ class KernelSolve:
         array([0., 1.])
         """
         check_keywords(KernelSolve.predict, unknown)
-        spec = self._beside(None, rtol, precond, method, state, seed, on_fail)
+        spec = self._beside(rtol, precond, method, state, seed, on_fail)
         if not isinstance(variance, (bool, np.bool_)):
             raise ArgumentError(f"variance: wanted True or False, got {variance!r}")
         return self._predict(spec, args, alpha, new_points(spec, at), bool(variance))
 
     def _beside(
-        self, ranges: Any, rtol: Any, precond: Any, method: Any, state: SolveState | None, seed: Any, on_fail: Any
+        self, rtol: Any, precond: Any, method: Any, state: SolveState | None, seed: Any, on_fail: Any
     ) -> SolveSpec:
         """The spec of the solves that go with a log-determinant or a prediction."""
         check_on_fail(on_fail)
@@ -372,7 +383,22 @@ class KernelSolve:
             **{"precond": precond, "method": method, "state": state, "seed": seed},
             **{"callback": None, "progress": False, "verbose": False},
         }
-        return stateful(replace(self.spec, ranges=Ranges.of(ranges), options=options, on_fail=on_fail))
+        return stateful(replace(self.spec, options=options, on_fail=on_fail))
+
+    def _ranged(self, spec: SolveSpec, ranges: Any, truncate: Any, args: Sequence[Any], alpha: Any) -> SolveSpec:
+        """The spec with the ranges that were given, or that truncation leaves."""
+        tol = check_truncate(truncate, ranges)
+        if tol is None:
+            return replace(spec, ranges=Ranges.of(ranges))
+        bound = self._bound(spec, args)
+        checked = solve_alpha(alpha, bound)
+        return replace(spec, ranges=truncated_solve(spec.expr, spec.axis, bound, tol, checked))
+
+    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
+        raise NotImplementedError
+
+    def _completed(self, spec: SolveSpec, args: Sequence[Any]) -> Sequence[Any]:
+        raise NotImplementedError
 
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Any, Solution]:
         raise NotImplementedError

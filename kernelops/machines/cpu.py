@@ -16,7 +16,8 @@ from ..formula.structure import mirrored
 from ..program.instructions import Operand, Program, Stage
 from ..program.place import pair_factor
 from ..program.tile import compile_best, compile_entries, compile_exp, compile_sum
-from ..ranges import Ranges
+from ..ranges import Half, Ranges
+from .ordered import in_order, restored
 from .threads import thread_count
 
 try:
@@ -104,9 +105,25 @@ def run(
     compensated: bool = False,
 ) -> Raw:
     """Run a program on the arrays of a call; dtype is float32 or float64."""
+    how = {"best": best, "largest": largest, "nan_first": nan_first}
+    how |= {"wide_sums": wide_sums, "compensated": compensated}
+    if ranges is not None and ranges.plain is not ranges:
+        program, orders = prepared.program, (ranges.order_i, ranges.order_j)[:: 1 if axis == 1 else -1]
+        ordered = in_order(bound, {p: o for s, o in zip((program.row, program.col), orders) for p, *_ in s.loads})
+        raw = run(prepared, ordered, axis, ranges.plain, dtype, **how)
+        return Raw(*restored(raw, *orders, len(bound.batch)))
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch) if bound.batch else 1
-    symmetric = ranges is None and not (wide_sums or compensated) and _is_symmetric(prepared, bound)
+    met = None
+    mirrored = not (wide_sums or compensated) and _is_symmetric(prepared, bound)
+    if mirrored and ranges is not None:
+        met = _tiles(ranges, rows)
+        mirrored = met is not None
+    if mirrored:
+        work, pairs = None, rows * columns if ranges is None else ranges.pairs
+    else:
+        work = _dense_work(rows, columns, _height(count * rows)) if ranges is None else _work(ranges, axis, count)
+        pairs = work.pairs
     return Raw(
         *_core.reduce(
             prepared.encoded,
@@ -114,16 +131,13 @@ def run(
             bound.batch,
             rows,
             columns,
-            _dense_work(rows, columns, _height(count * rows)) if ranges is None else _work(ranges, axis, rows, count),
-            mirrored=symmetric,
+            work,
+            mirrored=mirrored,
+            met=met,
             float64=dtype == _FLOAT64,
-            best=best,
-            largest=largest,
-            nan_first=nan_first,
-            wide_sums=wide_sums,
-            compensated=compensated,
-            threads=_threads(count * rows * columns * prepared.encoded.cost),
+            threads=_threads(count * pairs * prepared.encoded.cost),
             isa=_core.INSTRUCTION_SETS[instruction_set()],
+            **how,
         )
     )
 
@@ -156,24 +170,36 @@ def _height(rows: int) -> int:
     return _core.TASK_ROWS if rows >= 16 * _core.TASK_ROWS else SMALL_TASK
 
 
-def _work(ranges: Ranges, axis: int, rows: int, count: int) -> Any:
+def _work(ranges: Ranges, axis: int, count: int) -> Any:
     """Ranges cut into tasks; what they are cut into is kept with them."""
-    key = "work", axis, _height(count * rows)
+    half = ranges.kept.get(("joined", axis))
+    if half is None:  # neighbours that meet the same are one block, and intervals that touch are one
+        half = ranges.kept["joined", axis] = ranges.joined(axis)
+    key = "work", axis, _height(count * int(np.diff(half.blocks).sum()))
     found = ranges.kept.get(key)
     if found is None:
-        found = ranges.kept[key] = _cut(ranges, axis, key[2])
+        found = ranges.kept[key] = _cut(half, key[2])
     return found
+
+
+def _tiles(ranges: Ranges, rows: int) -> np.ndarray | None:
+    """Which tiles of rows meet which of columns, where ranges are made of whole tiles and symmetric; else None."""
+    key = "tiles", rows
+    if key not in ranges.kept:
+        ranges.kept[key] = ranges.tiles(rows, _core.TILE) if ranges.is_symmetric() else None
+    return ranges.kept[key]
 
 
 @lru_cache(maxsize=64)
 def _dense_work(rows: int, columns: int, height: int) -> Any:
     """The one-block case, made once for each size."""
-    return _cut(Ranges.dense(rows, columns), 1, height)
+    return _cut(Ranges.dense(rows, columns).joined(1), height)
 
 
-def _cut(ranges: Ranges, axis: int, height: int) -> Any:
+def _cut(half: Half, height: int) -> Any:
     """Blocks of rows cut into tasks, each with its intervals of columns."""
-    blocks, first, intervals = ranges.rows(axis)
+    blocks, slices, intervals = half
+    first = np.concatenate([np.zeros(1, np.int64), slices])
     pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
     block = np.repeat(np.arange(len(blocks)), pieces)
     start = blocks[block, 0] + height * (np.arange(len(block)) - np.repeat(np.cumsum(pieces) - pieces, pieces))

@@ -89,8 +89,11 @@ class Genred(front.Genred):
     """
 
     def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+        return spec(self._bound(spec, args))
+
+    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Bound:
         _refuse_tensors(args, spec)
-        return spec(spec.bind(args))
+        return spec.bind(args)
 
 
 class KernelSolve(front.KernelSolve):
@@ -135,6 +138,13 @@ class KernelSolve(front.KernelSolve):
            [-0.0952]])
     """
 
+    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
+        _refuse_tensors(args, spec)
+        return spec.bind(args)
+
+    def _completed(self, spec: SolveSpec, args: Sequence[Any]) -> Sequence[Any]:
+        return completed(spec, args, _zeros)
+
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
         _refuse_tensors(args, spec, alpha)
         bound = spec.bind(args)
@@ -142,7 +152,7 @@ class KernelSolve(front.KernelSolve):
         return solution.x.astype(bound.dtype), solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
-        bound, checked = self._checked(spec, completed(spec, args, _zeros), alpha)
+        bound, checked = self._checked(spec, self._completed(spec, args), alpha)
         options = spec.options
         found = determinant(ready(spec, bound, checked, n_probes), n_probes, options["seed"], options["rtol"])
         return found.value[()], found.stderr[()], found

@@ -29,7 +29,7 @@ except ImportError as error:
     ) from error
 
 from .. import front
-from ..arrays import is_scalar, is_tensor, label, to_numpy
+from ..arrays import Bound, is_scalar, is_tensor, label, to_numpy
 from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
@@ -42,6 +42,7 @@ from ..specs import ReduceSpec, SolveSpec
 from . import beside
 from .autograd import Reduce
 from .best import best
+from .bound import bound_of
 from .solve import Account, Solve, shaped_alpha
 
 __all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
@@ -124,6 +125,9 @@ class Genred(front.Genred):
         values, indices = best(spec, tensors)
         return values if kind.results == ("values",) else (values, indices)
 
+    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Bound:
+        return bound_of(spec, _tensors(args, spec.variables, spec.names))
+
 
 class KernelSolve(front.KernelSolve):
     """Solves (alpha I + K) a = b for a kernel matrix K written as a formula, for torch tensors.
@@ -154,6 +158,12 @@ class KernelSolve(front.KernelSolve):
             [-0.0952]])
     """
 
+    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
+        return bound_of(spec, _tensors(args, spec.variables, spec.names))
+
+    def _completed(self, spec: SolveSpec, args: Sequence[Any]) -> Sequence[Any]:
+        return completed(spec, args, _zeros)
+
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
         tensors = _tensors(args, spec.variables, spec.names)
         x0 = spec.options["x0"]
@@ -168,7 +178,7 @@ class KernelSolve(front.KernelSolve):
         return a.to(tensors[spec.unknown.params[0]].dtype), account.solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
-        tensors = _tensors(completed(spec, args, _zeros), spec.variables, spec.names)
+        tensors = _tensors(self._completed(spec, args), spec.variables, spec.names)
         return beside.logdet(spec, tensors, _alpha(alpha), n_probes)
 
     def _inv_quad_logdet(

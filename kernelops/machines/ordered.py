@@ -1,0 +1,45 @@
+"""Arrays put into the order that ranges have, and results back into that of the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ..arrays import Bound
+
+
+def in_order(bound: Bound, orders: Mapping[int, np.ndarray | None]) -> Bound:
+    """The arrays at these positions with their rows in an order; one array in one order is sorted once."""
+    arrays, done = list(bound.arrays), {}
+    for p, order in orders.items():
+        a = arrays[p]
+        if order is None or a is None:
+            continue
+        same = a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.str, id(order)
+        if same not in done:
+            done[same] = np.take(a, order, axis=-2)
+        arrays[p] = done[same]
+    return bound._replace(arrays=tuple(arrays))
+
+
+def restored(
+    raw: Iterable[np.ndarray | None], rows: np.ndarray | None, columns: np.ndarray | None, lead: int
+) -> list[np.ndarray | None]:
+    """The sums, maxima, values, indices and entries of a machine, by the rows and columns of the arrays as they came.
+
+    lead is the number of batch dimensions; of entries the next two are rows and columns, else the next one is rows.
+    """
+    sums, maxima, values, indices, entries = (_scattered(a, rows, lead) for a in raw)
+    if columns is not None:
+        entries = _scattered(entries, columns, lead + 1)
+        indices = None if indices is None else np.where(indices < 0, -1, columns[indices])
+    return [sums, maxima, values, indices, entries]
+
+
+def _scattered(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.ndarray | None:
+    if a is None or order is None:
+        return a
+    found = np.empty_like(a)
+    found[(slice(None),) * axis + (order,)] = a
+    return found

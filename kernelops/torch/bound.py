@@ -1,0 +1,47 @@
+"""The arrays behind tensors, for what is chosen from their values and has no derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+
+from ..arrays import Bound
+from ..errors import ArgumentError
+from ..specs import ReduceSpec, SolveSpec
+
+
+def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Bound:
+    """The tensors as a reduction or a solve sees them, whatever transform they are in."""
+    found: list[Bound] = []
+    _Look.apply(spec, found, *tensors)
+    return found[0]
+
+
+class _Look(torch.autograd.Function):
+    """A function of nothing: its forward gets tensors as they are, without what torch.func wraps around them."""
+
+    @staticmethod
+    def forward(spec: ReduceSpec | SolveSpec, found: list[Bound], *tensors: torch.Tensor | None) -> torch.Tensor:
+        found.append(spec.bind(tensors))
+        return torch.empty(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple:
+        return (None,) * len(ctx.needs_input_grad)
+
+    @staticmethod
+    def jvp(_ctx: Any, *_: Any) -> None:
+        return None
+
+    @staticmethod
+    def vmap(*_: Any) -> NoReturn:
+        raise ArgumentError(
+            "truncate chooses a pattern from the values of the tensors, which vmap does not show: "
+            "give ranges= instead, or batch dimensions"
+        )

@@ -1,0 +1,270 @@
+"""truncate = tol: which pairs of a formula may be left out of a reduction or of a solve.
+
+The points are put in an order in which neighbours are near each other, and cut into blocks. For each pair of blocks
+the formula is bounded over their boxes (bounds.py), whatever it is; a pair of blocks whose values cannot
+count is dropped. What can be shown holds for every point in the boxes, so nothing is assumed of a kernel, and one whose
+bounds do not fall is kept whole.
+
+Variables in which the formula is linear stand for any vector of components up to 1: what is bounded is the row sums of
+|K|, and the pattern of K b does not depend on b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import Bound, same_data
+from .bounds import Interval, bounds
+from .errors import ArgumentError
+from .formula.expr import Expr, apply, const, substitute, topological
+from .formula.structure import linear_in
+from .machines.ordered import in_order
+from .ranges import Ranges
+from .ranges.build import meeting
+from .ranges.clusters import Clusters, boxes, consecutive, split
+from .reduction import REDUCTIONS, method
+
+AUTO = 1e-3  # what ranges="auto" truncates at
+POINTS = 256  # of a block: one tile of the engine
+PROBED = 64  # rows whose sums say how large the largest one is
+NUMBERS_AT_ONCE = 1 << 21  # of bounds, for each component
+ROUNDED = 1e-5  # by which a float32 sum of nonnegative numbers may be too large
+
+
+def check_truncate(truncate: Any, ranges: Any) -> float | None:
+    """The tolerance that truncate= and ranges="auto" ask for, or None."""
+    if isinstance(ranges, str):
+        if ranges != "auto":
+            raise ArgumentError(f'ranges: wanted a Ranges, six arrays, "auto" or None, got {ranges!r}')
+        if truncate is not None:
+            raise ArgumentError(f'ranges = "auto" means truncate = {AUTO:g}: leave one of them out')
+        return AUTO
+    if truncate is None:
+        return None
+    if ranges is not None:
+        raise ArgumentError("truncate chooses the ranges: give one of the two")
+    number = isinstance(truncate, (int, float, np.integer, np.floating)) and not isinstance(truncate, bool)
+    if not number or not 0 <= truncate < 1:
+        raise ArgumentError(f"truncate: wanted a number from 0 to below 1, got {truncate!r}")
+    return float(truncate)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The points of one index, in blocks."""
+
+    clusters: Clusters
+    boxes: Mapping[Expr, Interval]  # (C, D) each
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(self.clusters.blocks)[:, 0]
+
+
+def truncated_reduction(
+    expr: Expr, weight: Expr | None, op: str, axis: int, opt_arg: int | None, bound: Bound, tol: float
+) -> Ranges | None:
+    """The pattern of a reduction, or None for all pairs.
+
+    Of a sum, what is left out of any row is at most tol times the largest row sum of |K|. Of LogSumExp and its kin it
+    is at most tol times the row's own sum of exponentials. Minima and their kin lose nothing.
+    """
+    kind = REDUCTIONS[op]
+    means = kind.results == ("mean",)  # a weighted mean: the weights do not change what a row's sum is
+    if weight is not None and not means:
+        expr = apply("Add", expr, apply("Log", apply("Abs", weight)))
+    units = _units(expr) if kind.machine == "sum" else {}
+    blocks = _blocks(expr, bound, units)
+    if blocks is None:
+        return None
+    values, counts = _bounded(expr, blocks, axis, bound, units), blocks[axis].counts
+    if kind.machine == "best":
+        keep = _best(values, counts, opt_arg or 1, kind.largest)
+    elif kind.machine == "exp":
+        keep = _exponentials(values, counts, tol)
+    else:
+        spare = tol * _largest_row_sum(expr, axis, bound, units)
+        keep = _sums(values, counts, spare, square=blocks[0].clusters is blocks[1].clusters)
+    return _pattern(blocks, keep if axis == 1 else keep.T)
+
+
+def truncated_solve(expr: Expr, axis: int, bound: Bound, tol: float, alpha: np.ndarray) -> Ranges | None:
+    """The pattern of a solve: symmetric, and the largest row sum of |K| left out is at most tol times the least alpha.
+
+    By Gershgorin's theorem no eigenvalue moves by more than that, so that alpha I + K stays positive definite for
+    tol < 1.
+    """
+    units = _units(expr)
+    blocks = _blocks(expr, bound, units)
+    if blocks is None or blocks[0].clusters is not blocks[1].clusters:
+        return None  # little to gain; or x and y differ, and the solve will say that the matrix is not symmetric
+    least = float(np.min(alpha)) if np.size(alpha) else 0.0
+    values = _bounded(expr, blocks, axis, bound, units)
+    keep = _sums(values, blocks[axis].counts, tol * least, True)
+    if keep.all() and len(keep) > 1:
+        _refuse_small(values, blocks[axis].counts, tol, least)
+    return _pattern(blocks, keep)
+
+
+def _refuse_small(values: Interval, counts: np.ndarray, tol: float, least: float) -> None:
+    """Say so where it is alpha that keeps every pair."""
+    sizes = np.maximum(np.abs(values[0]), np.abs(values[1])) * counts
+    wanted = float(np.maximum(sizes, sizes.T).min())  # what one pair of blocks would cost both its rows
+    largest = float(sizes.sum(1).max())
+    if np.isfinite(wanted) and 0 < wanted <= tol * largest:
+        raise ArgumentError(
+            f"truncate = {tol:g} lets a row of K lose {tol * least:.1e}, truncate times the smallest alpha "
+            f"({least:g}), and no block is as small as that. With alpha = {wanted / tol:.1e} some would be: take a "
+            "larger alpha, or leave truncate out"
+        )
+
+
+def _units(expr: Expr) -> dict[Expr, Interval]:
+    """The variables in which the formula is linear, each by itself, as any vector of components up to 1."""
+    return {v: (-np.ones(v.dim), np.ones(v.dim)) for v in expr.vars if v.op != "Pm" and linear_in(expr, v)}
+
+
+# ---- the points in blocks ----
+
+
+def _blocks(expr: Expr, bound: Bound, units: Mapping[Expr, Interval]) -> tuple[Blocks, Blocks] | None:
+    """Those of i and of j, or None for a single block. Points that are the same have the same blocks."""
+    if max(bound.M, bound.N) <= POINTS or min(bound.M, bound.N) == 0 or 0 in bound.batch:
+        return None
+    variables = {v for v in expr.vars if v.op != "Pm" and v not in units}
+    near = _compared(expr) & variables
+    sides = []
+    for kind, size in (("Vi", bound.M), ("Vj", bound.N)):
+        own = sorted((v for v in variables if v.op == kind), key=lambda v: v.params[0])
+        chosen = [v for v in own if v in near] or own
+        sides.append((size, own, np.concatenate([_first(bound, v) for v in chosen] or [np.empty((size, 0))], axis=1)))
+    (M, i, x), (N, j, y) = sides
+    here = _clusters(x)
+    there = here if M == N and (same_data(x, y) or not (i and j)) else _clusters(y)
+    if M == N and not x.shape[1]:
+        here = there = _clusters(y)
+    return Blocks(here, _boxed(i, here, bound)), Blocks(there, _boxed(j, there, bound))
+
+
+def _clusters(x: np.ndarray) -> Clusters:
+    if not x.shape[1] or not np.isfinite(x).all():
+        return Clusters(consecutive(len(x), POINTS), None)
+    return split(x, POINTS)
+
+
+def _compared(expr: Expr) -> set[Expr]:
+    """The variables that stand in a difference of something of i and something of j: what decay goes by."""
+    found: set[Expr] = set()
+    for node in topological(expr):
+        if node.op == "Subtract":
+            kinds = [{v.op for v in a.vars} - {"Pm"} for a in node.args]
+            if sorted(map(sorted, kinds)) == [["Vi"], ["Vj"]]:
+                found.update(v for v in node.vars if v.op != "Pm")
+    return found
+
+
+def _first(bound: Bound, v: Expr) -> np.ndarray:
+    """The rows of a variable in the first element of the batch."""
+    a = bound.arrays[v.params[0]]
+    assert a is not None
+    return np.asarray(a[(0,) * (a.ndim - 2)], np.float64)
+
+
+def _boxed(variables: list[Expr], clusters: Clusters, bound: Bound) -> dict[Expr, Interval]:
+    """The least and the largest value of each component in each block, in the whole batch."""
+    found = {}
+    for v in variables:
+        a = bound.arrays[v.params[0]]
+        assert a is not None
+        each = [boxes(np.asarray(one, np.float64), clusters) for one in a.reshape(-1, *a.shape[-2:])]
+        found[v] = np.min([lo for lo, _ in each], axis=0), np.max([hi for _, hi in each], axis=0)
+    return found
+
+
+def _bounded(
+    expr: Expr, blocks: tuple[Blocks, Blocks], axis: int, bound: Bound, units: Mapping[Expr, Interval]
+) -> Interval:
+    """Bounds of the formula for each pair of blocks, (rows of the result, summed): the extremes of its components."""
+    here, there = blocks if axis == 1 else blocks[::-1]
+    given: dict[Expr, Interval] = dict(units)
+    for v in expr.vars:
+        a = bound.arrays[v.params[0]] if v not in units else None
+        if v.op == "Pm" and a is not None:
+            rows = a.reshape(-1, v.dim).astype(np.float64)
+            given[v] = rows.min(0), rows.max(0)
+    C = len(here.clusters.blocks), len(there.clusters.blocks)
+    lo, hi = np.empty(C), np.empty(C)
+    step = max(1, NUMBERS_AT_ONCE // max(1, C[1] * max(e.dim for e in topological(expr))))
+    given |= {v: (a[None], b[None]) for v, (a, b) in there.boxes.items()}
+    for first in range(0, C[0], step):
+        part = slice(first, first + step)
+        given |= {v: (a[part, None], b[part, None]) for v, (a, b) in here.boxes.items()}
+        low, high = bounds(expr, given)
+        lo[part], hi[part] = low.min(-1), high.max(-1)
+    return lo, hi
+
+
+def _pattern(blocks: tuple[Blocks, Blocks], keep: np.ndarray) -> Ranges | None:
+    if keep.all():
+        return None
+    return Ranges._built(meeting(blocks[0].clusters, blocks[1].clusters, keep))
+
+
+# ---- what may go ----
+
+
+def _sums(values: Interval, counts: np.ndarray, spare: float, square: bool) -> np.ndarray:
+    """Blocks to keep, where each row may lose so much of its sum of magnitudes."""
+    sizes = np.maximum(np.abs(values[0]), np.abs(values[1])) * counts
+    sizes = np.where(np.isnan(sizes), np.inf, sizes)
+    least_first = np.argsort(sizes, axis=1, kind="stable")
+    lost = np.cumsum(np.take_along_axis(sizes, least_first, 1), axis=1)
+    gone = np.zeros(sizes.shape, bool)
+    np.put_along_axis(gone, least_first, lost <= spare, 1)
+    return ~(gone & gone.T) if square else ~gone
+
+
+def _exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.ndarray:
+    """Blocks to keep, where each row may lose so much of its own sum of exponentials."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        number = np.log(counts)
+        least, most = values[0] + number, values[1] + number
+        own = np.logaddexp.reduce(least, axis=1, keepdims=True)
+        shares = np.exp(most - own)
+    shares = np.where(np.isnan(shares), np.inf, shares)
+    least_first = np.argsort(shares, axis=1, kind="stable")
+    lost = np.cumsum(np.take_along_axis(shares, least_first, 1), axis=1)
+    gone = np.zeros(shares.shape, bool)
+    np.put_along_axis(gone, least_first, lost <= tol, 1)
+    return ~gone
+
+
+def _best(values: Interval, counts: np.ndarray, wanted: int, largest: bool) -> np.ndarray:
+    """Blocks to keep, where so many of the smallest (or largest) values of each row are wanted."""
+    lo, hi = (-values[1], -values[0]) if largest else values
+    nearest_first = np.argsort(hi, axis=1, kind="stable")
+    enough = np.cumsum(counts[nearest_first], axis=1) >= wanted
+    at = np.argmax(enough, axis=1)[:, None]
+    worst = np.take_along_axis(np.take_along_axis(hi, nearest_first, 1), at, 1)
+    worst = np.where(enough.any(1, keepdims=True), worst, np.inf)
+    return ~(lo > worst)
+
+
+def _largest_row_sum(expr: Expr, axis: int, bound: Bound, units: Mapping[Expr, Interval]) -> float:
+    """A lower bound of the largest row sum of |K|: that of some rows, for the vector of ones."""
+    kept, size = ("Vi", bound.M) if axis == 1 else ("Vj", bound.N)
+    rows = np.sort(np.random.default_rng(0).choice(size, min(size, PROBED), replace=False))
+    ones = {v: const(1.0, v.dim) for v in units}
+    value = apply("Abs", substitute(expr, ones))
+    if not value.vars:
+        return float(value.params[0]) if value.op == "Const" else 0.0
+    sampled = in_order(bound, {v.params[0]: rows for v in value.vars if v.op == kept})
+    M, N = (len(rows), bound.N) if axis == 1 else (bound.M, len(rows))
+    sampled = sampled._replace(M=M, N=N)
+    sums = method(value, None, "Sum", axis, 1, "auto", "auto", bound.dtype)(sampled, None, bound.dtype)
+    each = sums.astype(np.float64).max(axis=(-2, -1), initial=0.0)
+    return float(np.min(each)) * (1 - ROUNDED) if np.isfinite(each).all() else 0.0
