@@ -1,14 +1,16 @@
 """Bounds of an expression over boxes: interval arithmetic, for arrays of boxes at once.
 
 An interval (lo, hi) holds every value of a component for variables anywhere in their boxes, also as float32 computes
-it: the result of each operation is widened by a few units of float32's last place. Where an operation is not defined
-somewhere in a box, or its values are not known to be finite, the interval is everything, (-inf, inf); so is that of an
-operand that is nan. Operands are taken as independent of each other: f - f is not 0, and bounds are wide where a
-variable stands in an expression more than once.
+it: the result of each operation is widened by a few units of float32's last place, and is infinite beyond its range.
+Where a value may be nan, because a variable is or because an operation is not defined somewhere in a box, nothing is
+known: the interval is everything, (-inf, inf), and so is that of whatever is computed from it (but comparisons, which
+are 0 or 1 whatever they compare, and the branch of IfElse that is not taken). Operands are taken as independent of each
+other, after the expression was simplified: where a variable is left in it more than once, bounds are wide.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import reduce
 from itertools import product
@@ -22,6 +24,7 @@ Interval = tuple[np.ndarray, np.ndarray]  # lo and hi, (..., dim) each
 
 WIDENED = 2.0**-20  # relatively, after each operation: eight units of float32's last place
 TINY = 2.0**-126  # and absolutely, unless it is 0: below the least normal float32, values may become 0
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def bounds(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
@@ -42,25 +45,33 @@ def bounds(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
     with np.errstate(all="ignore"):
         for node in topological(expr):
             if node.op == "Const":
-                value = np.full(node.dim, float(node.params[0]))
-                found[id(node)] = value, value
+                found[id(node)] = _constant(float(node.params[0]), node.dim)
             elif node in given:
                 found[id(node)] = given[node]
             else:
                 found[id(node)] = _widened(*_RULES[node.op](node, *(found[id(a)] for a in node.args)))
-    return found[id(expr)]
+    lo, hi = found[id(expr)]
+    unknown = np.isnan(lo) | np.isnan(hi)
+    return np.where(unknown, -np.inf, lo), np.where(unknown, np.inf, hi)
+
+
+def _constant(value: float, dim: int) -> Interval:
+    """A number as it is, and as float32 has it."""
+    both = np.array([value, np.float32(value)], np.float64)
+    return np.full(dim, both.min()), np.full(dim, both.max())
 
 
 def _widened(lo: np.ndarray, hi: np.ndarray) -> Interval:
-    """A little wider; everything where nan came out."""
-    unknown = np.isnan(lo) | np.isnan(hi)
+    """A little wider; nan, on both sides, where nan came out or everything."""
     below, above = lo - WIDENED * np.abs(lo) - TINY, hi + WIDENED * np.abs(hi) + TINY
     below, above = np.where(lo >= 0, np.maximum(below, 0.0), below), np.where(hi <= 0, np.minimum(above, 0.0), above)
-    below, above = np.where(np.isinf(lo), lo, below), np.where(np.isinf(hi), hi, above)
-    return np.where(unknown, -np.inf, below), np.where(unknown, np.inf, above)
+    below, above = np.where(lo == np.inf, lo, below), np.where(hi == -np.inf, hi, above)
+    below, above = np.where(below < -LARGEST, -np.inf, below), np.where(above > LARGEST, np.inf, above)
+    unknown = np.isnan(below + above)  # also where one is -inf and the other inf
+    return np.where(unknown, np.nan, below), np.where(unknown, np.nan, above)
 
 
-# ---- rules: (node, intervals of the operands) -> interval ----
+# ---- rules: (node, intervals of the operands) -> interval, nan where nothing is known ----
 
 Rule = Callable[..., Interval]
 
@@ -69,10 +80,8 @@ def _rising(function: Callable[[np.ndarray], np.ndarray]) -> Rule:
     return lambda node, f: (function(f[0]), function(f[1]))
 
 
-def _within(f: Interval, low: float, value: Interval) -> Interval:
-    """A value where f stays at or above low, else everything."""
-    inside = f[0] >= low
-    return np.where(inside, value[0], -np.inf), np.where(inside, value[1], np.inf)
+def _where(known: np.ndarray, value: Interval) -> Interval:
+    return np.where(known, value[0], np.nan), np.where(known, value[1], np.nan)
 
 
 def _hull(*values: np.ndarray) -> Interval:
@@ -94,8 +103,7 @@ def _minus(node: Expr, f: Interval) -> Interval:
 
 
 def _inv(node: Expr, f: Interval) -> Interval:
-    apart = (f[0] > 0) | (f[1] < 0)
-    return np.where(apart, 1 / f[1], -np.inf), np.where(apart, 1 / f[0], np.inf)
+    return _where((f[0] > 0) | (f[1] < 0), (1 / f[1], 1 / f[0]))
 
 
 def _abs(node: Expr, f: Interval) -> Interval:
@@ -112,7 +120,7 @@ def _rsqrt(node: Expr, f: Interval) -> Interval:
     # 0 at 0: next to it the values are as large as can be
     lo, hi = 1 / np.sqrt(np.maximum(f[1], 0.0)), 1 / np.sqrt(np.maximum(f[0], 0.0))
     touches = f[0] <= 0
-    return _within(f, 0.0, (np.where(touches, 0.0, lo), np.where(touches, np.inf, hi)))
+    return _where(f[0] >= 0, (np.where(touches, 0.0, lo), np.where(touches, np.inf, hi)))
 
 
 def _pow(node: Expr, f: Interval) -> Interval:
@@ -147,17 +155,17 @@ def _waves(f: Interval, crest: float, function: Callable[[np.ndarray], np.ndarra
     least, most = _hull(function(lo), function(hi))
     least, most = least - 1e-6, most + 1e-6  # large arguments are reduced with an error
     lowest, highest = np.where(holds(crest + np.pi), -1.0, least), np.where(holds(crest), 1.0, most)
-    return np.maximum(lowest, -1.0), np.minimum(highest, 1.0)
+    return _where(np.isfinite(hi - lo), (np.maximum(lowest, -1.0), np.minimum(highest, 1.0)))
 
 
 def _sinc(node: Expr, f: Interval) -> Interval:
-    # the derivative of order n of sin(x)/x is an integral of t^n times a wave over [0, 1]
-    most = np.full_like(f[0], 1.0 / (int(node.params[0]) + 1)) + 0 * f[0]
-    return -most, most
+    # the derivative of order n of sin(x)/x is the integral of t^n times a wave of t x over [0, 1]; by parts, over x
+    most = np.minimum(1.0 / (int(node.params[0]) + 1), 2.0 / _abs(node, f)[0])
+    return _where(np.isfinite(f[1] - f[0]), (-most, most))
 
 
 def _divide(node: Expr, f: Interval, g: Interval) -> Interval:
-    return _mult(node, f, _inv(node, g))
+    return _mult(node, f, _widened(*_inv(node, g)))  # the engine may divide 1 by g
 
 
 def _powf(node: Expr, f: Interval, g: Interval) -> Interval:
@@ -168,8 +176,7 @@ def _powf(node: Expr, f: Interval, g: Interval) -> Interval:
     top = np.where(g[1] > 0, np.maximum(np.power(np.maximum(f[1], 0), g[1]), 1.0 * (g[0] <= 0)), 1.0)
     top = np.maximum(top, np.power(np.maximum(f[1], 0), g[0]))
     lo, hi = np.where(inside, lo, 0.0), np.where(inside, hi, top)
-    known = inside | rises
-    return np.where(known, lo, -np.inf), np.where(known, hi, np.inf)
+    return _where(inside | rises, (lo, hi))
 
 
 def _truth(sure: np.ndarray, never: np.ndarray) -> Interval:
@@ -190,30 +197,31 @@ def _less(node: Expr, f: Interval, g: Interval) -> Interval:
 
 
 def _clamp(node: Expr, f: Interval, g: Interval, h: Interval) -> Interval:
-    # the lower bound is asked first, so that crossed bounds give the lower or the upper one
-    lo = np.minimum(np.maximum(f[0], g[0]), np.maximum(h[0], np.minimum(g[0], h[0])))
-    hi = np.minimum(np.maximum(f[1], g[1]), np.maximum(h[1], g[1]))
+    # rising in all three where g <= h; where these may be crossed, one of the three
+    lo, hi = (np.minimum(np.maximum(f[k], g[k]), h[k]) for k in (0, 1))
+    least, most = _hull(*f, *g, *h)
     crossed = g[1] > h[0]
-    least, most = _hull(f[0], f[1], *g, *h)
     return np.where(crossed, least, lo), np.where(crossed, most, hi)
 
 
 def _if_else(node: Expr, c: Interval, f: Interval, g: Interval) -> Interval:
     lo, hi = np.minimum(f[0], g[0]), np.maximum(f[1], g[1])
     yes, no = c[0] >= 0, c[1] < 0
-    return (
-        np.where(yes, f[0], np.where(no, g[0], lo)) + 0 * (lo * 0),
-        np.where(yes, f[1], np.where(no, g[1], hi)) + 0 * (hi * 0),
-    )
+    return np.where(yes, f[0], np.where(no, g[0], lo)), np.where(yes, f[1], np.where(no, g[1], hi))
 
 
 def _sum(node: Expr, f: Interval) -> Interval:
     # many terms lose more: of squares relatively, as the engine computes long distances, of others absolutely
     share = 4 * (f[0].shape[-1] + 6) * 2.0**-24
-    size = np.maximum(np.abs(f[0]), np.abs(f[1])).sum(-1, keepdims=True)
+    size = _in_range(np.maximum(np.abs(f[0]), np.abs(f[1])).sum(-1, keepdims=True))
     lo, hi = (a.sum(-1, keepdims=True) for a in f)
     above, below = (f[0] >= 0).all(-1, keepdims=True), (f[1] <= 0).all(-1, keepdims=True)
     return lo - share * np.where(above, lo, size), hi + share * np.where(below, -hi, size)
+
+
+def _in_range(size: np.ndarray) -> np.ndarray:
+    """A sum of magnitudes; infinite where partial sums may be."""
+    return np.where(size > LARGEST, np.inf, size)
 
 
 def _extract(node: Expr, f: Interval) -> Interval:
@@ -257,7 +265,9 @@ def _tensordot(node: Expr, f: Interval, g: Interval) -> Interval:
 
     centre = dot(centre_f, centre_g)
     radius = dot(np.abs(centre_f), radius_g) + dot(radius_f, np.abs(centre_g) + radius_g)
-    rounding = WIDENED * len(dims_f) * dot(np.abs(centre_f) + radius_f, np.abs(centre_g) + radius_g)
+    terms = math.prod(dims_f[k] for k in cont_f)
+    size = _in_range(dot(np.abs(centre_f) + radius_f, np.abs(centre_g) + radius_g))
+    rounding = 4 * (terms + 6) * 2.0**-24 * size
     return centre - radius - rounding, centre + radius + rounding
 
 
@@ -265,8 +275,8 @@ _RULES: dict[str, Rule] = {
     "Minus": _minus,
     "Inv": _inv,
     "Exp": _rising(np.exp),
-    "Log": lambda node, f: _within(f, 0.0, (np.log(f[0]), np.log(f[1]))),
-    "Sqrt": lambda node, f: _within(f, 0.0, (np.sqrt(f[0]), np.sqrt(f[1]))),
+    "Log": lambda node, f: _where(f[0] >= 0, (np.log(f[0]), np.log(f[1]))),
+    "Sqrt": lambda node, f: _where(f[0] >= 0, (np.sqrt(f[0]), np.sqrt(f[1]))),
     "Rsqrt": _rsqrt,
     "Square": _square,
     "Abs": _abs,

@@ -19,7 +19,7 @@ from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha, unknown_of
 from .ranges import Ranges
 from .reduction import check_accumulation
-from .truncation import check_truncate, truncated_reduction, truncated_solve
+from .truncation import check_truncate, truncated_product, truncated_solve
 
 ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
 
@@ -140,10 +140,9 @@ class KernelOperator(_Checked):
         if tol is None:
             self.ranges = Ranges.of(ranges)
         elif np.any(alpha):
-            self.ranges = truncated_solve(self.formula.expr, 1 if v.op == "Vj" else 0, bound, tol, alpha)
+            self.ranges = truncated_solve(self.formula.expr, v, bound, tol, alpha)
         else:
-            axis = 1 if v.op == "Vj" else 0
-            self.ranges = truncated_reduction(self.formula.expr, None, "Sum", axis, None, bound, tol)
+            self.ranges = truncated_product(self.formula.expr, v, bound, tol)
         self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme)
         if self.ranges is not None:
             self.ranges.check(bound.M, bound.N)

@@ -5,19 +5,19 @@ the formula is bounded over their boxes (bounds.py), whatever it is; a pair of b
 count is dropped. What can be shown holds for every point in the boxes, so nothing is assumed of a kernel, and one whose
 bounds do not fall is kept whole.
 
-Variables in which the formula is linear stand for any vector of components up to 1: what is bounded is the row sums of
-|K|, and the pattern of K b does not depend on b.
+The unknown of a solve, and in a sum each variable in which the formula is linear, stands for any vector of components
+up to 1: what is bounded is the row sums of |K|, and the pattern of K b does not depend on b.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arrays import Bound, same_data
+from .arrays import Bound, same_data, working
 from .bounds import Interval, bounds
 from .errors import ArgumentError
 from .formula.expr import Expr, apply, const, substitute, topological
@@ -77,55 +77,76 @@ def truncated_reduction(
     means = kind.results == ("mean",)  # a weighted mean: the weights do not change what a row's sum is
     if weight is not None and not means:
         expr = apply("Add", expr, apply("Log", apply("Abs", weight)))
-    units = _units(expr) if kind.machine == "sum" else {}
-    blocks = _blocks(expr, bound, units)
+    if kind.machine == "sum":
+        return _truncated_sum(expr, axis, bound, tol, [v for v in expr.vars if v.op != "Pm" and linear_in(expr, v)])
+    blocks = _blocks(expr, bound, {})
     if blocks is None:
         return None
-    values, counts = _bounded(expr, blocks, axis, bound, units), blocks[axis].counts
+    values, counts = _bounded(expr, blocks, axis, bound, {}), blocks[axis].counts
     if kind.machine == "best":
         keep = _best(values, counts, opt_arg or 1, kind.largest)
-    elif kind.machine == "exp":
-        keep = _exponentials(values, counts, tol)
     else:
-        spare = tol * _largest_row_sum(expr, axis, bound, units)
-        keep = _sums(values, counts, spare, square=blocks[0].clusters is blocks[1].clusters)
+        keep = _exponentials(values, counts, tol)
     return _pattern(blocks, keep if axis == 1 else keep.T)
 
 
-def truncated_solve(expr: Expr, axis: int, bound: Bound, tol: float, alpha: np.ndarray) -> Ranges | None:
+def truncated_product(expr: Expr, unknown: Expr, bound: Bound, tol: float) -> Ranges | None:
+    """The pattern of a matrix: the largest row sum of |K| left out is at most tol times the largest row sum of |K|."""
+    return _truncated_sum(expr, _axis(unknown), bound, tol, [unknown])
+
+
+def _truncated_sum(expr: Expr, axis: int, bound: Bound, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
+    units = _units(vectors)
+    blocks = _blocks(expr, bound, units)
+    if blocks is None:
+        return None
+    sizes = _sizes(_bounded(expr, blocks, axis, bound, units), blocks[axis].counts)
+    gone = _lost(sizes) <= tol * _largest_row_sum(expr, axis, bound, units)
+    if blocks[0].clusters is blocks[1].clusters:
+        gone &= gone.T
+    return _pattern(blocks, ~gone if axis == 1 else ~gone.T)
+
+
+def truncated_solve(expr: Expr, unknown: Expr, bound: Bound, tol: float, alpha: np.ndarray) -> Ranges | None:
     """The pattern of a solve: symmetric, and the largest row sum of |K| left out is at most tol times the least alpha.
 
     By Gershgorin's theorem no eigenvalue moves by more than that, so that alpha I + K stays positive definite for
     tol < 1.
     """
-    units = _units(expr)
+    units, axis = _units([unknown]), _axis(unknown)
     blocks = _blocks(expr, bound, units)
     if blocks is None or blocks[0].clusters is not blocks[1].clusters:
         return None  # little to gain; or x and y differ, and the solve will say that the matrix is not symmetric
+    sizes = _sizes(_bounded(expr, blocks, axis, bound, units), blocks[axis].counts)
+    lost = _lost(sizes)
+    lost = np.maximum(lost, lost.T)  # a pair of blocks goes from both its rows
     least = float(np.min(alpha)) if np.size(alpha) else 0.0
-    values = _bounded(expr, blocks, axis, bound, units)
-    keep = _sums(values, blocks[axis].counts, tol * least, True)
-    if keep.all() and len(keep) > 1:
-        _refuse_small(values, blocks[axis].counts, tol, least)
+    keep = lost > tol * least
+    if keep.all():
+        _refuse_small(float(lost.min()), tol, least, float(sizes.sum(1).max()))
     return _pattern(blocks, keep)
 
 
-def _refuse_small(values: Interval, counts: np.ndarray, tol: float, least: float) -> None:
-    """Say so where it is alpha that keeps every pair."""
-    sizes = np.maximum(np.abs(values[0]), np.abs(values[1])) * counts
-    wanted = float(np.maximum(sizes, sizes.T).min())  # what one pair of blocks would cost both its rows
-    largest = float(sizes.sum(1).max())
-    if np.isfinite(wanted) and 0 < wanted <= tol * largest:
-        raise ArgumentError(
-            f"truncate = {tol:g} lets a row of K lose {tol * least:.1e}, truncate times the smallest alpha "
-            f"({least:g}), and no block is as small as that. With alpha = {wanted / tol:.1e} some would be: take a "
-            "larger alpha, or leave truncate out"
-        )
+def _refuse_small(wanted: float, tol: float, least: float, largest: float) -> None:
+    """Say so where it is alpha that keeps every pair: wanted is what the smallest one costs, largest a row of K."""
+    if not 0 < wanted <= tol * largest or np.isinf(wanted):
+        return
+    alpha = wanted / tol * (1 + 1e-9)
+    unit = 10.0 ** (np.floor(np.log10(alpha)) - 1)
+    raise ArgumentError(
+        f"truncate = {tol:g} lets a row of K lose {tol * least:.1e}, truncate times the smallest alpha "
+        f"({least:g}), and no block is as small as that. With alpha = {np.ceil(alpha / unit) * unit:.1e} some would "
+        "be: take a larger alpha, or leave truncate out"
+    )
 
 
-def _units(expr: Expr) -> dict[Expr, Interval]:
-    """The variables in which the formula is linear, each by itself, as any vector of components up to 1."""
-    return {v: (-np.ones(v.dim), np.ones(v.dim)) for v in expr.vars if v.op != "Pm" and linear_in(expr, v)}
+def _axis(unknown: Expr) -> int:
+    return 1 if unknown.op == "Vj" else 0
+
+
+def _units(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
+    """Variables as any vector of components up to 1."""
+    return {v: (-np.ones(v.dim), np.ones(v.dim)) for v in vectors}
 
 
 # ---- the points in blocks ----
@@ -135,12 +156,10 @@ def _blocks(expr: Expr, bound: Bound, units: Mapping[Expr, Interval]) -> tuple[B
     """Those of i and of j, or None for a single block. Points that are the same have the same blocks."""
     if max(bound.M, bound.N) <= POINTS or min(bound.M, bound.N) == 0 or 0 in bound.batch:
         return None
-    variables = {v for v in expr.vars if v.op != "Pm" and v not in units}
-    near = _compared(expr) & variables
-    sides = []
+    sides, near = [], _compared(expr)
     for kind, size in (("Vi", bound.M), ("Vj", bound.N)):
-        own = sorted((v for v in variables if v.op == kind), key=lambda v: v.params[0])
-        chosen = [v for v in own if v in near] or own
+        own = _by_position(v for v in expr.vars if v.op == kind and v not in units)
+        chosen = [v for v in near if v in own] or own
         sides.append((size, own, np.concatenate([_first(bound, v) for v in chosen] or [np.empty((size, 0))], axis=1)))
     (M, i, x), (N, j, y) = sides
     here = _clusters(x)
@@ -156,15 +175,22 @@ def _clusters(x: np.ndarray) -> Clusters:
     return split(x, POINTS)
 
 
-def _compared(expr: Expr) -> set[Expr]:
-    """The variables that stand in a difference of something of i and something of j: what decay goes by."""
-    found: set[Expr] = set()
+def _compared(expr: Expr) -> list[Expr]:
+    """The variables that stand in a difference of something of i and something of j: what decay goes by.
+
+    One difference after another, so that variables of i and of j which are compared stand in the same order.
+    """
+    found: dict[Expr, None] = {}
     for node in topological(expr):
         if node.op == "Subtract":
             kinds = [{v.op for v in a.vars} - {"Pm"} for a in node.args]
             if sorted(map(sorted, kinds)) == [["Vi"], ["Vj"]]:
-                found.update(v for v in node.vars if v.op != "Pm")
-    return found
+                found.update(dict.fromkeys(_by_position(node.vars)))
+    return list(found)
+
+
+def _by_position(variables: Iterable[Expr]) -> list[Expr]:
+    return sorted(variables, key=lambda v: v.params[0])
 
 
 def _first(bound: Bound, v: Expr) -> np.ndarray:
@@ -217,15 +243,16 @@ def _pattern(blocks: tuple[Blocks, Blocks], keep: np.ndarray) -> Ranges | None:
 # ---- what may go ----
 
 
-def _sums(values: Interval, counts: np.ndarray, spare: float, square: bool) -> np.ndarray:
-    """Blocks to keep, where each row may lose so much of its sum of magnitudes."""
-    sizes = np.maximum(np.abs(values[0]), np.abs(values[1])) * counts
-    sizes = np.where(np.isnan(sizes), np.inf, sizes)
-    least_first = np.argsort(sizes, axis=1, kind="stable")
-    lost = np.cumsum(np.take_along_axis(sizes, least_first, 1), axis=1)
-    gone = np.zeros(sizes.shape, bool)
-    np.put_along_axis(gone, least_first, lost <= spare, 1)
-    return ~(gone & gone.T) if square else ~gone
+def _sizes(values: Interval, counts: np.ndarray) -> np.ndarray:
+    """The most that each block can add to the sum of magnitudes of a row."""
+    return np.maximum(np.abs(values[0]), np.abs(values[1])) * counts
+
+
+def _lost(sizes: np.ndarray) -> np.ndarray:
+    """What a row has lost when a block goes after all smaller ones of that row have gone."""
+    least_first, lost = np.argsort(sizes, axis=1, kind="stable"), np.empty(sizes.shape)
+    np.put_along_axis(lost, least_first, np.cumsum(np.take_along_axis(sizes, least_first, 1), axis=1), 1)
+    return lost
 
 
 def _exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.ndarray:
@@ -235,12 +262,7 @@ def _exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.ndarra
         least, most = values[0] + number, values[1] + number
         own = np.logaddexp.reduce(least, axis=1, keepdims=True)
         shares = np.exp(most - own)
-    shares = np.where(np.isnan(shares), np.inf, shares)
-    least_first = np.argsort(shares, axis=1, kind="stable")
-    lost = np.cumsum(np.take_along_axis(shares, least_first, 1), axis=1)
-    gone = np.zeros(shares.shape, bool)
-    np.put_along_axis(gone, least_first, lost <= tol, 1)
-    return ~gone
+    return _lost(np.where(np.isnan(shares), np.inf, shares)) > tol
 
 
 def _best(values: Interval, counts: np.ndarray, wanted: int, largest: bool) -> np.ndarray:
@@ -265,6 +287,7 @@ def _largest_row_sum(expr: Expr, axis: int, bound: Bound, units: Mapping[Expr, I
     sampled = in_order(bound, {v.params[0]: rows for v in value.vars if v.op == kept})
     M, N = (len(rows), bound.N) if axis == 1 else (bound.M, len(rows))
     sampled = sampled._replace(M=M, N=N)
-    sums = method(value, None, "Sum", axis, 1, "auto", "auto", bound.dtype)(sampled, None, bound.dtype)
+    dtype = working(bound.dtype)  # float16 would round the sum
+    sums = method(value, None, "Sum", axis, 1, "auto", "auto", dtype)(sampled, None, dtype)
     each = sums.astype(np.float64).max(axis=(-2, -1), initial=0.0)
     return float(np.min(each)) * (1 - ROUNDED) if np.isfinite(each).all() else 0.0

@@ -392,7 +392,7 @@ class KernelSolve:
             return replace(spec, ranges=Ranges.of(ranges))
         bound = self._bound(spec, args)
         checked = solve_alpha(alpha, bound)
-        return replace(spec, ranges=truncated_solve(spec.expr, spec.axis, bound, tol, checked))
+        return replace(spec, ranges=truncated_solve(spec.expr, spec.unknown, bound, tol, checked))
 
     def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
         raise NotImplementedError
