@@ -173,8 +173,7 @@ def _powf(node: Expr, f: Interval, g: Interval) -> Interval:
     inside = f[0] > 0
     lo, hi = _corners(np.power, (np.where(inside, f[0], 1.0), np.where(inside, f[1], 1.0)), g)
     rises = (f[0] >= 0) & (g[0] >= 0)  # 0 to the power 0 is 1, and 0 to a positive power 0
-    top = np.where(g[1] > 0, np.maximum(np.power(np.maximum(f[1], 0), g[1]), 1.0 * (g[0] <= 0)), 1.0)
-    top = np.maximum(top, np.power(np.maximum(f[1], 0), g[0]))
+    top = np.maximum(*(np.power(np.maximum(f[1], 0.0), end) for end in g))
     lo, hi = np.where(inside, lo, 0.0), np.where(inside, hi, top)
     return _where(inside | rises, (lo, hi))
 

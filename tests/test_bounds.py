@@ -238,6 +238,29 @@ def test_compact_support_is_exactly_0_outside(text):
     assert (high[nearest < 1] > 0).all()
 
 
+@pytest.mark.parametrize("text", ["Sum(x)", "Scalprod(x,o)", "TensorDot(x, o, [2000], [2000], [0], [0])"])
+def test_long_sums_round_often(text):
+    """Each small term is lost by itself, added to 1; and partial sums may leave float32's range."""
+    x, o = variable("Vi", 0, 2000), variable("Vj", 1, 2000)
+    expr, ones = parse(text, ["x = Vi(2000)", "o = Vj(2000)"]).expr, np.ones((1, 2000))
+    for terms in (np.r_[1.0, np.full(1999, 2.0**-25)], np.r_[-1.0, np.full(1999, 2.0**-26)]):
+        at = terms[None].astype(np.float32).astype(float)
+        assert_bounds(expr, {x: at, o: ones} if "o" in text else {x: at}, {x: (at[0], at[0]), o: (ones[0], ones[0])})
+    at = np.array([[LARGEST] * 1000 + [-LARGEST] * 1000])
+    assert_bounds(expr, {x: at, o: ones} if "o" in text else {x: at}, {x: (at[0], at[0]), o: (ones[0], ones[0])})
+
+
+def test_a_division_may_be_a_product_by_an_inverse():
+    """Of a vector by a number, for pairs: the inverse may be out of float32's range."""
+    x, y = variable("Vi", 0, 3), variable("Vj", 1, 1)
+    expr = apply("Divide", x, apply("Add", y, y))
+    for divisor in (2.0**-140, 2.0**-127):
+        boxes = {x: (np.full(3, 1e-12),) * 2, y: (np.array([divisor]),) * 2}
+        low, high = bounds(expr, boxes)
+        got = Reduction(expr, "Sum", 1, [np.full((1, 3), 1e-12, np.float32), np.full((1, 1), divisor, np.float32)])()
+        assert (low <= got).all() and (got <= high).all(), got
+
+
 def test_long_vectors_lose_a_little():
     """SqDist of 400 components is computed by products; the engine's values stay within bounds that are still sharp."""
     x, y = variable("Vi", 0, 400), variable("Vj", 1, 400)

@@ -25,7 +25,7 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize("tol", [0.5, 1e-3])
 def test_a_solve_loses_less_than_its_smallest_alpha(formula, alpha, tol):
     x = cloud(size=40)
-    alpha = np.linspace(0.3, 0.08, N) if alpha == "rows" else alpha
+    alpha = np.r_[np.full(N - 1, 2.0), 0.005] if alpha == "rows" else alpha
     ranges = operator(formula, x, x, alpha=alpha, truncate=tol).ranges
     mask, K = ranges.mask(N, N), KERNELS[formula](distances(x, x))
     assert mask.mean() < 0.9 and ranges.is_symmetric() and (mask == mask.T).all() and mask.diagonal().all()
@@ -158,10 +158,21 @@ def test_a_product_loses_less_than_its_largest_row_sum(formula, axis, tol):
     allowed = tol * K.sum(axis).max()
     mask = KernelOperator(formula, aliases, "b", x, y, truncate=tol).ranges.mask(M, N)
     assert not mask.all() and lost(K, mask, axis).max() <= allowed
+    square = KernelOperator(formula, aliases, "b", x, x, truncate=tol)
+    assert square.ranges.is_symmetric() and square.symmetric == "yes"
     b = np.random.default_rng(2).standard_normal((N if axis == 1 else M, 1))
     got = Genred(formula, aliases, axis=axis)(x, y, b, truncate=tol)
     kept = np.where(mask, K, 0)
     np.testing.assert_allclose(got, (kept if axis == 1 else kept.T) @ b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_sum_of_nothing_but_the_kernel(sign):
+    x, y = cloud(M), cloud(N, 1)
+    K = np.exp(-distances(x, y))
+    reduction = Genred(f"{sign}Exp(-Norm2(x-y))", XYB[:2], axis=1)
+    mask = chosen(reduction, (x, y), 0.01).mask(M, N)
+    assert not mask.all() and lost(K, mask).max() <= 0.01 * K.sum(1).max()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -255,6 +266,15 @@ def test_exponentials_lose_a_share_of_their_own_row(op, axis, tol):
     assert from_far is not None and from_far.mask(M, N).any(axis).all()
 
 
+def test_a_large_block_far_away_counts_by_its_points():
+    """One point nearby, and in another block 32 that are each a hundredth of it."""
+    x = np.array([[np.log(100), 0.0]])
+    y = np.r_[np.zeros((32, 2)), x]
+    reduction = Genred("-Norm2(x-y)", XYB[:2], "LogSumExp", axis=1)
+    assert chosen(reduction, (x, y), 0.32 / 1.32 - 0.001) is None
+    assert (chosen(reduction, (x, y), 0.32 / 1.32 + 0.001).mask(1, 33) == [[False] * 32 + [True]]).all()
+
+
 def test_signed_and_vanishing_weights():
     x = cloud()
     w = np.random.default_rng(0).standard_normal((N, 1))
@@ -316,26 +336,22 @@ def test_vectors_of_minima():
 
 
 def test_batches():
-    """One pattern holds for the whole batch: of parameters, of b, of points."""
-    x, g = cloud(), np.array([[0.3], [1.0], [4.0]])
-    b, moved = np.random.default_rng(0).standard_normal((2, 1, N, 1)), cloud() + np.array([[[0.0]], [[3.0]]])
-    aliases = [*XYB, "g = Pm(1)"]
-    r = distances(x, x)
-    product, solver = (
-        Genred("Exp(-g*SqDist(x,y))*b", aliases, axis=1),
-        KernelSolve("Exp(-g*SqDist(x,y))*b", aliases, "b", axis=1),
-    )
-    K = np.exp(-g[:, :, None] * r**2)
-    np.testing.assert_allclose(
-        product(x, x, b, g, truncate=1e-4), K @ b, atol=1e-4 * K.sum(2).min(0).max() * np.abs(b).max()
-    )
+    """One pattern holds for the whole batch: of parameters, of b, of points; and every element keeps the promise."""
+    x, g = cloud(), np.array([[4.0], [0.3], [1.0]])
+    b, scaled = np.random.default_rng(0).standard_normal((2, 1, N, 1)), cloud() * np.array([[[2.0]], [[0.5]]])
+    formula, aliases = "Exp(-g*SqDist(x,y))*b", [*XYB, "g = Pm(1)"]
+    product, solver = Genred(formula, aliases, axis=1), KernelSolve(formula, aliases, "b", axis=1)
+    K = np.exp(-g[:, :, None] * distances(x, x) ** 2)
+    for args, matrices in (
+        ((x, x, b, g), K),
+        ((scaled, scaled, b[:, 0], 1.0), np.exp(-(np.stack([distances(z, z) for z in scaled]) ** 2))),
+    ):
+        for tol in (1e-4, 0.02):
+            mask = chosen(product, args, tol).mask(N, N)
+            assert not mask.all()
+            for each in matrices:
+                assert lost(each, mask).max() <= tol * each.sum(1).max()
+            np.testing.assert_allclose(product(*args, truncate=tol), np.where(mask, matrices, 0) @ args[2], atol=1e-10)
     alpha = np.array([0.2, 0.5, 1.0])[:, None]
     a = solver(x, x, b, g, alpha=alpha, truncate=1e-4, rtol=1e-9)
     assert np.abs(K @ a + alpha[..., None] * a - b).max() <= 1e-4 * 0.2 * np.abs(a).max() + 1e-6
-    K = np.exp(-(np.stack([distances(z, z) for z in moved]) ** 2))
-    got = product(moved, moved, b[:, 0], 1.0, truncate=1e-4)
-    np.testing.assert_allclose(got, K @ b[:, 0], atol=1e-4 * K.sum(2).max() * np.abs(b).max())
-    pattern = chosen(product, (moved, moved, b[:, 0], 1.0), 1e-4)
-    assert pattern is not None
-    for each in K:
-        assert lost(each, pattern.mask(N, N)).max() <= 1e-4 * each.sum(1).max()
