@@ -352,6 +352,10 @@ def test_batches():
             for each in matrices:
                 assert lost(each, mask).max() <= tol * each.sum(1).max()
             np.testing.assert_allclose(product(*args, truncate=tol), np.where(mask, matrices, 0) @ args[2], atol=1e-10)
+    product = Genred("(Exp(-Norm2(x-y)) + g*Exp(-9*SqDist(x,y)))*b", aliases, axis=1)
+    r, mask = distances(x, x), chosen(product, (x, x, b[0, 0], np.array([[0.0], [1000.0]])), 0.02)
+    far = np.exp(-r)  # of the element whose rows sum to less, by far
+    assert mask is None or lost(far, mask.mask(N, N)).max() <= 0.02 * far.sum(1).max()
     alpha = np.array([0.2, 0.5, 1.0])[:, None]
     a = solver(x, x, b, g, alpha=alpha, truncate=1e-4, rtol=1e-9)
     assert np.abs(K @ a + alpha[..., None] * a - b).max() <= 1e-4 * 0.2 * np.abs(a).max() + 1e-6
