@@ -65,6 +65,7 @@ class Lookup:
             self.table[self.keys] = True
 
     def __call__(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Whether (i, j) is held; i and j broadcast, after their pieces are found."""
         keys = np.searchsorted(self.cuts[0], i, side="right") * self.width
         keys = keys + np.searchsorted(self.cuts[1], j, side="right")
         if self.table is not None:

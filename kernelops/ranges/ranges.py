@@ -600,7 +600,7 @@ class Ranges:
         -------
         ndarray of bool
         """
-        i, j = np.broadcast_arrays(whole("I", I), whole("J", J))
+        i, j = whole("I", I), whole("J", J)
         return self._lookup(*(self._positions(name, k) for name, k in (("order_i", i), ("order_j", j))))
 
     @cached_property
