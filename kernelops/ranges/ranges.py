@@ -232,7 +232,7 @@ class Ranges:
         >>> x = np.random.default_rng(0).random((5000, 2))
         >>> ranges = Ranges.from_clusters(x, x, lambda a, b: np.linalg.norm(a[:, None] - b, axis=-1) < 0.3)
         >>> ranges.is_symmetric(), round(ranges.density(5000, 5000), 1)
-        (True, 0.3)
+        (True, 0.2)
         """
         return cls._built(build.from_clusters(x, y, keep, labels_i, labels_j, points_per_cluster))
 
