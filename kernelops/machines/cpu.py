@@ -34,6 +34,8 @@ SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair o
 # Results for each unit of counted work of a pair's value up to which that pays: every result is added twice for a pair,
 # by the rows and by the columns, and the second way takes longer than what is saved where there are many results.
 SYMMETRIC_RESULTS = 6
+# Counted work for each row from which that pays under ranges: the buffers of its strips take as long for few pairs.
+SYMMETRIC_WORK = 8192
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 _BEST = tuple(_core.INSTRUCTION_SETS)[-1]
 _FLOAT64 = np.dtype(np.float64)
@@ -117,7 +119,7 @@ def run(
     met = None
     mirrored = not (wide_sums or compensated) and _is_symmetric(prepared, bound)
     if mirrored and ranges is not None:
-        met = _tiles(ranges, rows)
+        met = _tiles(ranges, rows) if ranges.pairs * prepared.encoded.cost >= SYMMETRIC_WORK * rows else None
         mirrored = met is not None
     if mirrored:
         work, pairs = None, rows * columns if ranges is None else ranges.pairs

@@ -43,6 +43,7 @@ class Lookup:
         return np.cumsum(steps, out=steps, dtype=np.int8).view(bool)
 
     def __call__(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Whether (i, j) is held; i and j broadcast, after each is looked up."""
         block = np.searchsorted(self.starts, i, side="right")
         row = np.where(i < self.ends[block], self.numbers[block], 0)
         keys = row * self.width + np.searchsorted(self.cuts, j, side="right")

@@ -132,7 +132,7 @@ class Questions:
         """
         i, j = whole("I", I), whole("J", J)
         try:
-            i, j = np.broadcast_arrays(i, j)
+            np.broadcast_shapes(i.shape, j.shape)  # which happens after they are looked up
         except ValueError:
             raise RangesError(f"J: wanted a shape that broadcasts with {i.shape} of I, got {j.shape}") from None
         return self._lookup(*(self._positions(name, k) for name, k in (("order_i", i), ("order_j", j))))
