@@ -11,7 +11,8 @@ from .arrays import is_scalar, working
 from .errors import ArgumentError, DtypeError, RangesError, ShapeError
 from .ranges import NAMES, Ranges
 from .ranges.clusters import by_labels
-from .ranges.halves import as_array, pairs_of, what, whole
+from .ranges.given import as_array, what, whole
+from .ranges.halves import pairs_of
 
 FLOATS = ("float16", "float32", "float64")
 

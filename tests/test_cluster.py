@@ -260,7 +260,7 @@ BAD = [
     (
         lambda: cluster.from_matrix([[0, 2]], [[0, 2]], np.array([[1]])),
         RangesError,
-        "keep: wanted booleans of shape (1, 1), got int64 of shape (1, 1)",
+        "keep: wanted booleans of shape (1, 1), got ndarray of int64 of shape (1, 1)",
     ),
     (lambda: cluster.swap_axes((1, 2)), RangesError, f"ranges: wanted None, a Ranges or the six arrays {NAMES}, got 2"),
     (lambda: cluster.swap_axes(3), RangesError, f"ranges: wanted None, a Ranges or the six arrays {NAMES}, got int"),
