@@ -12,9 +12,8 @@ from .clusters import Clusters, boxes, by_labels, centres, consecutive, near, po
 from .given import as_array, count, distance, what, whole
 from .halves import Half, checked_half, pairs_of
 
-ROWS = 64  # of one piece of work in the engine
-COLUMNS = 256  # of one of its tiles
-BEGIN = 8.0  # what it costs to begin a piece of a tile for a row, in columns
+COLUMNS = 256  # of one of the engine's tiles
+BEGIN, ROW = 12.0, 64.0  # what it costs to begin a piece of a tile for a row, and a row at all, in columns
 
 
 class Built(NamedTuple):
@@ -106,5 +105,6 @@ def work(half: Half) -> float:
     begin, end = half.intervals.T
     pieces = (end - 1) // COLUMNS - begin // COLUMNS + 1
     columns = end - begin + BEGIN * pieces
-    heights = (half.blocks[:, 1] - half.blocks[:, 0])[half.owners()]
-    return float((heights * columns).sum())
+    heights = half.blocks[:, 1] - half.blocks[:, 0]
+    met = heights[np.diff(half.slices, prepend=0) > 0]
+    return float((heights[half.owners()] * columns).sum() + ROW * met.sum())
