@@ -37,6 +37,7 @@ ALIASES = ["x = Vi(2)", "y = Vj(2)", "a = Vj(1)", "g = Pm(1)"]
 CANDIDATES = [(1.0, 0.005), (1.5, 0.01), (2.0, 0.025), (3.0, 0.05)]
 FULL_CANDIDATES = [(2.0, 0.001), (3.0, 0.001), (4.0, 0.001), (3.0, 0.01)]
 TRUNCATE, FULL_EPS = 1e-3, 1e-5
+MANY = 50_000  # samples that are drawn as a grid with holes, no longer as dots
 TINTS = ["#3f6f52", "#7d9f64", "#c9c58a", "#dcb27c", "#b07d57", "#8c6656", "#d9d3cd", "#ffffff"]  # valley to summit
 
 
@@ -161,15 +162,20 @@ def draw(terrain, sampled, rebuilt, titles, output):
     for panel, surface in ((panels[0, 0], heights), (panels[1, 0], rebuilt)):
         panel.imshow(shaded(terrain, surface, tints, span), **placed)
     east, south = terrain.places[sampled].T
-    dots = panels[0, 1].scatter(
-        east + terrain.east / 2,
-        terrain.extent[3] - south - terrain.north / 2,
-        c=heights.flat[sampled],
-        s=min(12.0, 35_000 / len(sampled)),
-        cmap=tints,
-        norm=span,
-        linewidths=0,
-    )
+    if len(sampled) < MANY:
+        dots = panels[0, 1].scatter(
+            east + terrain.east / 2,
+            terrain.extent[3] - south - terrain.north / 2,
+            c=heights.flat[sampled],
+            s=min(12.0, 35_000 / len(sampled)),
+            cmap=tints,
+            norm=span,
+            linewidths=0,
+        )
+    else:
+        known = np.full(heights.shape, np.nan)
+        known.flat[sampled] = heights.flat[sampled]
+        dots = panels[0, 1].imshow(known, extent=terrain.extent, interpolation="nearest", cmap=tints, norm=span)
     panels[0, 1].set(facecolor="#20252b", aspect="equal")
     errors = panels[1, 1].imshow(error, cmap="RdBu_r", vmin=-worst, vmax=worst, **placed)
     for panel, title in zip(panels.flat, titles, strict=True):
