@@ -154,7 +154,7 @@ def page(problem: Problem, dense: float, theirs: float | None, rows: list[Row]) 
     return "\n".join(
         [
             "# Products with block-sparse ranges, on the CPU\n",
-            "Made by `python benchmarks/block_sparse.py`. A Gaussian product in D = 3, float32, of "
+            "Made by `make bench-ranges`. A Gaussian product in D = 3, float32, of "
             f"{problem.N:,} points in {len(problem.clusters)} clusters of {SIZES[0]} to {SIZES[1]}. `over its share` "
             "is the time over that of the dense product times the share of the pairs kept, `predicted` what "
             "`Ranges.predicted_cost` says of it.\n",
