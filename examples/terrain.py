@@ -8,9 +8,8 @@ Gaussian process with a Matern 3/2 covariance and white noise, so that the best 
 
 one KernelSolve and one Genred. All heights that were not kept judge it, and linear interpolation beside it.
 
-With --full, four fifths of all 138,632 heights are kept. The kernel then reaches less than a hundredth of the terrain,
-and truncate= leaves out of every sum what cannot count: K has 12 thousand million entries, of which one or two in a
-hundred are ever looked at.
+With --full, four fifths of all 138,632 heights are kept. The kernel then reaches a small part of the terrain, and
+truncate= leaves out of every sum what cannot count: of the twelve thousand million entries of K one in ten is looked at.
 """
 
 from __future__ import annotations
