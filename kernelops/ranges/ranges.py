@@ -428,10 +428,15 @@ class Ranges:
         six = self.as_tuple()
         return self._made(*six[3:], *six[:3], self.order_j, self.order_i)
 
-    @cached_property
+    @property
     def plain(self) -> Ranges:
         """The same blocks and intervals, for arrays whose rows stand in these orders already."""
-        return self if self.order_i is None and self.order_j is None else self._made(*self.as_tuple())
+        # kept only where it is another one: ranges that hold themselves would stay until Python looks for cycles
+        return self if self.order_i is None and self.order_j is None else self._unordered
+
+    @cached_property
+    def _unordered(self) -> Ranges:
+        return self._made(*self.as_tuple())
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -485,10 +490,13 @@ class Ranges:
         if ((held % width != 0) & (held != rows)).any() or count > MOST_TILES:
             return None
         (a, b), (c, d) = -(-held // width).transpose(1, 2, 0)
-        corners = np.zeros((count + 1, count + 1), np.int32)
-        for at, sign in (((a, c), 1), ((b, d), 1), ((a, d), -1), ((b, c), -1)):
-            np.add.at(corners, at, sign)
-        return corners.cumsum(0).cumsum(1)[:count, :count].astype(np.uint8)
+        # running sums of a byte: they end at 0 or 1, and that they wrap on the way does not matter
+        corners = np.zeros((count + 1, count + 1), np.uint8)
+        for at, sign in (((a, c), 1), ((b, d), 1), ((a, d), 255), ((b, c), 255)):
+            np.add.at(corners, at, np.uint8(sign))
+        for axis in (0, 1):
+            np.cumsum(corners, axis, out=corners)
+        return np.ascontiguousarray(corners[:count, :count])
 
     def _half(self, axis: int) -> Half:
         six = self.as_tuple()
