@@ -46,7 +46,7 @@ def empty_blocks(M, N):
 
 
 def unsorted(M, N):
-    """Blocks of both halves in a random order, with empty intervals and intervals in descending order within a block."""
+    """Blocks of both halves in a random order; the intervals of a block descend, and one is empty."""
     ranges, draw, six = many(M, N), np.random.default_rng(10), []
     for blocks, slices, intervals in (ranges.as_tuple()[:3], ranges.as_tuple()[3:]):
         parts = np.split(intervals, slices[:-1])

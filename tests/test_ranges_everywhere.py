@@ -65,9 +65,9 @@ def values_of(op, arrays):
 def assert_right(op, axis, got, arrays, mask):
     """Values of squares and their indices to the bit; sums within 16 eps of the sum of magnitudes.
 
-    Exponents are within 2, so a term of a sum of exponentials is wrong by 8 eps at most, of a weight as much, and so are
-    its logarithm and, twice over, a mean of positive weights: 64 leave room for adding. Float16 is rounded once, at the
-    end.
+    Exponents are within 2, so a term of a sum of exponentials is wrong by 8 eps at most, a weight by as much, and so
+    are the logarithm of the sum and, twice over, a mean of positive weights: 64 leave room for adding. Float16 is
+    rounded once, at the end.
     """
     dtype = arrays[0].dtype
     values, weights = values_of(op, arrays)
@@ -91,7 +91,7 @@ def assert_bitwise(got, want):
         assert g.dtype == w.dtype and g.shape == w.shape and g.tobytes() == w.tobytes()
 
 
-# ---- the same as dense ----------------------------------------------------------------------------------------------
+# ---- the same as dense --------------------------------------------------------------------------------------------
 
 
 @EVERY_PATTERN
@@ -162,7 +162,7 @@ def test_few_rows_or_none(op, sizes):
             assert_right(op, axis, run(op, axis, arrays, ranges), arrays, np.ones(sizes, bool))
 
 
-# ---- batches, strides, orders -----------------------------------------------------------------------------------------
+# ---- batches, strides, orders -------------------------------------------------------------------------------------
 
 
 @MIXED
@@ -220,7 +220,7 @@ def test_entries_and_single_pairs(pattern):
     np.testing.assert_allclose(call.evaluate(I, J), want[I, J], rtol=1e-14, atol=0)
 
 
-# ---- one block, and covers of everything ------------------------------------------------------------------------------
+# ---- one block, and covers of everything --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
