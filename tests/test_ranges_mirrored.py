@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from mirrored_sums import GAUSS, NAMES, declared, points, summed
-from range_patterns import held
+from range_patterns import cuts, held
 
 from kernelops import KernelOperator, Ranges, _core
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
 
-TILE = _core.TILE
+TILE, WORK = _core.TILE, cpu.SYMMETRIC_WORK
 SIZES = (1024, 1025, 1300, 1536)  # even and odd numbers of tiles; the last one whole, of one point, of some
 TABLES = {  # name -> (tiles, random numbers) -> which tiles meet
     "few": lambda t, draw: draw.random((t, t)) < 0.3,
@@ -20,6 +20,12 @@ TABLES = {  # name -> (tiles, random numbers) -> which tiles meet
     "nothing": lambda t, draw: np.zeros((t, t), bool),
     "everything": lambda t, draw: np.ones((t, t), bool),
 }
+
+
+@pytest.fixture(autouse=True)
+def few_pairs_are_enough(monkeypatch):
+    """Small sums go the way of large ones."""
+    monkeypatch.setattr(cpu, "SYMMETRIC_WORK", 0)
 
 
 def tiled(n, table, order=None, seed=0):
@@ -197,6 +203,28 @@ def test_where_each_pair_is_evaluated_twice(told):
     for options in ({"sum_scheme": "kahan_scheme"}, {"dtype_acc": "float64"}):
         summed(GAUSS, NAMES, [x, x, b], ranges=tiled(n, "few"), **options)
     assert not any(told)
+
+
+def test_few_pairs_take_the_ordinary_way(told, monkeypatch):
+    """On both sides of the least work, which counts for every strip (here a tile each) and every result."""
+    monkeypatch.setattr(cpu, "SYMMETRIC_WORK", WORK)
+    n, tiles = 5 * TILE, np.arange(5)
+    cost = cpu.prepare("sum", parse(GAUSS, NAMES).expr, None, False, 1).encoded.cost
+    x, b = points(n), points(n, 2, seed=1)
+    blocks = np.stack([tiles, tiles + 1], axis=1) * TILE
+    for width in range(5):
+        ranges = Ranges.from_mask(blocks, blocks, abs(np.subtract.outer(tiles, tiles)) <= width)
+        assert_sums(summed(GAUSS, NAMES, [x, x, b], ranges=ranges), gauss(x) * held(ranges, n, n), b)
+        assert told[-1] == (cost * ranges.pairs >= WORK * 5 * 2 * n)
+    assert told[0] is False and told[-1] is True
+
+
+def test_all_pairs_in_blocks_that_are_no_tiles(told):
+    n = 1300
+    x, b = points(n), points(n, 2, seed=1)
+    ranges = Ranges.from_mask(cuts(n, 7, 0), cuts(n, 9, 1), np.ones((7, 9), bool))
+    found, want = (summed(GAUSS, NAMES, [x, x, b], ranges=r) for r in (ranges, None))
+    assert told == [True, True] and found.tobytes() == want.tobytes()
 
 
 def test_operators(told):
