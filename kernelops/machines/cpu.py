@@ -109,13 +109,15 @@ def run(
     compensated: bool = False,
 ) -> Raw:
     """Run a program on the arrays of a call; dtype is float32 or float64."""
-    how = {"best": best, "largest": largest, "nan_first": nan_first}
+    how: dict[str, Any] = {"best": best, "largest": largest, "nan_first": nan_first}
     how |= {"wide_sums": wide_sums, "compensated": compensated}
     if ranges is not None and ranges.plain is not ranges:
-        program, orders = prepared.program, (ranges.order_i, ranges.order_j)[:: 1 if axis == 1 else -1]
-        ordered = in_order(bound, {p: o for s, o in zip((program.row, program.col), orders) for p, *_ in s.loads})
-        raw = run(prepared, ordered, axis, ranges.plain, dtype, **how)
-        return Raw(*restored(raw, *orders, len(bound.batch)))
+        program, by_row, by_column = prepared.program, ranges.order_i, ranges.order_j
+        if axis == 0:
+            by_row, by_column = by_column, by_row
+        orders = {p: by_row for p, *_ in program.row.loads} | {p: by_column for p, *_ in program.col.loads}
+        raw = run(prepared, in_order(bound, orders), axis, ranges.plain, dtype, **how)
+        return Raw(*restored(raw, by_row, by_column, len(bound.batch)))
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch) if bound.batch else 1
     met = None

@@ -53,4 +53,4 @@ def _scattered(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.
 
 def _named(positions: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The columns at some positions; -1, which is none, stays."""
-    return np.append(columns, -1)[positions]
+    return np.append(columns, -1).take(positions)
