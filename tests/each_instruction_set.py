@@ -23,6 +23,8 @@ ENGINE = (  # the tests in which numbers come out of the engine's loops
     "test_symmetry",
     "test_mirrored",
     "test_fat_instructions",
+    "test_ranges_everywhere",
+    "test_ranges_mirrored",
     "test_evaluate",
     "test_random_formulas",
     "test_invariance",

@@ -215,6 +215,7 @@ class Ranges(Constructors, Questions):
     @property
     def plain(self) -> Ranges:
         """The same blocks and intervals, for arrays whose rows stand in these orders already."""
+        # kept only where it is another one: ranges that hold themselves would stay until Python looks for cycles
         return self if self.order_i is None and self.order_j is None else self._plain
 
     @cached_property
@@ -281,10 +282,13 @@ class Ranges(Constructors, Questions):
         if ((held % width != 0) & (held != rows)).any() or tiles > MOST_TILES:
             return None
         (a, b), (c, d) = -(-held // width).transpose(1, 2, 0)
-        corners = np.zeros((tiles + 1, tiles + 1), np.int32)
-        for at, sign in (((a, c), 1), ((b, d), 1), ((a, d), -1), ((b, c), -1)):
-            np.add.at(corners, at, sign)
-        return corners.cumsum(0, np.int32).cumsum(1, np.int32)[:tiles, :tiles].astype(np.uint8)
+        # running sums of a byte: they end at 0 or 1, and that they wrap on the way does not matter
+        corners = np.zeros((tiles + 1, tiles + 1), np.uint8)
+        for at, sign in (((a, c), 1), ((b, d), 1), ((a, d), 255), ((b, c), 255)):
+            np.add.at(corners, at, np.uint8(sign))
+        for axis in (0, 1):
+            np.cumsum(corners, axis, out=corners)
+        return np.ascontiguousarray(corners[:tiles, :tiles])
 
     def _half(self, axis: int) -> Half:
         if axis not in (0, 1):
