@@ -103,9 +103,9 @@ def test_pairs_beyond_int64():
 
 
 def test_predicted_cost_counted_by_hand():
-    """A row meets 200 columns of two tiles; dense it would meet 1000 of four. To begin costs 8 columns."""
+    """A row meets 200 columns of two tiles; dense it would meet 1000 of four. To begin a row costs 64, a tile 12."""
     some = Ranges.from_mask([[0, 10]], [[100, 300]], np.ones((1, 1), bool))
-    assert some.predicted_cost(10, 1000) == (200 + 2 * 8) / (1000 + 4 * 8)
+    assert some.predicted_cost(10, 1000) == (200 + 2 * 12 + 64) / (1000 + 4 * 12 + 64)
     assert some.predicted_cost(40, 1000) == some.predicted_cost(10, 1000) / 4
 
 
