@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test test-engine bench bench-solve agree lint docs clean
+.PHONY: help demo test test-engine bench bench-solve bench-ranges agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
 	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
 	@echo "make bench-solve  time solves on real data beside the packages that do the same (20 minutes; the same)"
+	@echo "make bench-ranges  time products with block-sparse ranges beside KeOps (2 minutes; the same)"
 	@echo "make agree   compare results with those of pykeops (some minutes)"
 	@echo "make lint    ruff, mypy and cython-lint"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -49,6 +50,9 @@ bench: $(BENCH)/bench.stamp
 bench-solve: $(BENCH)/solve.stamp
 	$(BENCH)/bin/python benchmarks/solves.py
 	$(BENCH)/bin/python benchmarks/seed.py
+
+bench-ranges: $(BENCH)/bench.stamp
+	$(BENCH)/bin/python benchmarks/block_sparse.py
 
 agree: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/agreement.py

@@ -1,4 +1,5 @@
-"""Do kernelops and KeOps give the same numbers? The largest difference over formulas, reductions and axes, in float64.
+"""Do kernelops and KeOps give the same numbers? The largest difference over formulas, reductions and axes, in float64;
+and over what the cluster helpers give.
 
 KeOps compiles each of them, so this takes some minutes. Exits with 1 where shapes or values differ.
 """
@@ -9,7 +10,7 @@ import sys
 
 import numpy as np
 
-from kernelops.numpy import Genred, KernelSolve
+from kernelops.numpy import Genred, KernelSolve, cluster
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)", "s = Pm(9)", "A = Vj(6)"]
 KERNEL = "Exp(-g*SqDist(x,y))*b"
@@ -41,9 +42,19 @@ def difference(ours, theirs):
     return max(float(abs(a - b).max()) if a.shape == b.shape else np.inf for a, b in pairs)
 
 
+def clustered(helpers, x):
+    """Points in the cells of a grid: labels, ranges, centroids, weights, and which meet their neighbours."""
+    lab = helpers.grid_cluster(x, 0.3)
+    ranges, centroids, weights = helpers.cluster_ranges_centroids(x, lab, abs(x[:, 0]))
+    keep = ((centroids[:, None] - centroids) ** 2).sum(-1) < 0.5
+    six = helpers.from_matrix(ranges, ranges[::2], keep[:, ::2])
+    return lab, helpers.sort_clusters(x, lab)[1], ranges, centroids, weights, *six, *helpers.swap_axes(six)
+
+
 def main():
     try:
         import pykeops.numpy as keops
+        from pykeops.numpy import cluster as keops_cluster
     except ImportError:
         sys.exit("pykeops is not installed: make agree installs it")
     rng = np.random.default_rng(0)
@@ -55,6 +66,11 @@ def main():
             found = difference(Genred(formula, ALIASES, reduction_op=op, axis=axis, **more)(*args), theirs)
             worst = max(worst, found)
             print(f"{found:9.1e}  {op}, axis {axis}: {formula}", flush=True)
+    for D in (1, 2, 3):
+        points = 4 * rng.random((500, D)) - 2
+        found = difference(*(clustered(helpers, points) for helpers in (cluster, keops_cluster)))
+        worst = max(worst, found)
+        print(f"{found:9.1e}  clusters in {D} dimensions", flush=True)
     x, b, aliases = rng.random((40, 3)), rng.random((40, 2)), ALIASES[:4]
     solved = difference(
         *(d(KERNEL, aliases, "b", axis=1)(x, x, b, args[3], alpha=0.1) for d in (KernelSolve, keops.KernelSolve))

@@ -28,6 +28,7 @@ cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a te
 
 cdef int64_t STRIPS_LEAST = 8, STRIPS_MOST = 64  # of a mirrored sum: enough for many threads, in little memory
 cdef int64_t STRIP_BYTES = 1 << 28
+cdef int64_t BUFFER_WORK = 2048  # counted work of pairs for each point that is worth another strip
 
 _NAMES = Names(
     operations=tuple(OPCODES),
@@ -344,12 +345,14 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     w.values, w.indices, w.entries = <double *> _start(values), <int64_t *> _start(indices), _start(entries)
 
     threads = max(threads, 1) if OPENMP else 1
-    _cut_strips(&w)
     share = 1.0
+    if met is not None:
+        share = max(1e-3, np.count_nonzero(met) / max(1, met.size))
+    # a few tiles that meet are not worth many buffers
+    _cut_strips(&w, STRIPS_MOST if met is None else <int64_t> (share * N * program.cost) // BUFFER_WORK)
     if met is not None:
         tile_pairs = met
         w.strips.held = &tile_pairs[0, 0] if tiles else NULL
-        share = max(1e-3, np.count_nonzero(met) / max(1, met.size))
     sides_bytes = w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double)
     bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
     params_bytes = _padded(w.batch * (w.n_params + w.n_centres) * itemsize)
@@ -385,15 +388,16 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     return results
 
 
-cdef void _cut_strips(job *w) noexcept:
-    """Strips of a mirrored sum, from the sizes alone: a block each, more where there are many blocks or the buffers,
-    of half the points for each strip, would be large."""
+cdef void _cut_strips(job *w, int64_t wanted) noexcept:
+    """Strips of a mirrored sum, from the sizes and the pattern alone: a block each, more where there are many blocks or
+    the buffers, of half the points for each strip, would be large."""
     cdef int64_t most
     memset(&w.strips, 0, sizeof(strips))
     if not w.mirrored or w.N == 0:
         return
     w.strips.blocks = (w.N + TILE_WIDTH - 1) // TILE_WIDTH
-    most = max(STRIPS_LEAST, min(STRIPS_MOST, STRIP_BYTES // ((w.N // 2 + 1) * w.n_out * <int64_t> sizeof(double))))
+    most = min(min(STRIPS_MOST, wanted), STRIP_BYTES // ((w.N // 2 + 1) * w.n_out * <int64_t> sizeof(double)))
+    most = max(STRIPS_LEAST, most)
     w.strips.width = max(1, (w.strips.blocks + most - 1) // most)
     w.strips.count = (w.strips.blocks + w.strips.width - 1) // w.strips.width
     w.strips.window = min(w.strips.width + w.strips.blocks // 2, w.strips.blocks)

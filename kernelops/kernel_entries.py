@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property, reduce
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .arrays import Bound, working
 from .formula.defined import call
@@ -17,7 +18,9 @@ NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
 PACKED = 256  # columns whose memory a block takes that has fewer
 TRIANGLE = 512  # rows that meet the columns up to their last one: half of all pairs, where there are many points
 PROBED = (64, 512)  # rows and columns on which the decrease of K with the distance is looked at
+NEAREST = 32  # points next to each of these rows, on which it is looked at too
 GROWTH = 1e-9  # by which an entry may exceed a nearer one, in units of the largest
+DROPPED = 1e-3  # where ranges leave some out: that may be as large, for all that is known here
 FLOAT64 = np.dtype(np.float64)
 
 
@@ -74,7 +77,7 @@ class KernelEntries:
         each = [pairwise(e, bound, None, FLOAT64) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
-            found[~p.ranges.contains(i[..., :, None], j[..., None, :])] = 0
+            found *= p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
         return found if p.axis == 1 else np.swapaxes(found, -3, -4)
 
     def _gathered(self, i: np.ndarray, j: np.ndarray) -> Bound:
@@ -104,7 +107,7 @@ class KernelEntries:
         """The points, where some rows of K fall with the distance: a wrong guess would cost iterations, not truth."""
         p = self.product
         others = [v for v in p.expr.vars if v.op != "Pm" and v is not p.v]
-        if self.width > 1 or p.ranges is not None or sorted(v.op for v in others) != ["Vi", "Vj"]:
+        if self.width > 1 or sorted(v.op for v in others) != ["Vi", "Vj"]:
             return None
         x, y = (p.bound.arrays[v.params[0]] for v in others)
         assert x is not None and y is not None
@@ -113,10 +116,12 @@ class KernelEntries:
         x = x.astype(np.float64)
         draw = np.random.default_rng(0)
         I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED)
-        entries = np.abs(self._pairwise(I, J)[:, :, 0, 0])
-        nearest_first = np.argsort(((x[I, None] - x[J]) ** 2).sum(-1), axis=1, kind="stable")
-        growth = np.diff(np.take_along_axis(entries, nearest_first, 1), axis=1)
-        return x if (growth <= GROWTH * entries.max()).all() else None  # false for nan
+        near = cKDTree(x).query(x[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
+        chosen = np.sort(np.concatenate([near, np.broadcast_to(J, (len(I), len(J)))], axis=1), axis=1)
+        order = np.argsort(((x[I, None] - x[chosen]) ** 2).sum(-1), axis=1, kind="stable")
+        entries = np.abs(self._pairwise(I[:, None], np.take_along_axis(chosen, order, 1))[:, 0, :, 0, 0])
+        allowed = (GROWTH if p.ranges is None else DROPPED) * entries.max()
+        return x if (np.diff(entries, axis=1) <= allowed).all() else None  # false for nan
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         if not self.n:

@@ -18,6 +18,7 @@ LAYERS = [
     "bounds",
     "arrays",
     "ranges",
+    "cluster",
     "_core",
     "machines",
     "reduction",

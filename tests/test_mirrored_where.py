@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mirrored_sums import GAUSS, NAMES, declared, points, summed
 
-from kernelops import KernelOperator, Ranges, _core
+from kernelops import KernelOperator, _core
 from kernelops.formula.parse import parse
 from kernelops.formula.structure import mirrored
 from kernelops.machines import cpu
@@ -72,8 +72,7 @@ def test_formulas_that_are_not_symmetric(formula, told):
 
 def test_other_ways_of_adding(told):
     x, b = points(1100, dtype="float32"), points(1100, 2, "float32", 1)
-    everything = Ranges.from_mask([[0, 1100]], [[0, 1100]], np.array([[True]]))
-    for options in ({"ranges": everything}, {"sum_scheme": "kahan_scheme"}, {"dtype_acc": "float64"}):
+    for options in ({"sum_scheme": "kahan_scheme"}, {"dtype_acc": "float64"}):
         summed(GAUSS, NAMES, [x, x, b], **options)
     for op in ("LogSumExp", "Min", "ArgMax"):
         summed("SqDist(x,y)", NAMES, [x, x], op=op)

@@ -1,13 +1,20 @@
 /* Sums of Gaussians as one loop: SqDist, ExpScaled and the OutSum or OutDot of one result, where they are a whole program.
  *
  * A few rows by two registers of columns stay in registers from the distance to the sum, so the tile is neither written
- * nor read. The columns of a tile are added in the order in which OutSum and OutDot add them.
+ * nor read. Columns that fill no register cost as much as one that is full, which counts where ranges cut tiles.
  */
+
+/* All bits of the first few lanes, none of the others. */
+V_INLINE VBITS FN(first_lanes)(int count) {
+    static const BITS edge[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}; /* then zeros */
+    VBITS mask;
+    memcpy(&mask, edge + 16 - count, sizeof mask);
+    return mask;
+}
 
 /* sums[r] = sum over n columns of 2^(scale_r |x_r - y|^2) b, or without b where `alone`. */
 V_INLINE void FN(gaussian)(int rows, int alone, const T *x, ptrdiff_t next, const T *y, int d, const T *scale, const T *b, int n, T sums[4]) {
     const int whole = n - n % LANES;
-    T rest[4][LANES]; /* the exponentials of the last columns, which fill no register */
     V total[4];
     for (int r = 0; r < 4; r++) total[r] = FN(all)(0);
     for (int i = 0; i < n; i += FN(BLOCK) * LANES) {
@@ -21,13 +28,15 @@ V_INLINE void FN(gaussian)(int rows, int alone, const T *x, ptrdiff_t next, cons
             if (at < whole) {
                 const V column = alone ? FN(all)(1) : FN(load)(b + at);
                 for (int r = 0; r < rows; r++) total[r] += alone ? value[r][q] : value[r][q] * column;
-            } else if (at == whole)
-                for (int r = 0; r < rows; r++) FN(store)(rest[r], value[r][q]);
+            } else if (at == whole && at < n) { /* the last columns fill no register: the lanes beyond add 0 */
+                const VBITS mine = FN(first_lanes)(n - whole);
+                const V column = alone ? FN(all)(1) : FN(load)(b + at);
+                for (int r = 0; r < rows; r++)
+                    total[r] += FN(of_bits)(FN(bits_of)(alone ? value[r][q] : value[r][q] * column) & mine);
+            }
         }
     }
     FN(sum_lanes)(total, sums);
-    for (int r = 0; r < rows; r++)
-        for (int c = whole; c < n; c++) sums[r] += alone ? rest[r][c - whole] : rest[r][c - whole] * b[c];
 }
 
 #define GAUSSIAN(rows)                                                                                                 \

@@ -34,6 +34,10 @@ SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair o
 # Results for each unit of counted work of a pair's value up to which that pays: every result is added twice for a pair,
 # by the rows and by the columns, and the second way takes longer than what is saved where there are many results.
 SYMMETRIC_RESULTS = 6
+# Counted work of a row's pairs, for each of its results and for each strip that adds to it (mirror.h), from which that
+# pays under ranges which leave pairs out: what the strips keep and add takes as long whether few pairs meet or all.
+SYMMETRIC_WORK = 128
+MOST_STRIPS = 64
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 _BEST = tuple(_core.INSTRUCTION_SETS)[-1]
 _FLOAT64 = np.dtype(np.float64)
@@ -105,19 +109,21 @@ def run(
     compensated: bool = False,
 ) -> Raw:
     """Run a program on the arrays of a call; dtype is float32 or float64."""
-    how = {"best": best, "largest": largest, "nan_first": nan_first}
+    how: dict[str, Any] = {"best": best, "largest": largest, "nan_first": nan_first}
     how |= {"wide_sums": wide_sums, "compensated": compensated}
     if ranges is not None and ranges.plain is not ranges:
-        program, orders = prepared.program, (ranges.order_i, ranges.order_j)[:: 1 if axis == 1 else -1]
-        ordered = in_order(bound, {p: o for s, o in zip((program.row, program.col), orders) for p, *_ in s.loads})
-        raw = run(prepared, ordered, axis, ranges.plain, dtype, **how)
-        return Raw(*restored(raw, *orders, len(bound.batch)))
+        program, by_row, by_column = prepared.program, ranges.order_i, ranges.order_j
+        if axis == 0:
+            by_row, by_column = by_column, by_row
+        orders = {p: by_row for p, *_ in program.row.loads} | {p: by_column for p, *_ in program.col.loads}
+        raw = run(prepared, in_order(bound, orders), axis, ranges.plain, dtype, **how)
+        return Raw(*restored(raw, by_row, by_column, len(bound.batch)))
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch) if bound.batch else 1
     met = None
     mirrored = not (wide_sums or compensated) and _is_symmetric(prepared, bound)
-    if mirrored and ranges is not None:
-        met = _tiles(ranges, rows)
+    if mirrored and ranges is not None and ranges.pairs < rows * columns:
+        met = _tiles(ranges, rows) if _enough(prepared, ranges, rows) else None
         mirrored = met is not None
     if mirrored:
         work, pairs = None, rows * columns if ranges is None else ranges.pairs
@@ -153,6 +159,12 @@ def _is_symmetric(prepared: Prepared, bound: Bound) -> bool:
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
     pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(bound, v, w))
     return bool(pairs) and mirrored(prepared.factor, pairs)
+
+
+def _enough(prepared: Prepared, ranges: Ranges, rows: int) -> bool:
+    """Whether so many pairs meet that it pays to evaluate each once."""
+    strips, program = min(-(-rows // _core.TILE), MOST_STRIPS), prepared.encoded
+    return bool(ranges.pairs * program.cost >= SYMMETRIC_WORK * rows * strips * program.n_out)
 
 
 def _shared(bound: Bound, v: Expr, w: Expr) -> bool:

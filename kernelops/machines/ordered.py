@@ -18,9 +18,15 @@ def in_order(bound: Bound, orders: Mapping[int, np.ndarray | None]) -> Bound:
             continue
         same = a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.str, id(order)
         if same not in done:
-            done[same] = np.take(a, order, axis=-2)
+            done[same] = _taken(a, order)
         arrays[p] = done[same]
     return bound._replace(arrays=tuple(arrays))
+
+
+def _taken(a: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Rows of a in an order; batch elements that are one memory stay so."""
+    once = a[tuple(slice(1 if step == 0 else None) for step in a.strides[:-2])]
+    return np.broadcast_to(np.take(once, order, axis=-2), a.shape)
 
 
 def restored(
@@ -33,7 +39,7 @@ def restored(
     sums, maxima, values, indices, entries = (_scattered(a, rows, lead) for a in raw)
     if columns is not None:
         entries = _scattered(entries, columns, lead + 1)
-        indices = None if indices is None else np.where(indices < 0, -1, columns[indices])
+        indices = None if indices is None else _named(indices, columns)
     return [sums, maxima, values, indices, entries]
 
 
@@ -43,3 +49,8 @@ def _scattered(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.
     found = np.empty_like(a)
     found[(slice(None),) * axis + (order,)] = a
     return found
+
+
+def _named(positions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The columns at some positions; -1, which is none, stays."""
+    return np.append(columns, -1).take(positions)

@@ -24,8 +24,9 @@ from ..generic import generic_functions
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec, solve_alpha
+from . import cluster
 
-__all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+__all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 
 def _refuse_tensors(args: Sequence[Any], spec: ReduceSpec | SolveSpec, alpha: Any = 0.0) -> None:

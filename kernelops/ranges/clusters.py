@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import RangesError
-from .halves import as_array, what, whole
+from .given import as_array, what, whole
 
 BOX_SLACK = 1e-9  # by which distances of boxes may come out too large, relatively: rounding drops no pair
+DISTANCES_AT_ONCE = 1 << 20
+EMPTY_CLUSTERS = 1 << 20  # that labels may leave besides one for each point
 
 
 class Clusters(NamedTuple):
@@ -30,14 +33,19 @@ def points_of(name: str, x: Any) -> np.ndarray:
     return a
 
 
-def by_labels(name: str, labels: Any) -> Clusters:
-    """The clusters of labels (n,); an order is needed where the labels do not ascend."""
+def by_labels(name: str, labels: Any, clusters: int = 0) -> Clusters:
+    """The clusters of labels (n,), at least so many; an order is needed where the labels do not ascend."""
     labels = whole(name, labels)
     if labels.ndim != 1:
         raise RangesError(f"{name}: wanted one label for each point, shape (n,), got shape {labels.shape}")
     if labels.size and labels.min() < 0:
         raise RangesError(f"{name}: wanted labels from 0 on, got {labels.min()}")
-    ends = np.cumsum(np.bincount(labels))
+    if labels.max(initial=0) >= len(labels) + EMPTY_CLUSTERS:
+        raise RangesError(
+            f"{name}: wanted labels with few gaps, got {labels.max()} among {len(labels)} labels; "
+            "numpy.unique(labels, return_inverse=True)[1] has none"
+        )
+    ends = np.cumsum(np.bincount(labels, minlength=clusters))
     ascending = bool((np.diff(labels) >= 0).all())
     order = None if ascending else np.argsort(labels, kind="stable")
     return Clusters(np.stack([np.r_[0, ends][: len(ends)], ends], axis=1), order)
@@ -45,6 +53,7 @@ def by_labels(name: str, labels: Any) -> Clusters:
 
 def consecutive(n: int, height: int) -> np.ndarray:
     """n rows in blocks of so many, (C, 2)."""
+    height = min(height, max(n, 1))
     ends = np.minimum(np.arange(0, n + height, height), n)
     return np.stack([ends[:-1], ends[1:]], axis=1)[: -(-n // height)]
 
@@ -56,6 +65,7 @@ def split(x: np.ndarray, points_per_cluster: int) -> Clusters:
     left. Where nothing is gained by another order, as for one cluster, the points stay as they stand.
     """
     n = len(x)
+    points_per_cluster = min(points_per_cluster, max(n, 1))
     order, todo = np.arange(n), [(0, n)] if x.shape[1] else []
     while todo:
         begin, end = todo.pop()
@@ -65,7 +75,8 @@ def split(x: np.ndarray, points_per_cluster: int) -> Clusters:
             continue
         half = begin + clusters // 2 * points_per_cluster
         part = x[order[begin:end]]
-        along = part[:, np.argmax(part.max(0) - part.min(0))]
+        with np.errstate(over="ignore"):
+            along = part[:, np.argmax(part.max(0) - part.min(0))]
         order[begin:end] = order[begin:end][np.argpartition(along, half - begin)]
         todo += [(begin, half), (half, end)]
     return Clusters(consecutive(n, points_per_cluster), order)
@@ -96,10 +107,24 @@ def _each(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) ->
     return found
 
 
-def box_distances(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The smallest distance between two boxes, (C, D), a little too small; inf where one is empty."""
+def near(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: float) -> np.ndarray:
+    """Which boxes, (C, D), come as near as r to which, (C, C') booleans; those that are a hair farther count too."""
+    largest = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in (*i, *j))
+    scale = -int(np.frexp(largest)[1])  # a power of two, which rounds nothing: so no square is beyond float64
+    with np.errstate(over="ignore"):
+        i, j, r = [np.ldexp(a, scale) for a in i], [np.ldexp(a, scale) for a in j], np.ldexp(r, scale)
+    found = np.empty((len(i[0]), len(j[0])), bool)
+    step = max(1, DISTANCES_AT_ONCE // max(1, found.shape[1]))
+    for first in range(0, len(found), step):
+        rows = slice(first, first + step)
+        found[rows] = _distances((i[0][rows], i[1][rows]), j) * (1 - BOX_SLACK) <= r
+    return found
+
+
+def _distances(i: Sequence[np.ndarray], j: Sequence[np.ndarray]) -> np.ndarray:
+    """The smallest distance between two boxes; inf where one is empty."""
     squares = np.zeros((len(i[0]), len(j[0])))
     for d in range(i[0].shape[1]):
         gap = np.maximum(i[0][:, None, d] - j[1][None, :, d], j[0][None, :, d] - i[1][:, None, d])
         squares += np.square(np.maximum(gap, 0.0))
-    return np.sqrt(squares) * (1 - BOX_SLACK)
+    return np.sqrt(squares)

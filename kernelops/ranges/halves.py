@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
+from .given import whole
 
 NAMES = ("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i")
 
@@ -23,42 +24,20 @@ class Half(NamedTuple):
         return np.repeat(np.arange(len(self.blocks)), np.diff(self.slices, prepend=0))
 
 
-def what(a: Any) -> str:
-    shape = getattr(a, "shape", None)
-    return type(a).__name__ if shape is None else f"{type(a).__name__} of {a.dtype} of shape {tuple(shape)}"
-
-
 def frozen(a: np.ndarray) -> np.ndarray:
+    """The array as int64, contiguous, not to be written to."""
     a = np.ascontiguousarray(a, np.int64)
     a.setflags(write=False)
     return a
 
 
 def end_of(a: np.ndarray) -> int:
+    """The largest end, 0 where there is none."""
     return int(a[:, 1].max(initial=0))
 
 
-def as_array(name: str, a: Any) -> np.ndarray:
-    if hasattr(a, "detach"):  # a torch tensor, on whatever device
-        a = a.detach().cpu().numpy()
-    try:
-        return np.asarray(a)
-    except (TypeError, ValueError):
-        raise RangesError(f"{name}: wanted an array, got {what(a)}") from None
-
-
-def whole(name: str, a: Any) -> np.ndarray:
-    array = as_array(name, a)
-    if array.size == 0 and not hasattr(a, "dtype"):
-        array = array.astype(np.int64)  # an empty list has no type of its own
-    if array.dtype.kind not in "iu":
-        raise RangesError(f"{name}: wanted integers, got {what(a if hasattr(a, 'shape') else array)}")
-    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise RangesError(f"{name}: {array.max()} does not fit int64")
-    return array.astype(np.int64)
-
-
 def pairs_of(name: str, a: Any) -> np.ndarray:
+    """Starts and ends, (C, 2)."""
     pairs = whole(name, a)
     if pairs.size == 0 and pairs.ndim < 2:
         pairs = pairs.reshape(0, 2)
@@ -72,6 +51,7 @@ def pairs_of(name: str, a: Any) -> np.ndarray:
 
 
 def slices_of(name: str, a: Any, blocks: int, intervals: int) -> np.ndarray:
+    """Inclusive prefix ends, one a block."""
     slices = whole(name, a)
     if slices.shape != (blocks,):
         raise RangesError(f"{name}: wanted shape ({blocks},), one entry a block, got shape {slices.shape}")

@@ -1,74 +1,52 @@
-"""Questions about single pairs and about orders: is (i, j) held, is this a permutation, are two orders one."""
+"""Is the pair (i, j) held? Asked for many pairs at once."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ..errors import RangesError
-from .halves import Half, whole
+from .halves import Half
 
 TABLE = 1 << 26  # entries of a table of blocks, a byte each, up to which there is one
 
 
-def permutation(name: str, order: Any) -> np.ndarray | None:
-    """An order as int64, checked; None stays None."""
-    if order is None:
-        return None
-    order = whole(name, order)
-    if order.ndim != 1 or not np.array_equal(np.sort(order), np.arange(len(order))):
-        raise RangesError(f"{name}: wanted a permutation of 0 to n - 1, shape (n,), got shape {order.shape}")
-    return order
-
-
-def inverse(order: np.ndarray) -> np.ndarray:
-    """Where each row stands in an order."""
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    return places
-
-
-def same_order(a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    """Whether two orders are one; None is that of the rows as they stand."""
-    if a is b:
-        return True
-    known = a if b is None else b
-    assert known is not None
-    rows = np.arange(len(known))
-    return np.array_equal(rows if a is None else a, rows if b is None else b)
-
-
 class Lookup:
-    """Which pairs (i, j) a half holds, asked for many at once.
+    """Which pairs (i, j) a half holds.
 
-    Both indices are cut where a block or an interval begins or ends. The number of its piece is looked up for i and for
-    j, each alone; which pieces meet stands in a table, or, where that would be large, in a sorted list.
+    The columns are cut where an interval begins or ends. A row is looked up among the blocks and a column among its
+    pieces, each alone; which block meets which piece stands in a table. Where that would be large the intervals of all
+    blocks are one sorted list instead, and the last one that begins at or before (block, piece) tells.
     """
 
     def __init__(self, half: Half) -> None:
         blocks, _, intervals = half
-        owners = half.owners()
-        self.cuts = np.unique(blocks), np.unique(intervals)
-        begin, end = (np.searchsorted(self.cuts[1], intervals[:, k]) for k in (0, 1))
-        count = end - begin
-        column = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - begin, count)
-        first, last = (np.searchsorted(self.cuts[0], blocks[:, k]) for k in (0, 1))
-        row = np.repeat(np.where(first < last, first, -1)[owners], count)
-        # pieces are counted from 1; 0 is what lies before the first one
-        self.width = len(self.cuts[1]) + 1
-        keys = (row + 1) * self.width + column + 1
-        self.keys = np.sort(keys[row >= 0])
+        filled = np.flatnonzero(blocks[:, 0] < blocks[:, 1])
+        filled = filled[np.argsort(blocks[filled, 0])]
+        self.starts = blocks[filled, 0]
+        # blocks and pieces are counted from 1; 0 is what lies before the first one, and a row that is in no block
+        self.ends = np.r_[0, blocks[filled, 1]]
+        self.numbers = np.r_[0, filled + 1]
+        self.cuts = np.unique(intervals)
+        self.width = len(self.cuts) + 1
+        row = (half.owners() + 1) * self.width
+        begin, end = row[:, None].T + np.searchsorted(self.cuts, intervals.T) + 1
+        self.begins, self.until = begin, np.r_[0, end]
         self.table: np.ndarray | None = None
-        if (len(self.cuts[0]) + 1) * self.width <= TABLE:
-            self.table = np.zeros((len(self.cuts[0]) + 1) * self.width, bool)
-            self.table[self.keys] = True
+        if (len(blocks) + 1) * self.width <= TABLE:
+            self.table = self._filled((len(blocks) + 1) * self.width, begin, end)
+
+    @staticmethod
+    def _filled(size: int, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """True from each begin up to its end: a running sum of +1 and -1, which cancel where two intervals touch."""
+        steps = np.zeros(size, np.int8)
+        steps[begin] += 1
+        steps[end] -= 1
+        return np.cumsum(steps, out=steps, dtype=np.int8).view(bool)
 
     def __call__(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        keys = np.searchsorted(self.cuts[0], i, side="right") * self.width
-        keys = keys + np.searchsorted(self.cuts[1], j, side="right")
+        """Whether (i, j) is held; i and j broadcast, after each is looked up."""
+        block = np.searchsorted(self.starts, i, side="right")
+        row = np.where(i < self.ends[block], self.numbers[block], 0)
+        keys = row * self.width + np.searchsorted(self.cuts, j, side="right")
         if self.table is not None:
             return self.table[keys]
-        if not len(self.keys):
-            return np.zeros(keys.shape, bool)
-        return self.keys[np.searchsorted(self.keys, keys).clip(0, len(self.keys) - 1)] == keys
+        return keys < self.until[np.searchsorted(self.begins, keys, side="right")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .cg import HOPELESS, Exits, anywhere
+from .cg import HOPELESS, Exits, anywhere, look_again
 from .solution import Journal
 from .system import HOST
 from .trust import Trust
@@ -94,21 +94,9 @@ def block_conjugate_gradients(
             claims |= running & (trust.level > HOPELESS * start)  # even |r| = |b| could not be told from rounding
             exits.converged |= claims
         elif claims.any():
-            places = np.flatnonzero(anywhere(claims[..., columns]))
-            true = recompute(x if len(places) == len(columns) else verbs.take(x, places), columns[places])
-            size = norm.copy()
-            size[..., columns[places]] = np.sqrt(verbs.dot(true, true).real)
-            met, astray = trust.judge(claims, norm, size, goal)
-            exits.converged |= met
-            exits.stagnated |= trust.exhausted(astray)
+            norm, sure, astray = look_again(recompute, trust, exits, claims, norm, goal, (x, r, columns), verbs)
             if astray.any():
                 p = q = inverse = None
-            sure = met | astray
-            norm = np.where(sure, size, norm)
-            part = verbs.take(r, places)
-            verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
-            verbs.put(r, places, part)
-            del true, part
         if keep_best:
             better = running & (sure | (norm < best))  # what was carried along before a check was not sure
             best[better] = norm[better]

@@ -139,20 +139,9 @@ def conjugate_gradients(
             claims |= running & (trust.level > HOPELESS * start)  # even |r| = |b| could not be told from rounding
             exits.converged |= claims
         elif claims.any():
-            places = np.flatnonzero(anywhere(claims[..., columns]))
-            true = recompute(x if len(places) == len(columns) else verbs.take(x, places), columns[places])
-            size = norm.copy()
-            size[..., columns[places]] = np.sqrt(verbs.dot(true, true).real)
-            met, astray = trust.judge(claims, norm, size, goal)
-            exits.converged |= met
-            exits.stagnated |= trust.exhausted(astray)
+            norm, sure, astray = look_again(recompute, trust, exits, claims, norm, goal, (x, r, columns), verbs)
             fresh |= astray
-            sure = met | astray
-            norm, rr = np.where(sure, size, norm), np.where(sure, size**2, rr)
-            part = verbs.take(r, places)
-            verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
-            verbs.put(r, places, part)
-            del true, part
+            rr = np.where(sure, norm**2, rr)
         if keep_best:
             better = running & (sure | (norm < best))  # what was carried along before a check was not sure
             best[better] = norm[better]
@@ -216,6 +205,36 @@ def conjugate_gradients(
 
     set_down()
     return exits
+
+
+def look_again(
+    recompute: Callable[[Any, np.ndarray], Any],
+    trust: Trust,
+    exits: Exits,
+    claims: np.ndarray,
+    norm: np.ndarray,
+    goal: np.ndarray,
+    work: tuple[Any, Any, np.ndarray],
+    verbs: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Judge the columns that claim to be done by residuals recomputed from scratch, which take the place of their own.
+
+    work is (x, r, columns): the columns at work and their places among all. Returns the norms, the columns of which
+    they are now those of the true residual, and those of these that must start anew.
+    """
+    x, r, columns = work
+    places = np.flatnonzero(anywhere(claims[..., columns]))
+    true = recompute(x if len(places) == len(columns) else verbs.take(x, places), columns[places])
+    size = norm.copy()
+    size[..., columns[places]] = np.sqrt(verbs.dot(true, true).real)
+    met, astray = trust.judge(claims, norm, size, goal)
+    exits.converged |= met
+    exits.stagnated |= trust.exhausted(astray)
+    sure = met | astray
+    part = verbs.take(r, places)
+    verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
+    verbs.put(r, places, part)
+    return np.where(sure, size, norm), sure, astray
 
 
 def anywhere(flags: np.ndarray) -> np.ndarray:

@@ -83,6 +83,8 @@ class Solution:
         What building it took, in passes over the matrix: entries evaluated, over n^2.
     reason : str
         Why this method and this preconditioner.
+    density : float
+        Share of the entries of K that ranges keep; 1 without ranges.
     condition : float or None
         Condition number of A (of M A with a preconditioner, by "cg") as the coefficients of the iteration show it: a
         lower bound. None where there were too few iterations, or a breakdown.
@@ -117,6 +119,7 @@ class Solution:
     rank: int
     setup: float
     reason: str
+    density: float
     condition: float | None
     bound: np.ndarray
     info: int
@@ -137,12 +140,13 @@ class Solution:
         products = ", ".join(f"{count} {name}" for name, count in self.products.items()) or "none"
         seconds = ", ".join(f"{name} {value:.3g}" for name, value in self.seconds.items())
         condition = "unknown" if self.condition is None else f"{self.condition:.1e}"
+        kept = f"; {100 * self.density:.2g} % of the entries kept" if self.density < 1 else ""
         return (
             f"Solution: {self.status}, x of shape {self.x.shape}\n"
             f"  {self.message}\n"
             f"  residual    {_worst(self.residual):.2e} (returned dtype: {_worst(self.residual_returned):.2e}), "
             f"worst of {columns} column{'s' * (columns != 1)}\n"
-            f"  iterations  {self.iterations}; products: {products}; condition: {condition}\n"
+            f"  iterations  {self.iterations}; products: {products}; condition: {condition}{kept}\n"
             f"  method      {self.method}; {self.reason}; set up in {self.setup:.2g} passes\n"
             f"  seconds     {seconds}"
         )

@@ -39,13 +39,13 @@ from ..reduction import REDUCTIONS
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec
-from . import beside
+from . import beside, cluster
 from .autograd import Reduce
 from .best import best
 from .bound import bound_of
 from .solve import Account, Solve, shaped_alpha
 
-__all__ = ["Genred", "KernelSolve", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+__all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 
 def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr, str]) -> list[torch.Tensor | None]:

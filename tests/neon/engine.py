@@ -53,7 +53,7 @@ class _Work:
     """What ``_core.Work`` is given, which it checks, and keeps to itself."""
 
     def __init__(self, tasks, intervals):
-        _core.Work(tasks, intervals)
+        self.pairs = _core.Work(tasks, intervals).pairs
         self.tasks, self.intervals = tasks, intervals
 
 
@@ -68,8 +68,9 @@ class Emulated:
     def __getattr__(self, name):
         return getattr(_core, name)
 
-    def reduce(self, program, arrays, batch, M, N, work, *, float64, best=1, mirrored=False, **options):
+    def reduce(self, program, arrays, batch, M, N, work, *, float64, best=1, mirrored=False, met=None, **options):
         """As ``_core.reduce``; threads and instruction sets are those of the driver."""
+        assert met is None, "the driver has no table of tiles"
         flags = [int(options.get(name, False)) for name in ("largest", "nan_first", "wide_sums", "compensated")]
         head = [int(float64), program.kind, program.n_out, program.n_params, prod(batch), M, N, best, *flags]
         said = [_block([*head, ROWS_PER_TILE, mirrored, program.decays], np.int64)]
@@ -78,7 +79,8 @@ class Emulated:
             said += [_block(loads, np.int32, 3), _block(exports, np.int32)]
         said += [_block(program.contractions, np.int32), _block(program.centred, np.int32, 5)]
         said.append(_block(program.constants, np.float64))
-        said += [_block(work.tasks, np.int64, 4), _block(work.intervals, np.int64, 2)]
+        tasks, intervals = ([], []) if work is None else (work.tasks, work.intervals)  # a mirrored sum has none
+        said += [_block(tasks, np.int64, 4), _block(intervals, np.int64, 2)]
         said.append(_block([len(arrays)], np.int64))
         for array in arrays:
             said += _variable(np.zeros((1, 1)) if array is None else array, batch)

@@ -55,7 +55,7 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
 def by_tree(entries: Entries) -> bool:
     """Whether a tree finds the neighbours faster than a look at all pairs."""
     x = entries.coordinates
-    return x is not None and entries.density == 1 and x.shape[1] <= (3 if len(x) < MANY else 6)
+    return x is not None and x.shape[1] <= (3 if len(x) < MANY else 6)
 
 
 def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndarray:

@@ -75,18 +75,19 @@ class Refuses(DenseEntries):
 
 @pytest.mark.parametrize("few, most", [(True, 3), (False, 6)])
 def test_who_is_asked(monkeypatch, few, most):
-    """The tree up to three dimensions (six, of many points) and without a pattern, the correlations else."""
+    """The tree up to three dimensions (six, of many points), with a pattern or without; the correlations else."""
     draw = np.random.default_rng(0)
     monkeypatch.setattr(neighbours, "MANY", 401 if few else 400)
     for dim in (most, most + 1):
         x = draw.random((400, dim))
         entries = Refuses(np.exp(-cdist(x, x)), coordinates=x)
         rank = random_rank(400, np.arange(0))
-        if dim == most:
-            predecessors(entries, rank, 5)
-            entries.density = 0.5
-        with pytest.raises(AssertionError, match="asked for"):
-            predecessors(entries, rank, 5)
+        for entries.density in (1.0, 0.5):
+            if dim == most:
+                predecessors(entries, rank, 5)
+                continue
+            with pytest.raises(AssertionError, match="asked for"):
+                predecessors(entries, rank, 5)
 
 
 def test_rank_is_a_permutation_with_some_last():

@@ -1,4 +1,4 @@
-"""Ranges against a dense mask made pair by pair, and every bad input by its message."""
+"""The six arrays against a dense mask made by hand, and every bad one by its message."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patterns import mask_by_hand, masks
 
 from kernelops.errors import ArgumentError, RangesError
 from kernelops.ranges import NAMES, Ranges
@@ -30,34 +31,6 @@ def replaced(**some):
     return tuple(some.get(name, array) for name, array in zip(NAMES, arrays(), strict=True))
 
 
-def mask_by_hand(six=SIX, M=M, N=N):
-    """The pairs held, one interval after another, from the i half alone."""
-    ranges_i, slices_i, redranges_j = six[:3]
-    held = np.zeros((M, N), bool)
-    for k, (a, b) in enumerate(ranges_i):
-        for c, d in redranges_j[slices_i[k - 1] if k else 0 : slices_i[k]]:
-            held[a:b, c:d] = True
-    return held
-
-
-@st.composite
-def clusterings(draw, largest=24):
-    """Sorted disjoint clusters of some rows, some of them empty, in any order."""
-    cuts = sorted(draw(st.lists(st.integers(0, largest), min_size=2, max_size=10)))
-    pairs = [list(p) for p in zip(cuts[:-1], cuts[1:], strict=True)]
-    chosen = draw(st.lists(st.sampled_from(pairs), unique_by=tuple, max_size=8))
-    return np.array(chosen, np.int64).reshape(-1, 2)
-
-
-@st.composite
-def masks(draw):
-    clusters_i, clusters_j = draw(clusterings()), draw(clusterings())
-    bits = draw(
-        st.lists(st.booleans(), min_size=len(clusters_i) * len(clusters_j), max_size=len(clusters_i) * len(clusters_j))
-    )
-    return clusters_i, clusters_j, np.array(bits, bool).reshape(len(clusters_i), len(clusters_j))
-
-
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
 def test_the_worked_example(dtype):
     ranges = Ranges.from_tuple(arrays(dtype=dtype))
@@ -66,9 +39,9 @@ def test_the_worked_example(dtype):
         assert got.dtype == np.int64 and got.flags.c_contiguous and not got.flags.writeable
         np.testing.assert_array_equal(got, want)
     assert ranges == Ranges.from_mask(CLUSTERS_I, CLUSTERS_J, KEEP)
-    np.testing.assert_array_equal(ranges.mask(M, N), mask_by_hand())
-    np.testing.assert_array_equal(ranges.T.mask(N, M), mask_by_hand().T)
-    assert ranges.density(M, N) == mask_by_hand().mean()
+    np.testing.assert_array_equal(ranges.mask(M, N), mask_by_hand(SIX, M, N))
+    np.testing.assert_array_equal(ranges.T.mask(N, M), mask_by_hand(SIX, M, N).T)
+    assert ranges.density(M, N) == mask_by_hand(SIX, M, N).mean()
     ranges.check(12, 30)
 
 
@@ -288,20 +261,6 @@ def test_an_interval_of_an_empty_block_is_held_to_bounds_too():
     ranges = Ranges.from_tuple(([[3, 3]], [1], [[0, 9]], [], [], []))
     with pytest.raises(RangesError, match=r"redranges_j: \[0, 9\) is out of bounds, there are N = 8 rows of j"):
         ranges.check(3, 8)
-
-
-@pytest.mark.parametrize(
-    ("keep", "message"),
-    [
-        (np.ones((2, 2), bool), r"keep: wanted booleans of shape \(2, 3\), got bool of shape \(2, 2\)"),
-        (np.ones((2, 3)), r"keep: wanted booleans of shape \(2, 3\), got float64 of shape \(2, 3\)"),
-    ],
-)
-def test_bad_keep(keep, message):
-    with pytest.raises(RangesError, match=message):
-        Ranges.from_mask(CLUSTERS_I, CLUSTERS_J, keep)
-    with pytest.raises(RangesError, match="ranges_i: wanted disjoint blocks"):
-        Ranges.from_mask([[0, 2], [1, 3]], CLUSTERS_J, np.ones((2, 3), bool))
 
 
 def test_memory_of_the_transpose_check_does_not_grow_with_the_points():

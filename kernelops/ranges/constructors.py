@@ -1,0 +1,281 @@
+"""The ways to make ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RangesError
+from . import build
+from .clusters import points_of, split
+from .given import count, distance, what
+from .halves import NAMES
+
+if TYPE_CHECKING:
+    from .ranges import Ranges
+
+
+class Constructors:
+    """What Ranges are made from; a base of that class."""
+
+    @classmethod
+    def from_tuple(cls, six: Any) -> Ranges:
+        """From the six arrays in KeOps' order.
+
+        Parameters
+        ----------
+        six : (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i)
+            numpy or torch, any integers.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+        """
+        try:
+            six = tuple(six)
+        except TypeError:
+            raise RangesError(f"ranges: wanted a Ranges or six integer arrays {NAMES}, got {what(six)}") from None
+        if len(six) != 6:
+            raise RangesError(f"ranges: wanted the six arrays {NAMES}, both halves, got {len(six)}")
+        missing = [name for name, array in zip(NAMES, six, strict=True) if array is None]
+        if missing:
+            raise RangesError(
+                f"ranges: both halves are wanted, all six arrays {NAMES}, got None for {', '.join(missing)}"
+            )
+        return cls(*six)
+
+    @classmethod
+    def of(cls, obj: Any) -> Ranges | None:
+        """None as None, a Ranges as itself, six arrays as a Ranges.
+
+        Parameters
+        ----------
+        obj : None, Ranges or 6-tuple
+            What a ``ranges=`` argument takes.
+
+        Returns
+        -------
+        Ranges or None
+        """
+        return obj if obj is None or isinstance(obj, cls) else cls.from_tuple(obj)
+
+    @classmethod
+    def dense(cls, M: int, N: int) -> Ranges:
+        """Every i meets every j: one block, one interval.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        Ranges
+        """
+        M, N = count("M", M), count("N", N)
+        return cls.from_mask([[0, M]], [[0, N]], np.ones((1, 1), bool))
+
+    @classmethod
+    def from_mask(cls, i: Any, j: Any, keep: Any) -> Ranges:
+        """From clusters of i and of j, and which cluster meets which.
+
+        Parameters
+        ----------
+        i, j : (M,) and (N,) integers, or (C, 2) and (D, 2) integers
+            The cluster of each row, from 0 on, in any order; or disjoint half-open clusters of rows.
+        keep : (C, D) booleans
+            Whether cluster k of i meets cluster l of j. Clusters that no label names are empty.
+
+        Returns
+        -------
+        Ranges
+            In an order of its own where labels do not ascend.
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.from_mask([1, 0, 1], [0, 0, 1], [[True, False], [False, True]]).mask(3, 3).astype(int)
+        array([[0, 0, 1],
+               [1, 1, 0],
+               [0, 0, 1]])
+        """
+        return cls._built(build.from_mask(i, j, keep))
+
+    @classmethod
+    def from_clusters(
+        cls,
+        x: Any,
+        y: Any,
+        keep: float | Callable[[np.ndarray, np.ndarray], Any],
+        *,
+        labels_i: Any = None,
+        labels_j: Any = None,
+        points_per_cluster: int = 256,
+    ) -> Ranges:
+        """From clusters of points, by a rule for which meet.
+
+        Parameters
+        ----------
+        x, y : (M, D) and (N, D) arrays
+            The points of i and of j, in any order.
+        keep : float or callable
+            A radius: clusters meet where their boxes come as near as that, so that every pair of points that near is
+            kept. Or ``keep(centres_i, centres_j)``, which gets the means of the clusters, (C, D) and (C', D), and says
+            which meet, (C, C') booleans; an empty cluster has nan.
+        labels_i, labels_j : (M,) and (N,) integers, optional
+            The cluster of each point; by default those of :meth:`order`.
+        points_per_cluster : int, default 256
+            For clusters that are made here.
+
+        Returns
+        -------
+        Ranges
+            In an order of its own, but for labels that ascend: the arrays of a call stay as they stand.
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops import Ranges
+        >>> x = np.random.default_rng(0).random((5000, 2))
+        >>> ranges = Ranges.from_clusters(x, x, lambda a, b: np.linalg.norm(a[:, None] - b, axis=-1) < 0.3)
+        >>> ranges.is_symmetric(), round(ranges.density(5000, 5000), 2)
+        (True, 0.24)
+        """
+        return cls._built(build.from_clusters(x, y, keep, labels_i, labels_j, points_per_cluster))
+
+    @classmethod
+    def from_radius(cls, x: Any, y: Any, r: float, points_per_cluster: int = 256) -> Ranges:
+        """All pairs of points up to a distance, and those that share a block with one of them.
+
+        Parameters
+        ----------
+        x, y : (M, D) and (N, D) arrays
+            The points of i and of j, in any order.
+        r : float
+            Euclidean distance up to which every pair is kept.
+        points_per_cluster : int, default 256
+            Points of a block: fewer keep less beyond r, and cost more for each pair.
+
+        Returns
+        -------
+        Ranges
+            In an order of its own: the arrays of a call stay as they stand.
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops import Ranges
+        >>> x = np.random.default_rng(0).random((5000, 2))
+        >>> ranges = Ranges.from_radius(x, x, 0.1)
+        >>> i, j = np.array([0, 1]), np.abs(x - x[[0, 1], None]).max(-1).argsort(1)[:, 1]  # the nearest point
+        >>> ranges.contains(i, j)
+        array([ True,  True])
+        """
+        return cls._built(build.from_clusters(x, y, distance("r", r), None, None, points_per_cluster))
+
+    @classmethod
+    def band(cls, n: int, width: int, block: int = 1) -> Ranges:
+        """The pairs (i, j) of n rows and columns with |i - j| <= width.
+
+        Parameters
+        ----------
+        n, width : int
+        block : int, default 1
+            Rows and columns in whole blocks of so many: a band of blocks, which holds this one, is faster.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(4, 1).mask(4, 4).astype(int)
+        array([[1, 1, 0, 0],
+               [1, 1, 1, 0],
+               [0, 1, 1, 1],
+               [0, 0, 1, 1]])
+        """
+        return cls._built(build.band(n, width, block))
+
+    @classmethod
+    def lower_triangular(cls, n: int, block: int = 1) -> Ranges:
+        """The pairs (i, j) of n rows and columns with j <= i.
+
+        Parameters
+        ----------
+        n : int
+        block : int, default 1
+            Rows and columns in whole blocks of so many: a triangle of blocks, which holds this one, is faster.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.lower_triangular(4, block=2).mask(4, 4).astype(int)
+        array([[1, 1, 0, 0],
+               [1, 1, 0, 0],
+               [1, 1, 1, 1],
+               [1, 1, 1, 1]])
+        """
+        return cls._built(build.lower_triangular(n, block))
+
+    @staticmethod
+    def order(x: Any, points_per_cluster: int = 256) -> tuple[np.ndarray, np.ndarray]:
+        """An order of points in which neighbours are near each other, cut into compact clusters.
+
+        Parameters
+        ----------
+        x : (n, D) array
+        points_per_cluster : int, default 256
+
+        Returns
+        -------
+        permutation : (n,) int64
+            ``x[permutation]`` has the clusters one after the other.
+        labels : (n,) int64
+            The cluster of each point, for x as it stands; ``labels[permutation]`` ascends.
+
+        Raises
+        ------
+        RangesError
+
+        Notes
+        -----
+        A k-d tree: the points are halved across the longest side of their box until clusters are left, which all have
+        points_per_cluster points but the last.
+        """
+        x = points_of("x", x)
+        clusters = split(x, count("points_per_cluster", points_per_cluster, 1))
+        labels = np.empty(len(x), np.int64)
+        labels[clusters.order] = np.repeat(np.arange(len(clusters.blocks)), np.diff(clusters.blocks)[:, 0])
+        return clusters.order, labels

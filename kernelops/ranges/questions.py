@@ -1,0 +1,180 @@
+"""Questions to ranges: which pairs are held, how many, whether they are symmetric, what they cost; a picture."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import RangesError
+from . import build
+from .given import LARGEST, whole
+from .halves import Half
+from .lookup import Lookup
+from .orders import inverse, same_order
+from .picture import draw
+from .rectangles import first_difference, rectangles
+
+
+class Questions:
+    """What Ranges answer; a base of that class."""
+
+    def is_symmetric(self) -> bool:
+        """Whether (j, i) is held wherever (i, j) is.
+
+        Returns
+        -------
+        bool
+        """
+        if not same_order(self.order_i, self.order_j):
+            return False
+        held = rectangles(self._half(1))
+        return first_difference(held, held[:, ::-1]) is None
+
+    def density(self, M: int, N: int) -> float:
+        """The share of the M x N pairs that is held.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        float, from 0 to 1
+
+        Raises
+        ------
+        RangesError
+            Where a block or an interval is out of bounds.
+        """
+        self.check(M, N)
+        return self.pairs / (int(M) * int(N)) if self.pairs else 0.0
+
+    @cached_property
+    def pairs(self) -> int:
+        """How many pairs (i, j) are held."""
+        sides = np.diff(rectangles(self._half(1)), axis=2)[:, :, 0]
+        M, N = self.extent
+        return int(sides.astype(np.int64 if M * N <= LARGEST else object).prod(1).sum())
+
+    def predicted_cost(self, M: int, N: int) -> float:
+        """The expected time of a reduction over j, in units of one over all M x N pairs.
+
+        Counted, not measured: the columns of each row, and what it costs to begin an interval and each tile of the
+        engine within it. How the pairs are cut into blocks does not count: neighbours that meet the same are one. For
+        points in few dimensions; less is lost in many.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        float
+            1 for all pairs; a little more where what is left out is too little to be worth it.
+
+        Raises
+        ------
+        RangesError
+            Where a block or an interval is out of bounds.
+        """
+        self.check(M, N)
+        dense = Half(np.array([[0, M]]), np.ones(1, np.int64), np.array([[0, N]]))
+        return build.work(self.joined(1)) / build.work(dense) if self.pairs else 0.0
+
+    def plot(self, M: int | None = None, N: int | None = None, ax: Any = None) -> Any:
+        """Draw the pattern, with matplotlib.
+
+        Parameters
+        ----------
+        M, N : int, optional
+            Rows of i and of j; by default as many as the pattern or its orders need.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+            In the order of the pattern, i downwards and j to the right.
+
+        Raises
+        ------
+        RangesError
+            Where a block or an interval is out of bounds.
+        MissingExtraError
+            Where matplotlib is not installed.
+        """
+        rows, columns = self.extent
+        M, N = rows if M is None else M, columns if N is None else N
+        self.check(M, N)
+        return draw(rectangles(self._half(1)), M, N, f"{100 * self.density(M, N):.3g} % of {M} x {N}", ax)
+
+    def contains(self, I: Any, J: Any) -> np.ndarray:
+        """Whether the pairs (I, J) are held, entry by entry.
+
+        Parameters
+        ----------
+        I, J : integers or arrays of them
+            Indices i and j, which broadcast.
+
+        Returns
+        -------
+        ndarray of bool
+            False for rows that do not exist.
+
+        Raises
+        ------
+        RangesError
+            Where indices are no integers, or I and J do not broadcast.
+        """
+        i, j = whole("I", I), whole("J", J)
+        try:
+            np.broadcast_shapes(i.shape, j.shape)  # which happens after they are looked up
+        except ValueError:
+            raise RangesError(f"J: wanted a shape that broadcasts with {i.shape} of I, got {j.shape}") from None
+        return self._lookup(*(self._positions(name, k) for name, k in (("order_i", i), ("order_j", j))))
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self._half(1))
+
+    @cached_property
+    def _inverses(self) -> dict[str, np.ndarray]:
+        orders = {name: getattr(self, name) for name in ("order_i", "order_j")}
+        return {name: inverse(order) for name, order in orders.items() if order is not None}
+
+    def _positions(self, name: str, k: np.ndarray) -> np.ndarray:
+        """Where rows k of the arrays stand in the pattern; those that do not exist stay as they are."""
+        places = self._inverses.get(name)
+        if places is None:
+            return k
+        there = (0 <= k) & (k < len(places))
+        return places[k] if there.all() else np.where(there, places[k.clip(0, len(places) - 1)], k)
+
+    def mask(self, M: int, N: int) -> np.ndarray:
+        """The pairs held, as a dense array.
+
+        Parameters
+        ----------
+        M, N : int
+            Rows of i and of j.
+
+        Returns
+        -------
+        ndarray of bool, shape (M, N)
+
+        Raises
+        ------
+        RangesError
+            Where a block or an interval is out of bounds.
+        """
+        self.check(M, N)
+        dense = np.zeros((M, N), bool)
+        for (a, b), (c, d) in rectangles(self._half(1)):
+            dense[a:b, c:d] = True
+        for axis, places in enumerate(self._inverses.get(name) for name in ("order_i", "order_j")):
+            dense = dense if places is None else dense.take(places, axis)
+        return dense
