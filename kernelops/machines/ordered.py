@@ -24,9 +24,9 @@ def in_order(bound: Bound, orders: Mapping[int, np.ndarray | None]) -> Bound:
 
 
 def _taken(a: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Rows of a in an order; batch elements that are one memory stay so."""
+    """Rows of a in an order, or some of them; batch elements that are one memory stay so."""
     once = a[tuple(slice(1 if step == 0 else None) for step in a.strides[:-2])]
-    return np.broadcast_to(np.take(once, order, axis=-2), a.shape)
+    return np.broadcast_to(np.take(once, order, axis=-2), (*a.shape[:-2], len(order), a.shape[-1]))
 
 
 def restored(
