@@ -63,7 +63,7 @@ class KernelOperator(_Checked):
         Which rows meet which columns; entries elsewhere are 0. "auto" means ``truncate=1e-3``.
     truncate : float, optional
         Leave out the entries that cannot count, from 0 to below 1: no row sum of the magnitudes left out exceeds
-        truncate times the smallest alpha, or, without alpha, truncate times the largest row sum of |K|. The points may
+        truncate times the smallest alpha, or, without alpha, truncate times the largest one of all. The points may
         stand in any order.
     dtype_acc, sum_scheme : str
         How the sums of a product are added up, as for :class:`kernelops.numpy.Genred`.

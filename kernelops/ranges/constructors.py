@@ -193,7 +193,7 @@ class Constructors:
 
     @classmethod
     def band(cls, n: int, width: int, block: int = 1) -> Ranges:
-        """The pairs (i, j) of n rows and columns with |i - j| <= width.
+        """The pairs (i, j) of n rows and columns with ``abs(i - j) <= width``.
 
         Parameters
         ----------
