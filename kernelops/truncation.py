@@ -32,6 +32,8 @@ AUTO = 1e-3  # what ranges="auto" truncates at
 POINTS = 256  # of a block: one tile of the engine
 PROBED = 64  # rows whose sums say how large the largest one is
 NUMBERS_AT_ONCE = 1 << 21  # of bounds, for each component
+EPS = float(np.finfo(np.float64).eps)
+FEW, MANY = 40, 16  # blocks of the fewer points, and how many times as many the others are: then order costs more
 ROUNDED = 1e-5  # by which a float32 sum of nonnegative numbers may be too large
 
 
@@ -129,15 +131,19 @@ def truncated_solve(expr: Expr, unknown: Expr, bound: Bound, tol: float, alpha: 
 
 
 def _refuse_small(wanted: float, tol: float, least: float, largest: float) -> None:
-    """Say so where it is alpha that keeps every pair: wanted is what the smallest one costs, largest a row of K."""
-    if not 0 < wanted <= tol * largest:
+    """Say so where it is alpha that keeps every pair: wanted is what the smallest block costs, largest a row of K.
+
+    An alpha that counts beside the rounding of a row keeps all pairs without a word: as a length scale grows, step by
+    step, there comes a point where nothing can be left out, and that is no mistake of anybody's.
+    """
+    if not (0 < wanted <= tol * largest and tol * least < EPS * largest):
         return
     alpha = wanted / tol * (1 + 1e-9)
     unit = 10.0 ** (np.floor(np.log10(alpha)) - 1)
     raise ArgumentError(
         f"truncate = {tol:g} lets a row of K lose {tol * least:.1e}, truncate times the smallest alpha "
-        f"({least:g}), and no block is as small as that. With alpha = {np.ceil(alpha / unit) * unit:.1e} some would "
-        "be: take a larger alpha, or leave truncate out"
+        f"({least:g}). That is below the rounding of the row, and no block is as small. With "
+        f"alpha = {np.ceil(alpha / unit) * unit:.1e} some would be: take a larger alpha, or leave truncate out"
     )
 
 
@@ -154,8 +160,9 @@ def _units(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
 
 
 def _blocks(expr: Expr, bound: Bound, units: Mapping[Expr, Interval]) -> tuple[Blocks, Blocks] | None:
-    """Those of i and of j, or None for a single block. Points that are the same have the same blocks."""
-    if max(bound.M, bound.N) <= POINTS or min(bound.M, bound.N) == 0 or 0 in bound.batch:
+    """Those of i and of j, or None where there is little to gain. Points that are the same have the same blocks."""
+    few, many = sorted((bound.M, bound.N))
+    if many <= POINTS or few == 0 or 0 in bound.batch or (few <= FEW * POINTS and many > MANY * max(few, POINTS)):
         return None
     sides, near = [], _compared(expr)
     for kind, size in (("Vi", bound.M), ("Vj", bound.N)):

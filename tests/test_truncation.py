@@ -117,16 +117,21 @@ def test_matrix_valued():
 
 
 def test_an_alpha_that_is_too_small_names_one_that_would_do():
-    x = cloud()
+    x, wide = cloud(), []
     for formula, tol in ((GAUSS, 1e-3), ("Exp(-Norm2(x-y))*b", 0.3), ("b*Inv(1 + Pow(SqDist(x,y),4))", 1e-2)):
         with pytest.raises(ArgumentError, match="truncate = .* take a larger alpha, or leave truncate out") as caught:
             operator(formula, x, x, alpha=1e-100, truncate=tol)
         enough = float(re.search(r"With alpha = ([^ ]+) some would be", str(caught.value)).group(1))
         assert operator(formula, x, x, alpha=enough, truncate=tol).ranges is not None
-        with pytest.raises(ArgumentError, match="With alpha = "):
-            operator(formula, x, x, alpha=enough / 1.2, truncate=tol)
+        wide.append(enough * tol > 1e-10)  # far above the rounding of a row: then K is wide, and alpha no mistake
+        if wide[-1]:
+            assert operator(formula, x, x, alpha=enough / 1.2, truncate=tol).ranges is None
+        else:
+            with pytest.raises(ArgumentError, match="With alpha = "):
+                operator(formula, x, x, alpha=enough / 1.2, truncate=tol)
         with pytest.raises(ArgumentError, match=re.escape(f"With alpha = {enough:.1e} ")):
             KernelSolve(formula, XYB, "b", axis=1)(x, x, x[:, :1], alpha=1e-100, truncate=tol)
+    assert set(wide) == {False, True}
 
 
 def test_compact_kernels_need_no_alpha():
@@ -359,3 +364,14 @@ def test_batches():
     alpha = np.array([0.2, 0.5, 1.0])[:, None]
     a = solver(x, x, b, g, alpha=alpha, truncate=1e-4, rtol=1e-9)
     assert np.abs(K @ a + alpha[..., None] * a - b).max() <= 1e-4 * 0.2 * np.abs(a).max() + 1e-6
+
+
+def test_few_points_that_meet_many_are_not_worth_an_order():
+    """Choosing a pattern takes the time of some thousand rows."""
+    few, many = truncation.FEW * truncation.POINTS, truncation.MANY
+    x, y = np.random.default_rng(0).random((2, 3 * many * truncation.POINTS, 2))
+    reduction = Genred("Exp(-900*SqDist(x,y))*b", XYB, axis=1)
+    for rows, worth in ((2 * truncation.POINTS, False), (4 * truncation.POINTS, True)):
+        assert rows <= few
+        found = chosen(reduction, (x[:rows], y, np.ones((len(y), 1))), 1e-3)
+        assert (found is not None) == worth

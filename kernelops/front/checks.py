@@ -17,6 +17,7 @@ BACKENDS = (
     *("GPU_2D", "GPU_2D_device", "GPU_2D_host"),
 )
 IGNORED = ("cuda_type", "enable_chunks", "rec_multVar_highdim", "use_fast_math")  # accepted for old scripts
+CALL_KEYWORDS = ("ranges", "truncate", "backend", "device_id", "out", "alpha", "eps", "rtol")
 DTYPE_ACC = ("auto", "float16", "float32", "float64")
 
 
@@ -38,6 +39,8 @@ def check_keywords(function: Callable[..., Any], keywords: Mapping[str, Any], ig
             known = [p.name for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
             owner = function.__qualname__.removesuffix(".__init__").replace(".__call__", "(...)")
             also = f" (ignored for old scripts are {', '.join(ignored)})" if ignored else ""
+            if function.__name__ == "__init__" and name in CALL_KEYWORDS:
+                also = ": it belongs to the call, as in genred(x, y, b, ranges=...)"
             raise KeywordError(f"{owner} has no keyword {name!r}{also}{nearest(name, known[1:])}")
 
 
