@@ -9,7 +9,7 @@ Gaussian process with a Matern 3/2 covariance and white noise, so that the best 
 one KernelSolve and one Genred. All heights that were not kept judge it, and linear interpolation beside it.
 
 With --full, four fifths of all 138,632 heights are kept. The kernel then reaches a small part of the terrain, and
-truncate= leaves out of every sum what cannot count: of the twelve thousand million entries of K one in ten is left.
+truncate= leaves out of every sum what cannot count: of the twelve thousand million entries of K one in seven is left.
 """
 
 from __future__ import annotations

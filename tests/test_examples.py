@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -67,6 +68,37 @@ def test_terrain(run, tmp_path):
     assert figure(r"RMSE on ([\d,]+) held-out", text) == 344 * 403 - 600
     assert_picture(tmp_path / "found.png", 800, 800)
     assert_picture(ROOT / "docs" / "terrain.png", 800, 800)
+
+
+def test_terrain_of_all_heights(script, monkeypatch, capsys, tmp_path):
+    """In a corner of the terrain: four fifths of its heights tell more than few of them, and than interpolation."""
+    pytest.importorskip("matplotlib")
+    terrain = script("examples", "terrain")
+    corner = terrain.load()._replace(heights=terrain.load().heights[:90, :90].copy())
+    monkeypatch.setattr(terrain, "load", lambda: corner)
+    monkeypatch.setattr("sys.argv", ["terrain.py", "--full", "--samples", "800"])
+    assert terrain.main() == 0
+    text = capsys.readouterr().out
+    assert "of which 6,480 are known" in text and "RMSE on 1,620 held-out heights" in text
+    ours, linear = figure(r"Genred on the grid +([\d.]+) m", text), figure(r"griddata, linear +([\d.]+) m", text)
+    assert ours < linear < figure(r"800 of the samples +([\d.]+) m", text)
+    assert 0 < figure(r"; ([\d.]+) % of the entries kept", text) < 100
+    assert figure(r"([\d,]+) MB at the peak", text) < 2_000
+    assert_picture(tmp_path / "terrain_full.png", 1000, 1000)
+
+
+def test_products_with_block_sparse_ranges(run, tmp_path):
+    """Times at this size say nothing; densities and errors do."""
+    page = tmp_path / "page.md"
+    options = "--n", 6_000, "--repeat", 1, "--no-keops", "--output", page
+    module, _, text = run("benchmarks", "block_sparse", *options)
+    assert "PASS  error over the sum of magnitudes" in text and page.read_text(encoding="utf-8") in text
+    found = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert found["keops"] is None and found["dense"] > 0
+    for pattern in ("nearest", "random"):
+        kept = [row["density"] for row in found["rows"] if row["pattern"] == pattern]
+        assert kept[0] == 1 and kept == sorted(kept, reverse=True) and len(kept) == len(module.SHARES)
+        np.testing.assert_allclose(kept[1:4], module.SHARES[1:4], rtol=0.3)
 
 
 def test_terrain_predicts_its_samples(script):
