@@ -155,7 +155,10 @@ def test_who_leaves_a_series(script):
 
     assert why("KeOps", 4.9) == "" and why("KeOps", 5.1) == "would take 20 s"
     assert why("Cholesky", 2.4) == "" and why("Cholesky", 2.6) == "would take 21 s"
-    assert why("kernelops", 29.9) == "" and why("kernelops", 30.1) == "would take 120 s"
+    assert why("kernelops", 49.9) == "" and why("kernelops", 50.1) == "would take 200 s"
+    smaller, larger = (solves.Row(replace(before, N=N), {"KeOps": Outcome(s)}) for N, s in ((50, 2.0), (100, 4.0)))
+    for rows in ([smaller, larger], [larger, smaller]):  # the smaller one alone would say 32 s
+        assert solves.reason_against("KeOps", later, plan, rows) == ""
     assert why("KeOps", None, note="more than 10 s") == "more than 10 s for less"
     assert why("KeOps", 9.0, replace(before, alpha=1e-3)) == "" and why("KeOps", 9.0, replace(later, alpha=1.0)) == ""
     assert why("HiGP", 1.0, replace(later, kernel="exponential")) == "has no such kernel"
