@@ -77,7 +77,8 @@ class KernelEntries:
         each = [pairwise(e, bound, None, FLOAT64) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
-            found *= p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
+            held = p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
+            np.copyto(found, 0.0, where=~held)  # not by a product: outside, an entry may be infinite or nan
         return found if p.axis == 1 else np.swapaxes(found, -3, -4)
 
     def _gathered(self, i: np.ndarray, j: np.ndarray) -> Bound:

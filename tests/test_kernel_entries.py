@@ -8,7 +8,7 @@ import pytest
 from kernelops import KernelOperator, Ranges
 from kernelops.arrays import bind
 from kernelops.formula.parse import parse
-from kernelops.kernel_entries import TRIANGLE
+from kernelops.kernel_entries import TRIANGLE, KernelEntries
 from kernelops.numpy import KernelSolve
 from kernelops.reduction import pairwise
 from kernelops.solvers.entries import DenseEntries, most_correlated
@@ -164,3 +164,15 @@ def test_pairwise_in_both_precisions():
         found = pairwise(formula.expr, bound, None, np.dtype(dtype))
         assert found.dtype == dtype and found.shape == (37, 600, 3)
         np.testing.assert_allclose(found, truth, rtol=0, atol=4 * np.finfo(dtype).eps)
+
+
+def test_what_ranges_leave_out_is_0_even_where_the_formula_is_not_finite():
+    x = np.repeat(np.arange(40.0), 2)[:, None]  # every point twice: 1/|x - y| is infinite beside the diagonal blocks
+    ranges = Ranges.from_mask([[0, 40], [40, 80]], [[0, 40], [40, 80]], np.array([[False, True], [True, False]]))
+    A = KernelOperator("Inv(SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, ranges=ranges)
+    entries = KernelEntries(A.kernel_product)
+    found = entries.columns(np.arange(80))
+    with np.errstate(divide="ignore"):
+        dense = np.where(ranges.mask(80, 80), 1 / (x - x.T) ** 2, 0.0)
+    np.testing.assert_allclose(found, dense, rtol=1e-12)
+    np.testing.assert_array_equal(entries.diagonal(), 0.0)
