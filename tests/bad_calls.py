@@ -161,6 +161,8 @@ KEYWORDS = [
     (lambda d: d.genred(use_double_acc="no"), ArgumentError, "use_double_acc: wanted True or False, got 'no'"),
     (lambda d: d.genred(use_double_acc=True, dtype_acc="float64"), KeywordError, "'float64' was given too"),
     (lambda d: d.genred(sum_shceme="auto"), KeywordError, "Genred has no keyword 'sum_shceme' ...mean sum_scheme?"),
+    (lambda d: d.genred(truncate=0.1), KeywordError, "it goes to the call, Genred(...)(..., truncate=...)"),
+    (lambda d: d.solver(alpha=0.1), KeywordError, "it goes to the call, KernelSolve(...)(..., alpha=...)"),
     (
         lambda d: d.solver(foo=1),
         KeywordError,

@@ -17,7 +17,6 @@ BACKENDS = (
     *("GPU_2D", "GPU_2D_device", "GPU_2D_host"),
 )
 IGNORED = ("cuda_type", "enable_chunks", "rec_multVar_highdim", "use_fast_math")  # accepted for old scripts
-CALL_KEYWORDS = ("ranges", "truncate", "backend", "device_id", "out", "alpha", "eps", "rtol")
 DTYPE_ACC = ("auto", "float16", "float32", "float64")
 
 
@@ -32,15 +31,25 @@ def check_backend(backend: Any, device_id: Any) -> None:
         raise BackendError(f'backend = {backend!r}: this version has no GPU engine; use "auto" or "CPU"')
 
 
-def check_keywords(function: Callable[..., Any], keywords: Mapping[str, Any], ignored: Sequence[str] = ()) -> None:
-    """Refuse keywords that a function has no parameter for and that are not on the list of the ignored ones."""
+def check_keywords(
+    function: Callable[..., Any],
+    keywords: Mapping[str, Any],
+    ignored: Sequence[str] = (),
+    call: Callable[..., Any] | None = None,
+) -> None:
+    """Refuse keywords that a function has no parameter for and that are not on the list of the ignored ones.
+
+    Those that belong to the call of what is made, not to its making, are told where they go.
+    """
     for name in keywords:
         if name not in ignored:
             known = [p.name for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
             owner = function.__qualname__.removesuffix(".__init__").replace(".__call__", "(...)")
             also = f" (ignored for old scripts are {', '.join(ignored)})" if ignored else ""
-            if function.__name__ == "__init__" and name in CALL_KEYWORDS:
-                also = ": it belongs to the call, as in genred(x, y, b, ranges=...)"
+            if call is not None and name in signature(call).parameters:
+                raise KeywordError(
+                    f"{owner} has no keyword {name!r}: it goes to the call, {owner}(...)(..., {name}=...)"
+                )
             raise KeywordError(f"{owner} has no keyword {name!r}{also}{nearest(name, known[1:])}")
 
 

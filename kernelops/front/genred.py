@@ -37,7 +37,7 @@ class Genred:
         sum_scheme: str = "auto",
         **ignored: Any,
     ) -> None:
-        check_keywords(Genred.__init__, ignored, IGNORED)
+        check_keywords(Genred.__init__, ignored, IGNORED, Genred.__call__)
         read, weight = parse(formula, aliases), None
         variables: Mapping[int, Expr] = {v.params[0]: v for v in read.variables}
         if formula2 is not None:

@@ -39,7 +39,7 @@ class KernelSolve:
         sum_scheme: str = "auto",
         **ignored: Any,
     ) -> None:
-        check_keywords(KernelSolve.__init__, ignored, IGNORED)
+        check_keywords(KernelSolve.__init__, ignored, IGNORED, KernelSolve.__call__)
         read = parse(formula, aliases)
         unknown = unknown_of(read, varinvalias, "varinvalias")
         right = 1 if unknown.op == "Vj" else 0

@@ -147,9 +147,8 @@ class KernelSolve(front.KernelSolve):
         return completed(spec, args, _zeros)
 
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
-        _refuse_tensors(args, spec, alpha)
-        bound = spec.bind(args)
-        solution = spec(bound, solve_alpha(alpha, bound), stacklevel=4)
+        bound, checked = self._checked(spec, args, alpha)
+        solution = spec(bound, checked, stacklevel=4)
         return solution.x.astype(bound.dtype), solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:

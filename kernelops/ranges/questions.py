@@ -62,8 +62,8 @@ class Questions:
     def predicted_cost(self, M: int, N: int) -> float:
         """The expected time of a reduction over j, in units of one over all M x N pairs.
 
-        Counted, not measured: the columns of each row, and what it costs to begin an interval and each tile of the
-        engine within it. How the pairs are cut into blocks does not count: neighbours that meet the same are one. For
+        Counted, not measured: the columns of each row, and what it costs to begin a row and each tile of the engine
+        within an interval. How the pairs are cut into blocks does not count: neighbours that meet the same are one. For
         points in few dimensions; less is lost in many.
 
         Parameters

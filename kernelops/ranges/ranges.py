@@ -240,24 +240,6 @@ class Ranges(Constructors, Questions):
             if order is not None and len(order) < least:
                 raise RangesError(f"{name}: wanted the {least} rows of the pattern or more, got {len(order)}")
 
-    def rows(self, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a reduction over ``axis`` runs through: the i half for axis 1, the j half for axis 0.
-
-        Parameters
-        ----------
-        axis : {0, 1}
-            The index that is reduced: 1 for j, 0 for i.
-
-        Returns
-        -------
-        blocks : (C, 2) int64
-        first : (C+1,) int64
-            Block k meets ``intervals[first[k] : first[k+1]]``.
-        intervals : (K, 2) int64, ascending within a block, none empty
-        """
-        blocks, slices, intervals = self._half(axis)
-        return blocks, np.concatenate([np.zeros(1, np.int64), slices]), intervals
-
     def joined(self, axis: int) -> Half:
         """The half that a reduction over ``axis`` runs through, of the fewest blocks and intervals.
 

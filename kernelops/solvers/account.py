@@ -50,7 +50,7 @@ def account(
         rank=plan.rank,
         setup=plan.setup,
         reason=plan.account,
-        density=min((e.density for e in problem.system.entries), default=1.0),
+        density=problem.system.density,
         preconditioners=plan.preconditioners,
         condition=condition,
         bound=_error_bound(problem, plan, residual).reshape(columns),

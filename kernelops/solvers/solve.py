@@ -129,8 +129,7 @@ def solve(
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and Inf are for the iteration to find
             plan = problem.journal.clocked("setup", lambda b: planned(question, b.shape[-1], rtol, state))(b)
         if verbose:
-            density = min((e.density for e in system.entries), default=1.0)
-            kept = f" ({100 * density:.2g} % of the entries kept)" if density < 1 else ""
+            kept = f" ({100 * system.density:.2g} % of the entries kept)" if system.density < 1 else ""
             tell(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
         if isinstance(x0, str):
             x0 = start_from(x0, plan.apply, b)

@@ -180,6 +180,11 @@ class System:
     entries: tuple[Entries, ...] = ()
     alpha: np.ndarray = field(default_factory=lambda: np.zeros(()))
 
+    @property
+    def density(self) -> float:
+        """Share of the entries of K that ranges keep; 1 where none are known."""
+        return min((e.density for e in self.entries), default=1.0)
+
 
 def inexact(dtype: Any) -> np.dtype:
     """The dtype itself if it is a float or complex dtype of the solvers, else float64."""

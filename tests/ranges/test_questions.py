@@ -68,7 +68,7 @@ def test_contains_broadcasts_and_knows_only_rows_that_exist(looked_up):
         (lambda: BAND.density(5, -5), "N: wanted a whole number of at least 0, got -5"),
         (lambda: BAND.predicted_cost(5, 4), r"ranges_j: \[4, 5\) is out of bounds, there are N = 4 rows of j"),
         (lambda: BAND.plot(4, 5), r"ranges_i: \[4, 5\) is out of bounds, there are M = 4 rows of i"),
-        (lambda: BAND.rows(2), "axis: wanted 0 or 1, got 2"),
+        (lambda: BAND.joined(2), "axis: wanted 0 or 1, got 2"),
         (lambda: BAND.joined("i"), "axis: wanted 0 or 1, got 'i'"),
     ],
 )

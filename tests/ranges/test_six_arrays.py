@@ -70,16 +70,6 @@ def test_the_arrays_given_stay_the_callers():
         ranges.ranges_i = given_arrays[0]
 
 
-def test_rows_are_what_a_reduction_runs_through():
-    ranges = Ranges.from_tuple(SIX)
-    for axis, half in ((1, ranges), (0, ranges.T)):
-        blocks, first, intervals = ranges.rows(axis)
-        np.testing.assert_array_equal(blocks, half.ranges_i)
-        np.testing.assert_array_equal(first, [0, *half.slices_i])
-        np.testing.assert_array_equal(intervals, half.redranges_j)
-        assert all(a.dtype == np.int64 and a.flags.c_contiguous for a in (blocks, first, intervals))
-
-
 def test_intervals_come_out_in_order_without_the_empty_ones():
     six = ([[0, 3]], [4], [[6, 9], [2, 2], [1, 4], [5, 5]], [[6, 9], [1, 4], [0, 0]], [1, 2, 2], [[0, 3], [0, 3]])
     ranges = Ranges.from_tuple(six)
@@ -97,7 +87,7 @@ def test_dense_is_one_block():
     ranges = Ranges.dense(4, 6)
     assert ranges.mask(4, 6).all() and ranges.density(4, 6) == 1 and not ranges.is_symmetric()
     assert ranges.T == Ranges.dense(6, 4) and Ranges.dense(5, 5).is_symmetric()
-    np.testing.assert_array_equal(ranges.rows(1)[2], [[0, 6]])
+    np.testing.assert_array_equal(ranges.redranges_j, [[0, 6]])
     for rows, columns in ((0, 6), (4, 0), (0, 0)):
         empty = Ranges.dense(rows, columns)
         assert empty.density(rows, columns) == 0 and empty.mask(rows, columns).shape == (rows, columns)
@@ -108,7 +98,7 @@ def test_empty_ranges():
     empty = Ranges.from_tuple(([], [], [], [], [], []))
     assert empty == Ranges.from_tuple(arrays(([],) * 6)[:1] + ([],) * 5)
     assert not empty.mask(3, 4).any() and empty.extent == (0, 0) and empty.is_symmetric()
-    assert [len(a) for a in empty.rows(1)] == [0, 1, 0]
+    assert [len(a) for a in empty.joined(1)] == [0, 0, 0]
     assert not empty.contains(0, 0)
 
 
