@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,7 +131,8 @@ def test_a_worker_answers_and_is_ended(script, monkeypatch):
         assert found.verified and found.true < 1e-12 and found.seconds > 0 and found.believed is None
         found = worker.solve(replace(problem, kernel="unheard of"), 1e-6, 60.0)
         assert found.seconds is None and found.note.startswith("KeyError")
-        monkeypatch.setattr(apart, "STARTING", 0.0)
+        os.kill(worker.process.pid, signal.SIGSTOP)  # one that cannot answer in time, however fast it is
+        monkeypatch.setattr(apart, "STARTING", 0.1)
         assert worker.solve(problem, 1e-6, 60.0).note == "did not start" and worker.process is None
     finally:
         worker.close()
