@@ -339,9 +339,10 @@ static bool release_lanes(fiber &f) {
         if (other.now != IN_WARP || other.mask != f.mask || other.what != f.what) return false;
     }
     for (unsigned l = 0; l < lanes; l++) {
-        if (!(f.mask >> l & 1) || warp[l].now == ENDED) continue;
-        warp[l].shown = warp[l].sent;
-        warp[l].now = READY;
+        fiber &other = warp[l];
+        if (!(f.mask >> l & 1)) continue;
+        other.shown = other.now == ENDED ? ~(uint64_t)0 : other.sent;
+        if (other.now != ENDED) other.now = READY;
     }
     return true;
 }
@@ -416,11 +417,15 @@ static void run_block(size_t dynamic) {
 /* ---- a launch ---- */
 
 static void on_signal(int number, siginfo_t *info, void *) {
+    char *place = (char *)info->si_addr, *guard = all.current->stack;
     say_where();
-    say("%s at address %p", strsignal(number), info->si_addr);
-    char *guard = all.current->stack;
-    if (number == SIGSEGV && (char *)info->si_addr >= guard && (char *)info->si_addr < guard + PAGE)
-        say(", which is the end of the stack of %d KiB that a thread has here", (STACK - PAGE) / 1024);
+    say("%s", strsignal(number));
+    if (number == SIGSEGV && place >= guard && place < guard + PAGE)
+        say(": a thread needs more than the %d KiB of stack that it has here", (STACK - PAGE) / 1024);
+    else if (number == SIGSEGV && info->si_code == SI_KERNEL)
+        say(": an address that is none, or not a multiple of the alignment");
+    else
+        say(" at %p", (void *)place);
     give_up();
 }
 
@@ -516,9 +521,34 @@ EXPORTED const char *emulator_launch(int number, const unsigned *grid, const uns
 }
 
 #ifdef __SANITIZE_ADDRESS__
+namespace emulator {
+
+/* the arrays of the launch */
+static struct {
+    uint64_t count;
+    char **memory;
+    size_t *bytes;
+} device;
+
+static void say_nearest_array(const char *place) {
+    uint64_t nearest = UINT64_MAX, number = 0;
+    for (uint64_t i = 0; i < device.count; i++) {
+        const char *start = device.memory[i], *end = start + device.bytes[i];
+        uint64_t distance = place < start ? start - place : place >= end ? place - end : 0;
+        if (distance < nearest) nearest = distance, number = i;
+    }
+    if (nearest > 4096) return;
+    bool before = place < device.memory[number];
+    say("%d bytes %s array %d of the arguments: ", (int)nearest, before ? "before" : "behind the end of", (int)number);
+}
+
+} // namespace emulator
+
+/* the sanitizer calls this before its report */
 EXPORTED void __asan_on_error() {
     if (!emulator::all.current) return;
     emulator::say_where();
+    emulator::say_nearest_array((const char *)__asan_get_report_address());
     fprintf(stderr, "EMULATOR %s\n", emulator::all.message);
 }
 #endif
@@ -859,6 +889,9 @@ int main() {
         memory[i] = allocate(length[i], number());
         take(memory[i], length[i]);
     }
+#ifdef __SANITIZE_ADDRESS__
+    device = {buffers, memory, length};
+#endif
     uint64_t count = number();
     void *arguments[count + 1];
     size_t bytes[count + 1];

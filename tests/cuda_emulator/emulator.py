@@ -8,6 +8,7 @@ how; three things that no macro can say are replaced in the preprocessed text, a
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -15,6 +16,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,10 +28,10 @@ import numpy as np
 HEADER = Path(__file__).parent / "emulator.h"
 COMPILER = "g++"
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
-COMMON = ["-std=c++20", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off"]
-FAST = ["-O1", "-fno-aggressive-loop-optimizations", "-U_FORTIFY_SOURCE", "-shared"]
-CHECKED = ["-O1", "-g1", "-U_FORTIFY_SOURCE", "-fsanitize=address,alignment,bounds", "-fno-sanitize-recover=all"]
-DEFINES = {False: [], True: ["-DEMULATOR_MAIN"]}
+COMMON = ["-std=c++20", "-O1", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+COMMON += ["-fPIC", "-fvisibility=hidden", "-fno-gnu-unique"]  # two modules share nothing, whatever their names
+FAST = ["-shared", "-fno-aggressive-loop-optimizations"]
+CHECKED = ["-DEMULATOR_MAIN", "-g1", "-fsanitize=address,alignment,bounds", "-fno-sanitize-recover=all"]
 SANITIZER = {"ASAN_OPTIONS": "detect_leaks=0:redzone=2048:detect_stack_use_after_return=0"}
 LONGEST = 300  # seconds that a launch under the sanitizer may take
 
@@ -38,7 +40,7 @@ _BOUNDS = rf"(?:__launch_bounds__\s*{_BALANCED}\s*)?"
 _KERNEL = re.compile(rf"\b__global__\s+(?:static\s+)?{_BOUNDS}void\s+{_BOUNDS}(\w+)\s*\(")
 _QUALIFIER = re.compile(rf"\b__global__\b|\b__launch_bounds__\s*{_BALANCED}")
 _DYNAMIC = re.compile(r"\bextern\s+__shared__\b([^;]*?)(\w+)\s*\[\s*\]\s*;")
-_STATIC = re.compile(r"(?:\bstatic\s+)?\b__shared__\b([^;]*);")
+_STATIC = re.compile(rf"(?:\bstatic\s+)?\b__shared__\s+((?:alignas\s*{_BALANCED})?)((?:[^;{{}}]|{{[^{{}}]*}})*);")
 _PTX = re.compile(
     r'\b(?:asm|__asm__)\s*(?:volatile\s*|__volatile__\s*)?\(\s*"\s*([a-z][\w.]*)\s[^"]*%0[^"]*"\s*'
     r':\s*"=\w+"\s*\(([^()]*)\)\s*:([^;]*?)\)\s*;'
@@ -51,6 +53,8 @@ class EmulatorError(Exception):
 
 def missing(sanitize=False):
     """What is not there and is needed, or None."""
+    if sys.platform != "linux":
+        return "the emulator is for Linux"
     if shutil.which(COMPILER) is None:
         return f"there is no {COMPILER}"
     return _cannot(sanitize)
@@ -61,37 +65,37 @@ def _cannot(sanitize):
     try:
         compile_cuda('extern "C" __global__ void nothing() {}', sanitize=sanitize).launch("nothing", 1, 1, [])
     except EmulatorError as error:
-        return (
-            f"{COMPILER} cannot make {'programs with the address sanitizer' if sanitize else 'the emulator'}: {error}"
-        )
+        what = "programs with the address sanitizer" if sanitize else "the emulator"
+        return f"{COMPILER} cannot make {what}: {' '.join(str(error).splitlines()[:4])}"
     return None
 
 
-def compile_cuda(source, *, include_dirs=(), sanitize=False, kernels=(), defines=(), name="kernel.cu"):
+def compile_cuda(source, *, include_dirs=(), sanitize=False, kernels=(), defines=(), options=(), name="kernel.cu"):
     """The kernels of a CUDA source, ready to be launched.
 
-    ``kernels`` names instances of templates, as ``"sum<float, 3>"``; other kernels are found. ``defines`` are like
-    ``"DIM=3"``, and ``name`` is what messages call the source. What was compiled before, in this process or another
-    one, is not compiled again.
+    Kernels at the level of the file are found; ``kernels`` names others, such as instances of templates,
+    ``"sum<float, 3>"``. ``defines`` are like ``"DIM=3"``, ``options`` are g++'s, and ``name`` is what messages call the
+    source. What was compiled before, in this process or another one, is not compiled again.
     """
-    folders = tuple(f"-I{Path(folder).resolve()}" for folder in include_dirs)
-    return _module(source, folders, bool(sanitize), tuple(kernels), tuple(f"-D{d}" for d in defines), name)
+    folders = tuple(str(Path(folder).resolve()) for folder in include_dirs)
+    return _module(source, folders, bool(sanitize), tuple(kernels), tuple(defines), tuple(options), name)
 
 
 @cache
-def _module(source, folders, sanitize, kernels, defines, name):
-    text = f'#line 1 "{name}"\n{source}\n'
-    flags = [*COMMON, *DEFINES[sanitize], *(CHECKED if sanitize else FAST)]
-    given = ["-x", "c++", "-", "-include", str(HEADER), *folders, *defines]
-    text, found = _rewritten(_run([COMPILER, *flags, "-E", *given], text), kernels)
-    key = hashlib.sha256("\0".join([_version(), *flags, text]).encode()).hexdigest()[:32]
-    binary = _cache() / (key if sanitize else f"{key}.so")
-    if binary.is_file():
-        os.utime(binary)
-    else:
-        unfinished = binary.with_name(f"{binary.name}.{os.getpid()}.{threading.get_ident()}")
-        _run([COMPILER, *flags, "-x", "c++-cpp-output", "-", "-o", str(unfinished)], text)
+def _module(source, folders, sanitize, kernels, defines, options, name):
+    lines = [f"#define {d.replace('=', ' ', 1)}" for d in defines]  # here, so that they do not reach the header
+    text = "\n".join([*lines, f'#line 1 "{name}"', source, ""])
+    command = [COMPILER, *COMMON, *(CHECKED if sanitize else FAST), *options]
+    includes = [f"-I{folder}" for folder in folders]
+    text = _run([*command, "-E", "-x", "c++", "-", "-include", str(HEADER), *includes], text)
+    text, found = _rewritten(text, kernels)
+    key = hashlib.sha256("\0".join([_version(), *command, text]).encode()).hexdigest()[:32]
+    binary = _cache() / f"{key}.so"
+    if not binary.is_file():
+        unfinished = binary.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")
+        _run([*command, "-x", "c++-cpp-output", "-", "-o", str(unfinished)], text)
         os.replace(unfinished, binary)
+    os.utime(binary)
     return Module(binary, found, sanitize)
 
 
@@ -117,8 +121,9 @@ def _cache():
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in folder.iterdir():
-        if file.stat().st_mtime < time.time() - 86400:
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process is at it, too
+            if file.stat().st_mtime < time.time() - 86400:
+                file.unlink()
     return folder
 
 
@@ -146,15 +151,16 @@ def _rewritten(text, kernels):
 
 def _static(match):
     """A shared variable as a static one that is filled when its first thread in a block meets it."""
-    met = (f"{{ static uint64_t met; emulator::meet(met, &{n}, sizeof {n}); }}" for n in _declared(match[1]))
-    return f"static {match[1]}; {' '.join(met)}"
+    align, declaration = match[1], match[3]
+    met = (f"{{ static uint64_t met; emulator::meet(met, &{n}, sizeof {n}); }}" for n in _declared(declaration))
+    return f"{align} static {declaration}; {' '.join(met)}"
 
 
 def _declared(declaration):
     """The names in ``float a[2][f(3, 4)], *b``."""
-    while (inner := re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>", " ", declaration)) != declaration:
-        declaration = inner
-    return [re.findall(r"\w+", part.split("=")[0])[-1] for part in declaration.split(",")]
+    while (outer := re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>|{[^{}]*}", " ", declaration)) != declaration:
+        declaration = outer
+    return [re.findall(r"\w+", part)[-1] for part in declaration.split(",")]
 
 
 def _ptx(match):
@@ -165,6 +171,8 @@ def _ptx(match):
 
 # ---- launches ----
 
+_ONE_AT_A_TIME = threading.Lock()  # while one runs, its handlers of signals are those of the process
+
 
 class Module:
     """Compiled kernels; their names are ``kernels``."""
@@ -174,7 +182,6 @@ class Module:
         if not sanitize:
             self._launch = ctypes.CDLL(str(binary)).emulator_launch
             self._launch.restype = ctypes.c_char_p
-            self._lock = threading.Lock()
 
     def __repr__(self):
         return f"Module({', '.join(self.kernels)}{', sanitize=True' if self.sanitize else ''})"
@@ -191,7 +198,11 @@ class Module:
             raise EmulatorError(f"there is no kernel {kernel}, only {', '.join(self.kernels)}")
         call = [self.kernels.index(kernel), _three(grid), _three(block), shared_bytes, ORDERS[order], seed]
         packed = [_packed(argument) for argument in args]
+        kept = [(i, a, a.tobytes()) for i, p in enumerate(packed) for _, a in p.pointers if not a.flags.writeable]
         (self._in_a_process if self.sanitize else self._here)(call, packed)
+        for i, array, before in kept:
+            if array.tobytes() != before:
+                raise EmulatorError(f"kernel {kernel} has written to a read-only array of argument {i}")
 
     def _here(self, call, packed):
         number, grid, block, shared, order, seed = call
@@ -204,7 +215,7 @@ class Module:
         pointers = (ctypes.c_void_p * len(data))(*[ctypes.addressof(d) for d in data])
         sizes = (ctypes.c_size_t * len(data))(*[len(a.data) for a in packed])
         three = ctypes.c_uint * 3
-        with self._lock:
+        with _ONE_AT_A_TIME:
             failed = self._launch(
                 number, three(*grid), three(*block), ctypes.c_size_t(shared), pointers, sizes, len(data), order,
                 ctypes.c_uint64(seed),
@@ -217,17 +228,17 @@ class Module:
         buffers = _buffers([array for argument in packed for _, array in argument.pointers])
         said = [_words(number, *grid, *block, shared, order, seed, len(buffers))]
         for low, high in buffers:
-            said += [_words(high - low, low % 16), ctypes.string_at(low, high - low)]
+            said += [_words(high - low, low % 256), ctypes.string_at(low, high - low)]
         said.append(_words(len(packed)))
         for argument in packed:
             said += [_words(len(argument.data)), argument.data, _words(len(argument.pointers))]
             for at, array in argument.pointers:
                 place = array.ctypes.data
-                buffer = max(i for i, (low, _) in enumerate(buffers) if low <= place)
+                buffer = max((low, i) for i, (low, _) in enumerate(buffers) if low <= place)[1]
                 said.append(_words(at, buffer, place - buffers[buffer][0]))
-        options = {"check": False, "capture_output": True, "timeout": LONGEST, "env": {**os.environ, **SANITIZER}}
+        options = {"capture_output": True, "timeout": LONGEST, "env": {**os.environ, **SANITIZER}}
         try:
-            done = subprocess.run([self.binary], input=b"".join(said), **options)
+            done = subprocess.run([self.binary], check=False, input=b"".join(said), **options)
         except subprocess.TimeoutExpired:
             raise EmulatorError(f"kernel {self.kernels[number]} has not ended after {LONGEST} s") from None
         if done.returncode:
@@ -275,14 +286,16 @@ def _packed_struct(members):
 
 
 def _buffers(arrays):
-    """Ranges of addresses that hold the arrays, those that overlap in one."""
+    """Ranges of addresses that hold the arrays, those that overlap in one; in the order of their first arrays."""
+    bounds = np.lib.array_utils.byte_bounds
+    ranges = [bounds(array) if array.size else (array.ctypes.data,) * 2 for array in arrays]
     merged = []
-    for low, high in sorted(np.lib.array_utils.byte_bounds(array) for array in arrays):
+    for low, high in sorted(set(ranges)):
         if merged and low < merged[-1][1]:
             merged[-1][1] = max(high, merged[-1][1])
-        elif not merged or [low, high] != merged[-1]:
+        else:
             merged.append([low, high])
-    return merged
+    return sorted(merged, key=lambda m: next(i for i, (low, high) in enumerate(ranges) if m[0] <= low <= high <= m[1]))
 
 
 def _words(*numbers):
@@ -299,7 +312,7 @@ def _summary(kernel, done):
     lines = [said[1] if said else f"kernel {kernel}: "]
     if found:
         lines[0] += re.sub(r" on (unknown )?address.*", "", found[1])
-        lines += re.findall(r"^(?:READ|WRITE) of .*|^ *#0 .*|^.* is located .*|^.*: runtime error.*", report, re.M)
+        lines += re.findall(r"^(?:READ|WRITE) of .*|^ *#0 .*|^.* is located .*|^.*: runtime error.*", report, re.M)[:3]
     else:
         lines[0] += f"ended with status {done.returncode}"
     return "\n".join([*lines, "", report])
