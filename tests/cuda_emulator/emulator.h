@@ -211,6 +211,11 @@ struct kernel {
 
 enum order { FORWARD, REVERSE, RANDOM };
 
+struct region {
+    const char *name, *start;
+    size_t bytes;
+};
+
 static struct {
     const kernel *running;
     void *const *arguments;
@@ -222,7 +227,10 @@ static struct {
     const void *main_stack;
     size_t main_bytes;
     uint64_t block;     /* counts blocks over all launches */
+    size_t dynamic;     /* bytes of dynamic shared memory */
     size_t shared;      /* bytes of static shared memory that the block has met */
+    region met[64];     /* the last of its variables */
+    unsigned mets;
     int agreed;         /* threads whose predicate held at the last barrier */
     bool failed;
     char message[1024];
@@ -283,11 +291,25 @@ static void wait(state now, const char *what, const char *file, int line, unsign
     change(me.place, all.main);
 }
 
-/* static shared memory is met by its first thread in a block */
-static inline void meet(uint64_t &met, volatile void *memory, size_t bytes) {
+/* on both sides of a static shared variable */
+struct guard {
+    char bytes[64];
+    void close() {
+#ifdef __SANITIZE_ADDRESS__
+        ASAN_POISON_MEMORY_REGION(bytes, sizeof bytes);
+#endif
+    }
+};
+
+/* a static shared variable is met by its first thread in a block */
+template <class G>
+static inline void meet(uint64_t &met, const char *name, G &guarded, volatile void *memory, size_t bytes) {
     if (met == all.block) return;
     met = all.block;
     memset((void *)memory, 0xff, bytes);
+    guarded.before.close();
+    guarded.behind.close();
+    all.met[all.mets++ % 64] = {name, (const char *)memory, bytes};
     all.shared += bytes;
     if (all.shared > STATIC_SHARED) {
         say_where();
@@ -392,7 +414,8 @@ static void prepare(unsigned t) {
 
 static void run_block(size_t dynamic) {
     all.block++;
-    all.shared = 0;
+    all.shared = all.mets = 0;
+    all.dynamic = dynamic;
     memset(dynamic_bytes, 0xff, dynamic);
     for (unsigned t = 0; t < all.threads; t++) prepare(t);
     arrange(all.turn, all.threads);
@@ -530,16 +553,25 @@ static struct {
     size_t *bytes;
 } device;
 
-static void say_nearest_array(const char *place) {
-    uint64_t nearest = UINT64_MAX, number = 0;
+/* bytes between a place and a region; small numbers for what was meant */
+static uint64_t distance(const char *place, const region &r) {
+    const char *end = r.start + r.bytes;
+    return place < r.start ? r.start - place : place >= end ? place - end : 0;
+}
+
+static void say_nearest(const char *place) {
+    region nearest = {"dynamic shared memory", dynamic_bytes, all.dynamic};
+    int number = -1;
+    for (unsigned i = 0; i < 64 && i < all.mets; i++)
+        if (distance(place, all.met[i]) < distance(place, nearest)) nearest = all.met[i];
     for (uint64_t i = 0; i < device.count; i++) {
-        const char *start = device.memory[i], *end = start + device.bytes[i];
-        uint64_t distance = place < start ? start - place : place >= end ? place - end : 0;
-        if (distance < nearest) nearest = distance, number = i;
+        region array = {"array", device.memory[i], device.bytes[i]};
+        if (distance(place, array) < distance(place, nearest)) nearest = array, number = i;
     }
-    if (nearest > 4096) return;
-    bool before = place < device.memory[number];
-    say("%d bytes %s array %d of the arguments: ", (int)nearest, before ? "before" : "behind the end of", (int)number);
+    if (distance(place, nearest) > 4096) return;
+    say("%d bytes %s ", (int)distance(place, nearest), place < nearest.start ? "before" : "behind the end of");
+    if (number < 0) say("%s: ", nearest.name);
+    else say("array %d of the arguments: ", number);
 }
 
 } // namespace emulator
@@ -548,7 +580,7 @@ static void say_nearest_array(const char *place) {
 EXPORTED void __asan_on_error() {
     if (!emulator::all.current) return;
     emulator::say_where();
-    emulator::say_nearest_array((const char *)__asan_get_report_address());
+    emulator::say_nearest((const char *)__asan_get_report_address());
     fprintf(stderr, "EMULATOR %s\n", emulator::all.message);
 }
 #endif

@@ -150,17 +150,25 @@ def _rewritten(text, kernels):
 
 
 def _static(match):
-    """A shared variable as a static one that is filled when its first thread in a block meets it."""
+    """A shared variable as a static one between guards, which is filled when its first thread in a block meets it."""
     align, declaration = match[1], match[3]
-    met = (f"{{ static uint64_t met; emulator::meet(met, &{n}, sizeof {n}); }}" for n in _declared(declaration))
-    return f"{align} static {declaration}; {' '.join(met)}"
+    return " ".join(
+        f"{align} static struct {{ emulator::guard before; {align} {kind} {declarator}; emulator::guard behind; }} "
+        f"emulator_{name}; auto &{name} = emulator_{name}.{name}; "
+        f'{{ static uint64_t met; emulator::meet(met, "{name}", emulator_{name}, &{name}, sizeof {name}); }}'
+        for kind, declarator, name in _declared(declaration)
+    )
 
 
 def _declared(declaration):
-    """The names in ``float a[2][f(3, 4)], *b``."""
-    while (outer := re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>|{[^{}]*}", " ", declaration)) != declaration:
-        declaration = outer
-    return [re.findall(r"\w+", part)[-1] for part in declaration.split(",")]
+    """Type, declarator and name for each variable in ``float a[2][f(3, 4)], *b``."""
+    masked = declaration  # what stands in brackets is of no interest here
+    while found := re.search(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>|{[^{}]*}", masked):
+        masked = masked[: found.start()] + "\0" * len(found[0]) + masked[found.end() :]
+    ends = [m.start() for m in re.finditer(",", masked)] + [len(masked)]
+    first = re.search(r"[*&\s]*\b\w+[\s\0]*$", masked[: ends[0]]).start()
+    for start, end in zip([first, *(e + 1 for e in ends)], ends):
+        yield declaration[:first], declaration[start:end], re.findall(r"\w+", masked[start:end])[-1]
 
 
 def _ptx(match):
