@@ -25,8 +25,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <utility>
-
 #if defined(EMULATOR_UCONTEXT) || !(defined(__x86_64__) || defined(__aarch64__))
 #undef EMULATOR_UCONTEXT
 #define EMULATOR_UCONTEXT 1
@@ -328,7 +326,10 @@ static uint64_t draw(uint64_t below) {
 template <class I> static void arrange(I *turn, I n) {
     for (I i = 0; i < n; i++) turn[i] = all.how == REVERSE ? n - 1 - i : i;
     if (all.how != RANDOM) return;
-    for (I i = n; i > 1; i--) std::swap(turn[i - 1], turn[draw(i)]);
+    for (I i = n; i > 1; i--) {
+        I &one = turn[i - 1], &other = turn[draw(i)], kept = one;
+        one = other, other = kept;
+    }
 }
 
 static void resume(fiber &f) {
@@ -337,13 +338,17 @@ static void resume(fiber &f) {
     change(all.main, f.place);
 }
 
+static bool same_wait(const fiber &f, const fiber &g) {
+    return f.now == g.now && f.what == g.what && f.mask == g.mask && f.line == g.line && !strcmp(f.file, g.file);
+}
+
 /* all threads of the block wait at one barrier: they may go on */
 static bool release_barrier() {
     int agreed = 0;
     const fiber &first = all.fibers[0];
     for (unsigned t = 0; t < all.threads; t++) {
         const fiber &f = all.fibers[t];
-        if (f.now != AT_BARRIER || f.line != first.line || f.what != first.what || strcmp(f.file, first.file)) return false;
+        if (f.now != AT_BARRIER || !same_wait(f, first)) return false;
         agreed += f.sent != 0;
     }
     all.agreed = agreed;
@@ -382,17 +387,17 @@ static void say_stuck() {
     const fiber *first = nullptr, *other = nullptr;
     for (unsigned t = 0; t < all.threads && !first; t++)
         if (all.fibers[t].now != ENDED) first = &all.fibers[t];
-    for (unsigned t = 0; t < all.threads && !other; t++) {
-        const fiber &f = all.fibers[t];
-        bool same = f.now == first->now && f.line == first->line && f.what == first->what && f.mask == first->mask;
-        if (!same || strcmp(f.file, first->file)) other = &f;
-    }
+    for (unsigned t = 0; t < all.threads && !other; t++)
+        if (!same_wait(all.fibers[t], *first)) other = &all.fibers[t];
     uint3 b = blockIdx;
-    say("kernel %s, block (%u, %u, %u): not all threads reach the same %s: ", all.running->name, b.x, b.y, b.z, first->what);
+    say("kernel %s, block (%u, %u, %u): ", all.running->name, b.x, b.y, b.z);
+    say("not all threads reach the same %s: ", first->what);
     say_wait(*first);
+    if (!other) return;
     say(", ");
-    if (other) say_wait(*other);
-    if (other && other->now == IN_WARP && other->mask != first->mask) say(", masks are %#x and %#x", first->mask, other->mask);
+    say_wait(*other);
+    if (other->now == IN_WARP && other->mask != first->mask)
+        say(", masks are %#x and %#x", first->mask, other->mask);
 }
 
 static void prepare(unsigned t) {
@@ -402,10 +407,11 @@ static void prepare(unsigned t) {
         f.stack = (char *)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (f.stack == MAP_FAILED) abort();
         mprotect(f.stack, PAGE, PROT_NONE); /* a stack that is too deep ends here */
-    }
+    } else {
 #ifdef __SANITIZE_ADDRESS__
-    ASAN_UNPOISON_MEMORY_REGION(f.stack, STACK);
+        ASAN_UNPOISON_MEMORY_REGION(f.stack, STACK); /* from what an earlier thread has left */
 #endif
+    }
     begin(f.place, f.stack, STACK - t % 32 * 320, body); /* tops of stacks in different lines of the cache */
     f.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
     f.now = READY;
@@ -494,13 +500,12 @@ static void check(const unsigned *grid, const unsigned *block, size_t dynamic, c
 }
 
 template <auto F> struct function;
+template <size_t... I> struct places {};
 
 template <class... A, void (*F)(A...)> struct function<F> {
     static constexpr size_t bytes[] = {sizeof(A)..., 0};
-    template <size_t... I> static void pass(void *const *arguments, std::index_sequence<I...>) {
-        F(*(A *)arguments[I]...);
-    }
-    static void call(void *const *arguments) { pass(arguments, std::index_sequence_for<A...>()); }
+    template <size_t... I> static void pass(void *const *arguments, places<I...>) { F(*(A *)arguments[I]...); }
+    static void call(void *const *arguments) { pass(arguments, places<__integer_pack(sizeof...(A))...>()); }
     static constexpr kernel named(const char *name, unsigned most_threads = 0, unsigned = 0) {
         return {name, call, sizeof...(A), bytes, most_threads};
     }
@@ -683,10 +688,15 @@ static inline void __threadfence_system() {}
     emulator::say("__trap");
     emulator::give_up();
 }
+namespace emulator {
+[[noreturn]] static inline void refuse(const char *claim, const char *file, int line) {
+    say("%s:%d: assert(%s)", file, line, claim);
+    give_up();
+}
+} // namespace emulator
 #undef assert
 #define assert(held)                                                                                                   \
-    ((held) ? (void)0                                                                                                  \
-            : (emulator::say_where(), emulator::say("%s:%d: assert(%s)", __FILE__, __LINE__, #held), emulator::give_up()))
+    ((held) ? (void)0 : (emulator::say_where(), emulator::refuse(#held, __FILE__, __LINE__)))
 
 /* ---- atomics: there is one thread at a time ---- */
 
