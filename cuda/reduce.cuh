@@ -90,22 +90,36 @@ template <int K, bool LARGEST, class V> KERNELOPS_DEVICE void clear_shelf(V *val
     }
 }
 
-/* a is kept if it is among the K best so far; ties stay where they are. A shelf of few values is in registers, one of many in
- * the results themselves. */
+/* a is kept if it is among the K best so far; ties stay where they are. */
 template <int K, bool LARGEST, bool NAN_FIRST, class V> KERNELOPS_DEVICE void offer(V *values, i64 *indices, V a, i64 index) {
     if (indices[K - 1] >= 0 && !before<LARGEST, NAN_FIRST>(a, values[K - 1])) return;
-#pragma unroll unrolled(K)
+    bool moving = true; /* a is to stand in front of all that were looked at */
+#pragma unroll
     for (int at = K - 1; at > 0; at--) {
-        if (indices[at - 1] >= 0 && !before<LARGEST, NAN_FIRST>(a, values[at - 1])) {
-            values[at] = a;
-            indices[at] = index;
-            return;
+        const bool stays = indices[at - 1] >= 0 && !before<LARGEST, NAN_FIRST>(a, values[at - 1]);
+        if (moving) {
+            values[at] = stays ? a : values[at - 1];
+            indices[at] = stays ? index : indices[at - 1];
         }
+        moving = moving && !stays;
+    }
+    if (moving) {
+        values[0] = a;
+        indices[0] = index;
+    }
+}
+
+/* The same for a shelf that is too long for registers and stands in the results themselves. */
+template <int K, bool LARGEST, bool NAN_FIRST> KERNELOPS_DEVICE void offer_long(double *values, i64 *indices, double a, i64 index) {
+    int at = K - 1;
+    if (indices[at] >= 0 && !before<LARGEST, NAN_FIRST>(a, values[at])) return;
+#pragma unroll 1
+    for (; at > 0 && (indices[at - 1] < 0 || before<LARGEST, NAN_FIRST>(a, values[at - 1])); at--) {
         values[at] = values[at - 1];
         indices[at] = indices[at - 1];
     }
-    values[0] = a;
-    indices[0] = index;
+    values[at] = a;
+    indices[at] = index;
 }
 
 } // namespace kernelops

@@ -382,7 +382,7 @@ class _Kernel:
         flags = f"<{self.best}, {_bool(self.largest)}, {_bool(self.nan_first)}>"
         if self.shelf_in_registers:
             return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
-        offered = f"offer{flags}(values + at, indices + at, (double){value}, from + c);"
+        offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
         return block("", [self._shelf_place(component), offered])
 
     def _shelf_place(self, component: str) -> str:
