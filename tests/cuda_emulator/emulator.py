@@ -1,0 +1,305 @@
+"""CUDA sources on a CPU: :func:`compile_cuda` gives a :class:`Module`, whose kernels :meth:`Module.launch` runs.
+
+The source is what a GPU's compiler would read. g++ preprocesses it behind ``emulator.h``, which describes what runs
+how; three things that no macro can say are replaced in the preprocessed text, and g++ compiles that. With
+``sanitize=True`` it becomes a program with the address sanitizer, and each launch a process of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+HEADER = Path(__file__).parent / "emulator.h"
+COMPILER = "g++"
+ORDERS = {"forward": 0, "reverse": 1, "random": 2}
+COMMON = ["-std=c++20", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off"]
+FAST = ["-O1", "-fno-aggressive-loop-optimizations", "-U_FORTIFY_SOURCE", "-shared"]
+CHECKED = ["-O1", "-g1", "-U_FORTIFY_SOURCE", "-fsanitize=address,alignment,bounds", "-fno-sanitize-recover=all"]
+DEFINES = {False: [], True: ["-DEMULATOR_MAIN"]}
+SANITIZER = {"ASAN_OPTIONS": "detect_leaks=0:redzone=2048:detect_stack_use_after_return=0"}
+LONGEST = 300  # seconds that a launch under the sanitizer may take
+
+_BALANCED = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
+_BOUNDS = rf"(?:__launch_bounds__\s*{_BALANCED}\s*)?"
+_KERNEL = re.compile(rf"\b__global__\s+(?:static\s+)?{_BOUNDS}void\s+{_BOUNDS}(\w+)\s*\(")
+_QUALIFIER = re.compile(rf"\b__global__\b|\b__launch_bounds__\s*{_BALANCED}")
+_DYNAMIC = re.compile(r"\bextern\s+__shared__\b([^;]*?)(\w+)\s*\[\s*\]\s*;")
+_STATIC = re.compile(r"(?:\bstatic\s+)?\b__shared__\b([^;]*);")
+_PTX = re.compile(
+    r'\b(?:asm|__asm__)\s*(?:volatile\s*|__volatile__\s*)?\(\s*"\s*([a-z][\w.]*)\s[^"]*%0[^"]*"\s*'
+    r':\s*"=\w+"\s*\(([^()]*)\)\s*:([^;]*?)\)\s*;'
+)
+
+
+class EmulatorError(Exception):
+    """A source that does not compile, or a launch that a GPU might not survive or would answer with anything."""
+
+
+def missing(sanitize=False):
+    """What is not there and is needed, or None."""
+    if shutil.which(COMPILER) is None:
+        return f"there is no {COMPILER}"
+    return _cannot(sanitize)
+
+
+@cache
+def _cannot(sanitize):
+    try:
+        compile_cuda('extern "C" __global__ void nothing() {}', sanitize=sanitize).launch("nothing", 1, 1, [])
+    except EmulatorError as error:
+        return (
+            f"{COMPILER} cannot make {'programs with the address sanitizer' if sanitize else 'the emulator'}: {error}"
+        )
+    return None
+
+
+def compile_cuda(source, *, include_dirs=(), sanitize=False, kernels=(), defines=(), name="kernel.cu"):
+    """The kernels of a CUDA source, ready to be launched.
+
+    ``kernels`` names instances of templates, as ``"sum<float, 3>"``; other kernels are found. ``defines`` are like
+    ``"DIM=3"``, and ``name`` is what messages call the source. What was compiled before, in this process or another
+    one, is not compiled again.
+    """
+    folders = tuple(f"-I{Path(folder).resolve()}" for folder in include_dirs)
+    return _module(source, folders, bool(sanitize), tuple(kernels), tuple(f"-D{d}" for d in defines), name)
+
+
+@cache
+def _module(source, folders, sanitize, kernels, defines, name):
+    text = f'#line 1 "{name}"\n{source}\n'
+    flags = [*COMMON, *DEFINES[sanitize], *(CHECKED if sanitize else FAST)]
+    given = ["-x", "c++", "-", "-include", str(HEADER), *folders, *defines]
+    text, found = _rewritten(_run([COMPILER, *flags, "-E", *given], text), kernels)
+    key = hashlib.sha256("\0".join([_version(), *flags, text]).encode()).hexdigest()[:32]
+    binary = _cache() / (key if sanitize else f"{key}.so")
+    if binary.is_file():
+        os.utime(binary)
+    else:
+        unfinished = binary.with_name(f"{binary.name}.{os.getpid()}.{threading.get_ident()}")
+        _run([COMPILER, *flags, "-x", "c++-cpp-output", "-", "-o", str(unfinished)], text)
+        os.replace(unfinished, binary)
+    return Module(binary, found, sanitize)
+
+
+def _run(command, text):
+    done = subprocess.run(command, check=False, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise EmulatorError(f"{COMPILER} refuses the source:\n{done.stderr}")
+    return done.stdout
+
+
+@cache
+def _version():
+    return _run([COMPILER, "--version"], "") + _run([COMPILER, "-dumpmachine"], "")
+
+
+@cache
+def _cache():
+    """A folder of this user's, which keeps for a day what nobody asks for."""
+    folder = Path(tempfile.gettempdir()) / f"kernelops-cuda-emulator-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    if folder.is_symlink() or facts.st_uid != os.getuid() or facts.st_mode & 0o077:  # somebody else's
+        folder = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file in folder.iterdir():
+        if file.stat().st_mtime < time.time() - 86400:
+            file.unlink(missing_ok=True)
+    return folder
+
+
+# ---- what no macro can say ----
+
+
+def _rewritten(text, kernels):
+    """The preprocessed text as C++ with a table of its kernels, and their names."""
+    found = {name: "" for name in kernels}
+    for match in _KERNEL.finditer(text):
+        start = max(text.rfind(end, 0, match.start()) for end in ";{}")
+        if not re.search(r"\btemplate\b", text[start + 1 : match.start()]):
+            found.setdefault(match[3], match[1] or match[2] or "")
+    text = _QUALIFIER.sub("", text)
+    text = _DYNAMIC.sub(r"\1 *const \2 = emulator::dynamic_shared;", text)
+    text = _STATIC.sub(_static, text)
+    text = _PTX.sub(_ptx, text)
+    rows = [
+        f'    emulator::function<{name}>::named("{name}"{bounds and ", "}{bounds}),' for name, bounds in found.items()
+    ]
+    if not rows:
+        raise EmulatorError("the source has no kernel, or only templates, of which `kernels` must name instances")
+    return "\n".join([text, "const emulator::kernel emulator_kernels[] = {", *rows, "};", ""]), tuple(found)
+
+
+def _static(match):
+    """A shared variable as a static one that is filled when its first thread in a block meets it."""
+    met = (f"{{ static uint64_t met; emulator::meet(met, &{n}, sizeof {n}); }}" for n in _declared(match[1]))
+    return f"static {match[1]}; {' '.join(met)}"
+
+
+def _declared(declaration):
+    """The names in ``float a[2][f(3, 4)], *b``."""
+    while (inner := re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>", " ", declaration)) != declaration:
+        declaration = inner
+    return [re.findall(r"\w+", part.split("=")[0])[-1] for part in declaration.split(",")]
+
+
+def _ptx(match):
+    """``asm("ex2.approx.f32 %0, %1;" : "=f"(out) : "f"(a));`` as ``emulator::ptx::ex2_approx_f32(out, (a));``."""
+    operands = re.sub(r'"\w+"', "", match[3])
+    return f"emulator::ptx::{match[1].replace('.', '_')}({match[2]}, {operands});"
+
+
+# ---- launches ----
+
+
+class Module:
+    """Compiled kernels; their names are ``kernels``."""
+
+    def __init__(self, binary, kernels, sanitize):
+        self.binary, self.kernels, self.sanitize = binary, kernels, sanitize
+        if not sanitize:
+            self._launch = ctypes.CDLL(str(binary)).emulator_launch
+            self._launch.restype = ctypes.c_char_p
+            self._lock = threading.Lock()
+
+    def __repr__(self):
+        return f"Module({', '.join(self.kernels)}{', sanitize=True' if self.sanitize else ''})"
+
+    def launch(self, kernel, grid, block, args, shared_bytes=0, order="forward", seed=0):
+        """Run a kernel to its end; arrays among the arguments are the memory that it reads and writes.
+
+        An argument is an array (a pointer to its first element), a value of NumPy or ctypes, None (a null pointer) or
+        a tuple of arguments: a struct by value, laid out as C does. ``order`` is that of threads and of blocks:
+        forward, reverse, or random by ``seed``. Under the sanitizer the kernel sees each array alone, in memory of
+        its own; arrays that overlap share it.
+        """
+        if kernel not in self.kernels:
+            raise EmulatorError(f"there is no kernel {kernel}, only {', '.join(self.kernels)}")
+        call = [self.kernels.index(kernel), _three(grid), _three(block), shared_bytes, ORDERS[order], seed]
+        packed = [_packed(argument) for argument in args]
+        (self._in_a_process if self.sanitize else self._here)(call, packed)
+
+    def _here(self, call, packed):
+        number, grid, block, shared, order, seed = call
+        data = []
+        for argument in packed:
+            filled = bytearray(argument.data)
+            for at, array in argument.pointers:
+                struct.pack_into("P", filled, at, array.ctypes.data)
+            data.append(ctypes.create_string_buffer(bytes(filled), max(len(filled), 1)))
+        pointers = (ctypes.c_void_p * len(data))(*[ctypes.addressof(d) for d in data])
+        sizes = (ctypes.c_size_t * len(data))(*[len(a.data) for a in packed])
+        three = ctypes.c_uint * 3
+        with self._lock:
+            failed = self._launch(
+                number, three(*grid), three(*block), ctypes.c_size_t(shared), pointers, sizes, len(data), order,
+                ctypes.c_uint64(seed),
+            )  # fmt: skip
+        if failed:
+            raise EmulatorError(failed.decode())
+
+    def _in_a_process(self, call, packed):
+        number, grid, block, shared, order, seed = call
+        buffers = _buffers([array for argument in packed for _, array in argument.pointers])
+        said = [_words(number, *grid, *block, shared, order, seed, len(buffers))]
+        for low, high in buffers:
+            said += [_words(high - low, low % 16), ctypes.string_at(low, high - low)]
+        said.append(_words(len(packed)))
+        for argument in packed:
+            said += [_words(len(argument.data)), argument.data, _words(len(argument.pointers))]
+            for at, array in argument.pointers:
+                place = array.ctypes.data
+                buffer = max(i for i, (low, _) in enumerate(buffers) if low <= place)
+                said.append(_words(at, buffer, place - buffers[buffer][0]))
+        options = {"check": False, "capture_output": True, "timeout": LONGEST, "env": {**os.environ, **SANITIZER}}
+        try:
+            done = subprocess.run([self.binary], input=b"".join(said), **options)
+        except subprocess.TimeoutExpired:
+            raise EmulatorError(f"kernel {self.kernels[number]} has not ended after {LONGEST} s") from None
+        if done.returncode:
+            raise EmulatorError(_summary(self.kernels[number], done))
+        start = 0
+        for low, high in buffers:
+            ctypes.memmove(low, done.stdout[start : start + high - low], high - low)
+            start += high - low
+
+
+def _three(sizes):
+    sizes = (sizes,) if isinstance(sizes, (int, np.integer)) else tuple(sizes)
+    return [int(n) for n in (*sizes, 1, 1, 1)[:3]]
+
+
+class _Packed:
+    """Bytes of an argument, and the arrays whose addresses stand in them, with the places of these."""
+
+    def __init__(self, data, align, pointers=()):
+        self.data, self.align, self.pointers = data, align, pointers
+
+
+def _packed(argument):
+    if isinstance(argument, np.ndarray):
+        return _Packed(bytes(8), 8, [(0, argument)])
+    if argument is None:
+        return _Packed(bytes(8), 8)
+    if isinstance(argument, np.generic):
+        return _Packed(argument.tobytes(), argument.dtype.alignment)
+    if isinstance(argument, (ctypes._SimpleCData, ctypes.Structure, ctypes.Array, ctypes.Union)):
+        return _Packed(bytes(argument), ctypes.alignment(argument))
+    if isinstance(argument, (tuple, list)):
+        return _packed_struct([_packed(member) for member in argument])
+    raise TypeError(f"an argument must be an array, a value of NumPy or ctypes, None or a tuple, got {argument!r}")
+
+
+def _packed_struct(members):
+    data, pointers, align = bytearray(), [], max((m.align for m in members), default=1)
+    for member in members:
+        data += bytes(-len(data) % member.align)
+        pointers += [(len(data) + at, array) for at, array in member.pointers]
+        data += member.data
+    data += bytes(-len(data) % align)
+    return _Packed(bytes(data), align, pointers)
+
+
+def _buffers(arrays):
+    """Ranges of addresses that hold the arrays, those that overlap in one."""
+    merged = []
+    for low, high in sorted(np.lib.array_utils.byte_bounds(array) for array in arrays):
+        if merged and low < merged[-1][1]:
+            merged[-1][1] = max(high, merged[-1][1])
+        elif not merged or [low, high] != merged[-1]:
+            merged.append([low, high])
+    return merged
+
+
+def _words(*numbers):
+    return struct.pack(f"={len(numbers)}q", *numbers)
+
+
+def _summary(kernel, done):
+    """What the sanitizer, or the emulator, has said: the essential lines first, the report after them."""
+    report = done.stderr.decode(errors="replace")
+    said = re.search(r"^EMULATOR (.*)", report, re.M)
+    found = re.search(r"(?:ERROR: AddressSanitizer|runtime error): (.*)", report)
+    if said and not found:
+        return said[1]
+    lines = [said[1] if said else f"kernel {kernel}: "]
+    if found:
+        lines[0] += re.sub(r" on (unknown )?address.*", "", found[1])
+        lines += re.findall(r"^(?:READ|WRITE) of .*|^ *#0 .*|^.* is located .*|^.*: runtime error.*", report, re.M)
+    else:
+        lines[0] += f"ended with status {done.returncode}"
+    return "\n".join([*lines, "", report])
