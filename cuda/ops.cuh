@@ -9,10 +9,6 @@
 #include "ops.h"
 #include "vector.cuh"
 
-#ifndef __CUDACC__
-#include <math.h>
-#endif
-
 namespace kernelops {
 
 KERNELOPS_DEVICE float v_abs(float a) { return fabsf(a); }
@@ -33,18 +29,11 @@ KERNELOPS_DEVICE float v_pow(float a, float b) { return powf(a, b); }
 KERNELOPS_DEVICE double v_pow(double a, double b) { return pow(a, b); }
 
 /* 2^a: in float one instruction of the processor; results too small for a normal number are 0. */
-#ifdef __CUDACC__
 KERNELOPS_DEVICE float v_exp2(float a) {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(a));
     return power;
 }
-#else
-KERNELOPS_DEVICE float v_exp2(float a) {
-    const float power = exp2f(a);
-    return power < 1.17549435e-38f ? 0.0f : power;
-}
-#endif
 KERNELOPS_DEVICE double v_exp2(double a) { return exp2(a); }
 
 /* c log2(e), so that exp(a c) is v_exp2(a scale): the rounding of this product is like that of a c. Where it leaves the range

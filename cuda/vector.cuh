@@ -2,11 +2,6 @@
 #ifndef KERNELOPS_VECTOR_CUH
 #define KERNELOPS_VECTOR_CUH
 
-#ifndef __forceinline__
-#ifndef __CUDACC__
-#define __forceinline__ inline
-#endif
-#endif
 #define KERNELOPS_DEVICE static __device__ __forceinline__
 
 namespace kernelops {
@@ -48,12 +43,7 @@ template <int W, class T> KERNELOPS_DEVICE void store_column(T *shared, const T 
 /* Loops over up to so many components become straight-line code, longer ones are unrolled eight times. */
 __host__ __device__ constexpr int unrolled(int n) { return n <= 64 ? n : 8; }
 
-#ifdef __CUDACC__
 template <class T> KERNELOPS_DEVICE T infinity() { return (T)__int_as_float(0x7f800000); }
-#else
-template <class T> KERNELOPS_DEVICE T infinity() { return (T)__builtin_inf(); }
-#endif
-
 template <class T> KERNELOPS_DEVICE bool is_finite(T a) { return a - a == (T)0; }
 
 } // namespace kernelops

@@ -1,12 +1,19 @@
-"""Generated CUDA kernels as a machine: what machines.cpu.run does, done by the emulator."""
+"""Generated CUDA kernels as a machine: what machines.cpu.run does, done by the emulator.
+
+What a test computes it computes by a call that knows nothing of kernels. Every call runs once while kernels are only
+noted, so that many are compiled together, and again in its test.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ctypes import c_longlong
 from math import prod
 
 import numpy as np
+import pytest
 from cuda_emulator.emulator import compile_cuda
 
+from kernelops.machines import cpu
 from kernelops.machines.cpu import Raw
 from kernelops.program.cuda import arguments, cuda_source, include_folders, layout
 from kernelops.ranges import Ranges
@@ -68,6 +75,18 @@ class Kernels:
             in_order = [given[name] for name in arguments(program)]
             self.modules[found].launch(self.names[found], grid, threads, in_order, order=order, seed=7)
         return raw
+
+
+def compiled(calls):
+    """The kernels that some calls need."""
+    found = Kernels()
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        patch.setattr(cpu, "run", found.note)
+        for call in calls:
+            with suppress(AssertionError):  # of a test that is called as a whole
+                call()
+    found.build()
+    return found
 
 
 def _results(found, bound, axis):

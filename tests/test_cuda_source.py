@@ -1,20 +1,13 @@
-"""Generated CUDA kernels, run on the CPU by the emulator: against NumPy, and against the engine.
-
-What a test computes it computes by a call that knows nothing of kernels. Every call runs once while kernels are only
-noted, so that many are compiled together, and later in its test.
-"""
+"""Generated CUDA kernels, run on the CPU by the emulator: every operation, against NumPy and against the engine."""
 
 from functools import partial
 
-import dense
 import numpy as np
 import pytest
-import test_accumulation as accumulation
 import test_operations as operations
-import test_reductions as reductions
 from cases import CASES
 from cuda_emulator.emulator import missing
-from emulated import Kernels
+from emulated import Kernels, compiled
 from judges import assert_sum_close
 
 from kernelops.arrays import bind
@@ -22,12 +15,12 @@ from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
 from kernelops.program.cuda import layout
-from kernelops.reduction import REDUCTIONS, Reduction, pairwise
+from kernelops.reduction import Reduction, pairwise
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 ENGINE = cpu.run
-CALLS = []  # all calls of this file, for the first run
+CALLS = []  # all calls of this file that need kernels
 
 
 def called(calls):
@@ -37,20 +30,13 @@ def called(calls):
 
 @pytest.fixture(scope="module")
 def kernels():
-    found = Kernels()
-    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
-        patch.setattr(cpu, "run", found.note)
-        for call in CALLS:
-            call()
-    found.build()
-    return found
+    return compiled(CALLS)
 
 
 @pytest.fixture
 def emulated(kernels, monkeypatch):
     """Reductions run on the emulator during the test."""
     monkeypatch.setattr(cpu, "run", kernels.run)
-    return kernels
 
 
 def on_the_engine(call):
@@ -126,7 +112,7 @@ def test_values_of_every_case(call, emulated):
 
 
 def special_values(dtype):
-    """All elementwise operations of pairs at numbers that are easy to get wrong, in one formula: (pairs, operations)."""
+    """All elementwise operations of pairs at numbers that are easy to get wrong, at once: (x, y, operations)."""
     some = operations.specials(dtype)[[0, 1, 3, 5, 7, 9, 10, 11, 12, 13, 21, 22]]
     x, y = (variable(kind, k, 1) for k, kind in enumerate(("Vi", "Vj")))
     zero = variable("Vj", 2, 1)  # -0: x + zero is x, of pairs
@@ -165,107 +151,7 @@ def test_special_values(call, emulated):
             operations.assert_same(found[..., k], want, ulps)
 
 
-# ---- every reduction ----------------------------------------------------------------------------------------------
-
-
-def reduced(op, axis, formula, dtype="float64", ranged=False, batch=False):
-    x, y, b = reductions.points(37, 290, dtype)
-    if batch:
-        x, y, b = (*reductions.points(9, 20, dtype, (2, 1))[:1], *reductions.points(9, 20, dtype, (3,), 5)[1:])
-    ranges = reductions.some_ranges(x.shape[-2], y.shape[-2]) if ranged else None
-    return reductions.run(op, axis, [x, y, b], formula, 3, ranges=ranges), [x, y, b], ranges
-
-
-ALL = [(op, axis, f) for op in REDUCTIONS for axis in (0, 1) for f in reductions.formulas_of(op)]
-called([partial(reduced, *row) for row in ALL])
-called([partial(reduced, op, 1, reductions.SCALAR, "float32") for op in REDUCTIONS])
-
-
-@pytest.mark.parametrize(("op", "axis", "formula"), ALL)
-@pytest.mark.parametrize("how", ["dense", "ranges", "batches", "both"])
-def test_reductions(how, op, axis, formula, emulated):
-    ranged, batch = how in ("ranges", "both"), how in ("batches", "both")
-    got, data, ranges = reduced(op, axis, formula, ranged=ranged, batch=batch)
-    mask = ranges.mask(data[0].shape[-2], data[1].shape[-2]) if ranged else None
-    full = [np.broadcast_to(a, (2, 3, *a.shape[-2:])) for a in data] if batch else data
-    reductions.assert_equal(got, reductions.expected(op, axis, full, formula, 3, mask))
-
-
-@pytest.mark.parametrize("op", REDUCTIONS)
-def test_reductions_in_float32(op, emulated):
-    got, data, _ = reduced(op, 1, reductions.SCALAR, "float32")
-    reductions.assert_equal(got, reductions.expected(op, 1, data, reductions.SCALAR, 3), "float32")
-
-
-@pytest.mark.parametrize("sizes", [(0, 5), (5, 0), (1, 1), (1, 300), (300, 1)])
-@pytest.mark.parametrize("op", REDUCTIONS)
-def test_few_rows_or_none(op, sizes, emulated):
-    for axis in (0, 1):
-        got = reductions.run(op, axis, reductions.points(*sizes), K=3)
-        reductions.assert_equal(got, reductions.expected(op, axis, reductions.points(*sizes), K=3))
-
-
-def test_no_batch_element(emulated):
-    assert reductions.run("Sum", 1, reductions.points(4, 5, batch=(0,))).shape == (0, 4, 1)
-
-
-ONE_ROW = [  # of given numbers; the longest shelf does not fit into registers
-    ("ArgMin", np.resize([3.0, 1.0, 2.0, 1.0, 3.0], 600), None),
-    ("ArgMax", np.resize([3.0, 1.0, 2.0, 1.0, 3.0], 600), None),
-    ("KMin_ArgKMin", np.resize([3.0, 1.0, 2.0, 1.0, 3.0], 600), 300),
-    ("KMin_ArgKMin", np.random.default_rng(0).permutation(257).astype(float), 300),
-    ("KMin_ArgKMin", np.array([np.inf, np.nan, 1, -np.inf, np.nan]), 7),
-    ("ArgMin", np.array([np.inf, np.inf]), None),
-    ("ArgMax", np.array([0.0, -0.0, -np.inf]), None),
-    ("Min_ArgMin", np.array([2, np.nan, -1, np.nan]), None),
-    ("Max_ArgMax", np.array([2, np.nan, np.inf, np.nan]), None),
-]
-called([partial(reductions.of_values, op, values, K) for op, values, K in ONE_ROW])
-
-
-@pytest.mark.parametrize(("op", "values", "K"), ONE_ROW)
-def test_ties_nan_and_infinities(op, values, K, emulated):
-    got = reductions.of_values(op, values, K)
-    want = dense.reduce(op, values[None, :, None], 1, K=K or 1)
-    np.testing.assert_equal(got, tuple(w[0] for w in want) if isinstance(want, tuple) else want[0])
-
-
-called([partial(reductions.of_values, "LogSumExp", [0.0], dtype=dtype) for dtype in ("float32", "float64")])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("values", "want"), reductions.LOGSUMEXP)
-def test_logsumexp_of_large_and_infinite_values(values, want, dtype, emulated):
-    reductions.test_logsumexp_of_large_and_infinite_values(values, want, dtype, None)
-
-
-# ---- precision ----------------------------------------------------------------------------------------------------
-
-called(
-    [
-        partial(accumulation.total, np.ones(2, np.float32), dtype_acc="float64"),
-        partial(accumulation.total, np.ones(2), sum_scheme="kahan_scheme"),
-        partial(accumulation.total, np.ones(2, np.float32), sum_scheme="kahan_scheme"),
-        partial(accumulation.test_float16_data_are_computed_in_float32),
-    ]
-)
-
-
-def test_sums_in_float64_and_compensated_sums(emulated):
-    accumulation.test_float64_inside_a_tile()
-    accumulation.test_compensated_across_tiles()
-
-
-@pytest.mark.parametrize("scheme", ["auto", "kahan_scheme"])
-def test_schemes_where_sums_are_rescaled(scheme, emulated):
-    accumulation.test_schemes_where_sums_are_rescaled("SumSoftMaxWeight", scheme)
-
-
-def test_float16_data_come_converted(emulated):
-    accumulation.test_float16_data_are_computed_in_float32()
-
-
-# ---- sizes, shapes, orders ----------------------------------------------------------------------------------------
+# ---- sizes and shapes ------------------------------------------------------------------------------------------------
 
 GAUSS = parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"])
 PROGRAM = cpu.prepare("sum", GAUSS.expr, None, False, 1).program
@@ -315,30 +201,18 @@ def test_long_vectors(call, emulated):
     assert_sum_close(*call(), 1, 16 + call.args[0] / 8)
 
 
-MIXED = [
-    partial(reduced, "Sum", 1, reductions.VECTOR, ranged=True),
-    partial(reduced, "LogSumExpWeight", 0, reductions.SCALAR, ranged=True),
-    partial(reduced, "KMin_ArgKMin", 1, reductions.VECTOR, ranged=True),
-]
-
-
-@pytest.mark.parametrize("call", MIXED, ids=["sum", "exp", "best"])
-def test_the_order_of_threads_changes_no_bit(call, kernels, monkeypatch):
-    found = []
-    for order in ("forward", "reverse", "random"):
-        monkeypatch.setattr(cpu, "run", partial(kernels.run, order=order))
-        found.append(call()[0])
-    np.testing.assert_equal(found[1:], found[:1] * 2)
-
-
 def test_rows_of_a_thread_change_no_bit_and_nothing_is_read_outside(monkeypatch):
     """Under the address sanitizer, with rows and columns that fill no block and no tile."""
     if missing(sanitize=True):
         pytest.skip(missing(sanitize=True))
-    kernels, found, counts = Kernels(), [], (1, 2, 4)
-    for run in (kernels.note, kernels.run):
-        for rows in counts:
+    kernels = Kernels()
+
+    def each_number_of_rows(run):
+        for rows in (1, 2, 4):
             monkeypatch.setattr(cpu, "run", partial(run, rows=rows))
-            found.append(gauss(131, 259)[0])
-        kernels.build(sanitize=True)
-    np.testing.assert_equal(found[-2:], [found[-3]] * 2)
+            yield gauss(131, 259)[0]
+
+    list(each_number_of_rows(kernels.note))
+    kernels.build(sanitize=True)
+    first, *others = each_number_of_rows(kernels.run)
+    np.testing.assert_equal(others, [first] * 2)

@@ -1,4 +1,4 @@
-"""The text of CUDA kernels: the same for the same program, laid out for the memory there is, and what NVRTC makes of it."""
+"""The text of CUDA kernels: the same for the same program, laid out for the memory there is, accepted by NVRTC."""
 
 import ctypes
 import hashlib
@@ -77,7 +77,9 @@ def test_layouts():
         program = compile_sum(parse("SqDist(x,y)*b", [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(1)"]).expr, 1)
         for dtype, size in (("float32", 4), ("float64", 8)):
             if (D + 1) * size > 48 << 10:
-                with pytest.raises(FormulaError, match=rf"a column of {D + 1} numbers in {dtype}: a GPU takes \d+ at most"):
+                with pytest.raises(
+                    FormulaError, match=rf"a column of {D + 1} numbers in {dtype}: a GPU takes \d+ at most"
+                ):
                     layout(program, dtype)
                 continue
             found = layout(program, dtype)

@@ -1,7 +1,7 @@
 """Instructions of a tile program as lines of CUDA C++: what one thread does with its own numbers.
 
 In the text ``t`` holds the planes of a stage, ``param``, ``row[r]`` and ``col`` what earlier stages have exported, and
-``part[r]``, ``top[r]``, ``value`` and ``index`` what a reduction keeps; cuda.py declares them.
+``part[r]``, ``top[r]``, ``value`` and ``index`` what a reduction keeps; cuda_kernel.py declares them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def copies(count: int, line: Callable[[tuple[int, str]], str]) -> list[str]:
 
 def scale_name(x: Operand) -> str:
     """The factor of an ExpScaled of the pairs, times log2(e): computed before the pairs run."""
-    return f"scale_{x.base}[r]" if x.place == ROW else f"scale_{x.base}"
+    return f"scale_of_row_{x.base}[r]" if x.place == ROW else f"scale_{x.base}"
 
 
 class Writer:
