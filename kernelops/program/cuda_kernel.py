@@ -5,8 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .cuda_layout import COLUMN_IN_REGISTERS, SHELF_IN_REGISTERS, TYPES, Layout, described, exports_of, parameters
-from .cuda_text import Writer, array, block, copies, indented, item, number, plus, scale_name, stage_lines, unrolled
+from .cuda_text import (
+    Writer,
+    array,
+    block,
+    copies,
+    indented,
+    item,
+    number,
+    pair_length,
+    plus,
+    scale_name,
+    stage_lines,
+    unrolled,
+)
 from .instructions import PARAM, ROW, Operand, Program, Stage
+
+LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +231,8 @@ class Kernel:
 
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
-        length = len(self.program.pair.code) * self.layout.rows
-        return min(self.layout.span, 8 if length <= 16 else 4 if length <= 64 else 1)
+        length = pair_length(self.program) * self.layout.rows
+        return max([n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE], default=1)
 
     def _pair_rows(self) -> list[str]:
         p = self.program

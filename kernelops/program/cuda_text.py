@@ -7,7 +7,7 @@ In the text ``t`` holds the planes of a stage, ``param``, ``row[r]`` and ``col``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
+from math import inf, prod
 
 from ..formula.ops import OPS
 from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
@@ -170,6 +170,23 @@ class Writer:
         a, b = p.args
         body = ["T sum = 0;", *loops(axes[n_out:], [f"sum += {at(a, 2)} * {at(b, 3)};"]), f"{at(p.out, 1)} = sum;"]
         return block("", loops(axes[:n_out], body))
+
+
+def pair_length(program: Program) -> int:
+    """About how many instructions of the processor a pair takes; a library function counts as one."""
+    total, rounds = 0, 1
+    for p in program.pair.code:
+        if p.op in ("Loop", "End"):
+            rounds = p.aux0 if p.op == "Loop" else 1
+        elif p.op in CONTRACTIONS or p.op == "WideSqDist":
+            total += 2 * p.aux0 * rounds
+        elif p.op == "TensorDot":
+            n_out, n_cont = program.contractions[p.aux0 : p.aux0 + 2]
+            body = program.contractions[p.aux0 + 2 :]
+            total += prod(body[: 4 * n_out : 4]) * prod(body[4 * n_out : 4 * n_out + 3 * n_cont : 3])
+        else:
+            total += max(p.aux1, 1) * rounds
+    return total
 
 
 def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str], export: str) -> list[str]:
