@@ -100,7 +100,11 @@ class Kernel:
         lines = array("T", "param", p.n_params)
         lines += [f"param[{k}] = {number(c)};" for k, c in enumerate(p.constants)]
         for q, count, at in p.param.loads:
-            lines += copies(count, lambda k, q=q, at=at: f"param[{plus(at, k)}] = {self._load(q, '0', plus(0, k))};")
+
+            def loaded(k: tuple[int, str], q: int = q, at: int = at) -> str:
+                return f"param[{plus(at, k)}] = {self._load(q, '0', plus(0, k))};"
+
+            lines += copies(count, loaded)
         if p.param.exports:
             # the exports come last
             after = Stage(p.param.code, p.param.planes, (), p.param.exports)

@@ -116,8 +116,8 @@ class Writer:
     def _value(self, p: Instruction) -> str:
         if p.op in CONTRACTIONS or p.op == "WideSqDist":
             # one thread has no use for the product form: it computes x - y of the vectors as they are
-            name, args = ("SqDist", p.args[:2]) if p.op == "WideSqDist" else (p.op, p.args)
-            return f"op::{name}<{p.aux0}>({', '.join(map(pointer, args))})"
+            name, vectors = ("SqDist", p.args[:2]) if p.op == "WideSqDist" else (p.op, p.args)
+            return f"op::{name}<{p.aux0}>({', '.join(map(pointer, vectors))})"
         args = ", ".join(map(item, p.args))
         if p.op == "Zero":
             return "0"
@@ -193,7 +193,11 @@ def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str],
     """Loads, instructions and exports of a stage; ``load`` gives a component (text) of a variable."""
     lines = array("T", "t", stage.planes)
     for position, count, plane in stage.loads:
-        lines += copies(count, lambda k, p=position, at=plane: f"t[{plus(at, k)}] = {load(p, plus(0, k))};")
+
+        def loaded(k: tuple[int, str], position: int = position, plane: int = plane) -> str:
+            return f"t[{plus(plane, k)}] = {load(position, plus(0, k))};"
+
+        lines += copies(count, loaded)
     lines += Writer(program).lines(stage.code)
     return lines + _exported(stage, export)
 
@@ -207,6 +211,10 @@ def _exported(stage: Stage, export: str) -> list[str]:
         count = 1
         while at + count < len(kept) and kept[at + count] == kept[at] + count:
             count += 1
-        lines += copies(count, lambda k, at=at: f"{export.format(plus(at, k))} = t[{plus(kept[at], k)}];")
+
+        def copied(k: tuple[int, str], at: int = at) -> str:
+            return f"{export.format(plus(at, k))} = t[{plus(kept[at], k)}];"
+
+        lines += copies(count, copied)
         at += count
     return lines
