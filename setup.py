@@ -1,4 +1,6 @@
-"""Build of the one extension module, kernelops._core; everything else about the package stands in pyproject.toml.
+"""Build of the one extension module, kernelops._core; nearly all else about the package stands in pyproject.toml.
+
+The files that CUDA kernels include lie in a folder of their own, cuda/, and are shipped inside the package.
 
 OpenMP is used where the compiler has it, which a probe program finds out. Where it has none, or where
 KERNELOPS_NO_OPENMP=1 is set, the module is built for one thread and a note says so; `python -m kernelops.doctor`
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError
 
 # Speed without a change of meaning: no -ffast-math (NaN, infinity and -0.0 count), no -march (instruction sets are
@@ -116,6 +119,23 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
+class BuildPy(build_py):
+    """build_py that puts cuda/*.cuh into the package; where it is edited in place they are found where they lie."""
+
+    def cuda_files(self):
+        target = os.path.join(self.build_lib, "kernelops", "cuda")
+        return [(source, os.path.join(target, os.path.basename(source))) for source in sorted(glob("cuda/*.cuh"))]
+
+    def run(self):
+        super().run()
+        for source, target in () if self.editable_mode else self.cuda_files():
+            self.mkpath(os.path.dirname(target))
+            self.copy_file(source, target, preserve_mode=False)
+
+    def get_outputs(self, include_bytecode=True):
+        return [*super().get_outputs(include_bytecode), *(target for _, target in self.cuda_files())]
+
+
 if __name__ == "__main__":
     core = Extension(
         "kernelops._core",
@@ -124,4 +144,4 @@ if __name__ == "__main__":
         depends=["kernelops/_core.pxd", *sorted(glob("kernelops/_tile/*.h"))],
         language="c",
     )
-    setup(ext_modules=[core], cmdclass={"build_ext": BuildExt})
+    setup(ext_modules=[core], cmdclass={"build_ext": BuildExt, "build_py": BuildPy})

@@ -1,0 +1,51 @@
+/* Numbers as the kernels see them: packs that one memory instruction moves, infinity, and where unrolling ends. */
+#ifndef KERNELOPS_VECTOR_CUH
+#define KERNELOPS_VECTOR_CUH
+
+#define KERNELOPS_DEVICE static __device__ __forceinline__
+
+namespace kernelops {
+
+typedef long long i64;
+
+/* N numbers that are read and written at once: up to 16 bytes. */
+template <class T, int N> struct alignas(N * sizeof(T)) pack {
+    T at[N];
+};
+
+/* How many of W numbers, which lie at a multiple of W * sizeof(T) bytes, go at once. */
+template <class T> __host__ __device__ constexpr int pack_of(int w) {
+    return w % (16 / (int)sizeof(T)) == 0 ? 16 / (int)sizeof(T) : w % 2 == 0 ? 2 : 1;
+}
+
+/* From shared memory into registers, and back. */
+template <int W, class T> KERNELOPS_DEVICE void load_column(T *column, const T *shared) {
+    constexpr int n = pack_of<T>(W);
+#pragma unroll
+    for (int k = 0; k < W; k += n) {
+        const pack<T, n> some = *(const pack<T, n> *)(shared + k);
+#pragma unroll
+        for (int q = 0; q < n; q++) column[k + q] = some.at[q];
+    }
+}
+
+template <int W, class T> KERNELOPS_DEVICE void store_column(T *shared, const T *column) {
+    constexpr int n = pack_of<T>(W);
+#pragma unroll
+    for (int k = 0; k < W; k += n) {
+        pack<T, n> some;
+#pragma unroll
+        for (int q = 0; q < n; q++) some.at[q] = column[k + q];
+        *(pack<T, n> *)(shared + k) = some;
+    }
+}
+
+/* Loops over up to so many components become straight-line code, longer ones are unrolled eight times. */
+__host__ __device__ constexpr int unrolled(int n) { return n <= 64 ? n : 8; }
+
+template <class T> KERNELOPS_DEVICE T infinity() { return (T)__int_as_float(0x7f800000); }
+template <class T> KERNELOPS_DEVICE bool is_finite(T a) { return a - a == (T)0; }
+
+} // namespace kernelops
+
+#endif

@@ -1,0 +1,220 @@
+"""Instructions of a tile program as lines of CUDA C++: what one thread does with its own numbers.
+
+In the text ``t`` holds the planes of a stage, ``param``, ``row[r]`` and ``col`` what earlier stages have exported, and
+``part[r]``, ``top[r]``, ``value`` and ``index`` what a reduction keeps; cuda_kernel.py declares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf, prod
+
+from ..formula.ops import OPS
+from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
+
+CONTRACTIONS = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
+UNROLLED = 64  # rounds of a loop up to which it becomes straight-line code, as in cuda/vector.cuh
+_NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
+
+
+def indented(lines: Sequence[str], depth: int = 1) -> list[str]:
+    return ["    " * depth + line if line and not line.startswith("#") else line for line in lines]
+
+
+def block(head: str, lines: Sequence[str]) -> list[str]:
+    """Lines in braces behind a head."""
+    return [f"{head} {{".lstrip(), *indented(lines), "}"]
+
+
+def unrolled(count: int) -> str:
+    return f"#pragma unroll {count if count <= UNROLLED else 8}"
+
+
+def array(type_name: str, name: str, *sizes: int, filled: bool = False) -> list[str]:
+    """The declaration of an array, or nothing where it would have no elements."""
+    if 0 in sizes:
+        return []
+    return [f"{type_name} {name}{''.join(f'[{n}]' for n in sizes)}{' = {}' if filled else ''};"]
+
+
+def number(value: float) -> str:
+    """A constant of the working type."""
+    if value != value:
+        return "infinity<T>() - infinity<T>()"
+    if value in (inf, -inf):
+        return f"{'-' if value < 0 else ''}infinity<T>()"
+    return f"(T){value!r}"
+
+
+def plus(base: int, *steps: tuple[int, str]) -> str:
+    """base + stride * counter + ..., as short as it can be written; a step without a counter is a number."""
+    base += sum(stride for stride, k in steps if not k)
+    found = [k if stride == 1 else f"{stride} * {k}" for stride, k in steps if stride and k]
+    return " + ".join([str(base)] * (base > 0 or not found) + found)
+
+
+def item(x: Operand) -> str:
+    """One number; ``k`` counts the rounds of the surrounding loop."""
+    return f"{_NAMES[x.place]}[{plus(x.base, (x.stride, 'k'))}]"
+
+
+def pointer(x: Operand) -> str:
+    """Where a vector begins."""
+    return _NAMES[x.place] + f" + {x.base}" * (x.base > 0)
+
+
+def copies(count: int, line: Callable[[tuple[int, str]], str]) -> list[str]:
+    """A line for each of some components, in a loop where there are many; ``line`` takes a step for :func:`plus`."""
+    if count <= 4:
+        return [line((k, "")) for k in range(count)]
+    return [unrolled(count), f"for (int k = 0; k < {count}; k++) {line((1, 'k'))}"]
+
+
+def scale_name(x: Operand) -> str:
+    """The factor of an ExpScaled of the pairs, times log2(e): computed before the pairs run."""
+    return f"scale_of_row_{x.base}[r]" if x.place == ROW else f"scale_{x.base}"
+
+
+class Writer:
+    """Writes the instructions of one stage.
+
+    Parameters
+    ----------
+    program : Program
+    pairs : bool
+        Whether the stage is that of the pairs, for which the factors of exponentials have been made before.
+    kept : callable, optional
+        The lines that offer a value (its text) to component (text) of the result: for "best" and "entries".
+    """
+
+    def __init__(
+        self, program: Program, pairs: bool = False, kept: Callable[[str, str], list[str]] | None = None
+    ) -> None:
+        self.program, self.pairs, self.kept = program, pairs, kept
+        self.looping = False
+
+    def lines(self, code: Sequence[Instruction]) -> list[str]:
+        out: list[str] = []
+        for p in code:
+            if p.op == "Loop":
+                out += [unrolled(p.aux0), f"for (int k = 0; k < {p.aux0}; k++) {{"]
+            elif p.op == "End":
+                out.append("}")
+            else:
+                out += indented(self.instruction(p), int(self.looping))
+            self.looping = p.op == "Loop" or (self.looping and p.op != "End")
+        return out
+
+    def instruction(self, p: Instruction) -> list[str]:
+        if p.op.startswith("Out"):
+            return self._result(p)
+        if p.op == "TensorDot":
+            return self._tensor_dot(p)
+        assert p.out is not None
+        return [f"{item(p.out)} {'+=' if p.op == 'Accum' else '='} {self._value(p)};"]
+
+    def _value(self, p: Instruction) -> str:
+        if p.op in CONTRACTIONS or p.op == "WideSqDist":
+            # one thread has no use for the product form: it computes x - y of the vectors as they are
+            name, vectors = ("SqDist", p.args[:2]) if p.op == "WideSqDist" else (p.op, p.args)
+            return f"op::{name}<{p.aux0}>({', '.join(map(pointer, vectors))})"
+        args = ", ".join(map(item, p.args))
+        if p.op == "Zero":
+            return "0"
+        if p.op in ("Accum", "Copy"):
+            return args
+        if p.op == "ExpScaled":
+            a, b = p.args
+            fits = self.pairs and not b.stride
+            return f"v_exp2({item(a)} * {scale_name(b) if fits else f'scale_of_exp({item(b)})'})"
+        static = f"<{p.aux0}>" if OPS[p.op].params else ""
+        return f"op::{p.op}{static}({args})"
+
+    def _result(self, p: Instruction) -> list[str]:
+        part = "part[r]" + f" + {p.aux0}" * (p.aux0 > 0)
+        if p.op == "OutExp":
+            assert p.out is not None
+            v = " * ".join(map(item, p.args))
+            return [f"{item(p.out)} = shifted_exp<{self.program.n_out}>({v}, top[r], part[r]);"]
+        if p.op == "OutDiff":
+            a, b, c = p.args
+            return [f"add_diff<{p.aux1}>({part}, {item(a)}, {pointer(b)}, {pointer(c)});"]
+        if p.op == "OutDot" and p.aux1 > 1:
+            a, b = p.args
+            return [f"add_dot<{p.aux1}>({part}, {item(a)}, {pointer(b)});"]
+        component = plus(p.aux0, (int(self.looping), "k"))
+        if p.op in ("OutSum", "OutDot"):
+            return [f"part[r][{component}] += {' * '.join(f'(S){item(x)}' for x in p.args)};"]
+        assert self.kept is not None
+        return self.kept(item(p.args[0]), component)
+
+    def _tensor_dot(self, p: Instruction) -> list[str]:
+        """Loops over the axes of the result around loops over those that are contracted (their table: lowering.py)."""
+        assert p.out is not None
+        table = self.program.contractions[p.aux0 :]
+        n_out, n_cont = table[:2]
+        kept = [table[2 + 4 * d : 6 + 4 * d] for d in range(n_out)]
+        rest = table[2 + 4 * n_out : 2 + 4 * n_out + 3 * n_cont]
+        summed = [(rest[3 * d], 0, *rest[3 * d + 1 : 3 * d + 3]) for d in range(n_cont)]
+        axes = [(f"k{d}", axis) for d, axis in enumerate([*kept, *summed])]
+
+        def at(x: Operand, q: int) -> str:
+            return f"{_NAMES[x.place]}[{plus(x.base, *((axis[q], k) for k, axis in axes if axis[0] > 1))}]"
+
+        def loops(some: Sequence[tuple[str, Sequence[int]]], body: list[str]) -> list[str]:
+            for k, (size, *_) in reversed(some):
+                if size > 1:
+                    body = [unrolled(size), *block(f"for (int {k} = 0; {k} < {size}; {k}++)", body)]
+            return body
+
+        a, b = p.args
+        body = ["T sum = 0;", *loops(axes[n_out:], [f"sum += {at(a, 2)} * {at(b, 3)};"]), f"{at(p.out, 1)} = sum;"]
+        return block("", loops(axes[:n_out], body))
+
+
+def pair_length(program: Program) -> int:
+    """About how many instructions of the processor a pair takes; a library function counts as one."""
+    total, rounds = 0, 1
+    for p in program.pair.code:
+        if p.op in ("Loop", "End"):
+            rounds = p.aux0 if p.op == "Loop" else 1
+        elif p.op in CONTRACTIONS or p.op == "WideSqDist":
+            total += 2 * p.aux0 * rounds
+        elif p.op == "TensorDot":
+            n_out, n_cont = program.contractions[p.aux0 : p.aux0 + 2]
+            body = program.contractions[p.aux0 + 2 :]
+            total += prod(body[: 4 * n_out : 4]) * prod(body[4 * n_out : 4 * n_out + 3 * n_cont : 3])
+        else:
+            total += max(p.aux1, 1) * rounds
+    return total
+
+
+def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str], export: str) -> list[str]:
+    """Loads, instructions and exports of a stage; ``load`` gives a component (text) of a variable."""
+    lines = array("T", "t", stage.planes)
+    for position, count, plane in stage.loads:
+
+        def loaded(k: tuple[int, str], position: int = position, plane: int = plane) -> str:
+            return f"t[{plus(plane, k)}] = {load(position, plus(0, k))};"
+
+        lines += copies(count, loaded)
+    lines += Writer(program).lines(stage.code)
+    return lines + _exported(stage, export)
+
+
+def _exported(stage: Stage, export: str) -> list[str]:
+    """Exports, runs of neighbouring planes in one loop."""
+    lines: list[str] = []
+    kept = [plane for plane in stage.exports if plane != FILLED_LATER]
+    at = 0
+    while at < len(kept):
+        count = 1
+        while at + count < len(kept) and kept[at + count] == kept[at] + count:
+            count += 1
+
+        def copied(k: tuple[int, str], at: int = at) -> str:
+            return f"{export.format(plus(at, k))} = t[{plus(kept[at], k)}];"
+
+        lines += copies(count, copied)
+        at += count
+    return lines

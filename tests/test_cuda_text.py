@@ -1,0 +1,175 @@
+"""The text of CUDA kernels: the same for the same program, laid out for the memory there is, accepted by NVRTC."""
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from ctypes.util import find_library
+from pathlib import Path
+
+import pytest
+from cases import CASES
+
+from kernelops.errors import ArgumentError, FormulaError
+from kernelops.formula.parse import parse
+from kernelops.machines import cpu
+from kernelops.program.cuda import arguments, cuda_source, include_folders, layout
+from kernelops.program.tile import compile_best, compile_entries, compile_exp, compile_sum
+
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
+GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ALIASES).expr, 1)
+HASH = """
+import hashlib
+from kernelops.formula.parse import parse
+from kernelops.program.cuda import cuda_source
+from kernelops.program.tile import compile_exp
+f, w = (parse(t, ["x = Vi(3)", "y = Vj(3)", "g = Pm(2)"]).expr for t in ("Sum(Exp(-g*Norm2(x-y)))", "x*y*Elem(g,1)"))
+print(hashlib.sha256(cuda_source(compile_exp(f, w, True, 1)).encode()).hexdigest())
+"""
+
+
+def test_the_text_is_the_same_in_every_process():
+    found = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", HASH], env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
+    assert len(found) == 1 and len(found.pop().strip()) == len(hashlib.sha256().hexdigest())
+
+
+def test_the_text_says_what_it_does():
+    text = cuda_source(GAUSS, name="gauss", compensated=True)
+    head = "\n".join(line.removeprefix("//").removeprefix("     ") for line in text.splitlines() if line[:2] == "//")
+    assert str(GAUSS) in head and "Sums, 1 for each row, in float32, compensated:" in head
+    assert all(name in head for name in arguments(GAUSS))
+    signature = re.search(r"gauss\((.*?)\)\n", text, re.S)[1]
+    assert tuple(re.findall(r"(\w+)(?:,|$)", signature)) == arguments(GAUSS)
+    for line in (
+        "t[0] = op::SqDist<3>(row[r], col);",
+        "t[0] = v_exp2(t[0] * scale_1);",
+        "part[r][0] += (S)t[0] * (S)col[3];",
+    ):
+        assert line in text, line
+    assert max(map(len, text.splitlines())) <= 140
+
+
+def test_lists_of_arguments():
+    f, w = parse("Norm2(x-y)", ALIASES).expr, parse("b", ALIASES).expr
+    ends = ("tasks", "intervals", "n_tasks", "M", "N", "batches")
+    for program, results in (
+        (compile_exp(f, w, True, 1), ("sums", "maxima")),
+        (compile_best(f, 0), ("values", "indices")),
+        (compile_entries(f, 1), ("entries",)),
+    ):
+        names = arguments(program)
+        assert names[-6:] == ends and names[-6 - len(results) : -6] == results
+        assert names[:4] == ("x0", "x0_row", "x0_component", "x0_batch")
+
+
+def test_layouts():
+    assert layout(GAUSS).rows == 4 and layout(GAUSS).width == 4 and layout(GAUSS).tile == 256
+    assert layout(GAUSS, "float64", rows=2).rows == 2
+    longest = 0
+    for D in (1, 2, 3, 17, 100, 1000, 6143, 12287):
+        program = compile_sum(parse("SqDist(x,y)*b", [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(1)"]).expr, 1)
+        for dtype, size in (("float32", 4), ("float64", 8)):
+            if (D + 1) * size > 48 << 10:
+                with pytest.raises(
+                    FormulaError, match=rf"a column of {D + 1} numbers in {dtype}: a GPU takes \d+ at most"
+                ):
+                    layout(program, dtype)
+                continue
+            found = layout(program, dtype)
+            assert found.width >= D + 1 and found.tile * found.width * size <= 48 << 10
+            assert found.tile % found.span == 0 and found.rows in (1, 2, 4)
+            assert found.width * size % 16 == 0 or found.width <= 2
+            longest = max(longest, D)
+    assert longest == 12287
+
+
+def test_bad_arguments():
+    with pytest.raises(ArgumentError, match="dtype: wanted float32 or float64, got 'float16'"):
+        cuda_source(GAUSS, "float16")
+    with pytest.raises(ArgumentError, match="rows: wanted at least 1, got 0"):
+        cuda_source(GAUSS, rows=0)
+    with pytest.raises(ArgumentError, match="best: wanted at least 1, got 0"):
+        cuda_source(GAUSS, best=0)
+
+
+def test_the_files_that_are_included_are_there():
+    held = {file.name for folder in include_folders() for file in folder.iterdir()}
+    assert {"ops.h", "ops.cuh", "reduce.cuh", "vector.cuh"} <= held
+    for file in (Path(__file__).parent.parent / "cuda").glob("*.cuh"):
+        assert max(map(len, file.read_text().splitlines())) <= 140
+        assert set(re.findall(r'#include "(.*)"', file.read_text())) <= held
+
+
+# ---- what NVRTC, which needs no GPU, makes of it --------------------------------------------------------------------
+
+
+def nvrtc():
+    """The library, where one is found: of the system, or of a package of CUDA's in this environment."""
+    found = [find_library("nvrtc")]
+    for name in ("nvidia.cuda_nvrtc", "nvidia.cu13", "nvidia.cu12"):
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            continue
+        for folder in spec.submodule_search_locations if spec else ():
+            found += sorted(str(file) for file in Path(folder, "lib").glob("libnvrtc.so*"))
+    for path in filter(None, found):
+        try:
+            return ctypes.CDLL(path)
+        except OSError:
+            continue
+    return None
+
+
+def compiled(library, text, *options):
+    """The log of a compilation to machine code for sm_90."""
+    handle, size = ctypes.c_void_p(), ctypes.c_size_t()
+    flags = ["-arch=sm_90", "-std=c++17", *(f"-I{folder}" for folder in include_folders()), *options]
+    assert library.nvrtcCreateProgram(ctypes.byref(handle), text.encode(), b"kernel.cu", 0, None, None) == 0
+    failed = library.nvrtcCompileProgram(handle, len(flags), (ctypes.c_char_p * len(flags))(*map(str.encode, flags)))
+    library.nvrtcGetProgramLogSize(handle, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(handle, log)
+    library.nvrtcDestroyProgram(ctypes.byref(handle))
+    assert not failed, log.value.decode()
+    return log.value.decode()
+
+
+def some_kernels():
+    """A few of each kind."""
+    f, w = parse("-SqDist(x,y)", ALIASES).expr, parse("b*x", ALIASES).expr
+    yield cuda_source(GAUSS, name="gauss")
+    yield cuda_source(GAUSS, "float64", compensated=True, name="gauss64")
+    yield cuda_source(GAUSS, wide_sums=True, name="wide")
+    yield cuda_source(compile_exp(f, w, True, 1), name="softmax")
+    for best in (1, 5, 100):
+        yield cuda_source(compile_best(f, 1), best=best, name=f"best{best}")
+    yield cuda_source(compile_entries(f, 1), name="entries")
+    for number, case in enumerate(CASES[::6]):
+        program = cpu.prepare("sum", parse(case.formula, case.aliases).expr, None, False, 1).program
+        yield cuda_source(program, ("float32", "float64")[number % 2], name=f"case{number}")
+
+
+def test_nvrtc_compiles_it():
+    library = nvrtc()
+    if library is None:
+        pytest.skip("there is no NVRTC (pip install nvidia-cuda-nvrtc)")
+    assert "warning" not in compiled(library, "\n".join(some_kernels()))
+
+
+def test_a_gaussian_sum_stays_in_registers():
+    library = nvrtc()
+    if library is None:
+        pytest.skip("there is no NVRTC (pip install nvidia-cuda-nvrtc)")
+    for rows in (1, 2, 4):
+        log = compiled(library, cuda_source(GAUSS, rows=rows), "--ptxas-options=-v")
+        registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
+        assert registers and int(registers[1]) <= 128, log
+        assert spilled and int(spilled[1]) == 0, log
