@@ -21,6 +21,7 @@ from .emulator import HEADER, EmulatorError, _cache, _run, _version, compile_cud
 
 SOURCE = Path(__file__).parent / "libcuda.cpp"
 NAME = "libcuda.so.1"
+NOT_HERE = 'extern "C" __attribute__((weak, visibility("default"))) int %s() { return 801; }\n'  # not supported
 FLAGS = ["-std=c++17", "-O1", "-g1", "-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{NAME}", "-pthread"]
 
 
@@ -86,8 +87,7 @@ def install():
 
 def _built():
     """The library, compiled where it was not compiled before."""
-    source, others = SOURCE.read_text(), "".join(f"NOT_HERE({name})\n" for name in _wanted())
-    others = f'#define NOT_HERE(f) extern "C" __attribute__((weak, visibility("default"))) int f() {{ return 801; }}\n{others}'
+    source, others = SOURCE.read_text(), "".join(NOT_HERE % name for name in _wanted())
     key = hashlib.sha256("\0".join([_version(), *FLAGS, source, others]).encode()).hexdigest()[:32]
     binary = _cache() / f"libcuda-{key}.so"
     if not binary.is_file():

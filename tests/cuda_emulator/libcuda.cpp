@@ -1,7 +1,7 @@
 /* libcuda.so.1 on a CPU: what PyCUDA calls of the CUDA driver, with kernels that the emulator has compiled.
  *
  * Memory of the device is memory of the process, with pages around it that nobody may touch; it holds bytes of ones
- * (NaN) at first, and what was freed is never used again. The default stream works at once. Any other stream works as
+ * (NaN) at first (if not too large), and what was freed is never used again. The default stream works at once. Any other stream works as
  * late as it may: when somebody waits for it, for an event in it, or for the device, when memory is freed, and, unless
  * it is a non-blocking one, before the default stream does anything. So what is not waited for is not there.
  *
@@ -337,6 +337,7 @@ static int put(Stream *s, std::function<int()> job) {
     if (is_default(s)) {
         work_all(here, true);
         int failed = here->lost ? FINE : job();
+        if (failed == OUT_OF_RESOURCES) return failed; /* nothing has run */
         if (failed) here->lost = failed;
         return FINE;
     }
@@ -415,7 +416,7 @@ API cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *end) {
 
 /* ---- memory ---- */
 
-enum { PAGE = 1 << 16, ALIGNED = 256 };
+enum { PAGE = 1 << 16, ALIGNED = 256, FILLED = 1 << 24 };
 static size_t up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
 
 API cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
@@ -426,7 +427,7 @@ API cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
     char *pages = (char *)mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + PAGE, inside, PROT_READ | PROT_WRITE)) return OUT_OF_MEMORY;
     char *start = pages + PAGE + inside - up(bytes, ALIGNED);
-    memset(start, 0xff, up(bytes, ALIGNED));
+    memset(start, 0xff, bytes < FILLED ? up(bytes, ALIGNED) : FILLED);
     *pointer = (Pointer)start;
     all.blocks[*pointer] = {here, pages, bytes, whole};
     all.taken[here->device] += bytes;
@@ -608,7 +609,7 @@ static bool has(const char *text, const char *part) { return strstr(text, part);
 /* what the driver calls what the emulator says */
 static int as_error(const char *said) {
     if (!has(said, ", block (")) return OUT_OF_RESOURCES; /* it has not run */
-    if (has(said, "not a multiple of the alignment") || has(said, "Bus error")) return MISALIGNED_ADDRESS;
+    if (has(said, "Bus error")) return MISALIGNED_ADDRESS;
     return has(said, "Segmentation fault") ? ILLEGAL_ADDRESS : LAUNCH_FAILED;
 }
 
@@ -620,8 +621,9 @@ static int run(const Function *f, std::vector<uint64_t> words, std::array<unsign
                                          words.size(), 0, 0);
     if (!said) return FINE;
     all.said = said;
-    fprintf(stderr, "emulated GPU: %s\n", said);
-    return as_error(said);
+    int failed = as_error(said);
+    if (failed != OUT_OF_RESOURCES) fprintf(stderr, "emulated GPU: %s\n", said);
+    return failed;
 }
 
 API cuLaunchKernel(const Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
