@@ -17,6 +17,8 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "PROC_GPUS", tmp_path / "gpus")
     monkeypatch.setattr(backends, "_library_folders", lambda: [tmp_path / "none", tmp_path / "lib"])
     monkeypatch.setattr(backends, "installed", lambda name: None)
+    monkeypatch.setattr(backends, "nvrtc_files", lambda tried: iter(()))
+    monkeypatch.setattr(backends, "nvcc_programs", lambda tried: tried.append("nvcc on the PATH") or iter(()))
     return tmp_path
 
 
@@ -45,12 +47,17 @@ def test_bare_machine(machine):
     usable, why = backends.available_backends()["GPU"]
     assert usable is False
     assert why == (
-        "this version has no GPU engine yet; no NVIDIA GPU or driver is found here; "
-        'PyCUDA is not installed (pip install "kernelops[cuda]")'
+        "no NVIDIA GPU or driver is found here; "
+        'PyCUDA is not installed (pip install "kernelops[cuda]"); '
+        "no CUDA compiler is found (pip install nvidia-cuda-nvrtc)"
     )
     found = backends.find_gpus()
     assert found["devices"] == [] and found["driver"] is None and found["pycuda"] is None
-    assert found["tried"] == [str(machine / "gpus"), *(str(machine / f / backends.DRIVER) for f in ("none", "lib"))]
+    assert found["tried"] == [
+        str(machine / "gpus"),
+        *(str(machine / f / backends.DRIVER) for f in ("none", "lib")),
+        "nvcc on the PATH",
+    ]
 
 
 def test_a_gpu_without_its_driver_library(machine):
@@ -63,7 +70,9 @@ def test_everything_there(machine, monkeypatch):
     add_gpu(machine)
     add_driver(machine)
     monkeypatch.setattr(backends, "installed", lambda name: "2026.1")
-    assert backends.available_backends()["GPU"] == (False, "this version has no GPU engine yet")
+    monkeypatch.setattr(backends, "nvrtc_files", lambda tried: iter(["/somewhere/libnvrtc.so.13"]))
+    assert backends.available_backends()["GPU"] == (True, "NVIDIA Something; PyCUDA 2026.1")
+    assert backends.find_gpus()["compiler"] == "/somewhere/libnvrtc.so.13"
     assert backends.find_gpus()["driver"] == str(machine / "lib" / backends.DRIVER)
 
 
