@@ -172,7 +172,6 @@ KEYWORDS = [
     (lambda d: d.S(tol=1), KeywordError, "KernelSolve(...) has no keyword 'tol'; did you mean"),
     (lambda d: d.G(*d.args, backend="gpu"), BackendError, "backend: wanted one of auto, CPU, ...; did you mean GPU?"),
     (lambda d: d.G(*d.args, backend=None), BackendError, "backend: wanted one of auto, CPU, ..., got None"),
-    (lambda d: d.S(backend="GPU_1D"), BackendError, "backend = 'GPU_1D': this version has no GPU engine; use"),
     (lambda d: d.G(*d.args, device_id="0"), ArgumentError, "device_id: wanted the number of a GPU, or -1, got '0'"),
     (lambda d: d.G(*d.args, device_id=-2), ArgumentError, "device_id: wanted the number of a GPU, or -1, got -2"),
     (lambda d: d.G(*d.args, out=d.x), ShapeError, "out: wanted shape (6, 2) of ...float64, got (6, 3) of ...float64"),

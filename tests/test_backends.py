@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import kernelops
+import kernelops.numpy
 from kernelops import backends
+from kernelops.machines.cuda import driver
 
 
 @pytest.fixture
@@ -97,3 +100,16 @@ def test_asking_imports_neither_torch_nor_pycuda():
     script = "import sys, kernelops; kernelops.available_backends(); print({'torch', 'pycuda'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize("door", ["Genred", "KernelSolve"])
+def test_a_gpu_is_asked_for_and_pycuda_is_missing(door, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    monkeypatch.setattr(driver, "_started_in", None)
+    x, aliases = np.zeros((5, 1)), ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+    more = {} if door == "Genred" else {"varinvalias": "b"}
+    made = getattr(kernelops.numpy, door)("Exp(-SqDist(x,y))*b", aliases, **more)
+    with pytest.raises(
+        kernelops.BackendError, match=r'the GPU needs PyCUDA, which is not installed: pip install "kern'
+    ):
+        made(x, x, x, backend="GPU")
