@@ -104,11 +104,16 @@ def test_asking_imports_neither_torch_nor_pycuda():
 
 @pytest.mark.parametrize("door", ["Genred", "KernelSolve"])
 def test_a_gpu_is_asked_for_and_pycuda_is_missing(door, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycuda", None)
+    class Hidden:
+        def find_spec(self, name, *_):
+            if name == "pycuda":
+                raise ModuleNotFoundError("No module named 'pycuda'", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
     monkeypatch.setattr(driver, "_started_in", None)
     x, aliases = np.zeros((5, 1)), ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
     more = {} if door == "Genred" else {"varinvalias": "b"}
-    made = getattr(kernelops.numpy, door)("Exp(-SqDist(x,y))*b", aliases, **more)
+    made = getattr(kernelops.numpy, door)("Exp(-SqDist(x,y))*b", aliases, axis=1, **more)
     with pytest.raises(
         kernelops.BackendError, match=r'the GPU needs PyCUDA, which is not installed: pip install "kern'
     ):
