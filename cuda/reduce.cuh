@@ -19,6 +19,20 @@ template <int D, class S, class T> KERNELOPS_DEVICE void add_diff(S *part, T a, 
     for (int q = 0; q < D; q++) part[q] += (S)a * (S)(x[q] - y[q]);
 }
 
+/* The same of those components that a chunk of C has: component q of the vector is number first + q of the chunk. */
+template <int D, int C, class S, class T> KERNELOPS_DEVICE void add_dot_within(S *part, int first, T a, const T *b) {
+#pragma unroll
+    for (int q = 0; q < D; q++)
+        if (first + q >= 0 && first + q < C) part[first + q] += (S)a * (S)b[q];
+}
+
+template <int D, int C, class S, class T>
+KERNELOPS_DEVICE void add_diff_within(S *part, int first, T a, const T *x, const T *y) {
+#pragma unroll
+    for (int q = 0; q < D; q++)
+        if (first + q >= 0 && first + q < C) part[first + q] += (S)a * (S)(x[q] - y[q]);
+}
+
 /* What is in part goes over to double, and part begins again at 0. */
 template <int D, class S> KERNELOPS_DEVICE void hand_over(double *sum, S *part) {
 #pragma unroll unrolled(D)

@@ -91,12 +91,18 @@ class Writer:
         Whether the stage is that of the pairs, for which the factors of exponentials have been made before.
     kept : callable, optional
         The lines that offer a value (its text) to component (text) of the result: for "best" and "entries".
+    chunk : int
+        How many components of a sum, from ``q0``, are kept; all, if 0.
     """
 
     def __init__(
-        self, program: Program, pairs: bool = False, kept: Callable[[str, str], list[str]] | None = None
+        self,
+        program: Program,
+        pairs: bool = False,
+        kept: Callable[[str, str], list[str]] | None = None,
+        chunk: int = 0,
     ) -> None:
-        self.program, self.pairs, self.kept = program, pairs, kept
+        self.program, self.pairs, self.kept, self.chunk = program, pairs, kept, chunk
         self.looping = False
 
     def lines(self, code: Sequence[Instruction]) -> list[str]:
@@ -142,15 +148,18 @@ class Writer:
             assert p.out is not None
             v = " * ".join(map(item, p.args))
             return [f"{item(p.out)} = shifted_exp<{self.program.n_out}>({v}, top[r], part[r]);"]
-        if p.op == "OutDiff":
-            a, b, c = p.args
-            return [f"add_diff<{p.aux1}>({part}, {item(a)}, {pointer(b)}, {pointer(c)});"]
-        if p.op == "OutDot" and p.aux1 > 1:
-            a, b = p.args
-            return [f"add_dot<{p.aux1}>({part}, {item(a)}, {pointer(b)});"]
+        if p.op == "OutDiff" or (p.op == "OutDot" and p.aux1 > 1):
+            vectors = ", ".join(map(pointer, p.args[1:]))
+            name = "add_diff" if p.op == "OutDiff" else "add_dot"
+            if self.chunk:
+                return [f"{name}_within<{p.aux1}, CHUNK>(part[r], {p.aux0} - q0, {item(p.args[0])}, {vectors});"]
+            return [f"{name}<{p.aux1}>({part}, {item(p.args[0])}, {vectors});"]
         component = plus(p.aux0, (int(self.looping), "k"))
         if p.op in ("OutSum", "OutDot"):
-            return [f"part[r][{component}] += {' * '.join(f'(S){item(x)}' for x in p.args)};"]
+            value = " * ".join(f"(S){item(x)}" for x in p.args)
+            if self.chunk:
+                return [f"if ({component} >= q0 && {component} < q0 + CHUNK) part[r][{component} - q0] += {value};"]
+            return [f"part[r][{component}] += {value};"]
         assert self.kept is not None
         return self.kept(item(p.args[0]), component)
 
