@@ -44,7 +44,7 @@ def check_alpha(alpha: Any) -> np.ndarray:
             alpha = np.asarray(alpha)
         except ValueError:  # numpy's, for lists of several lengths within a list
             raise ShapeError(f"alpha: wanted a number or one for each row, got {alpha!r}") from None
-    a = to_numpy(alpha.cpu() if is_tensor(alpha) else alpha, "alpha", "a number, ")
+    a = to_numpy(alpha.cpu() if is_tensor(alpha) and alpha.is_cuda else alpha, "alpha", "a number, ")
     if a.dtype.kind not in "iuf":
         raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
     bad = ~np.isfinite(a) | (a < 0)

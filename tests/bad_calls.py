@@ -123,7 +123,7 @@ TORCH = [
     (
         lambda d: d.G(d.x.to("meta"), *d.args[1:]),
         BackendError,
-        "x = Vi(3), argument 0 is on meta: this version computes",
+        "x = Vi(3), argument 0 is on meta: wanted the CPU or a GPU of NVIDIA",
     ),
     (lambda d: d.G(*d.args, out=d.np.c), ArgumentError, "out: wanted Tensor, got ndarray"),
     (
