@@ -306,22 +306,24 @@ def cg(
     (0, [0.0909, 0.6364])
     """
     system = as_system(A)
-    n = system.n
+    n, verbs = system.n, system.verbs
     b = one_column(b, n, "b")
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
     check_callback(callback)
     dtype = np.result_type(system.dtype, inexact(b.dtype))
-    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n)
+    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n, verbs)
+    b = verbs.from_host(b)
     if isinstance(x0, str):
-        x0 = start_from(x0, precondition, b, system.verbs)
+        x0 = start_from(x0, precondition, b, verbs)
     elif x0 is not None:
         x0 = one_column(x0, n, "x0")
         check_real(x0, dtype)
-    if not (finite(b, system.verbs) and (x0 is None or finite(x0, system.verbs))):
+        x0 = verbs.from_host(x0)
+    if not (finite(b, verbs) and (x0 is None or finite(x0, verbs))):
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Any]) -> None:
-        callback(problem.unscaled(present())[:, 0].astype(dtype, copy=False))
+        callback(verbs.to_host(problem.unscaled(present()))[:, 0].astype(dtype, copy=False))
 
     problem = Problem(system, b, rtol, atol)
     x, r = problem.start(x0)
@@ -335,9 +337,9 @@ def cg(
         precondition=precondition,
         recompute=problem.residual,
         watch=None if callback is None else watch,
-        verbs=system.verbs,
+        verbs=verbs,
     )
-    system.verbs.scale(problem.scale, x)
+    verbs.scale(problem.scale, x)
     if exits.nonfinite:
-        system.verbs.fill(x, np.nan)
-    return x[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)
+        verbs.fill(x, np.nan)
+    return verbs.to_host(x)[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)

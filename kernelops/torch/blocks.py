@@ -1,0 +1,59 @@
+"""What blocks of tensors are made and multiplied with: dtypes, copies to and from a device, products of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+PINNED = 1 << 20  # bytes that are copied to a device by way of pinned memory, which torch keeps
+CHUNK = 1 << 24  # numbers of a block that are promoted to float64 at a time: 128 MiB
+
+OF_NUMPY = {np.dtype(str(t).removeprefix("torch.")): t for t in (torch.float16, torch.float32, torch.float64)}
+OF_NUMPY |= {np.dtype(np.complex64): torch.complex64, np.dtype(np.complex128): torch.complex128}
+OF_TORCH = {t: d for d, t in OF_NUMPY.items()}
+
+
+def wide(x: torch.Tensor) -> torch.dtype:
+    """What numbers of a block are summed in."""
+    return torch.complex128 if x.is_complex() else torch.float64
+
+
+def on(device: torch.device, a: np.ndarray) -> torch.Tensor:
+    """An array of the host on a device. Nobody waits for a small one: work that comes later finds it there.
+
+    On the host it shares the memory of a, where a can be written and is in C order.
+    """
+    tensor = torch.from_numpy(np.require(a, requirements=["C", "W"]))
+    if device.type == "cpu" or a.nbytes > PINNED:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def pieces(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
+    """Slices of rows that cover x, of at most CHUNK numbers each (at least one row)."""
+    n = x.shape[-2]
+    length = max(1, CHUNK * n // max(1, x.numel()))
+    for first in range(0, n, length):
+        yield ..., slice(first, first + length), slice(None)
+
+
+def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x y, in float32 also where the process allows TF32 for such products.
+
+    That keeps 10 bits: r, updated with it, would leave b - A x at once, and a preconditioner would not be symmetric.
+    """
+    if not x.is_cuda or x.dtype is not torch.float32:
+        return x @ y
+    settings: Any = torch.backends.cuda.matmul
+    word = "fp32_precision" if hasattr(settings, "fp32_precision") else "allow_tf32"  # the first from torch 2.9 on
+    before = getattr(settings, word)
+    if before not in ("tf32", True):
+        return x @ y
+    setattr(settings, word, False if before is True else "ieee")
+    try:
+        return x @ y
+    finally:
+        setattr(settings, word, before)
