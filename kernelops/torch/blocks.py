@@ -41,19 +41,18 @@ def pieces(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
 
 
 def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x y, in float32 also where the process allows TF32 for such products.
+    """x y with the digits of its dtype, also where the process allows TF32 for products in float32.
 
-    That keeps 10 bits: r, updated with it, would leave b - A x at once, and a preconditioner would not be symmetric.
+    TF32 keeps 10 bits: r, updated with it, would leave b - A x at once, and a preconditioner would not be symmetric.
     """
-    if not x.is_cuda or x.dtype is not torch.float32:
-        return x @ y
+    if x.is_cuda and x.dtype is torch.float32 and _shortened():
+        return (x.to(torch.float64) @ y.to(torch.float64)).to(torch.float32)
+    return x @ y
+
+
+def _shortened() -> bool:
+    """Whether float32 products of matrices go by TF32 on a GPU."""
     settings: Any = torch.backends.cuda.matmul
-    word = "fp32_precision" if hasattr(settings, "fp32_precision") else "allow_tf32"  # the first from torch 2.9 on
-    before = getattr(settings, word)
-    if before not in ("tf32", True):
-        return x @ y
-    setattr(settings, word, False if before is True else "ieee")
-    try:
-        return x @ y
-    finally:
-        setattr(settings, word, before)
+    if hasattr(settings, "fp32_precision"):  # from torch 2.9 on; there the older word may raise
+        return bool(settings.fp32_precision == "tf32")
+    return bool(settings.allow_tf32)

@@ -1,7 +1,7 @@
 """Matrices whose blocks are tensors, and the same for numpy arrays: what differs are the verbs alone."""
 
 import numpy as np
-import torch
+from torch_dense import torch
 
 from kernelops.solvers.entries import DenseEntries
 from kernelops.solvers.verbs import HOST

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.sparse.linalg import LinearOperator
 from tensor_systems import DEVICES, Matrix, gaussian, pair, residual, right_hand_sides
+from torch_dense import torch
 
 from kernelops.errors import ArgumentError, ConvergenceWarning, DtypeError, ShapeError
 from kernelops.solvers import SolveState, cg, solve

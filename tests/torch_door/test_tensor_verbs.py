@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
+from torch_dense import torch
 
 from kernelops.solvers.verbs import HOST, HostVerbs
 from kernelops.torch import blocks
