@@ -99,7 +99,9 @@ def test_ranges_with_orders(there):
     found = solver(x, x, b, alpha=0.1, ranges=ranges, eps=1e-10)
     assert there
     mask = torch.from_numpy(ranges.contains(np.arange(120)[:, None], np.arange(120)))
-    A = torch.where(mask, (-200 * ((x[:, None] - x) ** 2).sum(-1)).exp(), 0.0) + 0.1 * torch.eye(120, dtype=torch.float64)
+    A = torch.where(mask, (-200 * ((x[:, None] - x) ** 2).sum(-1)).exp(), 0.0) + 0.1 * torch.eye(
+        120, dtype=torch.float64
+    )
     torch.testing.assert_close(found, torch.linalg.solve(A, b), rtol=1e-8, atol=1e-8)
 
 
