@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
@@ -11,7 +10,9 @@ import numpy as np
 
 from ..arrays import Bound, working
 from ..device_array import DeviceArray
-from ..program.cuda import Layout, arguments, cuda_source, finish_arguments, finish_source, layout, parts
+from ..program.cuda import cuda_source, finish_source
+from ..program.cuda_arguments import FINAL, arguments, finish_arguments, variables_of
+from ..program.cuda_layout import Layout, finishes, layout, parts
 from ..program.instructions import Program
 from ..ranges import Ranges
 from .cuda.device import Buffer, Device, Function, device
@@ -80,13 +81,12 @@ def run(
     dtype : dtype
         Of the results that are no indices; what is computed in is its working precision.
     finish : str
-        "sum", "log", "mean", "values", "indices", "both" (values and indices) or "entries".
+        "sum", "log", "mean", "values", "indices" or "both" (values and indices).
 
     Returns
     -------
     tuple of arrays
-        In the home of the call: (*batch, rows, n) sums, (*batch, rows, K, n) values and indices, or
-        (*batch, rows, columns, n) entries.
+        In the home of the call: (*batch, rows, n) sums, (*batch, rows, K, n) values and indices.
     """
     how: dict[str, Any] = {"finish": finish, "best": best, "largest": largest, "nan_first": nan_first}
     how |= {"wide_sums": wide_sums, "compensated": compensated}
@@ -98,56 +98,39 @@ def run(
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch)
     with gpu.current():
-        results = [
-            home.empty((*bound.batch, *shape), kind) for shape, kind in _shapes(program, rows, columns, dtype, how)
-        ]
-        if count * rows == 0 or not all(map(prod, (r.shape for r in results))):
+        results = [home.empty((*bound.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
+        if not all(r.size for r in results):
             return tuple(home.given(r) for r in results)
-        inputs = {p: _resident(bound.arrays[p], gpu, home) for p in _positions(program)}
+        inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
         data = tuple((p, a.dtype.name) for p, a in inputs.items())
         asked = How(working(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name)
         lay = layout(program, asked.dtype, best)
-        pieces = 1 if finish == "entries" else parts(lay, rows, columns, count, gpu.multiprocessors)
+        pieces = parts(lay, rows, columns, count, gpu.multiprocessors)
+        partial = pieces > 1 or not finishes(program, best)
         work = _work(ranges, axis, rows, columns, lay, pieces, gpu)
-        words: dict[str, int] = {"M": rows, "N": columns, "batches": count, "parts": pieces}
+        words = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
         words |= {"tasks": work.tasks, "intervals": work.intervals, "n_tasks": work.n_tasks}
         for p, a in inputs.items():
             words |= _variable(f"x{p}", a, bound.batch, gpu)
-        final = dict(zip(_names(finish), (r.pointer for r in results), strict=True))
-        partial = _partials(program, asked, pieces * count * rows, home) if pieces > 1 else {}
-        kernel = _kernel(gpu, program, asked, pieces > 1)
-        words |= {name: a.pointer for name, a in partial.items()} if pieces > 1 else final
+        words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
+        between = _partials(program, asked, pieces * count * rows, home) if partial else {}
+        words |= {name: a.pointer for name, a in between.items()}
+        kernel = _kernel(gpu, program, asked, partial)
         grid = work.n_tasks, min(count, MOST_BLOCKS)
-        gpu.launch(kernel.function, grid, lay.block, [words[name] for name in kernel.names], home.stream)
-        if pieces > 1:
+        gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
+        if partial:
             second = _second(gpu, program, asked)
-            words |= final
             numbers = count * rows * program.n_out
             grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
-            gpu.launch(second.function, grid, FINISH_BLOCK, [words[name] for name in second.names], home.stream)
+            gpu.launch(second.function, grid, (FINISH_BLOCK,), [words[name] for name in second.names], home.stream)
         return tuple(home.given(r) for r in results)
 
 
-def _names(finish: str) -> tuple[str, ...]:
-    """The arguments that are results."""
-    return ("values", "indices") if finish == "both" else (finish if finish in ("values", "indices") else "result",)
-
-
-def _shapes(
-    program: Program, rows: int, columns: int, dtype: np.dtype, how: dict[str, Any]
-) -> list[tuple[tuple[int, ...], np.dtype]]:
-    """Shape and dtype of each result, without the batch."""
+def _shapes(program: Program, dtype: np.dtype, how: dict[str, Any]) -> list[tuple[tuple[int, ...], np.dtype]]:
+    """Shape of a row, and dtype, of each result."""
     n, best, finish = program.n_out, how["best"], how["finish"]
     kept = {"values": [dtype], "indices": [INT64], "both": [dtype, INT64]}
-    if finish in kept:
-        return [((rows, best, n), kind) for kind in kept[finish]]
-    if finish == "entries":
-        return [((rows, columns, n), dtype)]
-    return [((rows, n - (finish == "mean")), dtype)]
-
-
-def _positions(program: Program) -> list[int]:
-    return sorted({p for stage in (program.param, program.row, program.col) for p, *_ in stage.loads})
+    return [((best, n), kind) for kind in kept[finish]] if finish in kept else [((n - (finish == "mean"),), dtype)]
 
 
 def _resident(a: Any, gpu: Device, home: Home) -> DeviceArray:
@@ -185,7 +168,14 @@ def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) ->
 @lru_cache(maxsize=256)
 def _table(gpu: Device, numbers: bytes) -> Buffer:
     """Where batch elements begin, in the memory of the GPU; the same for most calls."""
-    return gpu.upload(np.frombuffer(numbers, np.int64))
+    return _kept(gpu, np.frombuffer(numbers, np.int64))
+
+
+def _kept(gpu: Device, numbers: np.ndarray) -> Buffer:
+    """A copy that kernels in any stream may read from now on."""
+    memory = gpu.upload(numbers)
+    gpu.synchronise()
+    return memory
 
 
 def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout, pieces: int, gpu: Device) -> Work:
@@ -207,7 +197,7 @@ def _dense_work(gpu: Device, rows: int, columns: int, height: int, pieces: int, 
 
 def _cut(ranges: Ranges, axis: int, rows: int, height: int, pieces: int, grain: int, gpu: Device) -> Work:
     tasks, intervals = cut_in_parts(ranges.joined(axis), rows, height, pieces, grain)
-    memory = gpu.upload(np.concatenate([tasks.ravel(), intervals.ravel()]))
+    memory = _kept(gpu, np.concatenate([tasks.ravel(), intervals.ravel()]))
     return Work(memory, memory.pointer, memory.pointer + tasks.nbytes, len(tasks))
 
 
@@ -241,14 +231,9 @@ def _in_order(
     here = in_order(on_host(bound), orders)._replace(device=bound.device)
     results = run(program, here, axis, ranges.plain, dtype, **how)
     home = home_of(bound, device(bound.device or 0))
-    kinds = {"values": [2], "indices": [3], "both": [2, 3], "entries": [4]}.get(how["finish"], [0])
+    kinds = {"values": [2], "indices": [3], "both": [2, 3]}.get(how["finish"], [0])
     raw: list[Any] = [None] * 5
     for place, a in zip(kinds, results, strict=True):
         raw[place] = a
     back = restored(raw, by_row, by_column, len(bound.batch))
     return tuple(home.taken(back[place]) for place in kinds)
-
-
-def names_of(numbers: Sequence[int]) -> str:
-    """GPUs by their numbers, for messages."""
-    return ", ".join(f"GPU {n}" for n in numbers)

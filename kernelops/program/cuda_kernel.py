@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from .cuda_layout import COLUMN_IN_REGISTERS, SHELF_IN_REGISTERS, TYPES, Layout, described, exports_of, parameters
+from .cuda_arguments import TASK, TYPES, Options, described, parameters
+from .cuda_layout import COLUMN_IN_REGISTERS, Layout, exports_of
+from .cuda_results import Results
 from .cuda_text import (
     Writer,
     array,
     block,
     copies,
+    for_rows,
     indented,
     item,
     number,
@@ -17,81 +18,74 @@ from .cuda_text import (
     plus,
     scale_name,
     stage_lines,
-    unrolled,
 )
 from .instructions import PARAM, ROW, Operand, Program, Stage
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 
 
-@dataclass(frozen=True, slots=True)
 class Kernel:
-    """What the text of one kernel is made from; the arguments are those of :func:`.cuda.cuda_source`."""
+    """Writes the text of one kernel."""
 
-    program: Program
-    dtype: str
-    layout: Layout
-    best: int
-    largest: bool
-    nan_first: bool
-    compensated: bool
-    wide_sums: bool
-    name: str
-
-    @property
-    def sums(self) -> bool:
-        return self.program.kind in ("sum", "exp")
-
-    @property
-    def shelf_in_registers(self) -> bool:
-        return self.best * self.program.n_out <= SHELF_IN_REGISTERS
+    def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
+        self.program, self.layout, self.how, self.name = program, layout, how, name
+        self.results = Results(program, layout, how)
 
     def text(self) -> str:
+        p, how = self.program, self.how
         head = [f"// {line}".rstrip() for line in self._description()]
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
-            *indented(parameters(self.program, self.dtype)),
+            *indented(parameters(p, how.data, how.finish, how.out)),
         ]
-        return "\n".join([*head, '#include "reduce.cuh"', "", *signature, "{", *indented(self._body()), "}", ""])
+        return "\n".join([*head, '#include "finish.cuh"', "", *signature, "{", *indented(self._body()), "}", ""])
 
     def _description(self) -> list[str]:
-        p, how = self.program, self.layout
+        p, how, size = self.program, self.how, self.layout
         what = {
             "sum": "sums",
             "exp": "sums of exponentials",
-            "best": f"the {self.best} {'largest' if self.largest else 'smallest'} values",
+            "best": f"the {how.best} {'largest' if how.largest else 'smallest'} values",
             "entries": "the values of all pairs",
         }[p.kind]
-        also = [", compensated"] * self.compensated + [", in double throughout"] * self.wide_sums
+        also = [f" of {kind} data" for kind in sorted({kind for _, kind in how.data} - {how.dtype})]
+        also += [", compensated"] * how.compensated + [", in double throughout"] * how.wide_sums
+        also += [f"; written as {how.finish} in {how.out}"] * (how.finish is not None)
         return [
-            f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {self.dtype}{''.join(also)}:",
+            f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {how.dtype}{''.join(also)}:",
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
-            f"{how.rows} rows a thread, {how.block} threads a block, tiles of {how.tile} columns.",
+            f"{size.rows} rows a thread, {size.block} threads a block, tiles of {size.tile} columns.",
             "",
             "Arguments, 8 bytes each; strides and offsets count numbers, not bytes:",
-            *(f"    {line}" for line in described(p, self.best)),
+            *(f"    {line}" for line in described(p, how.best, how.finish)),
             "Grid: x runs through tasks, y through batch elements; each may be smaller than these.",
         ]
 
     def _body(self) -> list[str]:
-        name, how = TYPES[self.dtype], self.layout
-        sizes = f"BLOCK = {how.block}, ROWS = {how.rows}, TILE = {how.tile}, SPAN = {how.span}, WIDTH = {how.width}"
-        lines = ["using namespace kernelops;", f"typedef {name} T;"]
-        lines += [f"typedef {'double' if self.wide_sums else 'T'} S;"] if self.sums else []
-        lines += [f"enum {{ {sizes} }};"]
-        lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if how.width else []
-        tasks = block(
-            "for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)",
-            [
-                "const i64 last = tasks[4 * task + 1];",
-                *block("for (i64 first = tasks[4 * task]; first < last; first += BLOCK * ROWS)", self._rows_lines()),
-            ],
-        )
-        batches = [*self._param_lines(), *tasks]
+        size = self.layout
+        sizes = {name.upper(): getattr(size, name) for name in ("block", "rows", "tile", "span", "width")}
+        lines = ["using namespace kernelops;", f"typedef {TYPES[self.how.dtype]} T;"]
+        lines += [f"typedef {'double' if self.how.wide_sums else 'T'} S;"] if self.results.sums else []
+        lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
+        lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
+        lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
+        tasks = [
+            f"const i64 last = tasks[{TASK} * task + 1];",
+            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self._in_pieces() else []),
+            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", self._rows_lines()),
+        ]
+        batches = [
+            *self._param_lines(),
+            *block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks),
+        ]
         return [*lines, *block("for (i64 batch = blockIdx.y; batch < batches; batch += gridDim.y)", batches)]
+
+    def _in_pieces(self) -> bool:
+        """Whether the results have an axis of parts."""
+        return self.how.finish is None and self.program.kind != "entries"
 
     # ---- what runs before the pairs -----------------------------------------------------------------------------
 
@@ -117,7 +111,8 @@ class Kernel:
     def _load(self, position: int, index: str, k: str) -> str:
         row = "" if index == "0" else f" + {index} * x{position}_row"
         component = {"0": "", "1": f" + x{position}_component"}.get(k, f" + {k} * x{position}_component")
-        return f"x{position}[x{position}_batch[batch]{row}{component}]"
+        cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
+        return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
     def _stage(self, stage: Stage, index: str, export: str) -> list[str]:
         return stage_lines(self.program, stage, lambda position, k: self._load(position, index, k), export)
@@ -141,12 +136,7 @@ class Kernel:
             inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
         inner += self._stage(p.row, "i", "row[r][{}]")
         inner += [f"{scale_name(x)} = scale_of_exp({item(x)});" for x in scales]
-        return [*lines, *self._for_rows(["// each row", *inner])] if inner else lines
-
-    def _for_rows(self, lines: list[str], inside: bool = False) -> list[str]:
-        """A loop over the rows of a thread, or over those only that are rows of the task."""
-        lines = ["if (own + r * BLOCK >= last) continue;", *lines] if inside else lines
-        return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
+        return [*lines, *for_rows(["// each row", *inner])] if inner else lines
 
     def _col_lines(self) -> list[str]:
         """The exports of a tile's columns into shared memory."""
@@ -183,34 +173,10 @@ class Kernel:
         return [
             "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
             *self._row_lines(),
-            *self._clear_lines(),
-            *block("for (i64 q = tasks[4 * task + 2]; q < tasks[4 * task + 3]; q++)", intervals),
-            *self._deliver_lines(),
+            *self.results.clear(),
+            *block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", intervals),
+            *self.results.deliver(),
         ]
-
-    def _clear_lines(self) -> list[str]:
-        """What a row's reduction begins with."""
-        p, rows = self.program, self.layout.rows
-        if self.sums:
-            lines = array("double", "sum", rows, p.n_out, filled=True)
-            lines += array("double", "lost", rows, p.n_out, filled=True) if self.compensated else []
-            lines += array("S", "part", rows, p.n_out, filled=True)
-            if p.kind == "exp":
-                lines += [*array("T", "top", rows), *array("T", "top_of_sum", rows)]
-                lines += self._for_rows(["top[r] = top_of_sum[r] = -infinity<T>();"])
-            return lines
-        if p.kind != "best":
-            return []
-        if not self.shelf_in_registers:
-            clear = [self._shelf_place("q"), self._clear_shelf("values + at", "indices + at")]
-            return self._for_rows(block(f"for (int q = 0; q < {p.n_out}; q++)", clear), inside=True)
-        sizes = rows, p.n_out, self.best
-        clear = [f"for (int q = 0; q < {p.n_out}; q++) {self._clear_shelf('value[r][q]', 'index[r][q]')}"]
-        lines = [*array("T", "value", *sizes), *array("i64", "index", *sizes)]
-        return [*lines, *self._for_rows([unrolled(p.n_out), *clear])]
-
-    def _clear_shelf(self, value: str, index: str) -> str:
-        return f"clear_shelf<{self.best}, {_bool(self.largest)}>({value}, {index});"
 
     def _pair_lines(self) -> list[str]:
         """One tile: the pairs of a span, then what they leave."""
@@ -229,7 +195,7 @@ class Kernel:
             *indented([f"#pragma unroll {self._unroll()}", "for (int c = 0; c < SPAN; c++) pairs(begin + c);"]),
             "} else",
             "    for (int c = begin; c < end; c++) pairs(c);",
-            *self._hand_over_lines(),
+            *self.results.hand_over(),
         ]
         return [*pairs, *block("for (int begin = 0; begin < n; begin += SPAN)", spans)]
 
@@ -240,61 +206,5 @@ class Kernel:
 
     def _pair_rows(self) -> list[str]:
         p = self.program
-        lines = Writer(p, True, self._kept).lines(p.pair.code)
-        inside = p.kind == "entries" or (p.kind == "best" and not self.shelf_in_registers)
-        return self._for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], inside)
-
-    def _kept(self, value: str, component: str) -> list[str]:
-        if self.program.kind == "entries":
-            n = self.program.n_out
-            row = "(batch * M + own + r * BLOCK) * N + from + c"
-            return [f"entries[({row}) * {n} + {component}] = {value};"]
-        flags = f"<{self.best}, {_bool(self.largest)}, {_bool(self.nan_first)}>"
-        if self.shelf_in_registers:
-            return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
-        offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
-        return block("", [self._shelf_place(component), offered])
-
-    def _shelf_place(self, component: str) -> str:
-        n = self.program.n_out
-        row = "(batch * M + own + r * BLOCK)"
-        return f"const i64 at = ({row} * {n} + {component}) * {self.best};"
-
-    def _hand_over_lines(self) -> list[str]:
-        if not self.sums:
-            return []
-        n = self.program.n_out
-        lines = []
-        if self.program.kind == "exp":
-            arrays = ("sum", "lost") if self.compensated else ("sum",)
-            lines = [f"rescale<{n}>({a}[r], (double)top_of_sum[r], (double)top[r]);" for a in arrays]
-            lines.append("top_of_sum[r] = top[r];")
-        lost = "lost[r], " if self.compensated else ""
-        return self._for_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
-
-    def _deliver_lines(self) -> list[str]:
-        p, n = self.program, self.program.n_out
-        if p.kind == "entries" or (p.kind == "best" and not self.shelf_in_registers):
-            return []
-        lines = ["const i64 at = batch * M + own + r * BLOCK;"]
-        loop = [unrolled(n), f"for (int q = 0; q < {n}; q++) "]
-        if p.kind == "best":
-            inner = [
-                unrolled(self.best),
-                *block(
-                    f"for (int k = 0; k < {self.best}; k++)",
-                    [
-                        f"values[(at * {n} + q) * {self.best} + k] = (double)value[r][q][k];",
-                        f"indices[(at * {n} + q) * {self.best} + k] = index[r][q][k];",
-                    ],
-                ),
-            ]
-            return self._for_rows([*lines, loop[0], *block(loop[1].rstrip(), inner)], inside=True)
-        total = "compensated(sum[r][q], lost[r][q])" if self.compensated else "sum[r][q]"
-        lines += [loop[0], f"{loop[1]}sums[at * {n} + q] = {total};"]
-        lines += ["maxima[at] = (double)top[r];"] if p.kind == "exp" else []
-        return self._for_rows(lines, inside=True)
-
-
-def _bool(value: bool) -> str:
-    return "true" if value else "false"
+        lines = Writer(p, True, self.results.kept).lines(p.pair.code)
+        return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)

@@ -1,4 +1,4 @@
-"""How the work of a tile program is laid out on a GPU, and what a kernel's arguments are."""
+"""How the work of a tile program is laid out on a GPU."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ RESIDENT = 4  # blocks that a multiprocessor is to hold at once: 128 registers a
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
 ITEM_BYTES = {"float32": 4, "float64": 8}
-TYPES = {"float32": "float", "float64": "double"}
-RESULTS = {"sum": ("sums",), "exp": ("sums", "maxima"), "best": ("values", "indices"), "entries": ("entries",)}
-WORK = ("tasks", "intervals", "n_tasks", "M", "N", "batches")
+FULL = 4  # how many times the blocks of a kernel are to fill a machine
+LEAST_COLUMNS = 256  # of a part
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,46 +48,6 @@ class Layout:
     resident: int
 
 
-def arguments(program: Program) -> tuple[str, ...]:
-    """The names of a kernel's arguments in order. Each has 8 bytes: an address or a whole number."""
-    names = [f"x{p}{part}" for p in variables_of(program) for part in ("", "_row", "_component", "_batch")]
-    return (*names, *RESULTS[program.kind], *WORK)
-
-
-def parameters(program: Program, dtype: str) -> list[str]:
-    """The same as the parameters of a kernel, in lines."""
-    name, lines = TYPES[dtype], []
-    for q in variables_of(program):
-        strides = f"long long x{q}_row, long long x{q}_component"
-        lines.append(f"const {name} *__restrict__ x{q}, {strides}, const long long *__restrict__ x{q}_batch,")
-    types = {"indices": "long long", "entries": name}
-    lines += [f"{types.get(result, 'double')} *__restrict__ {result}," for result in RESULTS[program.kind]]
-    lines.append("const long long *__restrict__ tasks, const long long *__restrict__ intervals,")
-    return [*lines, "long long n_tasks, long long M, long long N, long long batches)"]
-
-
-def described(program: Program, best: int) -> list[str]:
-    """What the arguments are, in lines."""
-    n = program.n_out
-    results = {
-        "sums": f"(batches, M, {n})",
-        "maxima": "(batches, M): what the exponents were measured from",
-        "values": f"(batches, M, {n}, {best})",
-        "indices": f"(batches, M, {n}, {best}); -1 where there is none",
-        "entries": f"(batches, M, N, {n}); only pairs that meet are written",
-    }
-    return [
-        *(
-            f"x{q}, x{q}_row, x{q}_component, x{q}_batch: variable {q}, its strides, where batch elements begin"
-            for q in variables_of(program)
-        ),
-        *(f"{name} {results[name]}" for name in RESULTS[program.kind]),
-        "tasks (n_tasks, 4): first row, last row, first interval, last interval; last is excluded",
-        "intervals (., 2): columns from, to",
-        "M, N, batches: rows, columns, batch elements",
-    ]
-
-
 def layout(program: Program, dtype: str = "float32", best: int = 1, rows: int | None = None) -> Layout:
     """The layout of a program's kernel; rows of a thread as given, else as many as registers allow."""
     if dtype not in ITEM_BYTES:
@@ -109,6 +68,20 @@ def layout(program: Program, dtype: str = "float32", best: int = 1, rows: int | 
     return Layout(BLOCK, rows, tile, span, width, RESIDENT if rows * held <= 2 * REGISTERS else RESIDENT // 2)
 
 
+def parts(layout: Layout, rows: int, columns: int, batches: int, multiprocessors: int) -> int:
+    """Into how many parts the columns are cut: as many as fill the machine some times over, 1 where rows are many."""
+    if min(rows, columns, batches) < 1:
+        return 1
+    blocks = -(-rows // (layout.block * layout.rows)) * batches
+    wanted = -(-FULL * multiprocessors * layout.resident // blocks)
+    return max(1, min(wanted, columns // max(layout.tile, LEAST_COLUMNS)))
+
+
+def finishes(program: Program, best: int = 1) -> bool:
+    """Whether a kernel can write the final results: shelves that are too long for registers stand in partial ones."""
+    return program.kind != "best" or best * program.n_out <= SHELF_IN_REGISTERS
+
+
 def _held(program: Program, size: int, best: int) -> int:
     """What a thread holds for a row, in numbers of 4 bytes."""
     if best * program.n_out > SHELF_IN_REGISTERS:
@@ -120,8 +93,3 @@ def _held(program: Program, size: int, best: int) -> int:
 def exports_of(stage: Stage) -> int:
     """How many numbers a stage exports; vectors that are shifted to a mean are none of them here."""
     return sum(plane != FILLED_LATER for plane in stage.exports)
-
-
-def variables_of(program: Program) -> list[int]:
-    """The positions of the variables that a program reads."""
-    return sorted({p for stage in (program.param, program.row, program.col) for p, *_ in stage.loads})

@@ -30,6 +30,12 @@ def unrolled(count: int) -> str:
     return f"#pragma unroll {count if count <= UNROLLED else 8}"
 
 
+def for_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
+    """A loop over the rows of a thread, or over those only that are rows of the task."""
+    lines = ["if (own + r * BLOCK >= last) continue;", *lines] if inside else lines
+    return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
+
+
 def array(type_name: str, name: str, *sizes: int, filled: bool = False) -> list[str]:
     """The declaration of an array, or nothing where it would have no elements."""
     if 0 in sizes:

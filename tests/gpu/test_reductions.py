@@ -10,6 +10,7 @@ from kernelops.machines import gpu
 from kernelops.numpy import Genred
 from kernelops.reduction import REDUCTIONS
 
+pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 
 
@@ -25,10 +26,9 @@ def close(found, wanted, dtype, scale=1.0):
     found, wanted = np.asarray(found, float), np.asarray(wanted, float)
     assert found.shape == wanted.shape
     finite = np.isfinite(wanted)
-    assert (np.isfinite(found) == finite).all() and (found[~finite] == wanted[~finite]).all()
-    assert np.abs(found[finite] - wanted[finite]).max(initial=0) <= eps * max(
-        scale, np.abs(wanted[finite]).max(initial=0)
-    )
+    np.testing.assert_array_equal(found[~finite], wanted[~finite])
+    error, size = np.abs(found[finite] - wanted[finite]), np.abs(wanted[finite]).max(initial=0)
+    assert error.max(initial=0) <= eps * max(scale, size)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])

@@ -1,6 +1,6 @@
 """The torch door on a GPU: tensors of the host that are sent there, and tensors that are there already.
 
-Where there is no GPU the emulated one has the memory of the host, so that a tensor of the host can pass for one on it.
+The emulated GPU has the memory of the host, so that a tensor of the host can pass for one that is there.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ from kernelops import arrays, device_array
 from kernelops.front import checks
 from kernelops.torch import Genred, KernelSolve
 
+pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
 
 
@@ -23,10 +24,8 @@ def points(n=60, dtype=torch.float64, seed=0):
 
 
 @pytest.fixture
-def there(monkeypatch, on_real_gpu):
-    """Brings tensors to the GPU, or lets those of the host pass for some that are there."""
-    if on_real_gpu:
-        return lambda t: t.detach().cuda().requires_grad_(t.requires_grad)
+def there(monkeypatch):
+    """Lets tensors of the host pass for some that are on the GPU."""
     for module in (arrays, device_array, checks):
         monkeypatch.setattr(module, "on_device", lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a))
     monkeypatch.setattr(arrays, "shared", lambda a: a if type(a) is np.ndarray else None)
