@@ -8,6 +8,7 @@ from cuda_emulator import driver as emulated
 from kernelops.errors import BackendError
 from kernelops.machines.cuda.device import device
 
+pytestmark = pytest.mark.usefixtures("only_emulated")
 TROUBLE = """
 extern "C" __global__ void trouble(double *x, long long k) { x[k] = 1; }
 """
