@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import threading
 from contextlib import suppress
@@ -19,6 +20,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
+_made: list[Any] = []  # PyCUDA's contexts
 
 
 class Context:
@@ -37,6 +39,9 @@ class Context:
         self.lost: str | None = None
         self._context = gpu.retain_primary_context()  # once, and for the life of the process
         keep(self._context)  # its destructor would release what it has not made
+        if not _made:
+            atexit.register(_clear, cuda)
+        _made.append(self._context)
 
     def __enter__(self) -> None:
         entered = _here.entered
@@ -78,6 +83,13 @@ class Context:
 
     def _lose(self, why: str) -> None:
         self.lost = self.lost or f"{self._owner} is lost to this process, start another one ({why})"
+
+
+def _clear(cuda: Any) -> None:
+    """Take from PyCUDA's stack what interrupts in the middle of a push or a pop have left: see _pop."""
+    with suppress(cuda.Error):
+        while driver.is_here() and any(cuda.Context.get_current() is context for context in _made):
+            cuda.Context.pop()
 
 
 def keep(thing: Any) -> None:
