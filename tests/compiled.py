@@ -34,8 +34,6 @@ SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem
 GAUSS, GRADIENT = "Exp(-g*SqDist(x,y))*b", "Exp(-g*SqDist(x,y))*(x-y)*Elem(b,0)"
 SIZES = (1, 2, 3, 5, 8, 16, 17, 32, 33, 64, 100, 1000)
 FINISH = {"sum": "sum", "exp": "log", "best": "both", "entries": "entries"}
-# Where the argument is large, CUDA's sine and cosine of a double use an array, and so does what has no fast way there.
-ARRAY_OF_SINE = 40
 
 
 class Kernel(NamedTuple):
@@ -183,10 +181,7 @@ def use_of(name, log):
 
 def in_local_memory(k, use):
     """Whether a kernel has something in local memory that it should have in registers."""
-    if k.components > WIDE:
-        return False
-    sines = re.search(r"op::(Sin|Cos)", k.text())
-    return use.spilled > 0 or use.frame > (ARRAY_OF_SINE if sines else 0)
+    return k.components <= WIDE and (use.frame > 0 or use.spilled > 0)
 
 
 def _key(text, compiler, arch):

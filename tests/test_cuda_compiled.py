@@ -106,14 +106,12 @@ def test_what_ptxas_says():
 
 
 def test_what_counts_as_local_memory():
-    gauss, sine = (next(k for k in KERNELS if k.label.startswith(name)) for name in ("Gaussian, D=3", "Sin,"))
+    short, long = (next(k for k in KERNELS if k.label.startswith(f"Gaussian, D={D},")) for D in (64, 100))
     for k, use, want in (
-        (gauss, Use(90, 0, 0), False),
-        (gauss, Use(90, 40, 0), True),
-        (gauss, Use(90, 8, 4), True),
-        (sine, Use(90, 40, 0), False),
-        (sine, Use(90, 48, 0), True),
-        (sine, Use(90, 40, 8), True),
+        (short, Use(90, 0, 0), False),
+        (short, Use(90, 40, 0), True),
+        (short, Use(90, 8, 4), True),
+        (long, Use(90, 400, 4), False),
     ):
         assert in_local_memory(k, use) is want
 
