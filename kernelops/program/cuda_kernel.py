@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .cuda_arguments import TASK, TYPES, Options, described, parameters
-from .cuda_chunks import chunked, plain
-from .cuda_layout import COLUMN_IN_REGISTERS, Layout
+from .cuda_chunks import View, chunked, plain
+from .cuda_layout import COLUMN_IN_REGISTERS, Layout, shortened
 from .cuda_results import Results
 from .cuda_text import (
     Writer,
@@ -21,7 +21,7 @@ from .cuda_text import (
     stage_lines,
     unrolled,
 )
-from .instructions import PARAM, ROW, Operand, Program, Stage
+from .instructions import COL, PARAM, ROW, Operand, Program, Stage
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
@@ -32,7 +32,7 @@ class Kernel:
 
     def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
         self.whole, self.layout, self.how, self.name = program, layout, how, name
-        self.program = plain(program)
+        self.program, self.views = shortened(plain(program), how.dtype)
         self.chunked = chunked(self.program) if layout.passes > 1 else None
         self.results = Results(self.program, layout, how, self.chunked.weights if self.chunked else 0)
         if self.chunked:  # from here on the program is that of a chunk
@@ -131,6 +131,14 @@ class Kernel:
         cast = "(T)" * (self.how.data != self.how.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
+    def _view_type(self) -> str:
+        return f"view<T, {TYPES[self.how.data]}>"
+
+    def _view(self, v: View, index: str) -> str:
+        """A row or a column of a variable as it lies in memory."""
+        q = f"x{v.position}"
+        return f"{{{q} + {q}_batch[batch] + {index} * {q}_row, {q}_component}}"
+
     def _stage(self, stage: Stage, index: str, export: str) -> list[str]:
         return stage_lines(self.program, stage, lambda position, k: self._load(position, index, k), export)
 
@@ -148,9 +156,11 @@ class Kernel:
         p, scales = self.program, self._scales(ROW)
         lines = array("T", "row", self.layout.rows, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
-        inner = []
-        if p.row.loads:
+        inner, views = list[str](), [v for v in self.views if v.place == ROW]
+        lines += [f"{self._view_type()} {v.name.replace('[r]', '[ROWS]')};" for v in views]
+        if p.row.loads or views:
             inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
+        inner += [f"{v.name} = {self._view(v, 'i')};" for v in views]
         inner += self._stage(p.row, "i", "row[r][{}]")
         inner += [f"{scale_name(x)} = scale_of_exp({item(x)});" for x in scales]
         return [*lines, *for_rows(["// each row", *inner])] if inner else lines
@@ -214,6 +224,13 @@ class Kernel:
             lines = [*array("T", "col", width), "load_column<WIDTH>(col, tile + c * WIDTH);"]
         elif width:
             lines = ["const T *const col = tile + c * WIDTH;"]
+        views = [v for v in self.views if v.place == COL]
+        if views or (not width and self.program.col.exports):
+            lines.append("const i64 j = from + c;")
+            lines += [f"const {self._view_type()} {v.name} = {self._view(v, 'j')};" for v in views]
+        if not width and self.program.col.exports:  # too long for shared memory
+            lines += array("T", "col", len(self.program.col.exports))
+            lines += self._stage(self.program.col, "j", "col[{}]")
         code = self._pair_rows()
         pairs = block("auto pairs = [&](int c)", [*lines, *code])
         pairs[-1] = "};"
