@@ -12,7 +12,12 @@ SHORTEST_VIEW = 64
 
 
 def plain(program: Program) -> Program:
-    """The program without vectors that are shifted to a mean: one thread has no use for the product form."""
+    """The program without vectors that are shifted to a mean: one thread has no use for the product form.
+
+    For the values of all pairs rows and columns are exchanged: threads side by side write columns side by side.
+    """
+    if program.kind == "entries":
+        program = _turned(program)
     if not program.centred:
         return program
 
@@ -24,6 +29,17 @@ def plain(program: Program) -> Program:
     )
     pair = replace(program.pair, code=code)
     return replace(program, row=without(program.row), col=without(program.col), pair=pair, centred=())
+
+
+def _turned(program: Program) -> Program:
+    """Rows and columns exchanged."""
+    other = {ROW: COL, COL: ROW}
+
+    def turned(p: Instruction) -> Instruction:
+        return replace(p, args=tuple(replace(x, place=other.get(x.place, x.place)) for x in p.args))
+
+    pair = replace(program.pair, code=tuple(map(turned, program.pair.code)))
+    return replace(program, row=program.col, col=program.row, pair=pair)
 
 
 @dataclass(frozen=True, slots=True)

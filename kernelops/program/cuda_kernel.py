@@ -82,11 +82,7 @@ class Kernel:
         lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
         lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
         lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
-        tasks = [
-            f"const i64 last = tasks[{TASK} * task + 1];",
-            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self._in_pieces() else []),
-            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", self._rows_lines()),
-        ]
+        tasks = self._task_lines() if self.program.kind != "entries" else self._entries_lines()
         tasks = block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks)
         batches = [*self._param_lines(), *(self._passes(tasks) if size.passes > 1 else tasks)]
         return [*lines, *block("for (i64 batch = blockIdx.y; batch < batches; batch += gridDim.y)", batches)]
@@ -99,10 +95,6 @@ class Kernel:
         # places of registers must be known, so this is written out
         mine = ["if (pass % gridDim.z != blockIdx.z) continue;", "const int q0 = pass * CHUNK;"]
         return ["#pragma unroll", *block("for (int pass = 0; pass < PASSES; pass++)", [*mine, *lines])]
-
-    def _in_pieces(self) -> bool:
-        """Whether the results have an axis of parts."""
-        return self.how.finish is None and self.program.kind != "entries"
 
     # ---- what runs before the pairs -----------------------------------------------------------------------------
 
@@ -198,23 +190,41 @@ class Kernel:
 
     # ---- pairs --------------------------------------------------------------------------------------------------
 
-    def _rows_lines(self) -> list[str]:
-        tiles = [
+    def _task_lines(self) -> list[str]:
+        """Some rows at a time, with all intervals of columns."""
+        rows = [
+            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
+            *self._row_lines(),
+            *self.results.clear(),
+            *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
+            *self.results.deliver(),
+        ]
+        return [
+            f"const i64 last = tasks[{TASK} * task + 1];",
+            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.how.finish is None else []),
+            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", rows),
+        ]
+
+    def _entries_lines(self) -> list[str]:
+        """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
+        columns = [
+            "const i64 own = first + threadIdx.x; // this thread's first column; the others are BLOCK apart",
+            *self._row_lines(),
+            *self._tiles(f"tasks[{TASK} * task]"),
+        ]
+        interval = [
+            "const i64 last = intervals[2 * q + 1];",
+            *block("for (i64 first = intervals[2 * q]; first < last; first += BLOCK * ROWS)", columns),
+        ]
+        return [f"const i64 to = tasks[{TASK} * task + 1];", *_each_interval(interval)]
+
+    def _tiles(self, start: str) -> list[str]:
+        lines = [
             "const int n = to - from < TILE ? (int)(to - from) : TILE;",
             *self._col_lines(),
             *self._pair_lines(),
         ]
-        intervals = [
-            "const i64 to = intervals[2 * q + 1];",
-            *block("for (i64 from = intervals[2 * q]; from < to; from += TILE)", tiles),
-        ]
-        return [
-            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
-            *self._row_lines(),
-            *self.results.clear(),
-            *block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", intervals),
-            *self.results.deliver(),
-        ]
+        return block(f"for (i64 from = {start}; from < to; from += TILE)", lines)
 
     def _pair_lines(self) -> list[str]:
         """One tile: the pairs of a span, then what they leave."""
@@ -259,3 +269,7 @@ class Kernel:
         p = self.program
         lines = Writer(p, True, self.results.kept, self._chunk()).lines(p.pair.code)
         return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
+
+
+def _each_interval(lines: list[str]) -> list[str]:
+    return block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", lines)

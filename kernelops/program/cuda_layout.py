@@ -76,7 +76,8 @@ def layout(
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
     short, _ = shortened(plain(program), dtype)
     work = _Work(short, ITEM_BYTES[dtype], best, compensated, wide_sums)
-    choices = [(r, c) for r in ((rows,) if rows else (1, 2, 4)) for c in work.chunks()]
+    several = (rows,) if rows else (1,) if program.kind == "entries" else (1, 2, 4)
+    choices = [(r, c) for r in several for c in work.chunks()]
     fitting = [(r, c) for r, c in choices if r * work.held(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
     r, chunk = min(fitting or choices[:1], key=lambda choice: work.time(*choice))
     width, size = work.width(chunk), work.size
