@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Bound, same_data, to_numpy, working
+from .arrays import Bound, is_tensor, same_data, to_numpy, working
 from .errors import ArgumentError, DtypeError, ShapeError
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
@@ -15,7 +15,9 @@ from .formula.grad import grad
 from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
+from .machines.homes import on_host
 from .machines.ordered import in_order
+from .machines.residence import resident
 from .ranges import Ranges
 from .reduction import Reduction, method
 
@@ -42,7 +44,7 @@ def check_alpha(alpha: Any) -> np.ndarray:
             alpha = np.asarray(alpha)
         except ValueError:  # numpy's, for lists of several lengths within a list
             raise ShapeError(f"alpha: wanted a number or one for each row, got {alpha!r}") from None
-    a = to_numpy(alpha, "alpha", "a number, ")
+    a = to_numpy(alpha.cpu() if is_tensor(alpha) else alpha, "alpha", "a number, ")
     if a.dtype.kind not in "iuf":
         raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
     bad = ~np.isfinite(a) | (a < 0)
@@ -83,13 +85,20 @@ class KernelProduct:
     """
 
     def __init__(self, expr: Expr, v: Expr, bound: Bound, ranges: Ranges | None, options: dict[str, Any]) -> None:
-        self.expr, self.v, self.bound, self.ranges = expr, v, bound, ranges
+        # vectors go and come as numpy arrays, whatever the home of the others; on a GPU these stay
+        self.expr, self.v, self.ranges = expr, v, ranges
+        self.bound = resident(bound._replace(home="host"), v.params[0])
         self.options = options["dtype_acc"], options["sum_scheme"]
         self.data_dtype = working(bound.dtype)
         self._formulas: dict[tuple[str, int], Expr] = {}
         self.axis = 1 if v.op == "Vj" else 0
         self.kernel = scalar_kernel(expr, v)
         self.outer = "Vi" if v.op == "Vj" else "Vj"  # the index of the result
+
+    @cached_property
+    def host(self) -> Bound:
+        """The arrays on the host, for what is done there: single entries, comparisons."""
+        return on_host(self.bound)
 
     @property
     def points(self) -> tuple[int, int]:
@@ -121,7 +130,8 @@ class KernelProduct:
         orders = ranges.order_i, ranges.order_j
         kinds = {v.params[0]: v.op for v in self.expr.vars if v is not self.v and v.op != "Pm"}
         sorting = {p: orders[kind == "Vj"] for p, kind in kinds.items()}
-        return in_order(self.bound, sorting), ranges.plain, orders
+        ordered = in_order(self.host, sorting)._replace(device=self.bound.device)
+        return resident(ordered, self.v.params[0]), ranges.plain, orders
 
     def __call__(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
         """K u or K^T u for u of shape (..., points, components); arithmetic in the wider of data and u."""
@@ -165,13 +175,13 @@ class KernelProduct:
     def element(self, index: tuple[int, ...]) -> KernelProduct:
         """One element of a batch, whose index may have dimensions in front that the arrays do not have."""
         arrays = []
-        for a in self.bound.arrays:
+        for a in self.host.arrays:
             if a is not None:
                 lead = a.shape[:-2]
                 at = index[len(index) - len(lead) :]
                 a = a[tuple(k if size > 1 else 0 for k, size in zip(at, lead, strict=True))]
             arrays.append(a)
-        bound = Bound(tuple(arrays), self.bound.dtype, (), self.bound.M, self.bound.N)
+        bound = self.host._replace(arrays=tuple(arrays), batch=())
         dtype_acc, sum_scheme = self.options
         return KernelProduct(self.expr, self.v, bound, self.ranges, {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme})
 
@@ -186,8 +196,7 @@ class KernelProduct:
         return symmetric(self.expr, self.v, pairs)
 
     def _same(self, a: Expr, b: Expr) -> bool:
-        x, y = self.bound.arrays[a.params[0]], self.bound.arrays[b.params[0]]
-        assert x is not None and y is not None
+        x, y = (self.host.arrays[v.params[0]] for v in (a, b))
         return a.dim == b.dim and same_data(x, y)
 
     def entries(self, I: np.ndarray, J: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
@@ -202,4 +211,4 @@ class KernelProduct:
         return np.stack(columns, axis=-1)
 
     def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        return Reduction(expr, "Sum", 1, self.bound, ranges=self.ranges).evaluate(I, J, dtype)
+        return Reduction(expr, "Sum", 1, self.host, ranges=self.ranges).evaluate(I, J, dtype)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .arrays import Bound, bind, is_scalar, working
+from .arrays import bind, is_scalar, working
 from .errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from .formula.expr import text
 from .formula.parse import parse
@@ -135,7 +135,7 @@ class KernelOperator(_Checked):
             )
         if len(counted) == 1:  # nothing but the unknown says how many points the other index has: the matrix is square
             size = bound.M if "Vi" in counted else bound.N
-            bound = Bound(bound.arrays, bound.dtype, (), size, size)
+            bound = bound._replace(M=size, N=size)
         alpha = check_alpha(alpha)
         if tol is None:
             self.ranges = Ranges.of(ranges)

@@ -16,6 +16,7 @@ LAYERS = [
     "formula",
     "program",
     "bounds",
+    "device_array",
     "arrays",
     "ranges",
     "cluster",

@@ -8,6 +8,7 @@ from there on. The real files in ``cuda/`` hold the rest: the value table as dev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ArgumentError
@@ -42,7 +43,7 @@ def cuda_source(
     program: Program,
     dtype: str = "float32",
     *,
-    data: str | None = None,
+    data: str | Mapping[int, str] | None = None,
     best: int = 1,
     largest: bool = False,
     nan_first: bool = True,
@@ -61,7 +62,7 @@ def cuda_source(
     dtype : {"float32", "float64"}
         In which the kernel computes.
     data : {"float16", "float32", "float64"}, optional
-        In which the arrays are; dtype unless given.
+        In which the arrays are, or those of each variable by its position; dtype unless given.
     best, largest, nan_first
         How many values are kept, whether the largest ones, whether a NaN goes before all other values.
     compensated, wide_sums : bool
@@ -86,7 +87,7 @@ def finish_source(
     program: Program,
     dtype: str = "float32",
     *,
-    data: str | None = None,
+    data: str | Mapping[int, str] | None = None,
     best: int = 1,
     largest: bool = False,
     nan_first: bool = True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ArgumentError
@@ -26,7 +27,7 @@ class Options:
     """What a kernel is asked for besides its program; as :func:`.cuda.cuda_source` says."""
 
     dtype: str
-    data: str
+    data: tuple[tuple[int, str], ...]  # by the positions of variables
     best: int
     largest: bool
     nan_first: bool
@@ -39,7 +40,7 @@ class Options:
 def options(
     program: Program,
     dtype: str,
-    data: str | None,
+    data: str | Mapping[int, str] | None,
     best: int,
     largest: bool,
     nan_first: bool,
@@ -51,14 +52,18 @@ def options(
     """The options of a call, checked."""
     if dtype not in ("float32", "float64"):
         raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
-    for name, wanted in (("data", data), ("out", out)):
-        if wanted is not None and wanted not in TYPES:
+    positions = variables_of(program)
+    if data is None or isinstance(data, str):
+        data = dict.fromkeys(positions, data or dtype)
+    for name, wanted in (*(("data", data.get(p)) for p in positions), ("out", out if out is not None else dtype)):
+        if wanted not in TYPES:
             raise ArgumentError(f"{name}: wanted {', '.join(TYPES)}, got {wanted!r}")
     if best < 1:
         raise ArgumentError(f"best: wanted at least 1, got {best}")
     check_finish(program, finish)
     out = dtype if finish is None or out is None else out
-    return Options(dtype, data or dtype, best, largest, nan_first, compensated, wide_sums, finish, out)
+    kinds = tuple((p, data[p]) for p in positions)
+    return Options(dtype, kinds, best, largest, nan_first, compensated, wide_sums, finish, out)
 
 
 def arguments(program: Program, finish: str | None = None) -> tuple[str, ...]:
@@ -89,10 +94,11 @@ def check_finish(program: Program, finish: str | None) -> None:
         raise ArgumentError("finish: a mean needs a program that sums the weights, too")
 
 
-def parameters(program: Program, data: str, finish: str | None, out: str) -> list[str]:
+def parameters(program: Program, data: Sequence[tuple[int, str]], finish: str | None, out: str) -> list[str]:
     """The parameters of a kernel, in lines."""
-    name, lines = TYPES[data], []
-    for q in variables_of(program):
+    lines = []
+    for q, kind in data:
+        name = TYPES[kind]
         strides = f"long long x{q}_row, long long x{q}_component"
         lines.append(f"const {name} *__restrict__ x{q}, {strides}, const long long *__restrict__ x{q}_batch,")
     lines += [f"{_type(result, finish, out)} *__restrict__ {result}," for result in results_of(program, finish)]

@@ -56,7 +56,7 @@ class Kernel:
             "best": f"the {how.best} {'largest' if how.largest else 'smallest'} values",
             "entries": "the values of all pairs",
         }[p.kind]
-        also = [f" of {how.data} data"] * (how.data != how.dtype)
+        also = [f" of {kind} data" for kind in sorted({kind for _, kind in how.data} - {how.dtype})]
         also += [", compensated"] * how.compensated + [", in double throughout"] * how.wide_sums
         also += [f"; written as {how.finish} in {how.out}"] * (how.finish is not None)
         return [
@@ -120,7 +120,7 @@ class Kernel:
     def _load(self, position: int, index: str, k: str) -> str:
         row = "" if index == "0" else f" + {index} * x{position}_row"
         component = {"0": "", "1": f" + x{position}_component"}.get(k, f" + {k} * x{position}_component")
-        cast = "(T)" * (self.how.data != self.how.dtype)
+        cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
     def _view_type(self) -> str:

@@ -1,0 +1,1 @@
+"""CUDA: compilers, the cache of what they made, and the driver."""
