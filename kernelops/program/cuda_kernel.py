@@ -123,8 +123,8 @@ class Kernel:
         cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
-    def _view_type(self) -> str:
-        return f"view<T, {TYPES[self.how.data]}>"
+    def _view_type(self, v: View) -> str:
+        return f"view<T, {TYPES[dict(self.how.data)[v.position]]}>"
 
     def _view(self, v: View, index: str) -> str:
         """A row or a column of a variable as it lies in memory."""
@@ -149,7 +149,7 @@ class Kernel:
         lines = array("T", "row", self.layout.rows, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
         inner, views = list[str](), [v for v in self.views if v.place == ROW]
-        lines += [f"{self._view_type()} {v.name.replace('[r]', '[ROWS]')};" for v in views]
+        lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
         if p.row.loads or views:
             inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
         inner += [f"{v.name} = {self._view(v, 'i')};" for v in views]
@@ -237,7 +237,7 @@ class Kernel:
         views = [v for v in self.views if v.place == COL]
         if views or (not width and self.program.col.exports):
             lines.append("const i64 j = from + c;")
-            lines += [f"const {self._view_type()} {v.name} = {self._view(v, 'j')};" for v in views]
+            lines += [f"const {self._view_type(v)} {v.name} = {self._view(v, 'j')};" for v in views]
         if not width and self.program.col.exports:  # too long for shared memory
             lines += array("T", "col", len(self.program.col.exports))
             lines += self._stage(self.program.col, "j", "col[{}]")
