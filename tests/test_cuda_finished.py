@@ -193,6 +193,31 @@ CALLS += [
 ]
 
 
+class Long(Wide):
+    """Vectors too long for registers, or for shared memory."""
+
+    def bound(self):
+        bound, _ = super().bound()
+        arrays = [a if k == 0 else a[:40] for k, a in enumerate(bound.arrays)]
+        return bound._replace(arrays=tuple(arrays), N=40), None
+
+
+SPREAD = "Exp(-SqDist(x,3*y))*b"  # columns that are computed
+CALLS += [
+    *(Long("Sum", KERNEL, None, 1, dtype, D=D) for D in (100, 700) for dtype in TYPES),
+    *(
+        Long("Sum", KERNEL, None, 1, dtype, D=D)
+        for D, dtype in ((2100, "float32"), (13000, "float32"), (6200, "float64"))
+    ),
+    Long("Sum", KERNEL, None, 1, "float16", D=13000),
+    Long("Sum", "WeightedSqDist(b,x,y)*Elem(y,7)", None, 13000, "float32", D=13000),
+    Long("Sum", SPREAD, None, 2, "float32", D=12300),
+    Long("Sum", KERNEL, None, 13000, "float32", parts=2),
+    Long("LogSumExp", "-SqDist(x,y)-Elem(x,5)", None, 1, "float64", D=6200),
+    Long("Min_ArgMin", "SqDist(x,y)", None, 1, "float32", D=13000),
+]
+
+
 @pytest.fixture(scope="module")
 def kernels():
     found = Kernels()

@@ -1,14 +1,23 @@
-"""Programs as kernels take them: without the product form of distances, and with long results taken apart."""
+"""Programs as kernels take them: without the product form of distances, long vectors and results taken apart."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .instructions import COL, FILLED_LATER, TILE, Instruction, Operand, Program, Stage
+from .instructions import COL, FILLED_LATER, ROW, TILE, Instruction, Operand, Program, Stage
+
+Load = tuple[int, int, int]
+SHORTEST_VIEW = 64
 
 
 def plain(program: Program) -> Program:
-    """The program without vectors that are shifted to a mean: one thread has no use for the product form."""
+    """The program without vectors that are shifted to a mean: one thread has no use for the product form.
+
+    For the values of all pairs rows and columns are exchanged: threads side by side write columns side by side.
+    """
+    if program.kind == "entries":
+        program = _turned(program)
     if not program.centred:
         return program
 
@@ -20,6 +29,17 @@ def plain(program: Program) -> Program:
     )
     pair = replace(program.pair, code=code)
     return replace(program, row=without(program.row), col=without(program.col), pair=pair, centred=())
+
+
+def _turned(program: Program) -> Program:
+    """Rows and columns exchanged."""
+    other = {ROW: COL, COL: ROW}
+
+    def turned(p: Instruction) -> Instruction:
+        return replace(p, args=tuple(replace(x, place=other.get(x.place, x.place)) for x in p.args))
+
+    pair = replace(program.pair, code=tuple(map(turned, program.pair.code)))
+    return replace(program, row=program.col, col=program.row, pair=pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +114,69 @@ def _meets(x: Operand, base: int, count: int) -> bool:
     return x.place == COL and base <= x.base < base + count
 
 
-def _without(program: Program, dot: Instruction, base: int, count: int, load: tuple[int, int, int]) -> Program:
-    """The program without count exports of the columns from base; their load goes too, where nothing else needs it."""
-    col = program.col
-    exports = col.exports[:base] + col.exports[base + count :]
+def _without(program: Program, dot: Instruction, base: int, count: int, load: Load) -> Program:
+    """The program without count exports of the columns from base, which a sum's vector is read from."""
+    behind = len(program.col.exports) - count
+
+    def moved(x: Operand) -> Operand:
+        return Operand(COL, behind, 1)
+
+    return _dropped(program, COL, base, count, load, moved)
+
+
+def _dropped(
+    program: Program, place: str, base: int, count: int, load: Load, moved: Callable[[Operand], Operand]
+) -> Program:
+    """The program without count exports of a stage from base; ``moved`` says where the pairs read them instead.
+
+    Their load goes too, where nothing else needs it.
+    """
+    stage = program.row if place == ROW else program.col
+    exports = stage.exports[:base] + stage.exports[base + count :]
     planes = range(load[2], load[2] + load[1])
-    needed = [*exports, *(x.base for p in col.code for x in p.args if x.place == TILE)]
-    loads = col.loads if any(plane in planes for plane in needed) else tuple(k for k in col.loads if k != load)
+    needed = [*exports, *(x.base for p in stage.code for x in p.args if x.place == TILE)]
+    loads = stage.loads if any(k in planes for k in needed) else tuple(k for k in stage.loads if k != load)
 
-    def moved(p: Instruction) -> Instruction:
-        if p is dot:
-            return replace(p, args=(p.args[0], Operand(COL, len(exports), 1)))
-        args = (replace(x, base=x.base - count) if x.place == COL and x.base >= base + count else x for x in p.args)
-        return replace(p, args=tuple(args))
+    def operand(x: Operand) -> Operand:
+        if x.place != place or x.base < base:
+            return x
+        return moved(x) if x.base < base + count else replace(x, base=x.base - count)
 
-    code = tuple(moved(p) for p in program.pair.code)
-    return replace(program, col=Stage(col.code, col.planes, loads, exports), pair=Stage(code, program.pair.planes))
+    code = tuple(replace(p, args=tuple(map(operand, p.args))) for p in program.pair.code)
+    pair, stage = replace(program.pair, code=code), replace(stage, loads=loads, exports=exports)
+    return replace(program, pair=pair, row=stage) if place == ROW else replace(program, pair=pair, col=stage)
+
+
+# ---- vectors that are read where they lie --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A vector of rows or columns that is read where it lies: a whole variable."""
+
+    place: str
+    position: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.place}_x{self.position}" + "[r]" * (self.place == ROW)
+
+
+def viewed(program: Program, place: str) -> tuple[Program, list[View]]:
+    """The program with the long variables of its rows, or of its columns, read where they lie."""
+    views: list[View] = []
+    for load in (program.row if place == ROW else program.col).loads:
+        position, count, plane = load
+        exports = (program.row if place == ROW else program.col).exports
+        wanted = tuple(range(plane, plane + count))
+        base = next((k for k in range(len(exports)) if exports[k : k + count] == wanted), None)
+        if count < SHORTEST_VIEW or base is None:
+            continue
+        view = View(place, position)
+
+        def moved(x: Operand, name: str = view.name, base: int = base) -> Operand:
+            return Operand(name, x.base - base, x.stride)
+
+        program = _dropped(program, place, base, count, load, moved)
+        views.append(view)
+    return program, views

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .cuda_arguments import TASK, TYPES, Options, described, parameters
-from .cuda_chunks import chunked, plain
-from .cuda_layout import COLUMN_IN_REGISTERS, Layout
+from .cuda_chunks import View, chunked, plain
+from .cuda_layout import COLUMN_IN_REGISTERS, Layout, shortened
 from .cuda_results import Results
 from .cuda_text import (
     Writer,
@@ -21,7 +21,7 @@ from .cuda_text import (
     stage_lines,
     unrolled,
 )
-from .instructions import PARAM, ROW, Operand, Program, Stage
+from .instructions import COL, PARAM, ROW, Operand, Program, Stage
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
@@ -32,7 +32,7 @@ class Kernel:
 
     def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
         self.whole, self.layout, self.how, self.name = program, layout, how, name
-        self.program = plain(program)
+        self.program, self.views = shortened(plain(program), how.dtype)
         self.chunked = chunked(self.program) if layout.passes > 1 else None
         self.results = Results(self.program, layout, how, self.chunked.weights if self.chunked else 0)
         if self.chunked:  # from here on the program is that of a chunk
@@ -82,11 +82,7 @@ class Kernel:
         lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
         lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
         lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
-        tasks = [
-            f"const i64 last = tasks[{TASK} * task + 1];",
-            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self._in_pieces() else []),
-            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", self._rows_lines()),
-        ]
+        tasks = self._task_lines() if self.program.kind != "entries" else self._entries_lines()
         tasks = block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks)
         batches = [*self._param_lines(), *(self._passes(tasks) if size.passes > 1 else tasks)]
         return [*lines, *block("for (i64 batch = blockIdx.y; batch < batches; batch += gridDim.y)", batches)]
@@ -99,10 +95,6 @@ class Kernel:
         # places of registers must be known, so this is written out
         mine = ["if (pass % gridDim.z != blockIdx.z) continue;", "const int q0 = pass * CHUNK;"]
         return ["#pragma unroll", *block("for (int pass = 0; pass < PASSES; pass++)", [*mine, *lines])]
-
-    def _in_pieces(self) -> bool:
-        """Whether the results have an axis of parts."""
-        return self.how.finish is None and self.program.kind != "entries"
 
     # ---- what runs before the pairs -----------------------------------------------------------------------------
 
@@ -131,6 +123,14 @@ class Kernel:
         cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
+    def _view_type(self, v: View) -> str:
+        return f"view<T, {TYPES[dict(self.how.data)[v.position]]}>"
+
+    def _view(self, v: View, index: str) -> str:
+        """A row or a column of a variable as it lies in memory."""
+        q = f"x{v.position}"
+        return f"{{{q} + {q}_batch[batch] + {index} * {q}_row, {q}_component}}"
+
     def _stage(self, stage: Stage, index: str, export: str) -> list[str]:
         return stage_lines(self.program, stage, lambda position, k: self._load(position, index, k), export)
 
@@ -148,9 +148,11 @@ class Kernel:
         p, scales = self.program, self._scales(ROW)
         lines = array("T", "row", self.layout.rows, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
-        inner = []
-        if p.row.loads:
+        inner, views = list[str](), [v for v in self.views if v.place == ROW]
+        lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
+        if p.row.loads or views:
             inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
+        inner += [f"{v.name} = {self._view(v, 'i')};" for v in views]
         inner += self._stage(p.row, "i", "row[r][{}]")
         inner += [f"{scale_name(x)} = scale_of_exp({item(x)});" for x in scales]
         return [*lines, *for_rows(["// each row", *inner])] if inner else lines
@@ -188,23 +190,41 @@ class Kernel:
 
     # ---- pairs --------------------------------------------------------------------------------------------------
 
-    def _rows_lines(self) -> list[str]:
-        tiles = [
+    def _task_lines(self) -> list[str]:
+        """Some rows at a time, with all intervals of columns."""
+        rows = [
+            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
+            *self._row_lines(),
+            *self.results.clear(),
+            *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
+            *self.results.deliver(),
+        ]
+        return [
+            f"const i64 last = tasks[{TASK} * task + 1];",
+            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.how.finish is None else []),
+            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", rows),
+        ]
+
+    def _entries_lines(self) -> list[str]:
+        """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
+        columns = [
+            "const i64 own = first + threadIdx.x; // this thread's first column; the others are BLOCK apart",
+            *self._row_lines(),
+            *self._tiles(f"tasks[{TASK} * task]"),
+        ]
+        interval = [
+            "const i64 last = intervals[2 * q + 1];",
+            *block("for (i64 first = intervals[2 * q]; first < last; first += BLOCK * ROWS)", columns),
+        ]
+        return [f"const i64 to = tasks[{TASK} * task + 1];", *_each_interval(interval)]
+
+    def _tiles(self, start: str) -> list[str]:
+        lines = [
             "const int n = to - from < TILE ? (int)(to - from) : TILE;",
             *self._col_lines(),
             *self._pair_lines(),
         ]
-        intervals = [
-            "const i64 to = intervals[2 * q + 1];",
-            *block("for (i64 from = intervals[2 * q]; from < to; from += TILE)", tiles),
-        ]
-        return [
-            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
-            *self._row_lines(),
-            *self.results.clear(),
-            *block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", intervals),
-            *self.results.deliver(),
-        ]
+        return block(f"for (i64 from = {start}; from < to; from += TILE)", lines)
 
     def _pair_lines(self) -> list[str]:
         """One tile: the pairs of a span, then what they leave."""
@@ -214,6 +234,13 @@ class Kernel:
             lines = [*array("T", "col", width), "load_column<WIDTH>(col, tile + c * WIDTH);"]
         elif width:
             lines = ["const T *const col = tile + c * WIDTH;"]
+        views = [v for v in self.views if v.place == COL]
+        if views or (not width and self.program.col.exports):
+            lines.append("const i64 j = from + c;")
+            lines += [f"const {self._view_type(v)} {v.name} = {self._view(v, 'j')};" for v in views]
+        if not width and self.program.col.exports:  # too long for shared memory
+            lines += array("T", "col", len(self.program.col.exports))
+            lines += self._stage(self.program.col, "j", "col[{}]")
         code = self._pair_rows()
         pairs = block("auto pairs = [&](int c)", [*lines, *code])
         pairs[-1] = "};"
@@ -242,3 +269,7 @@ class Kernel:
         p = self.program
         lines = Writer(p, True, self.results.kept, self._chunk()).lines(p.pair.code)
         return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
+
+
+def _each_interval(lines: list[str]) -> list[str]:
+    return block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", lines)

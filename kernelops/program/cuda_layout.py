@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ArgumentError, FormulaError
-from .cuda_chunks import chunked, plain
+from ..errors import ArgumentError
+from .cuda_chunks import View, chunked, plain, viewed
 from .cuda_text import pair_length
-from .instructions import Program
+from .instructions import COL, ROW, Program
 
 BLOCK = 128  # threads
 WIDEST_TILE = 256  # columns
 SPAN = 64  # columns that are summed one after another before the sum of all takes over
 TILE_BYTES, SHARED_BYTES = 1 << 14, 48 << 10  # of a tile, where its columns are short; of any tile
-# A register has 4 bytes. A thread may have 255 of them; so many hold addresses and what a column's work needs, and rows
-# may take so many, where a thread has more than one, or where results are taken in chunks.
-OTHERS, MOST_HELD = 64, 160
+LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
+# A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
+# may be taken by rows where a thread has several, and by one long row with what it keeps.
+OTHERS, MOST_HELD, MOST_OF_ONE = 64, 128, 180
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
@@ -42,7 +43,8 @@ class Layout:
     span : int
         Columns that are summed in the working type before double takes over.
     width : int
-        Numbers of each column of a tile; 0 where the pairs read nothing of the columns.
+        Numbers of each column of a tile; 0 where the pairs read nothing of the columns, or so much that each thread
+        computes it for itself.
     resident : int
         Blocks that a multiprocessor can hold at once, as far as registers go.
     chunk, passes : int
@@ -72,13 +74,15 @@ def layout(
         raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
     if rows is not None and rows < 1:
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
-    work = _Work(plain(program), ITEM_BYTES[dtype], best, compensated, wide_sums)
-    choices = [(r, c) for r in ((rows,) if rows else (1, 2, 4)) for c in work.chunks()]
+    short, _ = shortened(plain(program), dtype)
+    work = _Work(short, ITEM_BYTES[dtype], best, compensated, wide_sums)
+    several = (rows,) if rows else (1,) if program.kind == "entries" else (1, 2, 4)
+    choices = [(r, c) for r in several for c in work.chunks()]
     fitting = [(r, c) for r, c in choices if r * work.held(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
     r, chunk = min(fitting or choices[:1], key=lambda choice: work.time(*choice))
     width, size = work.width(chunk), work.size
     if width * size > SHARED_BYTES:
-        raise FormulaError(f"a column of {width} numbers in {dtype}: a GPU takes {SHARED_BYTES // size} at most")
+        width = 0
     tile = WIDEST_TILE
     while tile > 1 and tile * width * size > TILE_BYTES:
         tile //= 2
@@ -86,6 +90,18 @@ def layout(
     registers = r * work.held(chunk) + OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4
     resident = next((n for most, n in RESIDENT.items() if registers <= most), min(RESIDENT.values()))
     return Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
+
+
+def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
+    """The program with variables that are too long for registers or shared memory read where they lie."""
+    views: list[View] = []
+    for place, most in ((ROW, LONGEST_ROW_BYTES), (COL, SHARED_BYTES)):
+        whole = chunked(program)
+        stage = program.row if place == ROW else whole.program.col if whole else program.col
+        if len(stage.exports) * ITEM_BYTES[dtype] > most:
+            program, more = viewed(program, place)
+            views += more
+    return program, views
 
 
 class _Work:
@@ -114,7 +130,7 @@ class _Work:
 
     def most_of_one(self) -> int:
         """Registers that a thread's only row may take: rows that are too long do not make chunks short."""
-        return max(MOST_HELD, self.fixed + MOST_HELD // 2)
+        return max(MOST_HELD, min(self.fixed + 64, MOST_OF_ONE))
 
     def held(self, chunk: int) -> int:
         """Registers of a row."""

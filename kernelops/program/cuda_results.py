@@ -62,7 +62,7 @@ class Results:
         n = self.program.n_out
         if self.program.kind == "entries":
             value = value if self.how.out == self.how.dtype else f"(O){value}"
-            return [f"entries[((batch * M + own + r * BLOCK) * N + from + c) * {n} + {component}] = {value};"]
+            return [f"entries[((batch * M + from + c) * N + own + r * BLOCK) * {n} + {component}] = {value};"]
         flags = f"<{self.how.best}, {truth(self.how.largest)}, {truth(self.how.nan_first)}>"
         if not self.in_place:
             return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
