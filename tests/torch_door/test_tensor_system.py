@@ -85,7 +85,9 @@ def test_what_a_solve_says(there, precond, alpha):
     assert isinstance(found.x, np.ndarray) and found.x.shape == (150, 1) and len(seen) == found.iterations
     assert all(isinstance(s, np.ndarray) and s.shape == (150, 1) and s.dtype == np.float64 for s in seen)
     z = x.double()
-    A = (-20 * ((z[:, None] - z) ** 2).sum(-1)).exp() + torch.as_tensor(alpha, dtype=torch.float64) * torch.eye(150, dtype=torch.float64)
+    A = (-20 * ((z[:, None] - z) ** 2).sum(-1)).exp() + torch.as_tensor(alpha, dtype=torch.float64) * torch.eye(
+        150, dtype=torch.float64
+    )
     r = torch.linalg.norm(b - A @ torch.from_numpy(found.x)) / torch.linalg.norm(b)
     assert r <= 1e-6 and float(found.residual[0]) == pytest.approx(float(r), rel=1e-3, abs=1e-10)
     torch.testing.assert_close(a, torch.from_numpy(found.x).float())
