@@ -1,18 +1,16 @@
 /* The value table of the tile engine (ops.h, read as it stands) as device functions: op::Exp(a), op::Pow<3>(a), ...
  *
  * Below are the primitives that it is written with. In float they are those of CUDA's library, at most 2 units in the last
- * place off (4 for powers), without -use_fast_math. sin and cos of large arguments, and SinXDivX, take many instructions.
+ * place off (4 for powers), without -use_fast_math; sin and cos are those of trig.cuh. SinXDivX takes many instructions.
  */
 #ifndef KERNELOPS_OPS_CUH
 #define KERNELOPS_OPS_CUH
 
 #include "ops.h"
-#include "vector.cuh"
+#include "trig.cuh"
 
 namespace kernelops {
 
-KERNELOPS_DEVICE float v_abs(float a) { return fabsf(a); }
-KERNELOPS_DEVICE double v_abs(double a) { return fabs(a); }
 KERNELOPS_DEVICE float v_exp(float a) { return expf(a); }
 KERNELOPS_DEVICE double v_exp(double a) { return exp(a); }
 KERNELOPS_DEVICE float v_log(float a) { return logf(a); }
@@ -21,10 +19,8 @@ KERNELOPS_DEVICE float v_sqrt(float a) { return sqrtf(a); }
 KERNELOPS_DEVICE double v_sqrt(double a) { return sqrt(a); }
 KERNELOPS_DEVICE float v_rsqrt(float a) { return a == 0.0f ? 0.0f : rsqrtf(a); }
 KERNELOPS_DEVICE double v_rsqrt(double a) { return a == 0.0 ? 0.0 : 1.0 / sqrt(a); }
-KERNELOPS_DEVICE float v_sin(float a) { return sinf(a); }
-KERNELOPS_DEVICE double v_sin(double a) { return sin(a); }
-KERNELOPS_DEVICE float v_cos(float a) { return cosf(a); }
-KERNELOPS_DEVICE double v_cos(double a) { return cos(a); }
+template <class T> KERNELOPS_DEVICE T v_sin(T a) { return sine(a); }
+template <class T> KERNELOPS_DEVICE T v_cos(T a) { return cosine(a); }
 KERNELOPS_DEVICE float v_pow(float a, float b) { return powf(a, b); }
 KERNELOPS_DEVICE double v_pow(double a, double b) { return pow(a, b); }
 
@@ -74,7 +70,8 @@ KERNELOPS_DEVICE double v_sinc(double x, int m) {
         }
         return sum;
     }
-    const double sine = sin(x), cosine = cos(x);
+    double sine, cosine;
+    sine_and_cosine(x, sine, cosine);
     double s = sine / x;
 #pragma unroll 1
     for (int order = 1; order <= m; order++) {
@@ -108,12 +105,13 @@ KERNELOPS_BINARY(KERNELOPS_DEFINE)
 KERNELOPS_TERNARY(KERNELOPS_DEFINE)
 #undef KERNELOPS_DEFINE
 
-/* Sums over D components, x of a row and y of a column. */
+/* Sums over D components, x of a row and y of a column: arrays, pointers or views. */
 #define KERNELOPS_DEFINE(name, value)                                                                                  \
-    template <int D, class T> KERNELOPS_DEVICE T name(const T *x, const T *y) {                                        \
-        T sum = 0;                                                                                                     \
+    template <int D, class X, class Y> KERNELOPS_DEVICE auto name(const X &x, const Y &y) {                            \
+        auto sum = x[0];                                                                                               \
+        sum = 0;                                                                                                       \
         _Pragma("unroll unrolled(D)") for (int k = 0; k < D; k++) {                                                    \
-            const T a = x[k], b = y[k];                                                                                \
+            const auto a = x[k], b = y[k];                                                                             \
             sum += value;                                                                                              \
         }                                                                                                              \
         return sum;                                                                                                    \
@@ -123,8 +121,9 @@ KERNELOPS_DEFINE(Dot, a *b)
 KERNELOPS_DEFINE(L1Dist, v_abs(a - b))
 #undef KERNELOPS_DEFINE
 
-template <int D, class T> KERNELOPS_DEVICE T WeightedSqDist(const T *x, const T *y, const T *w) {
-    T sum = 0;
+template <int D, class X, class Y, class W> KERNELOPS_DEVICE auto WeightedSqDist(const X &x, const Y &y, const W &w) {
+    auto sum = x[0];
+    sum = 0;
 #pragma unroll unrolled(D)
     for (int k = 0; k < D; k++) sum += (x[k] - y[k]) * (x[k] - y[k]) * w[k];
     return sum;

@@ -1,4 +1,4 @@
-"""The one file that tells numpy arrays and torch tensors apart, and the door where the arrays of a call are checked."""
+"""The door where the arrays of a call are checked, whatever they are: numpy's, torch's, or those of a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .device_array import DeviceArray, on_device, one_device, shown
 from .errors import ArgumentError, BackendError, DtypeError, ShapeError
 from .formula.expr import Expr
 
@@ -41,14 +42,14 @@ def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
     if is_tensor(a):
         torch = sys.modules["torch"]
         if a.device.type != "cpu":
-            raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
+            raise BackendError(f"{name} is on {a.device}: wanted it on the host; move it with .cpu()")
         if a.layout is not torch.strided:
             raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")
         if a.dtype is torch.bfloat16:
             raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64")
         return a.detach().resolve_conj().resolve_neg().numpy()
-    if hasattr(a, "__cuda_array_interface__"):
-        raise BackendError(f"{name} is on a GPU: this version computes on the CPU; copy it to the host first")
+    if on_device(a):
+        raise BackendError(f"{name} is on a GPU: wanted it on the host; copy it there first")
     if isinstance(a, np.ma.MaskedArray):
         raise DtypeError(f"{name} is a masked array: wanted a plain one, as .filled(value) gives")
     if isinstance(a, np.ndarray):  # bytes in another order than this machine's are put in order
@@ -85,7 +86,7 @@ class Bound(NamedTuple):
 
     Attributes
     ----------
-    arrays : tuple of ndarray or None
+    arrays : tuple of ndarray, DeviceArray or None
         By position; (..., M, D), (..., N, D) or (..., 1, D), floating point, any strides.
     dtype : dtype
         That of the data.
@@ -93,13 +94,19 @@ class Bound(NamedTuple):
         The batch dimensions, broadcast.
     M, N : int
         Rows of the Vi and of the Vj variables.
+    device : int or None
+        The GPU that computes; None for the CPU. On a GPU, an array of the host is copied when it is wanted.
+    home : str
+        Where results belong: the home of a DeviceArray.
     """
 
-    arrays: tuple[np.ndarray | None, ...]
+    arrays: tuple[Any, ...]
     dtype: np.dtype
     batch: tuple[int, ...]
     M: int
     N: int
+    device: int | None = None
+    home: str = "host"
 
     def replaced(self, position: int, array: np.ndarray) -> Bound:
         """The same call with one array replaced; the batch dimensions are broadcast anew."""
@@ -109,7 +116,7 @@ class Bound(NamedTuple):
         batch: tuple[int, ...] = ()
         if self.batch or array.ndim > 2:
             batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays if a is not None))
-        return Bound(arrays, self.dtype, batch, self.M, self.N)
+        return self._replace(arrays=arrays, batch=batch)
 
 
 def label(v: Expr, names: Mapping[Expr, str] | None = None) -> str:
@@ -125,8 +132,9 @@ def bind(
     *,
     dtype: np.dtype | None = None,
     sizes: tuple[int | None, int | None] = (None, None),
+    device: int | None = None,
 ) -> Bound:
-    """Check the arrays of a call against the variables that they stand for.
+    """Check the arrays of a call against the variables that they stand for; device is the GPU that is to compute.
 
     Raises
     ------
@@ -139,21 +147,31 @@ def bind(
         wanted = ", ".join(label(places[p], names) for p in sorted(places))
         gaps = "" if count == len(places) else f" at positions {', '.join(map(str, sorted(places)))}"
         raise ArgumentError(f"wanted {count} argument{'s' * (count != 1)} ({wanted}{gaps}), got {len(args)}")
-    given: dict[int, np.ndarray] = {}
+    given: dict[int, Any] = {}
     for p, v in places.items():
         a = shared(args[p])
-        given[p] = to_numpy(args[p], label(v, names), "a number, " * (v.op == "Pm")) if a is None else a
+        given[p] = _seen(args[p], v, names, device) if a is None else a
     common = _common_dtype(places, given, args, names, dtype)
-    arrays: list[np.ndarray | None] = [None] * count
+    arrays: list[Any] = [None] * count
     for p, v in places.items():
         arrays[p] = _shaped(given[p], v, names, common)
     M, N = _counts(places, arrays, names, sizes)
-    return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N)
+    home = "host"
+    if any(isinstance(a, DeviceArray) for a in given.values()):  # numbers may be anywhere
+        device, home = one_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
+    return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N, device, home)
+
+
+def _seen(a: Any, v: Expr, names: Mapping[Expr, str] | None, device: int | None) -> Any:
+    """An argument as an array of the host or of a GPU."""
+    if on_device(a):
+        return shown(a, label(v, names), -1 if device is None else device)
+    return to_numpy(a, label(v, names), "a number, " * (v.op == "Pm"))
 
 
 def _common_dtype(
     places: Mapping[int, Expr],
-    given: Mapping[int, np.ndarray],
+    given: Mapping[int, Any],
     args: Sequence[Any],
     names: Mapping[Expr, str] | None,
     dtype: np.dtype | None,
@@ -180,15 +198,20 @@ def _common_dtype(
     return found or dtype or np.dtype(np.float64)
 
 
-def _shaped(a: np.ndarray, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) -> np.ndarray:
+def _shaped(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) -> Any:
     if v.op == "Pm":
-        a = a.reshape(1) if a.ndim == 0 else a
+        if a.ndim == 0:
+            a = a.vector() if isinstance(a, DeviceArray) else a.reshape(1)
     elif a.ndim < 2:
         hint = " (.reshape(-1, 1) makes one column of it)" if v.dim == 1 and a.ndim == 1 else ""
         raise ShapeError(f"{label(v, names)} needs an array of shape {_wanted(v)}, got shape {a.shape}{hint}")
     if a.shape[-1] != v.dim:
         columns = f"{v.dim} column{'s' * (v.dim != 1)}"
         raise ShapeError(f"{label(v, names)} needs {columns}, shape {_wanted(v)}, got shape {a.shape}")
+    if isinstance(a, DeviceArray):
+        if a.dtype != dtype:
+            raise DtypeError(f"{label(v, names)} is {a.dtype}, the other arrays are {dtype}: a GPU converts none")
+        return a.as_row() if v.op == "Pm" else a
     if a.dtype != dtype or dtype == FLOATS[0]:
         a = a.astype(working(dtype))
     return a[..., None, :] if v.op == "Pm" else a
@@ -200,7 +223,7 @@ def _wanted(v: Expr) -> str:
 
 def _counts(
     places: Mapping[int, Expr],
-    arrays: Sequence[np.ndarray | None],
+    arrays: Sequence[Any],
     names: Mapping[Expr, str] | None,
     sizes: tuple[int | None, int | None],
 ) -> tuple[int, int]:
@@ -222,9 +245,7 @@ def _counts(
     return 1 if M is None else M, 1 if N is None else N
 
 
-def _batch(
-    places: Mapping[int, Expr], arrays: Sequence[np.ndarray | None], names: Mapping[Expr, str] | None
-) -> tuple[int, ...]:
+def _batch(places: Mapping[int, Expr], arrays: Sequence[Any], names: Mapping[Expr, str] | None) -> tuple[int, ...]:
     batch: tuple[int, ...] = ()
     for p, v in places.items():
         array = arrays[p]

@@ -84,11 +84,10 @@ class KernelEntries:
     def _gathered(self, i: np.ndarray, j: np.ndarray) -> Bound:
         """The arrays at points i and j; what comes before the last axis of these is a batch."""
         p, index = self.product, {"Vi": i, "Vj": j}
-        arrays: list[np.ndarray | None] = [None] * len(p.bound.arrays)
+        arrays: list[np.ndarray | None] = [None] * len(p.host.arrays)
         for v in p.expr.vars:
             if v is not p.v:
-                a = p.bound.arrays[v.params[0]]
-                assert a is not None
+                a = p.host.arrays[v.params[0]]
                 arrays[v.params[0]] = a[index[v.op]] if v.op in index else a.reshape(*(1,) * (i.ndim - 1), *a.shape)
         return Bound(tuple(arrays), p.bound.dtype, i.shape[:-1], i.shape[-1], j.shape[-1])
 
@@ -110,8 +109,7 @@ class KernelEntries:
         others = [v for v in p.expr.vars if v.op != "Pm" and v is not p.v]
         if self.width > 1 or sorted(v.op for v in others) != ["Vi", "Vj"]:
             return None
-        x, y = (p.bound.arrays[v.params[0]] for v in others)
-        assert x is not None and y is not None
+        x, y = (p.host.arrays[v.params[0]] for v in others)
         if not self.n or x.shape != y.shape or not (np.array_equal(x, y) and np.isfinite(x).all()):
             return None
         x = x.astype(np.float64)
@@ -142,7 +140,7 @@ class KernelEntries:
     def _correlation(self, rank: np.ndarray, order: np.ndarray) -> tuple[Expr, Bound]:
         """-|k_ij| / sqrt(k_ii k_jj) where j has the smaller rank, else 0, as a formula; and its arrays, in an order."""
         p = self.product
-        at = len(p.bound.arrays)
+        at = len(p.host.arrays)
         ranks, scales = ([variable(kind, at + 2 * q + k, 1) for k, kind in enumerate(("Vi", "Vj"))] for q in (0, 1))
         squares = reduce(lambda f, g: apply("Add", f, g), (call("SqNorm2", k) for k in self._kernels))
         size = apply("Abs", self._kernels[0]) if self.width == 1 else apply("Sqrt", squares)

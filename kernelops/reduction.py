@@ -14,7 +14,8 @@ from .errors import ArgumentError, FormulaError, ShapeError
 from .formula.expr import Expr, substitute, variable
 from .formula.parse import LARGEST
 from .formula.tokens import nearest
-from .machines import cpu
+from .machines import cpu, gpu
+from .machines.homes import on_host
 from .ranges import Ranges
 
 
@@ -119,18 +120,14 @@ class Method(NamedTuple):
     def __call__(self, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> Any:
         """The result, computed and returned in dtype; the ranges have been checked to fit the arrays."""
         kind = self.kind
-        raw = cpu.run(
-            self.prepared,
-            bound,
-            self.axis,
-            ranges,
-            working(dtype),
-            best=self.best,
-            largest=kind.largest,
-            nan_first=not kind.many,
-            wide_sums=self.wide_sums,
-            compensated=self.compensated,
-        )
+        how: dict[str, Any] = {"best": self.best, "largest": kind.largest, "nan_first": not kind.many}
+        how |= {"wide_sums": self.wide_sums, "compensated": self.compensated}
+        if bound.device is not None:
+            finish = kind.results[0] if len(kind.results) == 1 else "both"
+            found = gpu.run(self.prepared.program, bound, self.axis, ranges, dtype, finish=finish, **how)
+            found = tuple(_shelved(a, kind) for a in found) if kind.machine == "best" else found
+            return found[0] if len(found) == 1 else found
+        raw = cpu.run(self.prepared, bound, self.axis, ranges, working(dtype), **how)
         if len(kind.results) == 1:
             return _finished(kind.results[0], raw, kind, dtype)
         return tuple(_finished(name, raw, kind, dtype) for name in kind.results)
@@ -161,8 +158,7 @@ def _finished(name: str, raw: cpu.Raw, kind: Kind, dtype: np.dtype) -> np.ndarra
         found = np.swapaxes(found, -1, -2)  # (*batch, rows, K, dim)
         with np.errstate(all="ignore"):
             found = found.astype(dtype) if name == "values" else np.ascontiguousarray(found)
-        *lead, K, D = found.shape
-        return found.reshape(*lead, *((K, D) if kind.many and D > 1 else (K * D,)))
+        return _shelved(found, kind)
     sums = raw.sums
     assert sums is not None
     with np.errstate(all="ignore"):
@@ -174,6 +170,12 @@ def _finished(name: str, raw: cpu.Raw, kind: Kind, dtype: np.dtype) -> np.ndarra
             empty = ~(raw.maxima > -np.inf)[..., None] & (sums[..., -1:] == 0)
             sums = np.where(empty, 0.0, sums[..., :-1] / np.where(empty, 1.0, sums[..., -1:]))
         return sums.astype(dtype, copy=False)
+
+
+def _shelved(found: Any, kind: Kind) -> Any:
+    """(*batch, rows, K, dim) best values as they are returned: numbers of which many are kept stand in one row."""
+    *lead, K, D = found.shape
+    return found.reshape(*lead, *((K, D) if kind.many and D > 1 else (K * D,)))
 
 
 class Reduction:
@@ -277,10 +279,9 @@ def _indices(indices: Any, count: int, name: str) -> np.ndarray:
 def aligned(expr: Expr, bound: Bound, I: np.ndarray, J: np.ndarray) -> tuple[Expr, Bound]:
     """The formula with its variables indexed by the pairs, and the arrays gathered to match: a sum over one column."""
     index = {"Vi": I, "Vj": J}
-    arrays: list[np.ndarray | None] = [None] * len(bound.arrays)
+    bound, arrays = on_host(bound), [None] * len(bound.arrays)
     for v in expr.vars:
         a = bound.arrays[v.params[0]]
-        assert a is not None
         arrays[v.params[0]] = a[..., index[v.op], :] if v.op in index else a
     gathered = Bound(tuple(arrays), bound.dtype, bound.batch, len(I), 1)
     return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"}), gathered

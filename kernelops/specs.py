@@ -18,6 +18,7 @@ from .ranges import Ranges
 from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve
 from .solvers.problem import as_numbers
+from .solvers.verbs import HOST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +40,8 @@ class ReduceSpec:
         Counts that hold where no variable tells.
     parts : tuple of int
         Lengths of the pieces in which a sum is returned, a tuple of arrays then; in one piece, if empty.
+    device : int or None
+        The GPU to which arrays of the host are sent, -1 for the current one; None computes where the arrays are.
     """
 
     expr: Expr
@@ -54,10 +57,11 @@ class ReduceSpec:
     sum_scheme: str = "auto"
     sizes: tuple[int | None, int | None] = (None, None)
     parts: tuple[int, ...] = ()
+    device: int | None = None
 
     def bind(self, args: Sequence[Any]) -> Bound:
         """The arrays, checked."""
-        return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes)
+        return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes, device=self.device)
 
     def __call__(self, bound: Bound) -> Any:
         """The result, an array or a tuple of them."""
@@ -66,7 +70,10 @@ class ReduceSpec:
         best = 1 if self.opt_arg is None else int(self.opt_arg)
         how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, bound.dtype)
         result = method(*how)(bound, self.ranges, bound.dtype)
-        return tuple(np.split(result, np.cumsum(self.parts)[:-1], -1)) if self.parts else result
+        if not self.parts:
+            return result
+        ends = np.cumsum((0, *self.parts)).tolist()
+        return tuple(result[..., a:b] for a, b in zip(ends, ends[1:], strict=False))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +88,8 @@ class SolveSpec:
         Keywords of :func:`kernelops.solve`, on_fail left out.
     on_fail : str
         What happens when the solve does not converge.
+    device : int or None
+        As for a ReduceSpec.
     """
 
     expr: Expr
@@ -93,6 +102,7 @@ class SolveSpec:
     sum_scheme: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     on_fail: str = "warn"
+    device: int | None = None
 
     @property
     def axis(self) -> int:
@@ -101,7 +111,7 @@ class SolveSpec:
 
     def bind(self, args: Sequence[Any]) -> Bound:
         """The arrays, checked for a solve."""
-        bound = bind(self.variables, args, self.names, dtype=self.dtype)
+        bound = bind(self.variables, args, self.names, dtype=self.dtype, device=self.device)
         counts = {v.op for v in self.variables}
         if bound.M != bound.N:
             if {"Vi", "Vj"} <= counts:
@@ -109,7 +119,7 @@ class SolveSpec:
                     f"a solve needs as many i as j, got {bound.M} rows of Vi and {bound.N} of Vj variables"
                 )
             size = bound.M if "Vi" in counts else bound.N  # nothing but one index: it counts for both
-            bound = Bound(bound.arrays, bound.dtype, bound.batch, size, size)
+            bound = bound._replace(M=size, N=size)
         if self.ranges is not None:
             self.ranges.check(bound.M, bound.N)
             if not self.ranges.is_symmetric():
@@ -117,30 +127,34 @@ class SolveSpec:
         check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
         return bound
 
-    def system(self, bound: Bound, alpha: np.ndarray) -> _System:
+    def system(self, bound: Bound, alpha: np.ndarray) -> KernelSystem:
         """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it."""
-        return _System(self, bound, alpha)
+        return KernelSystem(self, bound, alpha)
 
-    def __call__(self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2) -> Solution:
-        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast."""
-        system = self.system(bound, alpha)
+    def __call__(
+        self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2, system: KernelSystem | None = None
+    ) -> Solution:
+        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast.
+
+        system is what ``system`` makes of them, or the same with vectors of another kind.
+        """
+        system = self.system(bound, alpha) if system is None else system
         options = dict(self.options)
         if options.get("callback") is not None:
             options["callback"] = _reshaping(options["callback"], system)
         if options.get("x0") is not None and not isinstance(options["x0"], str):
             options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
-        b = system.block(system.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
-        solution = solve(system, b, on_fail="ignore", **options)
+        solution = solve(system, system.right_hand_side(bound), on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
         judge(solution, self.on_fail, stacklevel=stacklevel + 1)
         return solution
 
 
-def _reshaping(callback: Callable[[np.ndarray], Any], system: _System) -> Callable[[np.ndarray], Any]:
+def _reshaping(callback: Callable[[np.ndarray], Any], system: KernelSystem) -> Callable[[np.ndarray], Any]:
     return lambda x: callback(system.unblock(x))
 
 
-class _System:
+class KernelSystem:
     """(alpha I + K) as the solvers see it: products with blocks (..., n, k).
 
     The columns of b are the k right-hand sides of a scalar kernel; a matrix-valued kernel couples them, and b is one
@@ -148,13 +162,13 @@ class _System:
     """
 
     name = "alpha I + K"
+    verbs: Any = HOST
 
     def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray) -> None:
         v = spec.unknown
         options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
-        b = bound.arrays[v.params[0]]
-        assert b is not None
         self.kernel = KernelProduct(spec.expr, v, bound, spec.ranges, options)
+        b = self.kernel.host.arrays[v.params[0]]
         self.alpha = alpha
         self.dtype = working(bound.dtype)
         batch = np.broadcast_shapes(bound.batch, alpha.shape[:-2])
@@ -168,10 +182,14 @@ class _System:
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
         """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
-        others = [a for k, a in enumerate(self.kernel.bound.arrays) if a is not None and k != self.kernel.v.params[0]]
+        others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.v.params[0]]
         if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
             return (KernelEntries(self.kernel.element((0,) * (self.b.ndim - 2))),) if self.b.size else ()
         return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b.shape[:-2]))
+
+    def right_hand_side(self, bound: Bound) -> Any:
+        """b as a block, in the dtype of the data."""
+        return self.block(self.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
 
     def block(self, b: np.ndarray, name: str) -> np.ndarray:
         """b in the shape that the solvers take."""
@@ -188,7 +206,7 @@ class _System:
         """The inverse of ``block``."""
         return x.reshape(self.b.shape)
 
-    def product(self, V: np.ndarray) -> np.ndarray:
+    def product(self, V: Any) -> Any:
         """(alpha I + K) V, in the wider dtype of data and V."""
         return self.kernel.on_columns(V) + (self.alpha * V).astype(V.dtype)
 

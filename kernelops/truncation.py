@@ -22,6 +22,7 @@ from .bounds import Interval, bounds
 from .errors import ArgumentError
 from .formula.expr import Expr, apply, const, substitute, topological
 from .formula.structure import linear_in
+from .machines.homes import on_host
 from .machines.ordered import in_order
 from .ranges import Ranges
 from .ranges.build import meeting
@@ -81,6 +82,7 @@ def truncated_reduction(
         expr = apply("Add", expr, apply("Log", apply("Abs", weight)))
     if kind.machine == "sum":
         return _truncated_sum(expr, axis, bound, tol, [v for v in expr.vars if v.op != "Pm" and linear_in(expr, v)])
+    bound = on_host(bound)
     blocks = _blocks(expr, bound, {})
     if blocks is None:
         return None
@@ -99,6 +101,7 @@ def truncated_product(expr: Expr, unknown: Expr, bound: Bound, tol: float) -> Ra
 
 def _truncated_sum(expr: Expr, axis: int, bound: Bound, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
     units = _units(vectors)
+    bound = on_host(bound)
     blocks = _blocks(expr, bound, units)
     if blocks is None:
         return None
@@ -116,6 +119,7 @@ def truncated_solve(expr: Expr, unknown: Expr, bound: Bound, tol: float, alpha: 
     tol < 1.
     """
     units, axis = _units([unknown]), _axis(unknown)
+    bound = on_host(bound)
     blocks = _blocks(expr, bound, units)
     if blocks is None or blocks[0].clusters is not blocks[1].clusters:
         return None  # little to gain; or x and y differ, and the solve will say that the matrix is not symmetric

@@ -1,4 +1,4 @@
-"""Generated CUDA kernels as a machine: what machines.cpu.run does, done by the emulator.
+"""Generated CUDA kernels as a machine: what machines.cpu.run does, done by the emulator, and results in final form.
 
 What a test computes it computes by a call that knows nothing of kernels. Every call runs once while kernels are only
 noted, so that many are compiled together, and again in its test.
@@ -15,28 +15,46 @@ from cuda_emulator.emulator import compile_cuda
 
 from kernelops.machines import cpu
 from kernelops.machines.cpu import Raw
-from kernelops.program.cuda import arguments, cuda_source, include_folders, layout
+from kernelops.program.cuda import (
+    BLOCK,
+    arguments,
+    cuda_source,
+    finish_arguments,
+    finish_source,
+    finishes,
+    include_folders,
+    layout,
+)
 from kernelops.ranges import Ranges
 
 TOGETHER = 24  # kernels of one compilation
+OF_BEST, OF_SUMS = {"best": 1, "largest": False, "nan_first": True}, {"compensated": False, "wide_sums": False}
+UNUSED = 77  # what is in memory before a kernel writes to it
 
 
-def key(program, dtype, best=1, largest=False, nan_first=True, compensated=False, wide_sums=False, rows=None):
-    """The arguments of cuda_source; those that say nothing for a kind of program have one value."""
+def key(program, dtype, second=False, **how):
+    """What tells kernels apart: program, precision, whether it is the second pass, and the options that matter."""
+    options = {"rows": None, "data": None, "finish": None, "out": None} | OF_BEST | OF_SUMS
+    unknown = set(how) - set(options)
+    assert not unknown, unknown
+    options |= how
     if program.kind != "best":
-        best, largest, nan_first = 1, False, True
+        options |= OF_BEST
     if program.kind not in ("sum", "exp"):
-        compensated = wide_sums = False
-    return program, np.dtype(dtype).name, best, largest, nan_first, compensated, wide_sums, rows
+        options |= OF_SUMS
+    if second:
+        options |= {"rows": None, "data": None, "wide_sums": False}
+    return program, np.dtype(dtype).name, second, tuple(options.items())
 
 
 class Kernels:
     """Kernels that are noted first, then compiled many at a time, and run by their programs and options."""
 
     def __init__(self):
-        self.names, self.modules = {}, {}
+        self.names, self.modules, self.noting = {}, {}, False
 
     def build(self, sanitize=False):
+        self.noting = False
         missing = [k for k in self.names if k not in self.modules]
         lots = [missing[k : k + TOGETHER] for k in range(0, len(missing), TOGETHER)]
         with ThreadPoolExecutor(2) as pool:
@@ -44,37 +62,68 @@ class Kernels:
                 self.modules.update(dict.fromkeys(lot, module))
 
     def _compiled(self, lot, sanitize):
-        text = "\n".join(cuda_source(*k, name=self.names[k]) for k in lot)
-        return compile_cuda(text, include_dirs=include_folders(), sanitize=sanitize)
+        texts = []
+        for found in lot:
+            program, dtype, second, options = found
+            source = finish_source if second else cuda_source
+            texts.append(source(program, dtype, **dict(options), name=self.names[found]))
+        return compile_cuda("\n".join(texts), include_dirs=include_folders(), sanitize=sanitize)
 
-    def note(self, prepared, bound, axis, ranges, dtype, *, order="forward", **how):
-        """As run, for a kernel that will be wanted: the results are those of no pairs."""
-        found = key(prepared.program, dtype, **how)
+    def _launch(self, found, grid, threads, in_order, order):
         self.names.setdefault(found, f"kernel{len(self.names)}")
-        return _results(found, bound, axis)
+        if self.noting:
+            return
+        if found not in self.modules:
+            self.build()
+        if min(grid) > 0:
+            self.modules[found].launch(self.names[found], grid, threads, in_order, order=order, seed=7)
+
+    def note(self, *args, **how):
+        """As run, for a kernel that will be wanted."""
+        self.noting = True
+        return self.run(*args, **how)
 
     def run(self, prepared, bound, axis, ranges, dtype, *, order="forward", **how):
         """As machines.cpu.run; ranges in no order of their own."""
-        found, program = key(prepared.program, dtype, **how), prepared.program
-        if found not in self.modules:
-            self.note(prepared, bound, axis, ranges, dtype, **how)
-            self.build()
-        raw = _results(found, bound, axis)
+        program, rows, columns = prepared.program, *_sizes(bound, axis)
+        written = _partial(program, 1, prod(bound.batch), rows, columns, how.get("best", 1), dtype)
+        self._reduce(key(program, dtype, **how), bound, axis, ranges, written, 1, order)
+        found = {name: a if name == "entries" else a[0] for name, a in written.items()}
+        found = {name: a.reshape(*bound.batch, *a.shape[1:]) for name, a in found.items()}
+        return Raw(*(found.get(name) for name in Raw._fields))
+
+    def finished(self, prepared, bound, axis, ranges, dtype, *, finish, out=None, parts=1, order="forward", **how):
+        """The results in final form: of one kernel, or of one for parts of the columns and one that combines those."""
+        program, rows, columns = prepared.program, *_sizes(bound, axis)
+        batches, best = prod(bound.batch), how.get("best", 1)
+        final = _final(program, finish, batches, rows, columns, best, out or dtype)
+        if parts == 1 and finishes(program, best):
+            self._reduce(key(program, dtype, finish=finish, out=out, **how), bound, axis, ranges, final, 1, order)
+        else:
+            partial = _partial(program, parts, batches, rows, columns, best, dtype)
+            self._reduce(key(program, dtype, **how), bound, axis, ranges, partial, parts, order)
+            given = partial | final | {"parts": c_longlong(parts), "rows": c_longlong(batches * rows)}
+            in_order = [given[name] for name in finish_arguments(program, finish)]
+            found = key(program, dtype, True, finish=finish, out=out, **how)
+            self._launch(found, (2 * (rows * batches > 0),), BLOCK, in_order, order)
+        return tuple(a.reshape(*bound.batch, *a.shape[1:]) for a in final.values())
+
+    def _reduce(self, found, bound, axis, ranges, written, parts, order):
+        program, dtype, _, options = found
+        how = dict(options)
+        rows, columns = _sizes(bound, axis)
         half = (Ranges.dense(bound.M, bound.N) if ranges is None else ranges).joined(axis)
-        ends = np.concatenate([np.zeros(1, np.int64), half.slices])
-        tasks = np.column_stack([half.blocks, ends[:-1], ends[1:]])
-        counts = (len(tasks), *((bound.M, bound.N) if axis == 1 else (bound.N, bound.M)), prod(bound.batch))
-        given = raw._asdict() | {"tasks": tasks, "intervals": np.ascontiguousarray(half.intervals)}
+        tasks, intervals = tasks_of(half, rows, parts)
+        counts = (len(tasks), rows, columns, prod(bound.batch))
+        given = written | {"tasks": tasks, "intervals": intervals}
         given |= {name: c_longlong(n) for name, n in zip(("n_tasks", "M", "N", "batches"), counts, strict=True)}
         for position, a in enumerate(bound.arrays):
             if a is not None:
-                given |= _variable(f"x{position}", a.astype(dtype, copy=False), bound.batch)
+                given |= _variable(f"x{position}", a.astype(how["data"] or dtype, copy=False), bound.batch)
         grid = -(-counts[0] // 2), -(-counts[3] // 2)  # smaller than the work: blocks take several pieces
-        threads = layout(program, found[1], found[2], found[-1]).block
-        if min(grid) > 0:
-            in_order = [given[name] for name in arguments(program)]
-            self.modules[found].launch(self.names[found], grid, threads, in_order, order=order, seed=7)
-        return raw
+        threads = layout(program, dtype, how["best"], how["rows"]).block
+        in_order = [given[name] for name in arguments(program, how["finish"])]
+        self._launch(found, grid, threads, in_order, order)
 
 
 def compiled(calls):
@@ -89,18 +138,54 @@ def compiled(calls):
     return found
 
 
-def _results(found, bound, axis):
-    """What the engine returns where no row meets anything."""
-    program, dtype, best, largest = found[:4]
-    rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
-    lead = (*bound.batch, rows)
+def tasks_of(half, rows, parts):
+    """Tasks and intervals: those of each block of rows cut into parts, and empty ones for rows that meet nothing."""
+    tasks, intervals, begins = [], [], 0
+    done = np.zeros(rows, bool)
+    for (first, last), ends in zip(half.blocks.tolist(), half.slices.tolist(), strict=True):
+        own = half.intervals[begins:ends].tolist()
+        begins = ends
+        done[first:last] = True
+        total = sum(to - start for start, to in own)
+        for part in range(parts):
+            low, high = total * part // parts, total * (part + 1) // parts
+            at, some = 0, len(intervals)
+            for start, to in own:
+                cut = max(start, start + low - at), min(to, start + high - at)
+                at += to - start
+                if cut[0] < cut[1]:
+                    intervals.append(cut)
+            tasks.append((first, last, some, len(intervals), part))
+    for row in np.flatnonzero(~done).tolist():
+        tasks += [(row, row + 1, 0, 0, part) for part in range(parts)]
+    return np.array(tasks, np.int64).reshape(-1, 5), np.array(intervals, np.int64).reshape(-1, 2)
+
+
+def _sizes(bound, axis):
+    return (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
+
+
+def _partial(program, parts, batches, rows, columns, best, dtype):
+    """Partial results, by the names of their arguments."""
+    lead, n = (parts, batches, rows), program.n_out
     if program.kind == "best":
-        values = np.full((*lead, program.n_out, best), -np.inf if largest else np.inf)
-        return Raw(None, None, values, np.full(values.shape, -1, np.int64), None)
+        shape = (*lead, n, best)
+        return {"values": np.full(shape, float(UNUSED)), "indices": np.full(shape, UNUSED, np.int64)}
     if program.kind == "entries":
-        return Raw(None, None, None, None, np.zeros((*lead, columns, program.n_out), dtype))
-    maxima = np.full(lead, -np.inf) if program.kind == "exp" else None
-    return Raw(np.zeros((*lead, program.n_out)), maxima, None, None, None)
+        return {"entries": np.zeros((batches, rows, columns, n), dtype)}
+    sums = {"sums": np.full((*lead, n), float(UNUSED))}
+    return sums | ({"maxima": np.full(lead, float(UNUSED))} if program.kind == "exp" else {})
+
+
+def _final(program, finish, batches, rows, columns, best, out):
+    lead, n = (batches, rows), program.n_out
+    if finish == "entries":
+        return {"entries": np.zeros((*lead, columns, n), out)}
+    if finish in ("sum", "log", "mean"):
+        return {"result": np.full((*lead, n - (finish == "mean")), UNUSED, out)}
+    both = {"result_values": np.full((*lead, best, n), UNUSED, out)}
+    both["result_indices"] = np.full((*lead, best, n), UNUSED, np.int64)
+    return both if finish == "both" else {f"result_{finish}": both[f"result_{finish}"]}
 
 
 def _variable(name, a, batch):

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -13,10 +14,18 @@ from pathlib import Path
 import pytest
 from cases import CASES
 
-from kernelops.errors import ArgumentError, FormulaError
+from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import arguments, cuda_source, include_folders, layout
+from kernelops.program.cuda import (
+    arguments,
+    cuda_source,
+    finish_arguments,
+    finish_source,
+    include_folders,
+    layout,
+    parts,
+)
 from kernelops.program.tile import compile_best, compile_entries, compile_exp, compile_sum
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
@@ -69,25 +78,56 @@ def test_lists_of_arguments():
         assert names[:4] == ("x0", "x0_row", "x0_component", "x0_batch")
 
 
+def test_arguments_of_finished_results():
+    f, w = parse("Norm2(x-y)", ALIASES).expr, parse("b", ALIASES).expr
+    mean, best = compile_exp(f, w, True, 1), compile_best(f, 1)
+    for program, finish, partial, final in (
+        (mean, "mean", ("sums", "maxima"), ("result",)),
+        (GAUSS, "sum", ("sums",), ("result",)),
+        (best, "both", ("values", "indices"), ("result_values", "result_indices")),
+        (best, "indices", ("values", "indices"), ("result_indices",)),
+    ):
+        assert arguments(program, finish)[-6 - len(final) : -6] == final
+        assert finish_arguments(program, finish) == (*partial, *final, "parts", "rows")
+        for text, names in (
+            (cuda_source(program, finish=finish, out="float16", name="one"), arguments(program, finish)),
+            (finish_source(program, finish=finish, out="float16", name="one"), finish_arguments(program, finish)),
+        ):
+            signature = re.search(r" one\((.*?)\)\n{", text, re.S)[1]
+            assert tuple(re.findall(r"(\w+)(?:,|$)", signature)) == names
+
+
+def test_parts_fill_the_machine():
+    how = layout(GAUSS)
+    height = how.block * how.rows
+    assert parts(how, 10**8, 10**7, 1, 132) == 1
+    assert parts(how, height, 10**7, 1, 132) == 4 * 132 * how.resident
+    assert parts(how, height, 10**7, 33, 132) == 16 * how.resident
+    assert parts(how, height, 1000, 1, 132) == 3 and parts(how, height, 100, 1, 132) == 1
+    assert parts(how, 0, 100, 1, 132) == parts(how, 10, 0, 1, 132) == 1
+
+
 def test_layouts():
     assert layout(GAUSS).rows == 4 and layout(GAUSS).width == 4 and layout(GAUSS).tile == 256
     assert layout(GAUSS, "float64", rows=2).rows == 2
-    longest = 0
-    for D in (1, 2, 3, 17, 100, 1000, 6143, 12287):
+    for D in (1, 2, 3, 17, 100, 1000, 6143, 12287, 100_000):
         program = compile_sum(parse("SqDist(x,y)*b", [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(1)"]).expr, 1)
         for dtype, size in (("float32", 4), ("float64", 8)):
-            if (D + 1) * size > 48 << 10:
-                with pytest.raises(
-                    FormulaError, match=rf"a column of {D + 1} numbers in {dtype}: a GPU takes \d+ at most"
-                ):
-                    layout(program, dtype)
-                continue
             found = layout(program, dtype)
-            assert found.width >= D + 1 and found.tile * found.width * size <= 48 << 10
+            longer = (D + 1) * size > 48 << 10  # than shared memory
+            assert found.width == 1 if longer else found.width >= D + 1
+            assert found.tile * found.width * size <= 48 << 10
             assert found.tile % found.span == 0 and found.rows in (1, 2, 4)
             assert found.width * size % 16 == 0 or found.width <= 2
-            longest = max(longest, D)
-    assert longest == 12287
+
+
+def test_passes():
+    for D, n, dtype in itertools.product((1, 3, 33), (1, 8, 9, 100, 5000), ("float32", "float64")):
+        for text in ("SqDist(x,y)*b", "Exp(x-y)"):
+            aliases = [f"x = Vi({D if text[0] == 'S' else n})", f"y = Vj({D if text[0] == 'S' else n})", f"b = Vj({n})"]
+            found = layout(compile_sum(parse(text, aliases).expr, 1), dtype)
+            assert found.chunk * (found.passes - 1) < n <= found.chunk * found.passes
+            assert text == "Exp(x-y)" or found.chunk < 64
 
 
 def test_bad_arguments():
@@ -97,6 +137,15 @@ def test_bad_arguments():
         cuda_source(GAUSS, rows=0)
     with pytest.raises(ArgumentError, match="best: wanted at least 1, got 0"):
         cuda_source(GAUSS, best=0)
+    with pytest.raises(ArgumentError, match="data: wanted float16, float32, float64, got 'int8'"):
+        cuda_source(GAUSS, data="int8")
+    with pytest.raises(ArgumentError, match=r"finish: wanted sum for this program \(sum\), got 'log'"):
+        finish_source(GAUSS, finish="log")
+    best = compile_best(parse("x-y", ALIASES).expr, 1)
+    with pytest.raises(ArgumentError, match="finish: 40 values of 3 components need a second pass, got 'both'"):
+        cuda_source(best, best=40, finish="both")
+    with pytest.raises(ArgumentError, match="finish: there is nothing to combine"):
+        finish_source(compile_entries(parse("x-y", ALIASES).expr, 1), finish="entries")
 
 
 def test_the_files_that_are_included_are_there():

@@ -8,27 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, BackendError, KeywordError
+from ..errors import ArgumentError, KeywordError
 from ..formula.tokens import nearest
 from ..reduction import SUM_SCHEMES
 
-BACKENDS = (
-    *("auto", "CPU", "GPU", "GPU_1D", "GPU_1D_device", "GPU_1D_host"),
-    *("GPU_2D", "GPU_2D_device", "GPU_2D_host"),
-)
 IGNORED = ("cuda_type", "enable_chunks", "rec_multVar_highdim", "use_fast_math")  # accepted for old scripts
 DTYPE_ACC = ("auto", "float16", "float32", "float64")
-
-
-def check_backend(backend: Any, device_id: Any) -> None:
-    """Refuse a backend that does not exist, or cannot be used by this version."""
-    if backend not in BACKENDS:
-        hint = nearest(backend, BACKENDS) if isinstance(backend, str) else ""
-        raise BackendError(f"backend: wanted one of {', '.join(BACKENDS)}, got {backend!r}{hint}")
-    if isinstance(device_id, bool) or not isinstance(device_id, (int, np.integer)) or device_id < -1:
-        raise ArgumentError(f"device_id: wanted the number of a GPU, or -1, got {device_id!r}")
-    if backend.startswith("GPU"):
-        raise BackendError(f'backend = {backend!r}: this version has no GPU engine; use "auto" or "CPU"')
 
 
 def check_keywords(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Bound, float_dtype, is_tensor
+from ..backend_choice import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse
@@ -16,7 +17,7 @@ from ..ranges import Ranges
 from ..reduction import check_reduction
 from ..specs import ReduceSpec
 from ..truncation import check_truncate, truncated_reduction
-from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 
 
 class Genred:
@@ -78,9 +79,10 @@ class Genred:
             One for each alias, in their order, all of one dtype: (..., M, D) for Vi, (..., N, D) for Vj, (..., D) for
             Pm, where a number will do too. Leading dimensions broadcast.
         backend : str, default "auto"
-            "auto" or "CPU"; the names of GPU backends are known and refused by this version.
+            "auto" computes where the arrays are, "CPU" on the host. "GPU", and KeOps' names that begin with it, send
+            arrays of the host to a GPU and bring the result back.
         device_id : int, default -1
-            Number of a GPU; without effect on a CPU.
+            Number of that GPU; -1 for the current one.
         ranges : Ranges or 6-tuple, or "auto", optional
             Which blocks of i meet which blocks of j; all pairs, if absent. "auto" means ``truncate=1e-3``.
         truncate : float, optional
@@ -103,8 +105,8 @@ class Genred:
             Naming the argument, what was wanted and what came.
         """
         check_keywords(Genred.__call__, unknown)
-        check_backend(backend, device_id)
-        spec, tol = self.spec, check_truncate(truncate, ranges)
+        device = check_backend(backend, device_id, args)
+        spec, tol = self.spec if device is None else replace(self.spec, device=device), check_truncate(truncate, ranges)
         if tol is not None:
             how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
             spec = replace(spec, ranges=truncated_reduction(*how, self._bound(spec, args), tol))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Bound, float_dtype
+from ..backend_choice import check_backend
 from ..beside import InvQuadLogdet, complain, new_points, stateful
 from ..errors import ArgumentError, KeywordError
 from ..formula.parse import parse
@@ -20,7 +21,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.state import check_state
 from ..specs import SolveSpec, solve_alpha
 from ..truncation import check_truncate, truncated_solve
-from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords, check_on_fail, check_probes
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_on_fail, check_probes
 
 
 class KernelSolve:
@@ -153,7 +154,7 @@ class KernelSolve:
             When a column does not converge and on_fail is "raise".
         """
         check_keywords(KernelSolve.__call__, unknown)
-        check_backend(backend, device_id)
+        device = check_backend(backend, device_id, args)
         if eps is not None and rtol is not None:
             raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")
         tolerance = 1e-6 if eps is None and rtol is None else rtol if eps is None else check_tolerance(eps, "eps")
@@ -164,7 +165,7 @@ class KernelSolve:
             **{"precond": precond, "method": method, "state": state, "seed": seed},
             **{"callback": callback, "progress": progress, "verbose": verbose},
         }
-        spec = replace(self.spec, options=options, on_fail=on_fail)
+        spec = replace(self.spec, options=options, on_fail=on_fail, device=device)
         spec = self._ranged(spec, ranges, truncate, args, alpha)
         a, solution = self._solve(spec, args, alpha)
         return (a, solution) if return_solution else a

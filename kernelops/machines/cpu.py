@@ -18,6 +18,7 @@ from ..program.place import pair_factor
 from ..program.tile import compile_best, compile_entries, compile_exp, compile_sum
 from ..ranges import Half, Ranges
 from .ordered import in_order, restored
+from .tasks import cut
 from .threads import thread_count
 
 try:
@@ -209,16 +210,7 @@ def _dense_work(rows: int, columns: int, height: int) -> Any:
 
 
 def _cut(half: Half, height: int) -> Any:
-    """Blocks of rows cut into tasks, each with its intervals of columns."""
-    blocks, slices, intervals = half
-    first = np.concatenate([np.zeros(1, np.int64), slices])
-    pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
-    block = np.repeat(np.arange(len(blocks)), pieces)
-    start = blocks[block, 0] + height * (np.arange(len(block)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
-    tasks = np.empty((len(block), 4), np.int64)
-    tasks[:, 0], tasks[:, 1] = start, np.minimum(start + height, blocks[block, 1])
-    tasks[:, 2], tasks[:, 3] = first[block], first[block + 1]
-    return _core.Work(tasks, intervals)
+    return _core.Work(cut(half, height), half.intervals)
 
 
 _parallel_used = False

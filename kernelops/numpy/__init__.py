@@ -21,6 +21,7 @@ from ..arrays import Bound, is_tensor, label, to_numpy
 from ..beside import completed, determinant, predict, quadratic, ready
 from ..errors import DtypeError
 from ..generic import generic_functions
+from ..machines.homes import brought
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec, solve_alpha
@@ -149,7 +150,7 @@ class KernelSolve(front.KernelSolve):
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
         bound, checked = self._checked(spec, args, alpha)
         solution = spec(bound, checked, stacklevel=4)
-        return solution.x.astype(bound.dtype), solution
+        return brought(bound, solution.x.astype(bound.dtype)), solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
         bound, checked = self._checked(spec, self._completed(spec, args), alpha)
@@ -178,7 +179,8 @@ class KernelSolve(front.KernelSolve):
                 raise DtypeError("at is a torch tensor: use kernelops.torch, or pass its .numpy()")
             points[p] = to_numpy(a, "at")
         mean, spread = predict(spec, args, checked, points, variance, stacklevel=4)
-        return mean.astype(bound.dtype), None if spread is None else spread.astype(bound.dtype)
+        found = (a if a is None else brought(bound, a.astype(bound.dtype)) for a in (mean, spread))
+        return next(found), next(found)
 
     @staticmethod
     def _checked(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Bound, np.ndarray]:

@@ -8,14 +8,28 @@ from there on. The real files in ``cuda/`` hold the rest: the value table as dev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ArgumentError
+from .cuda_arguments import arguments, finish_arguments, options
+from .cuda_finish import finish_text
 from .cuda_kernel import Kernel
-from .cuda_layout import Layout, arguments, layout
+from .cuda_layout import BLOCK, Layout, finishes, layout, parts
 from .instructions import Program
 
-__all__ = ["Layout", "arguments", "cuda_source", "include_folders", "layout"]
+__all__ = [
+    "BLOCK",
+    "Layout",
+    "arguments",
+    "cuda_source",
+    "finish_arguments",
+    "finish_source",
+    "finishes",
+    "include_folders",
+    "layout",
+    "parts",
+]
 
 
 def include_folders() -> tuple[Path, ...]:
@@ -28,12 +42,16 @@ def include_folders() -> tuple[Path, ...]:
 def cuda_source(
     program: Program,
     dtype: str = "float32",
+    *,
+    data: str | Mapping[int, str] | None = None,
     best: int = 1,
     largest: bool = False,
     nan_first: bool = True,
     compensated: bool = False,
     wide_sums: bool = False,
     rows: int | None = None,
+    finish: str | None = None,
+    out: str | None = None,
     name: str = "kernelops_reduce",
 ) -> str:
     """The text of a program's kernel; the same program gives the same text.
@@ -42,17 +60,48 @@ def cuda_source(
     ----------
     program : Program
     dtype : {"float32", "float64"}
-        In which the data are and the kernel computes.
+        In which the kernel computes.
+    data : {"float16", "float32", "float64"}, optional
+        In which the arrays are, or those of each variable by its position; dtype unless given.
     best, largest, nan_first
         How many values are kept, whether the largest ones, whether a NaN goes before all other values.
     compensated, wide_sums : bool
         Compensated sums across spans of columns; sums in double inside a span too.
     rows : int, optional
         Rows of a thread.
+    finish : str, optional
+        Write results in their final form: "sum", "log" or "mean", "values", "indices" or "both", "entries". Else
+        partial results are written, in double, of each part of the columns, which :func:`finish_source` combines.
+    out : {"float16", "float32", "float64"}, optional
+        In which the final results are; dtype unless given.
     name : str
         Of the kernel.
     """
-    if best < 1:
-        raise ArgumentError(f"best: wanted at least 1, got {best}")
-    how = layout(program, dtype, best, rows)
-    return Kernel(program, dtype, how, best, largest, nan_first, compensated, wide_sums, name).text()
+    how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out)
+    if finish is not None and not finishes(program, best):
+        raise ArgumentError(f"finish: {best} values of {program.n_out} components need a second pass, got {finish!r}")
+    return Kernel(program, layout(program, dtype, best, rows, compensated, wide_sums), how, name).text()
+
+
+def finish_source(
+    program: Program,
+    dtype: str = "float32",
+    *,
+    data: str | Mapping[int, str] | None = None,
+    best: int = 1,
+    largest: bool = False,
+    nan_first: bool = True,
+    compensated: bool = False,
+    wide_sums: bool = False,
+    rows: int | None = None,
+    finish: str,
+    out: str | None = None,
+    name: str = "kernelops_finish",
+) -> str:
+    """The text of the kernel that combines the partial results of all parts, in their order, in the final form.
+
+    The arguments are those of :func:`cuda_source`. It runs in blocks of ``BLOCK`` threads, one after another through
+    all results; the grid may have any number of them.
+    """
+    how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out)
+    return finish_text(program, how, name)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from .cuda_layout import COLUMN_IN_REGISTERS, SHELF_IN_REGISTERS, TYPES, Layout, described, exports_of, parameters
+from .cuda_arguments import TASK, TYPES, Options, described, parameters
+from .cuda_chunks import View, chunked, plain
+from .cuda_layout import COLUMN_IN_REGISTERS, Layout, shortened
+from .cuda_results import Results
 from .cuda_text import (
     Writer,
     array,
     block,
     copies,
+    for_rows,
     indented,
     item,
     number,
@@ -19,79 +21,80 @@ from .cuda_text import (
     stage_lines,
     unrolled,
 )
-from .instructions import PARAM, ROW, Operand, Program, Stage
+from .instructions import COL, PARAM, ROW, Operand, Program, Stage
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
+COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
 
 
-@dataclass(frozen=True, slots=True)
 class Kernel:
-    """What the text of one kernel is made from; the arguments are those of :func:`.cuda.cuda_source`."""
+    """Writes the text of one kernel."""
 
-    program: Program
-    dtype: str
-    layout: Layout
-    best: int
-    largest: bool
-    nan_first: bool
-    compensated: bool
-    wide_sums: bool
-    name: str
-
-    @property
-    def sums(self) -> bool:
-        return self.program.kind in ("sum", "exp")
-
-    @property
-    def shelf_in_registers(self) -> bool:
-        return self.best * self.program.n_out <= SHELF_IN_REGISTERS
+    def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
+        self.whole, self.layout, self.how, self.name = program, layout, how, name
+        self.program, self.views = shortened(plain(program), how.dtype)
+        self.chunked = chunked(self.program) if layout.passes > 1 else None
+        self.results = Results(self.program, layout, how, self.chunked.weights if self.chunked else 0)
+        if self.chunked:  # from here on the program is that of a chunk
+            self.program = self.chunked.of(layout.chunk)
 
     def text(self) -> str:
+        p, how = self.whole, self.how
         head = [f"// {line}".rstrip() for line in self._description()]
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
-            *indented(parameters(self.program, self.dtype)),
+            *indented(parameters(p, how.data, how.finish, how.out)),
         ]
-        return "\n".join([*head, '#include "reduce.cuh"', "", *signature, "{", *indented(self._body()), "}", ""])
+        return "\n".join([*head, '#include "finish.cuh"', "", *signature, "{", *indented(self._body()), "}", ""])
 
     def _description(self) -> list[str]:
-        p, how = self.program, self.layout
+        p, how, size = self.whole, self.how, self.layout
         what = {
             "sum": "sums",
             "exp": "sums of exponentials",
-            "best": f"the {self.best} {'largest' if self.largest else 'smallest'} values",
+            "best": f"the {how.best} {'largest' if how.largest else 'smallest'} values",
             "entries": "the values of all pairs",
         }[p.kind]
-        also = [", compensated"] * self.compensated + [", in double throughout"] * self.wide_sums
+        also = [f" of {kind} data" for kind in sorted({kind for _, kind in how.data} - {how.dtype})]
+        also += [", compensated"] * how.compensated + [", in double throughout"] * how.wide_sums
+        also += [f"; written as {how.finish} in {how.out}"] * (how.finish is not None)
         return [
-            f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {self.dtype}{''.join(also)}:",
+            f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {how.dtype}{''.join(also)}:",
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
-            f"{how.rows} rows a thread, {how.block} threads a block, tiles of {how.tile} columns.",
+            f"{size.rows} rows a thread, {size.block} threads a block, tiles of {size.tile} columns.",
+            *([f"{size.passes} passes, {size.chunk} components each."] if size.passes > 1 else []),
             "",
             "Arguments, 8 bytes each; strides and offsets count numbers, not bytes:",
-            *(f"    {line}" for line in described(p, self.best)),
-            "Grid: x runs through tasks, y through batch elements; each may be smaller than these.",
+            *(f"    {line}" for line in described(p, how.best, how.finish)),
+            "Grid: x runs through tasks, y through batch elements, z through passes; each may be smaller than these.",
         ]
 
     def _body(self) -> list[str]:
-        name, how = TYPES[self.dtype], self.layout
-        sizes = f"BLOCK = {how.block}, ROWS = {how.rows}, TILE = {how.tile}, SPAN = {how.span}, WIDTH = {how.width}"
-        lines = ["using namespace kernelops;", f"typedef {name} T;"]
-        lines += [f"typedef {'double' if self.wide_sums else 'T'} S;"] if self.sums else []
-        lines += [f"enum {{ {sizes} }};"]
-        lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if how.width else []
-        tasks = block(
-            "for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)",
-            [
-                "const i64 last = tasks[4 * task + 1];",
-                *block("for (i64 first = tasks[4 * task]; first < last; first += BLOCK * ROWS)", self._rows_lines()),
-            ],
-        )
-        batches = [*self._param_lines(), *tasks]
+        size = self.layout
+        sizes = {name.upper(): getattr(size, name) for name in ("block", "rows", "tile", "span", "width")}
+        if size.passes > 1:
+            sizes |= {"CHUNK": size.chunk, "PASSES": size.passes}
+        lines = ["using namespace kernelops;", f"typedef {TYPES[self.how.dtype]} T;"]
+        lines += [f"typedef {'double' if self.how.wide_sums else 'T'} S;"] if self.results.sums else []
+        lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
+        lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
+        lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
+        tasks = self._task_lines() if self.program.kind != "entries" else self._entries_lines()
+        tasks = block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks)
+        batches = [*self._param_lines(), *(self._passes(tasks) if size.passes > 1 else tasks)]
         return [*lines, *block("for (i64 batch = blockIdx.y; batch < batches; batch += gridDim.y)", batches)]
+
+    def _passes(self, lines: list[str]) -> list[str]:
+        """The work once for each chunk of the result's components, of which ``q0`` is the first."""
+        if self.chunked:
+            first = f"const int q0 = pass * {self.layout.chunk - self.chunked.weights};"
+            return block("for (int pass = blockIdx.z; pass < PASSES; pass += gridDim.z)", [first, *lines])
+        # places of registers must be known, so this is written out
+        mine = ["if (pass % gridDim.z != blockIdx.z) continue;", "const int q0 = pass * CHUNK;"]
+        return ["#pragma unroll", *block("for (int pass = 0; pass < PASSES; pass++)", [*mine, *lines])]
 
     # ---- what runs before the pairs -----------------------------------------------------------------------------
 
@@ -117,7 +120,16 @@ class Kernel:
     def _load(self, position: int, index: str, k: str) -> str:
         row = "" if index == "0" else f" + {index} * x{position}_row"
         component = {"0": "", "1": f" + x{position}_component"}.get(k, f" + {k} * x{position}_component")
-        return f"x{position}[x{position}_batch[batch]{row}{component}]"
+        cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
+        return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
+
+    def _view_type(self, v: View) -> str:
+        return f"view<T, {TYPES[dict(self.how.data)[v.position]]}>"
+
+    def _view(self, v: View, index: str) -> str:
+        """A row or a column of a variable as it lies in memory."""
+        q = f"x{v.position}"
+        return f"{{{q} + {q}_batch[batch] + {index} * {q}_row, {q}_component}}"
 
     def _stage(self, stage: Stage, index: str, export: str) -> list[str]:
         return stage_lines(self.program, stage, lambda position, k: self._load(position, index, k), export)
@@ -134,19 +146,16 @@ class Kernel:
     def _row_lines(self) -> list[str]:
         """The exports of a thread's rows; those past the last row stand in with the last one and write nothing."""
         p, scales = self.program, self._scales(ROW)
-        lines = array("T", "row", self.layout.rows, exports_of(p.row))
+        lines = array("T", "row", self.layout.rows, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
-        inner = []
-        if p.row.loads:
+        inner, views = list[str](), [v for v in self.views if v.place == ROW]
+        lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
+        if p.row.loads or views:
             inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
+        inner += [f"{v.name} = {self._view(v, 'i')};" for v in views]
         inner += self._stage(p.row, "i", "row[r][{}]")
         inner += [f"{scale_name(x)} = scale_of_exp({item(x)});" for x in scales]
-        return [*lines, *self._for_rows(["// each row", *inner])] if inner else lines
-
-    def _for_rows(self, lines: list[str], inside: bool = False) -> list[str]:
-        """A loop over the rows of a thread, or over those only that are rows of the task."""
-        lines = ["if (own + r * BLOCK >= last) continue;", *lines] if inside else lines
-        return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
+        return [*lines, *for_rows(["// each row", *inner])] if inner else lines
 
     def _col_lines(self) -> list[str]:
         """The exports of a tile's columns into shared memory."""
@@ -155,62 +164,67 @@ class Kernel:
             return []
         lines = ["// each column", "const i64 j = from + c;"]
         if width <= COLUMN_IN_REGISTERS:
-            exports = exports_of(p.col)
+            exports = len(p.col.exports) + (self.layout.chunk if self.chunked else 0)
             lines += array("T", "col", width)
-            lines += self._stage(p.col, "j", "col[{}]")
+            lines += self._stage(p.col, "j", "col[{}]") + self._chunk_lines("col[{}]")
             lines += [f"col[{k}] = 0;" for k in range(exports, width)]
             lines.append("store_column<WIDTH>(tile + c * WIDTH, col);")
         else:
-            lines += self._stage(p.col, "j", "tile[c * WIDTH + {}]")
+            lines += self._stage(p.col, "j", "tile[c * WIDTH + {}]") + self._chunk_lines("tile[c * WIDTH + {}]")
         return [
             "__syncthreads(); // all threads are done with the tile before",
             *block("for (int c = threadIdx.x; c < n; c += BLOCK)", lines),
             "__syncthreads();",
         ]
 
+    def _chunk_lines(self, export: str) -> list[str]:
+        """A column's chunk of the vector that is summed; behind it a one for the weights, or to fill the last chunk."""
+        found = self.chunked
+        if not found:
+            return []
+        k = plus(found.first, (1, "(q0 + k)"))
+        inside = "k < CHUNK - 1 && " * found.weights
+        load = f"{inside}q0 + k < {found.count} ? {self._load(found.position, 'j', f'({k})')} : 1"
+        to = export.format(plus(found.at, (1, "k")))
+        return [unrolled(self.layout.chunk), f"for (int k = 0; k < CHUNK; k++) {to} = {load};"]
+
     # ---- pairs --------------------------------------------------------------------------------------------------
 
-    def _rows_lines(self) -> list[str]:
-        tiles = [
+    def _task_lines(self) -> list[str]:
+        """Some rows at a time, with all intervals of columns."""
+        rows = [
+            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
+            *self._row_lines(),
+            *self.results.clear(),
+            *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
+            *self.results.deliver(),
+        ]
+        return [
+            f"const i64 last = tasks[{TASK} * task + 1];",
+            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.how.finish is None else []),
+            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", rows),
+        ]
+
+    def _entries_lines(self) -> list[str]:
+        """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
+        columns = [
+            "const i64 own = first + threadIdx.x; // this thread's first column; the others are BLOCK apart",
+            *self._row_lines(),
+            *self._tiles(f"tasks[{TASK} * task]"),
+        ]
+        interval = [
+            "const i64 last = intervals[2 * q + 1];",
+            *block("for (i64 first = intervals[2 * q]; first < last; first += BLOCK * ROWS)", columns),
+        ]
+        return [f"const i64 to = tasks[{TASK} * task + 1];", *_each_interval(interval)]
+
+    def _tiles(self, start: str) -> list[str]:
+        lines = [
             "const int n = to - from < TILE ? (int)(to - from) : TILE;",
             *self._col_lines(),
             *self._pair_lines(),
         ]
-        intervals = [
-            "const i64 to = intervals[2 * q + 1];",
-            *block("for (i64 from = intervals[2 * q]; from < to; from += TILE)", tiles),
-        ]
-        return [
-            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
-            *self._row_lines(),
-            *self._clear_lines(),
-            *block("for (i64 q = tasks[4 * task + 2]; q < tasks[4 * task + 3]; q++)", intervals),
-            *self._deliver_lines(),
-        ]
-
-    def _clear_lines(self) -> list[str]:
-        """What a row's reduction begins with."""
-        p, rows = self.program, self.layout.rows
-        if self.sums:
-            lines = array("double", "sum", rows, p.n_out, filled=True)
-            lines += array("double", "lost", rows, p.n_out, filled=True) if self.compensated else []
-            lines += array("S", "part", rows, p.n_out, filled=True)
-            if p.kind == "exp":
-                lines += [*array("T", "top", rows), *array("T", "top_of_sum", rows)]
-                lines += self._for_rows(["top[r] = top_of_sum[r] = -infinity<T>();"])
-            return lines
-        if p.kind != "best":
-            return []
-        if not self.shelf_in_registers:
-            clear = [self._shelf_place("q"), self._clear_shelf("values + at", "indices + at")]
-            return self._for_rows(block(f"for (int q = 0; q < {p.n_out}; q++)", clear), inside=True)
-        sizes = rows, p.n_out, self.best
-        clear = [f"for (int q = 0; q < {p.n_out}; q++) {self._clear_shelf('value[r][q]', 'index[r][q]')}"]
-        lines = [*array("T", "value", *sizes), *array("i64", "index", *sizes)]
-        return [*lines, *self._for_rows([unrolled(p.n_out), *clear])]
-
-    def _clear_shelf(self, value: str, index: str) -> str:
-        return f"clear_shelf<{self.best}, {_bool(self.largest)}>({value}, {index});"
+        return block(f"for (i64 from = {start}; from < to; from += TILE)", lines)
 
     def _pair_lines(self) -> list[str]:
         """One tile: the pairs of a span, then what they leave."""
@@ -220,6 +234,13 @@ class Kernel:
             lines = [*array("T", "col", width), "load_column<WIDTH>(col, tile + c * WIDTH);"]
         elif width:
             lines = ["const T *const col = tile + c * WIDTH;"]
+        views = [v for v in self.views if v.place == COL]
+        if views or (not width and self.program.col.exports):
+            lines.append("const i64 j = from + c;")
+            lines += [f"const {self._view_type(v)} {v.name} = {self._view(v, 'j')};" for v in views]
+        if not width and self.program.col.exports:  # too long for shared memory
+            lines += array("T", "col", len(self.program.col.exports))
+            lines += self._stage(self.program.col, "j", "col[{}]")
         code = self._pair_rows()
         pairs = block("auto pairs = [&](int c)", [*lines, *code])
         pairs[-1] = "};"
@@ -229,72 +250,26 @@ class Kernel:
             *indented([f"#pragma unroll {self._unroll()}", "for (int c = 0; c < SPAN; c++) pairs(begin + c);"]),
             "} else",
             "    for (int c = begin; c < end; c++) pairs(c);",
-            *self._hand_over_lines(),
+            *self.results.hand_over(),
         ]
         return [*pairs, *block("for (int begin = 0; begin < n; begin += SPAN)", spans)]
 
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
         length = pair_length(self.program) * self.layout.rows
-        return max([n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE], default=1)
+        numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.how.dtype == "float64" else 1)
+        fitting = [n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE and n * numbers <= COLUMNS_AT_ONCE]
+        return max(fitting, default=1)
+
+    def _chunk(self) -> int:
+        """Components that are left of a sum of more, where the program is one of all."""
+        return self.layout.chunk if self.layout.passes > 1 and not self.chunked else 0
 
     def _pair_rows(self) -> list[str]:
         p = self.program
-        lines = Writer(p, True, self._kept).lines(p.pair.code)
-        inside = p.kind == "entries" or (p.kind == "best" and not self.shelf_in_registers)
-        return self._for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], inside)
-
-    def _kept(self, value: str, component: str) -> list[str]:
-        if self.program.kind == "entries":
-            n = self.program.n_out
-            row = "(batch * M + own + r * BLOCK) * N + from + c"
-            return [f"entries[({row}) * {n} + {component}] = {value};"]
-        flags = f"<{self.best}, {_bool(self.largest)}, {_bool(self.nan_first)}>"
-        if self.shelf_in_registers:
-            return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
-        offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
-        return block("", [self._shelf_place(component), offered])
-
-    def _shelf_place(self, component: str) -> str:
-        n = self.program.n_out
-        row = "(batch * M + own + r * BLOCK)"
-        return f"const i64 at = ({row} * {n} + {component}) * {self.best};"
-
-    def _hand_over_lines(self) -> list[str]:
-        if not self.sums:
-            return []
-        n = self.program.n_out
-        lines = []
-        if self.program.kind == "exp":
-            arrays = ("sum", "lost") if self.compensated else ("sum",)
-            lines = [f"rescale<{n}>({a}[r], (double)top_of_sum[r], (double)top[r]);" for a in arrays]
-            lines.append("top_of_sum[r] = top[r];")
-        lost = "lost[r], " if self.compensated else ""
-        return self._for_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
-
-    def _deliver_lines(self) -> list[str]:
-        p, n = self.program, self.program.n_out
-        if p.kind == "entries" or (p.kind == "best" and not self.shelf_in_registers):
-            return []
-        lines = ["const i64 at = batch * M + own + r * BLOCK;"]
-        loop = [unrolled(n), f"for (int q = 0; q < {n}; q++) "]
-        if p.kind == "best":
-            inner = [
-                unrolled(self.best),
-                *block(
-                    f"for (int k = 0; k < {self.best}; k++)",
-                    [
-                        f"values[(at * {n} + q) * {self.best} + k] = (double)value[r][q][k];",
-                        f"indices[(at * {n} + q) * {self.best} + k] = index[r][q][k];",
-                    ],
-                ),
-            ]
-            return self._for_rows([*lines, loop[0], *block(loop[1].rstrip(), inner)], inside=True)
-        total = "compensated(sum[r][q], lost[r][q])" if self.compensated else "sum[r][q]"
-        lines += [loop[0], f"{loop[1]}sums[at * {n} + q] = {total};"]
-        lines += ["maxima[at] = (double)top[r];"] if p.kind == "exp" else []
-        return self._for_rows(lines, inside=True)
+        lines = Writer(p, True, self.results.kept, self._chunk()).lines(p.pair.code)
+        return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
 
 
-def _bool(value: bool) -> str:
-    return "true" if value else "false"
+def _each_interval(lines: list[str]) -> list[str]:
+    return block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", lines)

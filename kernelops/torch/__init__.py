@@ -49,10 +49,10 @@ __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmi
 
 
 def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr, str]) -> list[torch.Tensor | None]:
-    """The arguments as tensors; a number for a parameter takes the dtype of the others."""
-    device = next((a.device for a in args if is_tensor(a)), None)
+    """The arguments as tensors; a number for a parameter takes the dtype and the device of the others."""
+    device = next((a.device for a in args if is_tensor(a) and a.ndim), None)
     common = next((a.dtype for a in args if is_tensor(a) and a.is_floating_point() and a.ndim), None)
-    on_cpu = device is None or device.type == "cpu"
+    usable = device is None or device.type in ("cpu", "cuda")
     kinds = {v.params[0]: v.op for v in variables}
     last = max(kinds, default=-1)
     found: list[torch.Tensor | None] = []
@@ -62,19 +62,19 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
             found.append(None)
             continue
         if kind == "Pm" and _is_number(a):
-            a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype())
-        elif not (on_cpu and is_tensor(a) and a.is_cpu):
+            a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype(), device=device)
+        elif not (usable and is_tensor(a) and (a.device == device or (kind == "Pm" and a.ndim == 0))):
             called = {v.params[0]: f"{label(v, names)}, " for v in variables}
             _refuse(f"{called.get(k, '')}argument {k}", a, kind, device)
         elif kind == "Pm" and a.ndim == 0:
             a = a.reshape(1)
-            a = a if a.is_complex() or a.dtype == torch.bool else a.to(common or a.dtype)
+            a = a if a.is_complex() or a.dtype == torch.bool else a.to(device, common or a.dtype)
         found.append(a)
     return found
 
 
 def _refuse(name: str, a: Any, kind: str | None, device: torch.device | None) -> NoReturn:
-    """What is wrong with an argument that is no tensor on the CPU."""
+    """What is wrong with an argument that is no tensor on the CPU or on the GPU of the others."""
     if not is_tensor(a):
         raise DtypeError(
             f"{name}: wanted {'a number or ' * (kind == 'Pm')}a torch tensor, got {type(a).__name__}"
@@ -82,7 +82,7 @@ def _refuse(name: str, a: Any, kind: str | None, device: torch.device | None) ->
         )
     if a.device != device:
         raise BackendError(f"{name} is on {a.device}, an earlier one on {device}: all must be on one device")
-    raise BackendError(f"{name} is on {a.device}: this version computes on the CPU; move it with .cpu()")
+    raise BackendError(f"{name} is on {a.device}: wanted the CPU or a GPU of NVIDIA; move it with .cpu()")
 
 
 def _is_number(a: Any) -> bool:
@@ -168,6 +168,7 @@ class KernelSolve(front.KernelSolve):
         tensors = _tensors(args, spec.variables, spec.names)
         x0 = spec.options["x0"]
         if is_tensor(x0):
+            x0 = x0.cpu() if x0.device == tensors[spec.unknown.params[0]].device else x0
             spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
         alpha = _alpha(alpha)
         if spec.options["state"] is None:  # the backward solves take the preconditioner from here
@@ -210,7 +211,7 @@ def _alpha(alpha: Any) -> torch.Tensor:
 def _zeros(like: Any, shape: tuple[int, ...]) -> torch.Tensor:
     """Zeros of the dtype of a tensor that may turn out to be something else."""
     fits = is_tensor(like) and like.is_floating_point()
-    return torch.zeros(shape, dtype=like.dtype if fits else torch.get_default_dtype())
+    return torch.zeros(shape, dtype=like.dtype, device=like.device) if fits else torch.zeros(shape)
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)

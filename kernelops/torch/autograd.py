@@ -39,9 +39,7 @@ class Reduce(torch.autograd.Function):
     @staticmethod
     def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> Any:
         result = spec(spec.bind(tensors))
-        if isinstance(result, tuple):
-            return tuple(torch.from_numpy(np.ascontiguousarray(r)) for r in result)
-        return torch.from_numpy(np.ascontiguousarray(result))
+        return tuple(map(_tensor, result)) if isinstance(result, tuple) else _tensor(result)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -87,6 +85,11 @@ class Reduce(torch.autograd.Function):
 
 # apply asks for this at every call, and to find it takes longer than a small reduction
 Reduce.forward.__signature__ = signature(Reduce.forward)  # type: ignore[attr-defined]
+
+
+def _tensor(result: Any) -> torch.Tensor:
+    """What a reduction returned, in memory of its own: an array of the host, or a tensor on a GPU."""
+    return torch.from_numpy(np.ascontiguousarray(result)) if isinstance(result, np.ndarray) else result.contiguous()
 
 
 def _has_derivative(spec: ReduceSpec) -> bool:

@@ -95,7 +95,7 @@ def pulled(
         place = form.spec.unknown.params[0]
         asked = [w and p != place for p, w in enumerate(wanted[1:])]
         if wanted[0]:
-            rows = (form.left * form.right).to(alpha.dtype)
+            rows = (form.left * form.right).to(alpha)
             part = rows.sum() if alpha.ndim == 0 else rows.sum(-1, keepdim=True).sum_to_size(alpha.shape)
             for_alpha = part if for_alpha is None else for_alpha + part
         if any(asked):
@@ -126,7 +126,7 @@ def pushed(
         moved = pushforward(form.product(), form.spec.expr, form.at(tensors), [], along)
         image = torch.zeros_like(form.left) if moved is None else moved
         if alpha_tangent is not None:
-            image = image + alpha_tangent * form.right
+            image = image + alpha_tangent.to(form.right.device) * form.right
         found.append(form.left * image)
     return found
 
@@ -144,7 +144,7 @@ class LogDet(torch.autograd.Function):
         estimate = determinant(found, n_probes, spec.options["seed"], spec.options["rtol"])
         account.estimate, account.factors = estimate, found.factors
         results = (estimate.value, estimate.stderr, estimate.left, estimate.right)
-        return tuple(torch.from_numpy(np.array(r)) for r in results)
+        return tuple(torch.from_numpy(np.array(r)).to(_device(tensors)) for r in results)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -211,10 +211,10 @@ def _traces(
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
     dense = whole and bool(account.factors) and not _followed(tensors, alpha)
-    inverse = _inverse(account, tuple(batch)) if dense else None
+    inverse = _inverse(account, tuple(batch)).to(left.device) if dense else None
     for part in chunks(rows if whole else count):
         if whole:
-            z = u = _columns_of_identity(rows, part).expand(*batch, rows, part.stop - part.start)
+            z = u = _columns_of_identity(rows, part).to(left.device).expand(*batch, rows, part.stop - part.start)
         else:
             z, u = left[..., part] / count, right[..., part]
         wide = spec if coupled else widened(spec, z.shape[-1])
@@ -246,7 +246,7 @@ def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
 
 
 def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
-    """A^-1 by the dense factors of the forward pass: (*batch, rows, rows)."""
+    """A^-1 by the dense factors of the forward pass: (*batch, rows, rows), on the host."""
     found = []
     for factor in account.factors:
         lower, _ = dpotri(factor.L, lower=1)  # the other triangle is that of L
@@ -280,7 +280,8 @@ class Quadratic(torch.autograd.Function):
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         bound = spec.bind(tensors)
         kernel = spec.system(bound, check_alpha(alpha))
-        return torch.from_numpy(quadratic(kernel, as_system(kernel), kernel.b, a.numpy(force=True)))
+        found = quadratic(kernel, as_system(kernel), kernel.b, a.numpy(force=True))
+        return torch.from_numpy(found).to(a.device)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -322,6 +323,10 @@ def _energy(spec: SolveSpec, a: torch.Tensor, weighed: torch.Tensor) -> Form:
     return Form(spec, -weighed, a.to(torch.float64))
 
 
+def _device(tensors: Sequence[torch.Tensor | None]) -> torch.device:
+    return next(t.device for t in tensors if t is not None)
+
+
 # ---- what the door calls ----
 
 
@@ -357,23 +362,26 @@ def predict(
         """K u in float64 where some kinds of variables are at new points."""
         at = across(spec, tensors, points, kinds)
         at[v.params[0]] = unknown
-        summed = ReduceSpec(spec.expr, "Sum", spec.axis, spec.variables, spec.names, sum_scheme=spec.sum_scheme)
+        how = {"sum_scheme": spec.sum_scheme, "device": spec.device}
+        summed = ReduceSpec(spec.expr, "Sum", spec.axis, spec.variables, spec.names, **how)
         return Reduce.apply(summed, *_wide(at))
 
     spread = None
     if kernel is not None:
         one = {x: variable("Vi", x.params[0], x.dim) for x in kernel.vars if x.op == "Vj"}
         others = tuple(one.get(x, x) for x in spec.variables if x is not v)
-        summed = ReduceSpec(substitute(kernel, one), "Sum", 1, others, sizes=(m, 1))
+        summed = ReduceSpec(substitute(kernel, one), "Sum", 1, others, sizes=(m, 1), device=spec.device)
         at = across(spec, tensors, new, ("Vi", "Vj"))
         at[v.params[0]] = None
-        own = Reduce.apply(summed, *_wide(at))[..., 0].expand(*batch, m)
+        own = Reduce.apply(summed, *_wide(at[: 1 + max(x.params[0] for x in others)]))[..., 0].expand(*batch, m)
         found, besides = [], aside(spec)
         for part in chunks(m):
             columns = part.stop - part.start
             wide = widened(besides, columns)
             some = {p: t[..., part, :] for p, t in new.items()}
-            right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64)).to(dtype)
+            right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=_device(tensors))).to(
+                dtype
+            )
             b = [right if p == v.params[0] else t for p, t in enumerate(tensors)]
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
         spread = (own - torch.cat(found, -1)).clamp(min=0).to(dtype)

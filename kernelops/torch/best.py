@@ -54,10 +54,10 @@ def best(spec: ReduceSpec, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor
     core = 3 if spec.opt_arg is not None and dim > 1 else 2  # rows, K, components or rows, either
     lead, rows = values.shape[:-core], values.shape[-core]
     found = indices.reshape(*lead, rows * K * dim)
-    winners = torch.arange(rows).repeat_interleave(K * dim)
+    winners = torch.arange(rows, device=indices.device).repeat_interleave(K * dim)
     evaluated = evaluate(spec, tensors, winners, found.clamp(min=0), lead)
-    component = torch.arange(dim).repeat(rows * K)
-    chosen = evaluated[..., torch.arange(rows * K * dim), component]
+    component = torch.arange(dim, device=indices.device).repeat(rows * K)
+    chosen = evaluated[..., torch.arange(rows * K * dim, device=indices.device), component]
     return AtWinners.apply(values, chosen.reshape(values.shape), (indices >= 0)), indices
 
 
@@ -82,7 +82,7 @@ def evaluate(
         mapping[v] = variable("Vi", v.params[0], v.dim)
     expr = substitute(spec.expr, mapping)
     used = {v.params[0] for v in expr.vars}
-    pairs = ReduceSpec(expr, "Sum", 1, expr.vars, sizes=(len(rows), 1))
+    pairs = ReduceSpec(expr, "Sum", 1, expr.vars, sizes=(len(rows), 1), device=spec.device)
     args = [t if p in used else None for p, t in enumerate(gathered)]
     args = args[: 1 + max(used, default=-1)]
     result = Reduce.apply(pairs, *args)

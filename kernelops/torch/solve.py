@@ -14,6 +14,7 @@ from ..kernel_product import alpha_layout, check_alpha
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
+from .system import TensorSystem, device_of
 
 
 @dataclass
@@ -40,9 +41,11 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        bound = spec.bind(tensors)
-        account.solution = spec(bound, check_alpha(alpha), stacklevel=1 + _users_level())
-        return torch.from_numpy(account.solution.x.copy())
+        bound, checked = spec.bind(tensors), check_alpha(alpha)
+        device = device_of(bound)
+        system = None if device is None else TensorSystem(spec, bound, checked, device)
+        account.solution = spec(bound, checked, stacklevel=1 + _users_level(), system=system)
+        return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -68,7 +71,7 @@ class Solve(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             each = -(z * a)
             for_alpha = each.sum() if alpha.ndim == 0 else each.sum(-1, keepdim=True).sum_to_size(alpha.shape)
-            for_alpha = for_alpha.to(alpha.dtype)
+            for_alpha = for_alpha.to(alpha)  # its dtype and its device
         return (None, None, for_alpha, *found)
 
     @staticmethod
@@ -80,7 +83,7 @@ class Solve(torch.autograd.Function):
         b = torch.zeros_like(a) if tangents[place] is None else tangents[place].expand_as(a).to(a.dtype)
         moved = pushforward(product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], _wide(others))
         b = b if moved is None else b - moved
-        b = b if alpha_tangent is None else b - alpha_tangent * a
+        b = b if alpha_tangent is None else b - alpha_tangent.to(a.device) * a
         return Solve.apply(_again(spec), Account(), alpha, *_with(tensors, place, b))
 
     @staticmethod
@@ -142,6 +145,7 @@ def product_spec(spec: SolveSpec, sizes: tuple[int, int]) -> ReduceSpec:
         ranges=spec.ranges,
         sum_scheme=spec.sum_scheme,
         sizes=sizes,
+        device=spec.device,
     )
 
 

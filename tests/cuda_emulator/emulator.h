@@ -813,6 +813,11 @@ static inline void fma_rn_ftz_f32(float &out, float a, float b, float c) {
 }
 static inline void fma_rn_f64(double &out, double a, double b, double c) { out = fma(a, b, c); }
 
+/* numbers of 2 bytes, by their bits */
+static inline void cvt_f32_f16(float &out, unsigned short a) { out = (float)__builtin_bit_cast(_Float16, a); }
+static inline void cvt_rn_f16_f32(unsigned short &out, float a) { out = __builtin_bit_cast(unsigned short, (_Float16)a); }
+static inline void cvt_rn_f16_f64(unsigned short &out, double a) { out = __builtin_bit_cast(unsigned short, (_Float16)a); }
+
 } // namespace emulator::ptx
 
 namespace emulator {
@@ -890,6 +895,9 @@ static inline int __clzll(long long a) { return a ? __builtin_clzll((unsigned lo
 static inline int __ffs(int a) { return __builtin_ffs(a); }
 static inline int __ffsll(long long a) { return __builtin_ffsll(a); }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
 static inline int __mulhi(int a, int b) { return (int)((int64_t)a * b >> 32); }
 template <class T> static inline T __ldg(const T *place) { return *place; }
 template <class T> static inline T __ldcs(const T *place) { return *place; }

@@ -1,0 +1,165 @@
+"""Arrays in the memory of a GPU, as any library shows them: torch, CuPy, PyCUDA and all that speak their protocols.
+
+Nothing here touches a GPU, or imports what would.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .errors import BackendError, DtypeError
+
+CUDA = 2  # DLPack's number of what has its memory on a GPU of NVIDIA
+
+
+class DeviceArray:
+    """Numbers in the memory of a GPU.
+
+    Attributes
+    ----------
+    pointer : int
+        Address of the first number.
+    shape, strides : tuple of int
+        Strides in bytes.
+    dtype : dtype
+    device : int
+        Number of the GPU.
+    owner : object
+        What keeps the memory.
+    home : str
+        The library whose array it is, and which is to hold results: "torch", "cupy", "pycuda", or "host" for a copy of
+        an array of the host.
+    host : ndarray or None
+        The same numbers on the host, where they are known.
+    """
+
+    __slots__ = ("device", "dtype", "home", "host", "owner", "pointer", "shape", "strides")
+
+    def __init__(
+        self,
+        pointer: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...] | None,
+        dtype: np.dtype,
+        device: int,
+        owner: Any,
+        home: str,
+        host: np.ndarray | None = None,
+    ) -> None:
+        if strides is None:  # the protocols' word for an array in C order
+            strides = tuple(np.cumprod((dtype.itemsize, *shape[:0:-1]))[::-1].tolist()) if shape else ()
+        self.pointer, self.shape, self.strides, self.dtype = pointer, shape, strides, dtype
+        self.device, self.owner, self.home, self.host = device, owner, home, host
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the numbers lie one after another in C order."""
+        step = self.dtype.itemsize
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size > 1 and stride != step:
+                return False
+            step *= size
+        return True
+
+    def vector(self) -> DeviceArray:
+        """A single number as an array of one."""
+        return self.viewed((1,), (self.dtype.itemsize,), None if self.host is None else self.host.reshape(1))
+
+    def as_row(self) -> DeviceArray:
+        """(..., D) as (..., 1, D)."""
+        shape, strides = (*self.shape[:-1], 1, self.shape[-1]), (*self.strides[:-1], 0, self.strides[-1])
+        return self.viewed(shape, strides, None if self.host is None else self.host[..., None, :])
+
+    def viewed(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
+        """The same memory in another shape."""
+        return DeviceArray(self.pointer, shape, strides, self.dtype, self.device, self.owner, self.home, host)
+
+    def __repr__(self) -> str:
+        return f"DeviceArray({self.dtype} of shape {self.shape} on GPU {self.device}, of {self.home})"
+
+
+def on_device(a: Any) -> bool:
+    """Whether a is an array in the memory of a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(a, torch.Tensor):
+        return bool(a.is_cuda)
+    if isinstance(a, (np.ndarray, np.generic, int, float)):
+        return False
+    return hasattr(a, "__cuda_array_interface__") or _by_dlpack(a)
+
+
+def _by_dlpack(a: Any) -> bool:
+    tells = getattr(a, "__dlpack_device__", None)
+    return tells is not None and int(tells()[0]) == CUDA
+
+
+def shown(a: Any, name: str, device: int = -1) -> DeviceArray:
+    """What an array of a GPU says of itself; device is its number where the array does not tell."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(a, torch.Tensor):
+        return _of_tensor(a, name)
+    if not hasattr(a, "__cuda_array_interface__"):
+        if torch is None:
+            raise DtypeError(f"{name}: to take a {type(a).__name__} by DLPack, import torch first")
+        return _of_tensor(torch.from_dlpack(a), name)
+    said = a.__cuda_array_interface__
+    if said.get("mask") is not None:
+        raise DtypeError(f"{name} is a masked array: wanted a plain one")
+    library = type(a).__module__.split(".")[0]
+    home = library if library in ("cupy", "pycuda") else "pycuda"
+    place = getattr(getattr(a, "device", None), "id", None)
+    return DeviceArray(
+        int(said["data"][0] or 0),
+        tuple(map(int, said["shape"])),
+        None if said.get("strides") is None else tuple(map(int, said["strides"])),
+        np.dtype(said["typestr"]),
+        max(device, 0) if place is None else int(place),
+        a,
+        home,
+    )
+
+
+def _of_tensor(a: Any, name: str) -> DeviceArray:
+    torch = sys.modules["torch"]
+    if a.layout is not torch.strided:
+        raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")
+    if a.dtype is torch.bfloat16:
+        raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64")
+    a = a.detach().resolve_conj().resolve_neg()
+    dtype = np.dtype(str(a.dtype).removeprefix("torch."))
+    strides = tuple(s * dtype.itemsize for s in a.stride())
+    return DeviceArray(a.data_ptr(), tuple(a.shape), strides, dtype, a.device.index or 0, a, "torch")
+
+
+def one_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
+    """The GPU of all these arrays, by their names, and their home; device is the one that was asked for.
+
+    Raises
+    ------
+    BackendError
+        Where some are here and some are there.
+    """
+    name, a = next((name, a) for name, a in found.items() if isinstance(a, DeviceArray))
+    for other, b in found.items():
+        if _place(b) != _place(a):
+            raise BackendError(
+                f"{other} is on {_place(b)}, {name} is on {_place(a)}: all arrays of a call must be on one device"
+            )
+    if device is not None and device not in (-1, a.device):
+        raise BackendError(f"device_id = {device}, but {name} is on GPU {a.device}")
+    return a.device, a.home
+
+
+def _place(a: Any) -> str:
+    return f"GPU {a.device}" if isinstance(a, DeviceArray) else "the host"

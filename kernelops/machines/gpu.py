@@ -1,0 +1,239 @@
+"""GPUs: tile programs as CUDA kernels, run on arrays and ranges."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Bound, working
+from ..device_array import DeviceArray
+from ..program.cuda import cuda_source, finish_source
+from ..program.cuda_arguments import FINAL, arguments, finish_arguments, variables_of
+from ..program.cuda_layout import Layout, finishes, layout, parts
+from ..program.instructions import Program
+from ..ranges import Ranges
+from .cuda.device import Buffer, Device, Function, device
+from .homes import Home, home_of, on_host
+from .ordered import in_order, restored
+from .tasks import cut_in_parts
+
+FINISH_BLOCK = 128  # threads of a block in the second pass
+MOST_BLOCKS = 65535  # of a grid in y
+INT64 = np.dtype(np.int64)
+
+
+class How(NamedTuple):
+    """What a kernel is made for, beside its program: the arguments of :func:`..program.cuda.cuda_source`."""
+
+    dtype: str
+    data: tuple[tuple[int, str], ...]
+    best: int
+    largest: bool
+    nan_first: bool
+    compensated: bool
+    wide_sums: bool
+    finish: str
+    out: str
+
+    def words(self, *, partial: bool = False) -> dict[str, Any]:
+        words = self._asdict() | {"data": dict(self.data)}
+        del words["dtype"]
+        return words | ({"finish": None, "out": None} if partial else {})
+
+
+class Kernel(NamedTuple):
+    """A function on a GPU, and the names of its arguments in order."""
+
+    function: Function
+    names: tuple[str, ...]
+
+
+class Work(NamedTuple):
+    """Tasks in the memory of a GPU, one array after the other."""
+
+    memory: Buffer
+    tasks: int
+    intervals: int
+    n_tasks: int
+
+
+def run(
+    program: Program,
+    bound: Bound,
+    axis: int,
+    ranges: Ranges | None,
+    dtype: np.dtype,
+    *,
+    finish: str,
+    best: int = 1,
+    largest: bool = False,
+    nan_first: bool = True,
+    wide_sums: bool = False,
+    compensated: bool = False,
+) -> tuple[Any, ...]:
+    """Run a program on the arrays of a call, and bring what it leaves into its final form.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the results that are no indices; what is computed in is its working precision.
+    finish : str
+        "sum", "log", "mean", "values", "indices" or "both" (values and indices).
+
+    Returns
+    -------
+    tuple of arrays
+        In the home of the call: (*batch, rows, n) sums, (*batch, rows, K, n) values and indices.
+    """
+    how: dict[str, Any] = {"finish": finish, "best": best, "largest": largest, "nan_first": nan_first}
+    how |= {"wide_sums": wide_sums, "compensated": compensated}
+    if ranges is not None and ranges.plain is not ranges:
+        return _in_order(program, bound, axis, ranges, dtype, how)
+    assert bound.device is not None
+    gpu = device(bound.device)
+    home = home_of(bound, gpu)
+    rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
+    count = prod(bound.batch)
+    with gpu.current():
+        results = [home.empty((*bound.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
+        if not all(r.size for r in results):
+            return tuple(home.given(r) for r in results)
+        inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
+        data = tuple((p, a.dtype.name) for p, a in inputs.items())
+        asked = How(working(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name)
+        lay = layout(program, asked.dtype, best)
+        pieces = parts(lay, rows, columns, count, gpu.multiprocessors)
+        partial = pieces > 1 or not finishes(program, best)
+        work = _work(ranges, axis, rows, columns, lay, pieces, gpu)
+        words = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
+        words |= {"tasks": work.tasks, "intervals": work.intervals, "n_tasks": work.n_tasks}
+        for p, a in inputs.items():
+            words |= _variable(f"x{p}", a, bound.batch, gpu)
+        words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
+        between = _partials(program, asked, pieces * count * rows, home) if partial else {}
+        words |= {name: a.pointer for name, a in between.items()}
+        kernel = _kernel(gpu, program, asked, partial)
+        grid = work.n_tasks, min(count, MOST_BLOCKS)
+        gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
+        if partial:
+            second = _second(gpu, program, asked)
+            numbers = count * rows * program.n_out
+            grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
+            gpu.launch(second.function, grid, (FINISH_BLOCK,), [words[name] for name in second.names], home.stream)
+        return tuple(home.given(r) for r in results)
+
+
+def _shapes(program: Program, dtype: np.dtype, how: dict[str, Any]) -> list[tuple[tuple[int, ...], np.dtype]]:
+    """Shape of a row, and dtype, of each result."""
+    n, best, finish = program.n_out, how["best"], how["finish"]
+    kept = {"values": [dtype], "indices": [INT64], "both": [dtype, INT64]}
+    return [((best, n), kind) for kind in kept[finish]] if finish in kept else [((n - (finish == "mean"),), dtype)]
+
+
+def _resident(a: Any, gpu: Device, home: Home) -> DeviceArray:
+    """An array in the memory of the GPU: as it stands, or a copy."""
+    return a if isinstance(a, DeviceArray) else uploaded(a, gpu, home.stream)
+
+
+def uploaded(a: np.ndarray, gpu: Device, stream: int | None = None) -> DeviceArray:
+    """A copy of an array of the host, whose rows and batch elements that are one memory stay so."""
+    once = a[tuple(slice(1 if step == 0 else None) for step in a.strides)]
+    once = np.ascontiguousarray(once)
+    memory = gpu.upload(once, stream)
+    strides = tuple(0 if step == 0 else new for step, new in zip(a.strides, once.strides, strict=True))
+    return DeviceArray(memory.pointer, a.shape, strides, a.dtype, gpu.number, memory, "host", a)
+
+
+def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> dict[str, int]:
+    """The arguments that describe an array whose leading axes broadcast to the batch; they count numbers."""
+    size = a.dtype.itemsize
+    lead = (0,) * (len(batch) + 2 - a.ndim) + a.strides[:-2]
+    shape = (1,) * (len(batch) + 2 - a.ndim) + a.shape[:-2]
+    starts = np.zeros(batch, np.int64)
+    for axis, (stride, length) in enumerate(zip(lead, shape, strict=True)):
+        if length > 1:
+            starts += (stride // size * np.arange(length)).reshape(-1, *(1,) * (len(batch) - axis - 1))
+    table = _table(gpu, starts.tobytes())
+    return {
+        name: a.pointer,
+        f"{name}_row": a.strides[-2] // size,
+        f"{name}_component": a.strides[-1] // size,
+        f"{name}_batch": table.pointer,
+    }
+
+
+@lru_cache(maxsize=256)
+def _table(gpu: Device, numbers: bytes) -> Buffer:
+    """Where batch elements begin, in the memory of the GPU; the same for most calls."""
+    return _kept(gpu, np.frombuffer(numbers, np.int64))
+
+
+def _kept(gpu: Device, numbers: np.ndarray) -> Buffer:
+    """A copy that kernels in any stream may read from now on."""
+    memory = gpu.upload(numbers)
+    gpu.synchronise()
+    return memory
+
+
+def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout, pieces: int, gpu: Device) -> Work:
+    """The tasks of a call; they are kept with its ranges."""
+    height, grain = lay.block * lay.rows, lay.tile
+    if ranges is None:
+        return _dense_work(gpu, rows, columns, height, pieces, grain)
+    key = "gpu", gpu.number, axis, height, pieces, grain
+    found: Work | None = ranges.kept.get(key)
+    if found is None:
+        found = ranges.kept[key] = _cut(ranges, axis, rows, height, pieces, grain, gpu)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _dense_work(gpu: Device, rows: int, columns: int, height: int, pieces: int, grain: int) -> Work:
+    return _cut(Ranges.dense(rows, columns), 1, rows, height, pieces, grain, gpu)
+
+
+def _cut(ranges: Ranges, axis: int, rows: int, height: int, pieces: int, grain: int, gpu: Device) -> Work:
+    tasks, intervals = cut_in_parts(ranges.joined(axis), rows, height, pieces, grain)
+    memory = _kept(gpu, np.concatenate([tasks.ravel(), intervals.ravel()]))
+    return Work(memory, memory.pointer, memory.pointer + tasks.nbytes, len(tasks))
+
+
+def _partials(program: Program, how: How, rows: int, home: Home) -> dict[str, Any]:
+    """Memory for what the parts of a sum, or of best values, leave; rows counts those of all parts."""
+    n, wide = program.n_out, np.dtype(np.float64)
+    if program.kind == "best":
+        return {"values": home.empty((rows, n, how.best), wide), "indices": home.empty((rows, n, how.best), INT64)}
+    found = {"sums": home.empty((rows, n), wide)}
+    return found | ({"maxima": home.empty((rows,), wide)} if program.kind == "exp" else {})
+
+
+@lru_cache(maxsize=2048)
+def _kernel(gpu: Device, program: Program, how: How, partial: bool) -> Kernel:
+    text = cuda_source(program, how.dtype, **how.words(partial=partial))
+    return Kernel(gpu.function(text, "kernelops_reduce"), arguments(program, None if partial else how.finish))
+
+
+@lru_cache(maxsize=2048)
+def _second(gpu: Device, program: Program, how: How) -> Kernel:
+    text = finish_source(program, how.dtype, **how.words())
+    return Kernel(gpu.function(text, "kernelops_finish"), finish_arguments(program, how.finish))
+
+
+def _in_order(
+    program: Program, bound: Bound, axis: int, ranges: Ranges, dtype: np.dtype, how: dict[str, Any]
+) -> tuple[Any, ...]:
+    """With ranges that have orders of their own: the arrays are put into these on the host."""
+    by_row, by_column = (ranges.order_i, ranges.order_j) if axis == 1 else (ranges.order_j, ranges.order_i)
+    orders = {p: by_row for p, *_ in program.row.loads} | {p: by_column for p, *_ in program.col.loads}
+    here = in_order(on_host(bound), orders)._replace(device=bound.device)
+    results = run(program, here, axis, ranges.plain, dtype, **how)
+    home = home_of(bound, device(bound.device or 0))
+    kinds = {"values": [2], "indices": [3], "both": [2, 3]}.get(how["finish"], [0])
+    raw: list[Any] = [None] * 5
+    for place, a in zip(kinds, results, strict=True):
+        raw[place] = a
+    back = restored(raw, by_row, by_column, len(bound.batch))
+    return tuple(home.taken(back[place]) for place in kinds)

@@ -1,0 +1,166 @@
+"""Where the results of a GPU belong: arrays of the library whose arrays came in, or of the host."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..arrays import Bound, working
+from ..device_array import DeviceArray, shown
+from .cuda.device import Device, device
+
+
+class Home(Protocol):
+    """A library that holds arrays on a GPU.
+
+    Attributes
+    ----------
+    stream : int or None
+        The stream that its work goes to now.
+    """
+
+    stream: int | None
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        """Memory of the GPU, its numbers unwritten."""
+
+    def given(self, a: DeviceArray) -> Any:
+        """What ``empty`` has made, as the caller gets it."""
+
+    def taken(self, a: np.ndarray) -> Any:
+        """An array of the host as the caller gets it."""
+
+
+class Host:
+    """Results are copied to the host."""
+
+    stream = None
+
+    def __init__(self, gpu: Device) -> None:
+        self.gpu = gpu
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        memory = self.gpu.allocate(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        return DeviceArray(memory.pointer, shape, None, dtype, self.gpu.number, memory, "host")
+
+    def given(self, a: DeviceArray) -> Any:
+        return self.gpu.download(a.pointer, a.shape, a.dtype)
+
+    def taken(self, a: np.ndarray) -> Any:
+        return a
+
+
+class Torch:
+    """Tensors, on the device of one that came in; memory and order are those of torch's current stream."""
+
+    def __init__(self, like: Any) -> None:
+        self.like = like
+        torch = sys.modules["torch"]
+        self.stream = torch.cuda.current_stream(like.device).cuda_stream if like.is_cuda else None
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        return shown(self.like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype.name)), "result")
+
+    def given(self, a: DeviceArray) -> Any:
+        return a.owner
+
+    def taken(self, a: np.ndarray) -> Any:
+        return sys.modules["torch"].from_numpy(np.ascontiguousarray(a)).to(self.like.device)
+
+
+class Cupy:
+    """CuPy's arrays, in the order of its current stream."""
+
+    def __init__(self, gpu: Device) -> None:
+        self.gpu = gpu
+        self.cupy = sys.modules["cupy"]
+        with self.cupy.cuda.Device(gpu.number):
+            self.stream = self.cupy.cuda.get_current_stream().ptr
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        with self.cupy.cuda.Device(self.gpu.number):
+            return shown(self.cupy.empty(shape, dtype), "result")
+
+    def given(self, a: DeviceArray) -> Any:
+        return a.owner
+
+    def taken(self, a: np.ndarray) -> Any:
+        with self.cupy.cuda.Device(self.gpu.number):
+            return self.cupy.asarray(a)
+
+
+class Pycuda:
+    """PyCUDA's GPUArrays, on the default stream; what is of no library known here gets them too."""
+
+    stream = None
+
+    def __init__(self, gpu: Device) -> None:
+        self.gpu = gpu
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        from pycuda.gpuarray import empty
+
+        with self.gpu.current():
+            return shown(empty(shape, dtype), "result", self.gpu.number)
+
+    def given(self, a: DeviceArray) -> Any:
+        return a.owner
+
+    def taken(self, a: np.ndarray) -> Any:
+        from pycuda.gpuarray import to_gpu
+
+        with self.gpu.current():
+            return to_gpu(np.ascontiguousarray(a))
+
+
+def home_of(bound: Bound, gpu: Device) -> Home:
+    """The home of a call's results."""
+    if bound.home == "host":
+        return Host(gpu)
+    return home_like(next(a for a in bound.arrays if isinstance(a, DeviceArray) and a.home == bound.home), gpu)
+
+
+def home_like(a: DeviceArray, gpu: Device | None = None) -> Home:
+    """The library of an array on a GPU."""
+    if a.home == "torch":
+        return Torch(a.owner)
+    return {"cupy": Cupy, "pycuda": Pycuda, "host": Host}[a.home](device(a.device) if gpu is None else gpu)
+
+
+def brought(bound: Bound, a: np.ndarray) -> Any:
+    """An array of the host, brought to where the results of a call belong."""
+    return a if bound.home == "host" else home_of(bound, device(bound.device or 0)).taken(a)
+
+
+def on_host(bound: Bound) -> Bound:
+    """The arrays on the host, for what is done there; float16 becomes float32, as everywhere on the host."""
+    if bound.device is None:
+        return bound
+    arrays = [fetched(a) if isinstance(a, DeviceArray) else a for a in bound.arrays]
+    return bound._replace(arrays=tuple(arrays), device=None, home="host")
+
+
+def fetched(a: DeviceArray) -> np.ndarray:
+    """The numbers on the host, copied once."""
+    if a.host is None:
+        if a.home == "torch":  # its library knows what its stream has still to do
+            found = a.owner.cpu().numpy().reshape(a.shape)
+        elif a.home == "cupy":
+            found = a.owner.get().reshape(a.shape)
+        else:
+            found = _copied(a)
+        a.host = found.astype(working(a.dtype), copy=False)
+    return a.host
+
+
+def _copied(a: DeviceArray) -> np.ndarray:
+    """A copy of the memory from the first number to the last; where the array has gaps, these come along."""
+    if a.size == 0:
+        return np.empty(a.shape, a.dtype)
+    steps = [(size - 1) * stride for size, stride in zip(a.shape, a.strides, strict=True)]
+    first, last = sum(min(s, 0) for s in steps), sum(max(s, 0) for s in steps)
+    nbytes = last - first + a.dtype.itemsize
+    memory = device(a.device).download(a.pointer + first, (nbytes,), np.dtype(np.uint8))
+    return np.ndarray(a.shape, a.dtype, memory, -first, a.strides)

@@ -1,0 +1,157 @@
+"""What kernels are called with: the names of their arguments in order, and the forms in which results are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import ArgumentError
+from .instructions import Program
+
+TYPES = {"float16": "kernelops::half", "float32": "float", "float64": "double"}
+PARTIAL = {"sum": ("sums",), "exp": ("sums", "maxima"), "best": ("values", "indices"), "entries": ("entries",)}
+FINAL = {
+    **dict.fromkeys(("sum", "log", "mean"), ("result",)),
+    "values": ("result_values",),
+    "indices": ("result_indices",),
+    "both": ("result_values", "result_indices"),
+    "entries": ("entries",),
+}
+FINISHES = {"sum": ("sum",), "exp": ("log", "mean"), "best": ("values", "indices", "both"), "entries": ("entries",)}
+WORK = ("tasks", "intervals", "n_tasks", "M", "N", "batches")
+TASK = 5  # numbers of a task
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a kernel is asked for besides its program; as :func:`.cuda.cuda_source` says."""
+
+    dtype: str
+    data: tuple[tuple[int, str], ...]  # by the positions of variables
+    best: int
+    largest: bool
+    nan_first: bool
+    compensated: bool
+    wide_sums: bool
+    finish: str | None
+    out: str
+
+
+def options(
+    program: Program,
+    dtype: str,
+    data: str | Mapping[int, str] | None,
+    best: int,
+    largest: bool,
+    nan_first: bool,
+    compensated: bool,
+    wide_sums: bool,
+    finish: str | None,
+    out: str | None,
+) -> Options:
+    """The options of a call, checked."""
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
+    positions = variables_of(program)
+    if data is None or isinstance(data, str):
+        data = dict.fromkeys(positions, data or dtype)
+    for name, wanted in (*(("data", data.get(p)) for p in positions), ("out", out if out is not None else dtype)):
+        if wanted not in TYPES:
+            raise ArgumentError(f"{name}: wanted {', '.join(TYPES)}, got {wanted!r}")
+    if best < 1:
+        raise ArgumentError(f"best: wanted at least 1, got {best}")
+    check_finish(program, finish)
+    out = dtype if finish is None or out is None else out
+    kinds = tuple((p, data[p]) for p in positions)
+    return Options(dtype, kinds, best, largest, nan_first, compensated, wide_sums, finish, out)
+
+
+def arguments(program: Program, finish: str | None = None) -> tuple[str, ...]:
+    """The names of a kernel's arguments in order. Each has 8 bytes: an address or a whole number."""
+    names = [f"x{p}{part}" for p in variables_of(program) for part in ("", "_row", "_component", "_batch")]
+    return (*names, *results_of(program, finish), *WORK)
+
+
+def finish_arguments(program: Program, finish: str) -> tuple[str, ...]:
+    """The same for the kernel that combines partial results."""
+    check_finish(program, finish)
+    if program.kind == "entries":
+        raise ArgumentError("finish: there is nothing to combine in the values of all pairs")
+    return (*PARTIAL[program.kind], *FINAL[finish], "parts", "rows")
+
+
+def results_of(program: Program, finish: str | None) -> tuple[str, ...]:
+    """The names of what a kernel writes."""
+    return PARTIAL[program.kind] if finish is None else FINAL[finish]
+
+
+def check_finish(program: Program, finish: str | None) -> None:
+    """Refuse what a program of this kind cannot end in."""
+    wanted = FINISHES[program.kind]
+    if finish is not None and finish not in wanted:
+        raise ArgumentError(f"finish: wanted {' or '.join(wanted)} for this program ({program.kind}), got {finish!r}")
+    if finish == "mean" and program.n_out < 2:
+        raise ArgumentError("finish: a mean needs a program that sums the weights, too")
+
+
+def parameters(program: Program, data: Sequence[tuple[int, str]], finish: str | None, out: str) -> list[str]:
+    """The parameters of a kernel, in lines."""
+    lines = []
+    for q, kind in data:
+        name = TYPES[kind]
+        strides = f"long long x{q}_row, long long x{q}_component"
+        lines.append(f"const {name} *__restrict__ x{q}, {strides}, const long long *__restrict__ x{q}_batch,")
+    lines += [f"{_type(result, finish, out)} *__restrict__ {result}," for result in results_of(program, finish)]
+    lines.append("const long long *__restrict__ tasks, const long long *__restrict__ intervals,")
+    return [*lines, "long long n_tasks, long long M, long long N, long long batches)"]
+
+
+def finish_parameters(program: Program, finish: str, out: str) -> list[str]:
+    """The same for the kernel that combines partial results."""
+    lines = [f"const {_type(name, None, out)} *__restrict__ {name}," for name in PARTIAL[program.kind]]
+    lines += [f"{_type(name, finish, out)} *__restrict__ {name}," for name in FINAL[finish]]
+    return [*lines, "long long parts, long long rows)"]
+
+
+def _type(result: str, finish: str | None, out: str) -> str:
+    """Of the numbers of a result: partial ones are in double."""
+    if result.endswith("indices"):
+        return "long long"
+    return "double" if finish is None and result != "entries" else TYPES[out]
+
+
+def described(program: Program, best: int, finish: str | None) -> list[str]:
+    """What the arguments are, in lines."""
+    lines = [
+        f"x{q}, x{q}_row, x{q}_component, x{q}_batch: variable {q}, its strides, where batch elements begin"
+        for q in variables_of(program)
+    ]
+    return [
+        *lines,
+        *described_results(program, best, finish),
+        f"tasks (n_tasks, {TASK}): first row, last row, first interval, last interval, part; last is excluded",
+        "intervals (., 2): columns from, to",
+        "M, N, batches: rows, columns, batch elements",
+    ]
+
+
+def described_results(program: Program, best: int, finish: str | None) -> list[str]:
+    """The shapes of what is written, in lines."""
+    n = program.n_out
+    lead = "(parts, batches, M" if finish is None else "(batches, M"
+    shapes = {
+        "sums": f"{lead}, {n})",
+        "maxima": f"{lead}): what the exponents were measured from",
+        "values": f"{lead}, {n}, {best})",
+        "indices": f"{lead}, {n}, {best}); -1 where there is none",
+        "entries": f"(batches, M, N, {n}); only pairs that meet are written",
+        "result": f"{lead}, {n - (finish == 'mean')})",
+        "result_values": f"{lead}, {best}, {n})",
+        "result_indices": f"{lead}, {best}, {n}); -1 where there is none",
+    }
+    return [f"{name} {shapes[name]}" for name in results_of(program, finish)]
+
+
+def variables_of(program: Program) -> list[int]:
+    """The positions of the variables that a program reads."""
+    return sorted({p for stage in (program.param, program.row, program.col) for p, *_ in stage.loads})

@@ -1,0 +1,143 @@
+"""What a row of the result keeps while the pairs run, and how it is written in the end, as lines of CUDA C++."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .cuda_arguments import Options
+from .cuda_layout import Layout, finishes
+from .cuda_text import array, block, for_rows, unrolled
+from .instructions import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The lines of a kernel that concern its results."""
+
+    program: Program
+    layout: Layout
+    how: Options
+    weights: int = 0  # of the components of a chunk those that every chunk has: the last one, or none
+
+    @property
+    def n(self) -> int:
+        """Components that a row keeps at a time."""
+        return self.layout.chunk
+
+    @property
+    def sums(self) -> bool:
+        return self.program.kind in ("sum", "exp")
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the pairs write to the results themselves."""
+        return self.program.kind == "entries" or not finishes(self.program, self.how.best)
+
+    def clear(self) -> list[str]:
+        """What a row's reduction begins with."""
+        p, rows = self.program, self.layout.rows
+        if self.sums:
+            lines = array("double", "sum", rows, self.n, filled=True)
+            lines += array("double", "lost", rows, self.n, filled=True) if self.how.compensated else []
+            lines += array("S", "part", rows, self.n, filled=True)
+            if p.kind == "exp":
+                lines += [*array("T", "top", rows), *array("T", "top_of_sum", rows)]
+                lines += for_rows(["top[r] = top_of_sum[r] = -infinity<T>();"])
+            return lines
+        if p.kind == "entries":
+            return []
+        if self.in_place:
+            clear = [self._shelf_place("q"), self._clear_shelf("values + at", "indices + at")]
+            return for_rows(block(f"for (int q = 0; q < {p.n_out}; q++)", clear), inside=True)
+        sizes = rows, p.n_out, self.how.best
+        clear = [f"for (int q = 0; q < {p.n_out}; q++) {self._clear_shelf('value[r][q]', 'index[r][q]')}"]
+        lines = [*array("T", "value", *sizes), *array("i64", "index", *sizes)]
+        return [*lines, *for_rows([unrolled(p.n_out), *clear])]
+
+    def _clear_shelf(self, value: str, index: str) -> str:
+        return f"clear_shelf<{self.how.best}, {truth(self.how.largest)}>({value}, {index});"
+
+    def kept(self, value: str, component: str) -> list[str]:
+        """A value of a pair is offered to a component of the result."""
+        n = self.program.n_out
+        if self.program.kind == "entries":
+            value = value if self.how.out == self.how.dtype else f"(O){value}"
+            return [f"entries[((batch * M + from + c) * N + own + r * BLOCK) * {n} + {component}] = {value};"]
+        flags = f"<{self.how.best}, {truth(self.how.largest)}, {truth(self.how.nan_first)}>"
+        if not self.in_place:
+            return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
+        offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
+        return block("", [self._shelf_place(component), offered])
+
+    def _row(self) -> str:
+        """The place of a row in the results."""
+        first = "(piece * batches + batch)" if self.how.finish is None else "batch"
+        return f"{first} * M + own + r * BLOCK"
+
+    def _shelf_place(self, component: str) -> str:
+        return f"const i64 at = (({self._row()}) * {self.program.n_out} + {component}) * {self.how.best};"
+
+    def hand_over(self) -> list[str]:
+        """After a span of columns the sums go over to double."""
+        if not self.sums:
+            return []
+        n, lines = self.n, list[str]()
+        if self.program.kind == "exp":
+            arrays = ("sum", "lost") if self.how.compensated else ("sum",)
+            lines = [f"rescale<{n}>({a}[r], (double)top_of_sum[r], (double)top[r]);" for a in arrays]
+            lines.append("top_of_sum[r] = top[r];")
+        lost = "lost[r], " if self.how.compensated else ""
+        return for_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
+
+    def deliver(self) -> list[str]:
+        """When all columns are done."""
+        if self.in_place:
+            return []
+        lines = self._deliver_best() if self.program.kind == "best" else self._deliver_sums()
+        return for_rows([f"const i64 at = {self._row()};", *lines], inside=True)
+
+    def _deliver_best(self) -> list[str]:
+        n, best, finish = self.program.n_out, self.how.best, self.how.finish
+        if finish is None:
+            place = f"(at * {n} + q) * {best} + k"
+            lines = [f"values[{place}] = (double)value[r][q][k];", f"indices[{place}] = index[r][q][k];"]
+        else:
+            place, lines = f"(at * {best} + k) * {n} + q", []
+            if finish != "indices":
+                lines.append(f"result_values[{place}] = (O)value[r][q][k];")
+            if finish != "values":
+                lines.append(f"result_indices[{place}] = index[r][q][k];")
+        inner = [unrolled(best), *block(f"for (int k = 0; k < {best}; k++)", lines)]
+        return [unrolled(n), *block(f"for (int q = 0; q < {n}; q++)", inner)]
+
+    def _deliver_sums(self) -> list[str]:
+        n, whole, finish = self.n, self.program.n_out, self.how.finish
+        total = "compensated(sum[r][{0}], lost[r][{0}])" if self.how.compensated else "sum[r][{0}]"
+        name, kept, lines = ("sums" if finish is None else "result"), n, list[str]()
+        if finish == "mean":
+            lines.append(f"const double total = {total.format(n - 1)};")
+            kept, whole = n - 1, whole - 1
+        elif self.layout.passes > 1 and self.weights:  # every pass has it
+            kept, last = n - 1, total.format(n - 1)
+            lines.append(f"{name}[at * {whole} + {whole - 1}] = {self._final(last)};")
+        many = self.layout.passes > 1
+        test = f"if (q0 + q < {whole - (finish != 'mean' and self.weights)}) " * many
+        place = f"at * {whole} + {'q0 + ' * many}q"
+        value = self._final(total.format("q"))
+        lines += [unrolled(kept), f"for (int q = 0; q < {kept}; q++) {test}{name}[{place}] = {value};"]
+        if finish is None and self.program.kind == "exp":
+            lines.append("maxima[at] = (double)top[r];")
+        return lines
+
+    def _final(self, total: str) -> str:
+        """What is written of a sum."""
+        return {
+            None: total,
+            "sum": f"(O){total}",
+            "log": f"(O)log_of({total}, (double)top[r])",
+            "mean": f"(O)mean_of({total}, total, (double)top[r])",
+        }[self.how.finish]
+
+
+def truth(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,238 @@
+"""Generated CUDA kernels on the emulator: results in their final form, and those of parts of the columns combined."""
+
+import numpy as np
+import pytest
+import test_reductions as reductions
+from cuda_emulator.emulator import missing
+from emulated import Kernels
+
+from kernelops.arrays import bind, working
+from kernelops.formula.parse import parse
+from kernelops.machines import cpu
+from kernelops.program.cuda import finishes
+from kernelops.reduction import REDUCTIONS, method, pairwise
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+FORMULAS = {
+    "scalar": ("Square(x-y)*Elem(g,0)-y", None),
+    "vector": ("Concat(x-y,Square(x*y))", None),
+    "weight": ("-SqDist(x,y)", "Concat(y,x*y)"),
+}
+TYPES = ("float32", "float64")
+ALIASES = ["x = Vi(1)", "y = Vj(1)", "g = Pm(2)"]
+
+
+def formulas_of(op):
+    kind = REDUCTIONS[op]
+    if kind.machine == "exp":
+        return ["scalar"] * (kind.weighted is not True) + ["weight"] * (kind.weighted is not False)
+    return ["scalar", "vector"]
+
+
+OPS = [(op, name) for op in REDUCTIONS for name in formulas_of(op)]
+
+
+class Call:
+    """A reduction of some data, done by the engine or by kernels."""
+
+    def __init__(
+        self, op, formula, axis=1, dtype="float64", out=None, *, K=3, scheme="auto", acc="auto", parts=1, how="dense"
+    ):
+        self.op, self.formula, self.axis, self.K = op, formula, axis, K
+        self.dtype, self.out = np.dtype(dtype), np.dtype(out or dtype)
+        self.scheme, self.acc, self.parts, self.how = scheme, acc, parts, how
+
+    def __repr__(self):
+        words = [self.op, self.formula, self.axis, self.dtype.name, self.out.name, self.parts, self.how]
+        words += [self.scheme] * (self.scheme != "auto") + [self.acc] * (self.acc != "auto")
+        return "-".join(map(str, words))
+
+    @property
+    def kind(self):
+        return REDUCTIONS[self.op]
+
+    def bound(self):
+        """The arrays: (bound, ranges)."""
+        batch = self.how in ("batches", "both")
+        x, y, _ = reductions.points(37, 290, "float64", (2, 1) if batch else ())
+        y = reductions.points(37, 290, "float64", (3,), 5)[1] if batch else y
+        data = [a[..., :1].astype(self.dtype) for a in (x, y)] + [np.array([0.7, 2], self.dtype)]
+        ranges = reductions.some_ranges(37, 290) if self.how in ("ranges", "both") else None
+        return bind(parse("x+y+Elem(g,0)", ALIASES).variables, data), ranges
+
+    def method(self):
+        expr, weight = (None if text is None else parse(text, ALIASES).expr for text in FORMULAS[self.formula])
+        return method(expr, weight, self.op, self.axis, self.best, self.acc, self.scheme, self.dtype)
+
+    @property
+    def best(self):
+        return self.K if self.kind.many else 1
+
+    def engine(self):
+        found = self.method()(*self.bound(), self.out)
+        return found if isinstance(found, tuple) else (found,)
+
+    def kernels(self, kernels, **how):
+        found, (bound, ranges), kind = self.method(), self.bound(), self.kind
+        finish = "both" if len(kind.results) == 2 else kind.results[0]
+        if kind.machine == "best":
+            how |= {"best": self.best, "largest": kind.largest, "nan_first": not kind.many}
+        else:
+            how |= {"wide_sums": found.wide_sums, "compensated": found.compensated}
+        data = "float16" if self.dtype == np.float16 else self.dtype.name
+        return kernels.finished(
+            found.prepared, bound, self.axis, ranges, working(self.out).name,
+            finish=finish, out=self.out.name, parts=self.parts, data=data, **how,
+        )  # fmt: skip
+
+    def check(self, got):
+        want = self.engine()
+        assert len(got) == len(want)
+        for a, b in zip(got, want, strict=True):
+            assert a.dtype == b.dtype
+            units = 64 if self.dtype != np.float16 else 4
+            eps = max(np.finfo(t).eps for t in (self.out, working(self.out)))
+            np.testing.assert_allclose(a.reshape(b.shape), b, rtol=units * eps, atol=units * eps * 10)
+
+
+CALLS = [Call(op, name, parts=parts, how=how) for op, name in OPS for parts, how in ((1, "dense"), (3, "both"))]
+CALLS += [Call(op, name, 0, parts=2, how="ranges") for op, name in OPS]
+CALLS += [Call(op, formulas_of(op)[0], 1, "float32", parts=parts) for op in REDUCTIONS for parts in (1, 4)]
+SOME = [("Sum", "vector"), ("LogSumExp", "weight"), ("SumSoftMaxWeight", "weight"), ("KMin_ArgKMin", "scalar")]
+CALLS += [
+    Call(op, name, 1, *types, parts=parts, how=how)
+    for op, name in SOME
+    for types in (("float16", "float16"), ("float32", "float16"), ("float32", "float64"), ("float64", "float32"))
+    for parts, how in ((1, "batches"), (5, "ranges"))
+]
+CALLS += [
+    Call(op, name, 1, "float32", scheme=scheme, acc=acc, parts=parts)
+    for op, name in SOME[:3]
+    for scheme, acc in (("kahan_scheme", "auto"), ("auto", "float64"), ("kahan_scheme", "float64"))
+    for parts in (1, 3)
+]
+CALLS += [Call("KMin_ArgKMin", "vector", K=40, parts=parts, how=how) for parts, how in ((1, "dense"), (4, "ranges"))]
+
+
+class Entries(Call):
+    """The values of all pairs; those outside the ranges are not written."""
+
+    def __init__(self, formula, axis, *types, parts=1, how="dense"):
+        super().__init__("Sum", formula, axis, *types, parts=parts, how=how)
+        self.op = "entries"
+
+    def engine(self):
+        with np.errstate(all="ignore"):
+            found = pairwise(parse(FORMULAS[self.formula][0], ALIASES).expr, *self.bound(), self.out)
+        return (found if self.axis == 1 else found.swapaxes(-2, -3),)
+
+    def kernels(self, kernels, **how):
+        bound, ranges = self.bound()
+        found = cpu.prepare("entries", parse(FORMULAS[self.formula][0], ALIASES).expr, None, False, self.axis)
+        how |= {"finish": "entries", "out": self.out.name, "data": self.dtype.name}
+        return kernels.finished(found, bound, self.axis, ranges, working(self.out).name, **how)
+
+
+CALLS += [
+    Entries(formula, axis, *types, how=how)
+    for formula in ("scalar", "vector")
+    for axis, types, how in (
+        (1, ("float64", "float32"), "dense"),
+        (0, ("float32", "float32"), "both"),
+        (1, ("float16", "float16"), "ranges"),
+    )
+]
+
+
+class Wide(Call):
+    """Results of many components, which are computed in chunks."""
+
+    def __init__(self, op, formula, weight, components, *types, D=3, parts=1, scheme="auto"):
+        super().__init__(op, formula, 1, *types, parts=parts, scheme=scheme)
+        self.weight, self.components, self.D = weight, components, D
+
+    def __repr__(self):
+        return f"{super().__repr__()}-{self.components}-{self.D}"
+
+    def aliases(self):
+        return [f"x = Vi({self.D})", f"y = Vj({self.D})", f"b = Vj({self.components})"]
+
+    def method(self):
+        expr, weight = (None if t is None else parse(t, self.aliases()).expr for t in (self.formula, self.weight))
+        return method(expr, weight, self.op, 1, 1, self.acc, self.scheme, self.dtype)
+
+    def bound(self):
+        rng = np.random.default_rng(self.components)
+        shapes = (9, self.D), (150, self.D), (150, self.components)
+        data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
+        return bind(parse("Sum(x-y)*b", self.aliases()).variables, data), None
+
+
+KERNEL, GRADIENT = "Exp(-SqDist(x,y))*b", "Grad(Exp(-SqDist(x,y))*b,x,b)"
+CALLS += [
+    *(
+        Wide("Sum", KERNEL, None, n, dtype, parts=parts)
+        for n in (9, 16, 33, 100)
+        for dtype in TYPES
+        for parts in (1, 2)
+    ),
+    *(Wide("Sum", "SqNorm2(y)*SqDist(x,y)*(b*Elem(y,0))", None, n) for n in (16, 33)),
+    *(Wide("Sum", KERNEL, None, 33, "float32", D=D) for D in (10, 64)),
+    *(Wide("Sum", GRADIENT, None, 1, dtype, D=D) for D in (10, 33, 64) for dtype in TYPES),
+    *(Wide("Sum", "Exp(x-y)", None, 1, "float64", D=40, scheme=scheme) for scheme in ("auto", "kahan_scheme")),
+    Wide("Sum", "Concat(Exp(x-y),b*Norm2(x-y))", None, 20, "float64", D=20, parts=2),
+    *(
+        Wide("SumSoftMaxWeight", "-SqDist(x,y)", "b", n, dtype, parts=p)
+        for n in (16, 33)
+        for dtype in TYPES
+        for p in (1, 3)
+    ),
+    *(Wide("LogSumExp", "-SqDist(x,y)", "Square(b)", 33, "float64", parts=p) for p in (1, 3)),
+    *(Wide("LogSumExp", "-SqDist(x,y)", "b", 33, "float64", parts=p, scheme="kahan_scheme") for p in (1, 3)),
+]
+
+
+class Long(Wide):
+    """Vectors too long for registers, or for shared memory."""
+
+    def bound(self):
+        bound, _ = super().bound()
+        arrays = [a if k == 0 else a[:40] for k, a in enumerate(bound.arrays)]
+        return bound._replace(arrays=tuple(arrays), N=40), None
+
+
+SPREAD = "Exp(-SqDist(x,3*y))*b"  # columns that are computed
+CALLS += [
+    *(Long("Sum", KERNEL, None, 1, dtype, D=D) for D in (100, 700) for dtype in TYPES),
+    *(
+        Long("Sum", KERNEL, None, 1, dtype, D=D)
+        for D, dtype in ((2100, "float32"), (13000, "float32"), (6200, "float64"))
+    ),
+    Long("Sum", KERNEL, None, 1, "float16", D=13000),
+    Long("Sum", "WeightedSqDist(b,x,y)*Elem(y,7)", None, 13000, "float32", D=13000),
+    Long("Sum", SPREAD, None, 2, "float32", D=12300),
+    Long("Sum", KERNEL, None, 13000, "float32", parts=2),
+    Long("LogSumExp", "-SqDist(x,y)-Elem(x,5)", None, 1, "float64", D=6200),
+    Long("Min_ArgMin", "SqDist(x,y)", None, 1, "float32", D=13000),
+]
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    found = Kernels()
+    found.noting = True
+    for call in CALLS:
+        call.kernels(found)
+    found.build()
+    return found
+
+
+@pytest.mark.parametrize("call", CALLS, ids=repr)
+def test_results_in_their_final_form(call, kernels):
+    call.check(call.kernels(kernels))
+
+
+def test_results_too_long_for_one_kernel():
+    program = cpu.prepare("best", parse("x-y", ALIASES).expr, None, False, 1).program
+    assert finishes(program, 32) and not finishes(program, 33)
