@@ -121,10 +121,10 @@ def _without(program: Program, dot: Instruction, base: int, count: int, load: Lo
     def moved(x: Operand) -> Operand:
         return Operand(COL, behind, 1)
 
-    return _dropped(program, COL, base, count, load, moved)
+    return dropped(program, COL, base, count, load, moved)
 
 
-def _dropped(
+def dropped(
     program: Program, place: str, base: int, count: int, load: Load, moved: Callable[[Operand], Operand]
 ) -> Program:
     """The program without count exports of a stage from base; ``moved`` says where the pairs read them instead.
@@ -177,6 +177,6 @@ def viewed(program: Program, place: str) -> tuple[Program, list[View]]:
         def moved(x: Operand, name: str = view.name, base: int = base) -> Operand:
             return Operand(name, x.base - base, x.stride)
 
-        program = _dropped(program, place, base, count, load, moved)
+        program = dropped(program, place, base, count, load, moved)
         views.append(view)
     return program, views

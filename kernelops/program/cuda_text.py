@@ -32,7 +32,7 @@ def unrolled(count: int) -> str:
 
 def for_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
     """A loop over the rows of a thread, or over those only that are rows of the task."""
-    lines = ["if (own + r * BLOCK >= last) continue;", *lines] if inside else lines
+    lines = ["if (own + r * STEP >= last) continue;", *lines] if inside else lines
     return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
 
 
