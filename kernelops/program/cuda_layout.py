@@ -26,6 +26,7 @@ MOST_COPIES = 8  # of the code, where each chunk has one
 CHUNKS = (2, 4, 8, 16, 24, 32, 48, 64)
 ITEM_BYTES = {"float32": 4, "float64": 8}
 SLOWER = 1.1  # rectangles of pairs, than their arithmetic alone
+SCATTERED = 16  # times longer takes what is read where it lies
 FULL = 4  # how many times the blocks of a kernel are to fill a machine
 LEAST_COLUMNS = 256  # of a part
 
@@ -90,11 +91,12 @@ def layout(
     if rows is not None and rows < 1:
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
     how = ITEM_BYTES[dtype], best, compensated, wide_sums
-    time, found = _rows_of_threads(_Work(shortened(plain(program), dtype)[0], *how), rows)
+    short, views = shortened(plain(program), dtype)
+    time, found = _rows_of_threads(_Work(short, *how), rows)
     taken_apart = tiled(plain(program)) if rows is None else None
     if taken_apart:
         time_too, rectangles = _rectangles(_Work(taken_apart.program, *how), taken_apart.length)
-        if time_too < time:
+        if time_too < (SCATTERED if views else 1) * time:
             return rectangles
     return found
 
