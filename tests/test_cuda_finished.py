@@ -263,6 +263,7 @@ CALLS += [
         Rectangles("LogSumExp", "-SqDist(x,y)", None, 1, "float64", D=70, parts=p, how="ranges", rows=140)
         for p in (1, 3)
     ),
+    Rectangles("Sum", "Exp(-SqDist(x,y)*Square(Elem(x,1)))*(b*Elem(x,0))", None, 2, "float32", D=80, rows=140),
     Rectangles("LogSumExp", "10*SqDist(x,y)", None, 1, "float64", D=70, scheme="kahan_scheme"),
 ]
 

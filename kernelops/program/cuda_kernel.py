@@ -157,7 +157,7 @@ class Kernel:
     def _row_lines(self) -> list[str]:
         """The exports of a thread's rows; those past the last row stand in with the last one and write nothing."""
         p, scales = self.program, self._scales(ROW)
-        lines = array("T", "row", self.layout.rows, len(p.row.exports))
+        lines = array("T", "row", self.layout.held, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
         inner, views = list[str](), [v for v in self.views if v.place == ROW]
         lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
