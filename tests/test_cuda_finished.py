@@ -286,3 +286,30 @@ def test_results_in_their_final_form(call, kernels):
 def test_results_too_long_for_one_kernel():
     program = cpu.prepare("best", parse("x-y", ALIASES).expr, None, False, 1).program
     assert finishes(program, 32) and not finishes(program, 33)
+
+
+ORDERED = [
+    next(call for call in CALLS if isinstance(call, Rectangles) and call.how == "both"),
+    next(call for call in CALLS if isinstance(call, Rectangles) and call.op == "SumSoftMaxWeight" and call.parts == 3),
+    next(call for call in CALLS if isinstance(call, Wide) and call.components == 33),
+    next(call for call in CALLS if isinstance(call, Entries)),
+]
+
+
+@pytest.mark.parametrize("call", ORDERED, ids=repr)
+def test_the_order_of_threads_changes_no_bit(call, kernels):
+    found = [call.kernels(kernels, order=order) for order in ("forward", "reverse", "random")]
+    np.testing.assert_equal(found[1:], found[:1] * 2)
+
+
+def test_nothing_is_read_outside():
+    """Under the address sanitizer, with rows and columns that fill no block and no tile."""
+    if missing(sanitize=True):
+        pytest.skip(missing(sanitize=True))
+    found = Kernels()
+    found.noting = True
+    for call in ORDERED:
+        call.kernels(found)
+    found.build(sanitize=True)
+    for call in ORDERED:
+        call.check(call.kernels(found))

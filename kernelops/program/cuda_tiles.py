@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .cuda_chunks import Load, dropped
-from .cuda_text import CONTRACTIONS, block, for_rows, plus
+from .cuda_chunks import dropped, load_of
+from .cuda_text import CONTRACTIONS, block, for_rows, plus, read_planes
 from .instructions import PARAM, Instruction, Operand, Program, Stage
 
 SHORTEST = 8  # components of the vectors
@@ -65,7 +65,7 @@ def tiled(program: Program) -> Tiled | None:
 
 def _taken_apart(program: Program, p: Instruction) -> Tiled | None:
     vectors, n = p.args[:2], p.aux0
-    loads = [_load(stage, x, n) for stage, x in zip((program.row, program.col), vectors, strict=True)]
+    loads = [load_of(stage, x, n) for stage, x in zip((program.row, program.col), vectors, strict=True)]
     others = [x for other in program.pair.code if other is not p for x in other.args]
     if None in loads or any(v.place == x.place and v.base <= x.base < v.base + n for v in vectors for x in others):
         return None
@@ -87,22 +87,12 @@ def _taken_apart(program: Program, p: Instruction) -> Tiled | None:
 
 def _planes(stage: Stage) -> int:
     """About how many numbers a thread has of a row or a column while it computes what the pairs read."""
-    if not stage.code:
-        return 0
-    rounds, numbers = 1, {plane + k for _, count, plane in stage.loads for k in range(count)}
+    rounds, numbers = 1, read_planes(stage)
     for p in stage.code:
         rounds = p.aux0 if p.op == "Loop" else 1 if p.op == "End" else rounds
         if p.out:
             numbers |= {p.out.base + k for k in range(rounds if p.out.stride else 1)}
     return len(numbers)
-
-
-def _load(stage: Stage, x: Operand, n: int) -> Load | None:
-    """The load that n exports from where an operand points are."""
-    planes = stage.exports[x.base : x.base + n]
-    if not x.stride or planes != tuple(range(planes[0], planes[0] + n)):
-        return None
-    return next((k for k in stage.loads if k[2] <= planes[0] and planes[-1] < k[2] + k[1]), None)
 
 
 def _parameter(program: Program, x: Operand, n: int) -> Vector | None:
