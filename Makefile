@@ -47,7 +47,7 @@ demo: $(VENV)/plot.stamp
 test: $(VENV)/test.stamp
 ifeq ($(TESTS),)
 	$(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
-	$(PY) tests/each_instruction_set.py
+	$(PY) tests/each_instruction_set.py $(SPREAD)
 else
 	$(PY) -m pytest $(TESTS)
 endif
