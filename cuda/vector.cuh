@@ -55,8 +55,16 @@ template <int W, class T> KERNELOPS_DEVICE void store_column(T *shared, const T 
     }
 }
 
+/* A vector that is read where it lies: numbers of type A, taken as T, so many apart. */
+template <class T, class A> struct view {
+    const A *start;
+    i64 step;
+    __device__ __forceinline__ T operator[](i64 k) const { return (T)start[k * step]; }
+    __device__ __forceinline__ view operator+(i64 k) const { return {start + k * step, step}; }
+};
+
 /* Loops over up to so many components become straight-line code, longer ones are unrolled eight times. */
-__host__ __device__ constexpr int unrolled(int n) { return n <= 64 ? n : 8; }
+__host__ __device__ constexpr int unrolled(int n) { return n <= 128 ? n : 8; }
 
 template <class T> KERNELOPS_DEVICE T infinity() { return (T)__int_as_float(0x7f800000); }
 template <class T> KERNELOPS_DEVICE bool is_finite(T a) { return a - a == (T)0; }

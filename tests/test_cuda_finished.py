@@ -19,6 +19,7 @@ FORMULAS = {
     "vector": ("Concat(x-y,Square(x*y))", None),
     "weight": ("-SqDist(x,y)", "Concat(y,x*y)"),
 }
+TYPES = ("float32", "float64")
 ALIASES = ["x = Vi(1)", "y = Vj(1)", "g = Pm(2)"]
 
 
@@ -141,6 +142,79 @@ CALLS += [
         (0, ("float32", "float32"), "both"),
         (1, ("float16", "float16"), "ranges"),
     )
+]
+
+
+class Wide(Call):
+    """Results of many components, which are computed in chunks."""
+
+    def __init__(self, op, formula, weight, components, *types, D=3, parts=1, scheme="auto"):
+        super().__init__(op, formula, 1, *types, parts=parts, scheme=scheme)
+        self.weight, self.components, self.D = weight, components, D
+
+    def __repr__(self):
+        return f"{super().__repr__()}-{self.components}-{self.D}"
+
+    def aliases(self):
+        return [f"x = Vi({self.D})", f"y = Vj({self.D})", f"b = Vj({self.components})"]
+
+    def method(self):
+        expr, weight = (None if t is None else parse(t, self.aliases()).expr for t in (self.formula, self.weight))
+        return method(expr, weight, self.op, 1, 1, self.acc, self.scheme, self.dtype)
+
+    def bound(self):
+        rng = np.random.default_rng(self.components)
+        shapes = (9, self.D), (150, self.D), (150, self.components)
+        data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
+        return bind(parse("Sum(x-y)*b", self.aliases()).variables, data), None
+
+
+KERNEL, GRADIENT = "Exp(-SqDist(x,y))*b", "Grad(Exp(-SqDist(x,y))*b,x,b)"
+CALLS += [
+    *(
+        Wide("Sum", KERNEL, None, n, dtype, parts=parts)
+        for n in (9, 16, 33, 100)
+        for dtype in TYPES
+        for parts in (1, 2)
+    ),
+    *(Wide("Sum", "SqNorm2(y)*SqDist(x,y)*(b*Elem(y,0))", None, n) for n in (16, 33)),
+    *(Wide("Sum", KERNEL, None, 33, "float32", D=D) for D in (10, 64)),
+    *(Wide("Sum", GRADIENT, None, 1, dtype, D=D) for D in (10, 33, 64) for dtype in TYPES),
+    *(Wide("Sum", "Exp(x-y)", None, 1, "float64", D=40, scheme=scheme) for scheme in ("auto", "kahan_scheme")),
+    Wide("Sum", "Concat(Exp(x-y),b*Norm2(x-y))", None, 20, "float64", D=20, parts=2),
+    *(
+        Wide("SumSoftMaxWeight", "-SqDist(x,y)", "b", n, dtype, parts=p)
+        for n in (16, 33)
+        for dtype in TYPES
+        for p in (1, 3)
+    ),
+    *(Wide("LogSumExp", "-SqDist(x,y)", "Square(b)", 33, "float64", parts=p) for p in (1, 3)),
+    *(Wide("LogSumExp", "-SqDist(x,y)", "b", 33, "float64", parts=p, scheme="kahan_scheme") for p in (1, 3)),
+]
+
+
+class Long(Wide):
+    """Vectors too long for registers, or for shared memory."""
+
+    def bound(self):
+        bound, _ = super().bound()
+        arrays = [a if k == 0 else a[:40] for k, a in enumerate(bound.arrays)]
+        return bound._replace(arrays=tuple(arrays), N=40), None
+
+
+SPREAD = "Exp(-SqDist(x,3*y))*b"  # columns that are computed
+CALLS += [
+    *(Long("Sum", KERNEL, None, 1, dtype, D=D) for D in (100, 700) for dtype in TYPES),
+    *(
+        Long("Sum", KERNEL, None, 1, dtype, D=D)
+        for D, dtype in ((2100, "float32"), (13000, "float32"), (6200, "float64"))
+    ),
+    Long("Sum", KERNEL, None, 1, "float16", D=13000),
+    Long("Sum", "WeightedSqDist(b,x,y)*Elem(y,7)", None, 13000, "float32", D=13000),
+    Long("Sum", SPREAD, None, 2, "float32", D=12300),
+    Long("Sum", KERNEL, None, 13000, "float32", parts=2),
+    Long("LogSumExp", "-SqDist(x,y)-Elem(x,5)", None, 1, "float64", D=6200),
+    Long("Min_ArgMin", "SqDist(x,y)", None, 1, "float32", D=13000),
 ]
 
 

@@ -80,7 +80,7 @@ def cuda_source(
     how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out)
     if finish is not None and not finishes(program, best):
         raise ArgumentError(f"finish: {best} values of {program.n_out} components need a second pass, got {finish!r}")
-    return Kernel(program, layout(program, dtype, best, rows), how, name).text()
+    return Kernel(program, layout(program, dtype, best, rows, compensated, wide_sums), how, name).text()
 
 
 def finish_source(

@@ -1,9 +1,9 @@
 /* libcuda.so.1 on a CPU: what PyCUDA calls of the CUDA driver, with kernels that the emulator has compiled.
  *
- * Memory of the device is memory of the process, with pages around it that nobody may touch; it holds bytes of ones
- * (NaN) at first (if not too large), and what was freed is never used again. The default stream works at once. Any other stream works as
- * late as it may: when somebody waits for it, for an event in it, or for the device, when memory is freed, and, unless
- * it is a non-blocking one, before the default stream does anything. So what is not waited for is not there.
+ * Memory of the device is memory of the process, with pages around it that nobody may touch; at first it holds bytes of
+ * ones, NaN, and what was freed is never used again. The default stream works at once. Any other stream works as late
+ * as it may: when somebody waits for it, for an event in it, or for the device, when memory is freed, and, unless it is
+ * a non-blocking one, before the default stream does anything. So what is not waited for is not there.
  *
  * As in the driver, an error in a kernel is told by a later call, and by every later call; a process that was forked
  * gets nothing but errors; a module's image is an ELF file whose size nobody says. What is not written here answers
@@ -427,7 +427,7 @@ API cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
     char *pages = (char *)mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + PAGE, inside, PROT_READ | PROT_WRITE)) return OUT_OF_MEMORY;
     char *start = pages + PAGE + inside - up(bytes, ALIGNED);
-    memset(start, 0xff, bytes < FILLED ? up(bytes, ALIGNED) : FILLED);
+    memset(start, 0xff, bytes < FILLED /* more would take too long */ ? up(bytes, ALIGNED) : FILLED);
     *pointer = (Pointer)start;
     all.blocks[*pointer] = {here, pages, bytes, whole};
     all.taken[here->device] += bytes;

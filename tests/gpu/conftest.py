@@ -1,4 +1,7 @@
-"""An emulated GPU. PyCUDA is imported upon an emulated driver, so these tests have a process of their own."""
+"""An emulated GPU. PyCUDA is imported upon an emulated driver, so these tests have a process of their own.
+
+With KERNELOPS_TEST_REAL_GPU=1 the GPU is a real one, and tests of what an emulator counts and plants are left out.
+"""
 
 import os
 import subprocess
@@ -12,6 +15,8 @@ sys.path.append(str(TESTS))
 
 from cuda_emulator import driver as emulated  # noqa: E402
 from tools import needs  # noqa: E402
+
+REAL = os.environ.get("KERNELOPS_TEST_REAL_GPU") == "1"
 
 # what a process of its own begins with
 PRELUDE = """
@@ -31,16 +36,25 @@ def kernels(tmp_path_factory):
 
 @pytest.fixture
 def gpu(monkeypatch, kernels):
-    """The first emulated GPU; no context is current when a test ends, and none was lost."""
-    needs(emulated.missing())
-    emulated.load()
+    """The first GPU; no context is current when a test ends, and none was lost."""
+    needs(None if REAL else emulated.missing())
     from kernelops.machines.cuda import compilers, device
 
-    monkeypatch.setattr(compilers, "find_compiler", lambda: emulated.COMPILER)
     monkeypatch.setenv("KERNELOPS_CACHE_DIR", str(kernels))
+    if not REAL:
+        emulated.load()
+        monkeypatch.setattr(compilers, "find_compiler", lambda: emulated.COMPILER)
     yield device.device(0)
-    assert emulated.count("depth") == 0 and emulated.count("pushed") == emulated.count("popped")
+    if not REAL:
+        assert emulated.count("depth") == 0 and emulated.count("pushed") == emulated.count("popped")
     device.device(0).synchronise()
+
+
+@pytest.fixture
+def only_emulated():
+    """For tests that count calls of the driver, or have them fail."""
+    if REAL:
+        pytest.skip("the GPU is a real one")
 
 
 @pytest.fixture

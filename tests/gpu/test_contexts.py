@@ -8,6 +8,7 @@ from cuda_emulator import driver as emulated
 from kernelops.errors import BackendError
 from kernelops.machines.cuda.device import device
 
+pytestmark = pytest.mark.usefixtures("only_emulated")
 TROUBLE = """
 extern "C" __global__ void trouble(double *x, long long k) { x[k] = 1; }
 """
@@ -359,3 +360,36 @@ def test_a_process_ends_in_peace(child, how):
 def test_an_error_that_nobody_catches_ends_with_a_traceback_only(child):
     status, said, errors = child("gpu = device()\nwith gpu.current():\n    raise KeyError('mine')")
     assert status == 1 and said == "" and errors.rstrip().endswith("KeyError: 'mine'") and "PyCUDA" not in errors
+
+
+def test_interrupts_leave_nothing_behind(child):
+    """Between a push and what follows it an interrupt comes unseen; PyCUDA aborts a process that ends like that."""
+    status, said, errors = child("""
+import random, signal
+
+class Interrupt(BaseException):
+    pass
+
+def interrupt(*_):
+    raise Interrupt
+
+gpu, two = device(), device(1)
+signal.signal(signal.SIGALRM, interrupt)
+left = 0
+for k in range(300):
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-5, 3e-4))
+            while True:
+                with gpu.current(), two.current():
+                    pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupt:
+        left += emulated.count("depth")
+    for each in (gpu, two):
+        x = each.upload(np.arange(3))
+        assert each.download(x.pointer, (3,), int).tolist() == [0, 1, 2]
+print(left > 0)
+""")
+    assert (status, errors) == (0, "") and said == "True\n"

@@ -10,6 +10,7 @@ from cuda_emulator import driver as emulated
 
 from kernelops.errors import ArgumentError, BackendError
 
+pytestmark = pytest.mark.usefixtures("only_emulated")
 ADD = """
 extern "C" __global__ void __launch_bounds__(64, 1) add(const double *x, double *y, long long n, long long k) {
     for (long long i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) y[i] = x[i] + k;
@@ -174,7 +175,7 @@ def test_a_launch(gpu):
     add, x, y = gpu.function(ADD), gpu.upload(np.arange(5.0)), gpu.allocate(40)
     gpu.launch(add, (2,), (32, 1, 1), [x.pointer, y.pointer, 5, -3])
     assert np.array_equal(values(gpu, y.pointer), np.arange(5.0) - 3)
-    assert add.name == "add" and repr(add) == "Function(add on GPU 0 (Emulated GPU 0))"
+    assert add.name == "add" and repr(add) == "Function(add)"
 
 
 @pytest.mark.parametrize("foreign", [False, True])

@@ -17,8 +17,9 @@ import numpy as np
 
 from ...errors import ArgumentError, BackendError
 from . import compilers, driver
+from .context import Context
+from .function import Function
 
-STATIC_SHARED = 48 << 10  # bytes of shared memory that a block has unless more is asked for
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^()]*\) )?(\w+)\(')
 
 _devices: dict[int, Device] = {}  # for the life of the process
@@ -60,87 +61,6 @@ def _torch_device() -> int:
     return 0 if torch is None else int(torch.current_device())
 
 
-class _Here(threading.local):
-    """The devices whose contexts this thread has made current, one inside the other."""
-
-    def __init__(self) -> None:
-        self.entered: list[Device] = []
-
-
-_here = _Here()
-
-
-class _Current:
-    """``with device.current():`` makes a device's context the current one; may stand inside itself and others."""
-
-    __slots__ = ("_device",)
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def __enter__(self) -> None:
-        entered = _here.entered
-        if not (entered and entered[-1] is self._device):
-            self._device._push()
-        entered.append(self._device)  # after the push, and before the pop: a buffer may be collected at any moment
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        entered = _here.entered
-        entered.pop()
-        if not (entered and entered[-1] is self._device):
-            self._device._pop(quiet=kind is not None)
-
-
-class Function:
-    """A kernel on a device. What is loaded stays loaded for the life of the process."""
-
-    __slots__ = ("_device", "_handle", "_image", "_kernel", "_shared", "name")
-
-    def __init__(self, device: Device, image: bytes, name: str) -> None:
-        self.name = name
-        self._device, self._image = device, image
-        try:
-            module = device._cuda.module_from_buffer(image)
-        except UnicodeDecodeError:  # PyCUDA shows a log that the driver has not written
-            device.library.function(image, name)  # fails, too, and says why
-            raise
-        _keep(module)  # the destructor of a module unloads it, and ends the process where that fails
-        self._kernel = module.get_function(name)
-        self._handle: int | None = None
-        self._shared = STATIC_SHARED
-
-    def __repr__(self) -> str:
-        return f"Function({self.name} on {self._device})"
-
-    def launch(self, grid: tuple[int, ...], block: tuple[int, ...], words: bytes, shared: int, stream: int) -> None:
-        """Launch in a context that is current. PyCUDA does it in the default stream.
-
-        In another one the driver does, on a handle of its own: PyCUDA tells nobody its handles, and to send the
-        default stream's events back and forth instead would cost four calls a launch, and idle time in between.
-        """
-        if shared > self._shared:
-            self._allow(shared)
-        if stream:
-            self._device.library.launch(self._own_handle(), grid, block, words, shared, stream)
-        else:
-            self._kernel._launch_kernel(grid, block, words, shared, None)
-
-    def _own_handle(self) -> int:
-        if self._handle is None:
-            handle = self._device.library.function(self._image, self.name)
-            if self._shared > STATIC_SHARED:
-                self._device.library.call("cuFuncSetAttribute", handle, 8, self._shared)
-            self._handle = handle
-        return self._handle
-
-    def _allow(self, shared: int) -> None:
-        attribute = self._device._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
-        self._kernel.set_attribute(attribute, shared)
-        if self._handle is not None:
-            self._device.library.call("cuFuncSetAttribute", self._handle, int(attribute), shared)
-        self._shared = shared
-
-
 class Buffer:
     """Memory of a device, freed when it is collected, in whatever thread that happens; its address alone keeps nothing.
 
@@ -160,7 +80,7 @@ class Buffer:
 
 
 class Device:
-    """A GPU, with its primary context, which torch and the CUDA runtime use, too.
+    """A GPU.
 
     Attributes
     ----------
@@ -179,10 +99,8 @@ class Device:
         self._cuda, self.number = cuda, number
         self.library = driver.Library()
         self._errors = cuda.Error, driver.DriverError
-        self._lost: str | None = None  # what has ended the context
         self._functions: dict[tuple[str, str | None], Function] = {}
         self._loading = threading.Lock()
-        self._current = _Current(self)
         self.name = "?"
         try:
             gpu, attribute = cuda.Device(number), cuda.device_attribute
@@ -191,63 +109,27 @@ class Device:
             self.multiprocessors = int(gpu.get_attribute(attribute.MULTIPROCESSOR_COUNT))
             self.shared_bytes = int(gpu.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN))
             self.memory = int(gpu.total_memory())
-            self._context = gpu.retain_primary_context()
+            self._context = Context(cuda, self.library, gpu, repr(self))
         except cuda.Error as error:
             raise BackendError(f"{self} cannot be used: {error}") from error
-        _keep(self._context)  # its destructor would release what it has not made
 
     def __repr__(self) -> str:
         return f"GPU {self.number} ({self.name})"
 
-    # ---- the context ----
-
-    def current(self) -> _Current:
+    def current(self) -> Context:
         """The context that this device's memory and kernels belong to, as the current one inside a ``with``."""
-        return self._current
-
-    def _push(self) -> None:
-        driver.check_process()
-        if self._lost:
-            raise BackendError(self._lost)
-        try:
-            self._context.push()
-        except self._cuda.Error as error:
-            raise self._failure("making it the current one", error) from error
-
-    def _pop(self, quiet: bool) -> None:
-        try:
-            self._cuda.Context.pop()
-        except self._cuda.Error as error:
-            with suppress(self._cuda.Error):
-                self._context.detach()  # else PyCUDA ends the process for the context that is left on its stack
-            self._lose(str(error))
-            if not quiet:
-                raise BackendError(self._lost) from error
-
-    def _failure(self, doing: str, error: Exception) -> BackendError:
-        """What to raise where the driver reports an error; some end the context, and all that follows fails."""
-        if self._is_lost():
-            self._lose(f"{doing}: {error}")
-        return BackendError(self._lost or f"{self}, {doing}: {error}")
-
-    def _lose(self, why: str) -> None:
-        self._lost = self._lost or f"{self} is lost to this process, start another one ({why})"
-
-    def _is_lost(self) -> bool:
-        if self._lost is None and _here.entered[-1:] == [self]:
-            return self.library.status("cuStreamQuery", None) not in (0, driver.NOT_READY)
-        return self._lost is not None
+        return self._context
 
     def synchronise(self, stream: int | None = None) -> None:
         """Wait until everything is done, or everything in a stream; errors of kernels are raised here."""
-        with self._current:
+        with self._context:
             try:
                 if stream:
                     self.library.call("cuStreamSynchronize", stream)
                 else:
                     self._cuda.Context.synchronize()
             except self._errors as error:
-                raise self._failure("waiting for it", error) from error
+                raise self._context.failure("waiting for it", error) from error
 
     # ---- kernels ----
 
@@ -268,11 +150,11 @@ class Device:
         return found
 
     def _load(self, image: bytes, name: str) -> Function:
-        with self._current:
+        with self._context:
             try:
-                return Function(self, image, name)
+                return Function(self._cuda, self.library, image, name)
             except self._errors as error:
-                raise self._failure(f"loading kernel {name}", error) from error
+                raise self._context.failure(f"loading kernel {name}", error) from error
 
     def launch(
         self,
@@ -297,11 +179,11 @@ class Device:
             Bytes of dynamic shared memory.
         """
         packed = pack(f"{len(words)}q", *words)
-        with self._current:
+        with self._context:
             try:
                 function.launch(grid, block, packed, shared, stream or 0)
             except self._errors as error:
-                raise self._failure(f"launching kernel {function.name}", error) from error
+                raise self._context.failure(f"launching kernel {function.name}", error) from error
 
     # ---- memory ----
 
@@ -310,7 +192,7 @@ class Device:
 
         Where it is not enough, what nobody holds any more is collected, and torch gives back what it keeps in reserve.
         """
-        with self._current:
+        with self._context:
             try:
                 try:
                     return self._allocated(nbytes)
@@ -325,7 +207,7 @@ class Device:
             except driver.DriverError as error:
                 if error.code == driver.OUT_OF_MEMORY:
                     raise BackendError(self._too_much(nbytes)) from error
-                raise self._failure(f"allocating {_amount(nbytes)}", error) from error
+                raise self._context.failure(f"allocating {_amount(nbytes)}", error) from error
 
     def _allocated(self, nbytes: int) -> Buffer:
         pointer = ctypes.c_uint64()
@@ -338,8 +220,8 @@ class Device:
 
     def _free(self, pointer: int, ending: Any = sys.is_finalizing) -> None:
         # at the end of the process the driver may be gone already, and frees everything
-        if self._lost is None and not ending() and driver.is_here():
-            with suppress(BackendError), self._current:
+        if self._context.lost is None and not ending() and driver.is_here():
+            with suppress(BackendError), self._context:
                 self.library.status("cuMemFree_v2", pointer)
 
     def upload(self, array: np.ndarray, stream: int | None = None) -> Buffer:
@@ -351,7 +233,7 @@ class Device:
         buffer = self.allocate(array.nbytes)
         if not array.nbytes:
             return buffer
-        with self._current:
+        with self._context:
             try:
                 if stream:
                     to = buffer.pointer, array.ctypes.data, array.nbytes, stream
@@ -360,7 +242,7 @@ class Device:
                 else:
                     self._cuda.memcpy_htod(buffer.pointer, array)
             except self._errors as error:
-                raise self._failure(f"copying {_amount(array.nbytes)} there", error) from error
+                raise self._context.failure(f"copying {_amount(array.nbytes)} there", error) from error
         return buffer
 
     def download(
@@ -370,7 +252,7 @@ class Device:
         array = np.empty(shape, dtype)
         if not array.nbytes:
             return array
-        with self._current:
+        with self._context:
             try:
                 if stream:
                     self.library.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, pointer, array.nbytes, stream)
@@ -378,7 +260,7 @@ class Device:
                 else:
                     self._cuda.memcpy_dtoh(array, pointer)
             except self._errors as error:
-                raise self._failure(f"copying {_amount(array.nbytes)} back", error) from error
+                raise self._context.failure(f"copying {_amount(array.nbytes)} back", error) from error
         return array
 
 
@@ -387,11 +269,6 @@ def _only_kernel(source: str) -> str:
     if len(names) != 1:
         raise ArgumentError(f"name: wanted, where a text has {len(names)} kernels ({', '.join(names)})")
     return str(names[0])
-
-
-def _keep(thing: Any) -> None:
-    """Have an object live until the process ends, whoever lets it go: PyCUDA's destructors end the process at times."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _amount(nbytes: int) -> str:
