@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Bound, is_tensor, same_data, to_numpy, working
-from .device_array import shown
+from .device_array import DeviceArray, shown
 from .errors import ArgumentError, DtypeError, ShapeError
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
@@ -46,7 +46,7 @@ def check_alpha(alpha: Any) -> np.ndarray:
             alpha = np.asarray(alpha)
         except ValueError:  # numpy's, for lists of several lengths within a list
             raise ShapeError(f"alpha: wanted a number or one for each row, got {alpha!r}") from None
-    a = to_numpy(alpha.cpu() if is_tensor(alpha) else alpha, "alpha", "a number, ")
+    a = to_numpy(alpha.cpu() if is_tensor(alpha) and alpha.is_cuda else alpha, "alpha", "a number, ")
     if a.dtype.kind not in "iuf":
         raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
     bad = ~np.isfinite(a) | (a < 0)
@@ -214,6 +214,10 @@ class KernelProduct:
         return symmetric(self.expr, self.v, pairs)
 
     def _same(self, a: Expr, b: Expr) -> bool:
+        x, y = (self.bound.arrays[v.params[0]] for v in (a, b))
+        if isinstance(x, DeviceArray) and isinstance(y, DeviceArray):
+            if (x.pointer, x.shape, x.strides, x.dtype) == (y.pointer, y.shape, y.strides, y.dtype):
+                return a.dim == b.dim
         x, y = (self.host.arrays[v.params[0]] for v in (a, b))
         return a.dim == b.dim and same_data(x, y)
 
