@@ -105,12 +105,13 @@ KERNELOPS_BINARY(KERNELOPS_DEFINE)
 KERNELOPS_TERNARY(KERNELOPS_DEFINE)
 #undef KERNELOPS_DEFINE
 
-/* Sums over D components, x of a row and y of a column. */
+/* Sums over D components, x of a row and y of a column: arrays, pointers or views. */
 #define KERNELOPS_DEFINE(name, value)                                                                                  \
-    template <int D, class T> KERNELOPS_DEVICE T name(const T *x, const T *y) {                                        \
-        T sum = 0;                                                                                                     \
+    template <int D, class X, class Y> KERNELOPS_DEVICE auto name(const X &x, const Y &y) {                            \
+        auto sum = x[0];                                                                                               \
+        sum = 0;                                                                                                       \
         _Pragma("unroll unrolled(D)") for (int k = 0; k < D; k++) {                                                    \
-            const T a = x[k], b = y[k];                                                                                \
+            const auto a = x[k], b = y[k];                                                                             \
             sum += value;                                                                                              \
         }                                                                                                              \
         return sum;                                                                                                    \
@@ -120,8 +121,9 @@ KERNELOPS_DEFINE(Dot, a *b)
 KERNELOPS_DEFINE(L1Dist, v_abs(a - b))
 #undef KERNELOPS_DEFINE
 
-template <int D, class T> KERNELOPS_DEVICE T WeightedSqDist(const T *x, const T *y, const T *w) {
-    T sum = 0;
+template <int D, class X, class Y, class W> KERNELOPS_DEVICE auto WeightedSqDist(const X &x, const Y &y, const W &w) {
+    auto sum = x[0];
+    sum = 0;
 #pragma unroll unrolled(D)
     for (int k = 0; k < D; k++) sum += (x[k] - y[k]) * (x[k] - y[k]) * w[k];
     return sum;

@@ -9,14 +9,30 @@ namespace kernelops {
 
 /* ---- sums: part += a b_q, and a (x_q - y_q), for D components; S is T, or double for wide sums -------------------- */
 
-template <int D, class S, class T> KERNELOPS_DEVICE void add_dot(S *part, T a, const T *b) {
+template <int D, class S, class T, class B> KERNELOPS_DEVICE void add_dot(S *part, T a, const B &b) {
 #pragma unroll unrolled(D)
     for (int q = 0; q < D; q++) part[q] += (S)a * (S)b[q];
 }
 
-template <int D, class S, class T> KERNELOPS_DEVICE void add_diff(S *part, T a, const T *x, const T *y) {
+template <int D, class S, class T, class X, class Y>
+KERNELOPS_DEVICE void add_diff(S *part, T a, const X &x, const Y &y) {
 #pragma unroll unrolled(D)
     for (int q = 0; q < D; q++) part[q] += (S)a * (S)(x[q] - y[q]);
+}
+
+/* The same of those components that a chunk of C has: component q of the vector is number first + q of the chunk. */
+template <int D, int C, class S, class T, class B>
+KERNELOPS_DEVICE void add_dot_within(S *part, int first, T a, const B &b) {
+#pragma unroll
+    for (int q = 0; q < D; q++)
+        if (first + q >= 0 && first + q < C) part[first + q] += (S)a * (S)b[q];
+}
+
+template <int D, int C, class S, class T, class X, class Y>
+KERNELOPS_DEVICE void add_diff_within(S *part, int first, T a, const X &x, const Y &y) {
+#pragma unroll
+    for (int q = 0; q < D; q++)
+        if (first + q >= 0 && first + q < C) part[first + q] += (S)a * (S)(x[q] - y[q]);
 }
 
 /* What is in part goes over to double, and part begins again at 0. */

@@ -17,7 +17,7 @@ from .formula.grad import grad
 from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
-from .machines.homes import on_host
+from .machines.homes import fetched, home_like, on_host
 from .machines.ordered import in_order
 from .machines.residence import resident
 from .ranges import Ranges
@@ -112,6 +112,11 @@ class KernelProduct:
     def reduce(self, expr: Expr, axis: int, u: Any, dtype: np.dtype) -> Any:
         """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
         bound, ranges, orders = self._sorted
+        if isinstance(u, DeviceArray):
+            if orders is not None:  # put in order on the host
+                return home_like(u).taken(self.reduce(expr, axis, fetched(u), dtype))
+            how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
+            return how(bound._replace(home=u.home).replaced(self.v.params[0], u), ranges, dtype)
         how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
         position = self.v.params[0]
         there = is_tensor(u)
@@ -154,7 +159,7 @@ class KernelProduct:
         own = np.dtype(str(u.dtype).removeprefix("torch.")) if is_tensor(u) else u.dtype
         dtype = self.data_dtype if own == self.data_dtype else np.result_type(self.data_dtype, own)
         if self.kernel is None:
-            return self.reduce(self._transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
+            return self.reduce(self.transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
         kind = self.outer if transposed else self.v.op
         if u.shape[-1] <= COLUMNS_AT_ONCE:
             return self.reduce(self.times(u.shape[-1], kind), self.axis ^ transposed, u, dtype)
@@ -184,7 +189,7 @@ class KernelProduct:
         return found
 
     @cached_property
-    def _transposed(self) -> Expr:
+    def transposed(self) -> Expr:
         """<e, F(v)> differentiated with respect to v: the transposed kernel applied to e, which takes v's place."""
         position = 1 + max(x.params[0] for x in self.expr.vars)
         e = variable(self.outer, position, self.expr.dim)

@@ -9,7 +9,7 @@ from emulated import Kernels
 from kernelops.arrays import bind, working
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import finishes
+from kernelops.program.cuda import finishes, layout
 from kernelops.reduction import REDUCTIONS, method, pairwise
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -19,6 +19,7 @@ FORMULAS = {
     "vector": ("Concat(x-y,Square(x*y))", None),
     "weight": ("-SqDist(x,y)", "Concat(y,x*y)"),
 }
+TYPES = ("float32", "float64")
 ALIASES = ["x = Vi(1)", "y = Vj(1)", "g = Pm(2)"]
 
 
@@ -144,6 +145,129 @@ CALLS += [
 ]
 
 
+class Wide(Call):
+    """Results of many components, which are computed in chunks."""
+
+    def __init__(self, op, formula, weight, components, *types, D=3, parts=1, scheme="auto"):
+        super().__init__(op, formula, 1, *types, parts=parts, scheme=scheme)
+        self.weight, self.components, self.D = weight, components, D
+
+    def __repr__(self):
+        return f"{super().__repr__()}-{self.components}-{self.D}"
+
+    def aliases(self):
+        return [f"x = Vi({self.D})", f"y = Vj({self.D})", f"b = Vj({self.components})"]
+
+    def method(self):
+        expr, weight = (None if t is None else parse(t, self.aliases()).expr for t in (self.formula, self.weight))
+        return method(expr, weight, self.op, 1, 1, self.acc, self.scheme, self.dtype)
+
+    def bound(self):
+        rng = np.random.default_rng(self.components)
+        shapes = (9, self.D), (150, self.D), (150, self.components)
+        data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
+        return bind(parse("Sum(x-y)*b", self.aliases()).variables, data), None
+
+
+KERNEL, GRADIENT = "Exp(-SqDist(x,y))*b", "Grad(Exp(-SqDist(x,y))*b,x,b)"
+CALLS += [
+    *(
+        Wide("Sum", KERNEL, None, n, dtype, parts=parts)
+        for n in (9, 16, 33, 100)
+        for dtype in TYPES
+        for parts in (1, 2)
+    ),
+    *(Wide("Sum", "SqNorm2(y)*SqDist(x,y)*(b*Elem(y,0))", None, n) for n in (16, 33)),
+    *(Wide("Sum", KERNEL, None, 33, "float32", D=D) for D in (10, 64)),
+    *(Wide("Sum", GRADIENT, None, 1, dtype, D=D) for D in (10, 33, 64) for dtype in TYPES),
+    *(Wide("Sum", "Exp(x-y)", None, 1, "float64", D=40, scheme=scheme) for scheme in ("auto", "kahan_scheme")),
+    Wide("Sum", "Concat(Exp(x-y),b*Norm2(x-y))", None, 20, "float64", D=20, parts=2),
+    *(
+        Wide("SumSoftMaxWeight", "-SqDist(x,y)", "b", n, dtype, parts=p)
+        for n in (16, 33)
+        for dtype in TYPES
+        for p in (1, 3)
+    ),
+    *(Wide("LogSumExp", "-SqDist(x,y)", "Square(b)", 33, "float64", parts=p) for p in (1, 3)),
+    *(Wide("LogSumExp", "-SqDist(x,y)", "b", 33, "float64", parts=p, scheme="kahan_scheme") for p in (1, 3)),
+]
+
+
+class Long(Wide):
+    """Vectors too long for registers, or for shared memory."""
+
+    def bound(self):
+        bound, _ = super().bound()
+        arrays = [a if k == 0 else a[:40] for k, a in enumerate(bound.arrays)]
+        return bound._replace(arrays=tuple(arrays), N=40), None
+
+
+SPREAD = "Exp(-SqDist(x,3*y))*b"  # columns that are computed
+CALLS += [
+    *(Long("Sum", KERNEL, None, 1, dtype, D=D) for D in (100, 700) for dtype in TYPES),
+    *(
+        Long("Sum", KERNEL, None, 1, dtype, D=D)
+        for D, dtype in ((2100, "float32"), (13000, "float32"), (6200, "float64"))
+    ),
+    Long("Sum", KERNEL, None, 1, "float16", D=13000),
+    Long("Sum", "WeightedSqDist(b,x,y)*Elem(y,7)", None, 13000, "float32", D=13000),
+    Long("Sum", SPREAD, None, 2, "float32", D=12300),
+    Long("Sum", KERNEL, None, 13000, "float32", parts=2),
+    Long("LogSumExp", "-SqDist(x,y)-Elem(x,5)", None, 1, "float64", D=6200),
+    Long("Min_ArgMin", "SqDist(x,y)", None, 1, "float32", D=13000),
+]
+
+
+class Rectangles(Wide):
+    """Contractions of long vectors, for which each thread has a rectangle of pairs."""
+
+    def __init__(self, *args, how="dense", rows=9, **options):
+        super().__init__(*args, **options)
+        self.how, self.rows = how, rows
+
+    def aliases(self):
+        return [*super().aliases(), f"w = Pm({self.D})", "g = Pm(1)"]
+
+    def bound(self):
+        rng = np.random.default_rng(self.components)
+        lead = (2, 1), (3,)
+        shapes = [(self.rows, self.D), (150, self.D), (150, self.components)]
+        if self.how in ("batches", "both"):
+            shapes = [(*lead[k > 0], *shape) for k, shape in enumerate(shapes)]
+        data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
+        data += [rng.uniform(0.5, 1.5, n).astype(self.dtype) for n in (self.D, 1)]
+        ranges = reductions.some_ranges(self.rows, 150) if self.how in ("ranges", "both") else None
+        return bind(parse("Sum(x-y)*b*Elem(w,0)*g", self.aliases()).variables, data), ranges
+
+    def check(self, got):
+        program = self.method().prepared.program
+        assert layout(program, working(self.out).name).rectangle, "this is to go by rectangles"
+        super().check(got)
+
+
+SCALED, WEIGHTED = "Exp(-g*SqDist(x,y))*b", "Exp(-WeightedSqDist(w,x,y))*b"
+CALLS += [
+    *(Rectangles("Sum", SCALED, None, n, dtype, D=D) for n in (1, 3) for D in (64, 100) for dtype in TYPES),
+    *(Rectangles("Sum", SCALED, None, 1, dtype, D=65, rows=140, parts=2, how="both") for dtype in TYPES),
+    Rectangles("Sum", SCALED, None, 1, "float64", D=72, rows=300, how="ranges", scheme="kahan_scheme"),
+    Rectangles("Sum", SCALED, None, 9, "float32", D=200, how="batches"),
+    Rectangles("Sum", SCALED, None, 1, "float16", D=64),
+    Rectangles("Sum", WEIGHTED, None, 2, "float32", D=96),
+    Rectangles("Sum", "(x|y)**2*b*Norm2(b)", None, 2, "float64", D=80, rows=140),
+    Rectangles("Sum", "Exp(-Sum(Abs(x-y)))*b", None, 1, "float64", D=80),
+    *(
+        Rectangles("SumSoftMaxWeight", "g*(x|y)", "b", n, "float32", D=200, parts=p)
+        for n, p in ((2, 1), (2, 3), (5, 2))
+    ),
+    *(
+        Rectangles("LogSumExp", "-SqDist(x,y)", None, 1, "float64", D=70, parts=p, how="ranges", rows=140)
+        for p in (1, 3)
+    ),
+    Rectangles("Sum", "Exp(-SqDist(x,y)*Square(Elem(x,1)))*(b*Elem(x,0))", None, 2, "float32", D=80, rows=140),
+    Rectangles("LogSumExp", "10*SqDist(x,y)", None, 1, "float64", D=70, scheme="kahan_scheme"),
+]
+
+
 @pytest.fixture(scope="module")
 def kernels():
     found = Kernels()
@@ -162,3 +286,30 @@ def test_results_in_their_final_form(call, kernels):
 def test_results_too_long_for_one_kernel():
     program = cpu.prepare("best", parse("x-y", ALIASES).expr, None, False, 1).program
     assert finishes(program, 32) and not finishes(program, 33)
+
+
+ORDERED = [
+    next(call for call in CALLS if isinstance(call, Rectangles) and call.how == "both"),
+    next(call for call in CALLS if isinstance(call, Rectangles) and call.op == "SumSoftMaxWeight" and call.parts == 3),
+    next(call for call in CALLS if isinstance(call, Wide) and call.components == 33),
+    next(call for call in CALLS if isinstance(call, Entries)),
+]
+
+
+@pytest.mark.parametrize("call", ORDERED, ids=repr)
+def test_the_order_of_threads_changes_no_bit(call, kernels):
+    found = [call.kernels(kernels, order=order) for order in ("forward", "reverse", "random")]
+    np.testing.assert_equal(found[1:], found[:1] * 2)
+
+
+def test_nothing_is_read_outside():
+    """Under the address sanitizer, with rows and columns that fill no block and no tile."""
+    if missing(sanitize=True):
+        pytest.skip(missing(sanitize=True))
+    found = Kernels()
+    found.noting = True
+    for call in ORDERED:
+        call.kernels(found)
+    found.build(sanitize=True)
+    for call in ORDERED:
+        call.check(call.kernels(found))

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from cases import CASES
 
-from kernelops.errors import ArgumentError, FormulaError
+from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
 from kernelops.program.cuda import (
@@ -109,22 +110,29 @@ def test_parts_fill_the_machine():
 def test_layouts():
     assert layout(GAUSS).rows == 4 and layout(GAUSS).width == 4 and layout(GAUSS).tile == 256
     assert layout(GAUSS, "float64", rows=2).rows == 2
-    longest = 0
-    for D in (1, 2, 3, 17, 100, 1000, 6143, 12287):
+    for D in (1, 2, 3, 17, 100, 1000, 6143, 12287, 100_000):
         program = compile_sum(parse("SqDist(x,y)*b", [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(1)"]).expr, 1)
         for dtype, size in (("float32", 4), ("float64", 8)):
-            if (D + 1) * size > 48 << 10:
-                with pytest.raises(
-                    FormulaError, match=rf"a column of {D + 1} numbers in {dtype}: a GPU takes \d+ at most"
-                ):
-                    layout(program, dtype)
-                continue
             found = layout(program, dtype)
-            assert found.width >= D + 1 and found.tile * found.width * size <= 48 << 10
+            longer = (D + 1) * size > 48 << 10  # than shared memory
+            assert found.width == 1 if longer or found.rectangle else found.width >= D + 1
+            assert (found.rectangle is not None) == (D >= 100)
+            assert found.height == (128 if found.rectangle else found.block * found.rows)
+            assert found.tile * found.width * size <= 48 << 10
             assert found.tile % found.span == 0 and found.rows in (1, 2, 4)
             assert found.width * size % 16 == 0 or found.width <= 2
-            longest = max(longest, D)
-    assert longest == 12287
+            one_by_one = layout(program, dtype, rows=1)
+            assert one_by_one.rectangle is None
+            assert one_by_one.width == 1 if longer else one_by_one.width >= D + 1
+
+
+def test_passes():
+    for D, n, dtype in itertools.product((1, 3, 33), (1, 8, 9, 100, 5000), ("float32", "float64")):
+        for text in ("SqDist(x,y)*b", "Exp(x-y)"):
+            aliases = [f"x = Vi({D if text[0] == 'S' else n})", f"y = Vj({D if text[0] == 'S' else n})", f"b = Vj({n})"]
+            found = layout(compile_sum(parse(text, aliases).expr, 1), dtype)
+            assert found.chunk * (found.passes - 1) < n <= found.chunk * found.passes
+            assert text == "Exp(x-y)" or found.chunk < 64
 
 
 def test_bad_arguments():

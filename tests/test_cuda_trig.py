@@ -11,7 +11,8 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 SOURCE = '#include "trig.cuh"\n' + "".join(
     f"""
-extern "C" __global__ void of_{name}(const {kind} *x, {kind} *sin, {kind} *cos, {kind} *sin_too, {kind} *cos_too, int n) {{
+extern "C" __global__ void of_{name}(const {kind} *x, {kind} *sin, {kind} *cos,
+                                    {kind} *sin_too, {kind} *cos_too, int n) {{
     for (int i = threadIdx.x; i < n; i += blockDim.x) {{
         sin[i] = kernelops::sine(x[i]);
         cos[i] = kernelops::cosine(x[i]);

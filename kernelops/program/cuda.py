@@ -15,7 +15,8 @@ from ..errors import ArgumentError
 from .cuda_arguments import arguments, finish_arguments, options
 from .cuda_finish import finish_text
 from .cuda_kernel import Kernel
-from .cuda_layout import BLOCK, Layout, finishes, layout, parts
+from .cuda_layout import Layout, finishes, layout, parts
+from .cuda_tiles import BLOCK
 from .instructions import Program
 
 __all__ = [
@@ -80,7 +81,7 @@ def cuda_source(
     how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out)
     if finish is not None and not finishes(program, best):
         raise ArgumentError(f"finish: {best} values of {program.n_out} components need a second pass, got {finish!r}")
-    return Kernel(program, layout(program, dtype, best, rows), how, name).text()
+    return Kernel(program, layout(program, dtype, best, rows, compensated, wide_sums), how, name).text()
 
 
 def finish_source(

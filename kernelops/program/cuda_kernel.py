@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from . import cuda_tiles as tiles
 from .cuda_arguments import TASK, TYPES, Options, described, parameters
-from .cuda_layout import COLUMN_IN_REGISTERS, Layout, exports_of
+from .cuda_chunks import View, chunked, plain
+from .cuda_layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
 from .cuda_results import Results
 from .cuda_text import (
     Writer,
@@ -18,31 +20,43 @@ from .cuda_text import (
     plus,
     scale_name,
     stage_lines,
+    unrolled,
 )
-from .instructions import PARAM, ROW, Operand, Program, Stage
+from .instructions import COL, PARAM, ROW, Operand, Program, Stage
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
+COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
 
 
 class Kernel:
     """Writes the text of one kernel."""
 
     def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
-        self.program, self.layout, self.how, self.name = program, layout, how, name
-        self.results = Results(program, layout, how)
+        self.whole, self.layout, self.how, self.name = program, layout, how, name
+        self.program, self.views = plain(program), list[View]()
+        self.tiled = tiles.tiled(self.program) if layout.rectangle else None
+        if self.tiled:
+            self.program = self.tiled.program
+        else:
+            self.program, self.views = shortened(self.program, how.dtype)
+        self.chunked = chunked(self.program) if layout.passes > 1 else None
+        self.results = Results(self.program, layout, how, self.chunked.weights if self.chunked else 0)
+        if self.chunked:  # from here on the program is that of a chunk
+            self.program = self.chunked.of(layout.chunk)
 
     def text(self) -> str:
-        p, how = self.program, self.how
+        p, how = self.whole, self.how
         head = [f"// {line}".rstrip() for line in self._description()]
+        includes = ['#include "finish.cuh"', *(['#include "tiles.cuh"'] if self.tiled else [])]
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
             *indented(parameters(p, how.data, how.finish, how.out)),
         ]
-        return "\n".join([*head, '#include "finish.cuh"', "", *signature, "{", *indented(self._body()), "}", ""])
+        return "\n".join([*head, *includes, "", *signature, "{", *indented(self._body()), "}", ""])
 
     def _description(self) -> list[str]:
-        p, how, size = self.program, self.how, self.layout
+        p, how, size = self.whole, self.how, self.layout
         what = {
             "sum": "sums",
             "exp": "sums of exponentials",
@@ -57,35 +71,41 @@ class Kernel:
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
-            f"{size.rows} rows a thread, {size.block} threads a block, tiles of {size.tile} columns.",
+            f"{size.held} rows a thread, {size.block} threads a block, tiles of {size.tile} columns.",
+            *([f"{size.passes} passes, {size.chunk} components each."] if size.passes > 1 else []),
             "",
             "Arguments, 8 bytes each; strides and offsets count numbers, not bytes:",
             *(f"    {line}" for line in described(p, how.best, how.finish)),
-            "Grid: x runs through tasks, y through batch elements; each may be smaller than these.",
+            "Grid: x runs through tasks, y through batch elements, z through passes; each may be smaller than these.",
         ]
 
     def _body(self) -> list[str]:
         size = self.layout
-        sizes = {name.upper(): getattr(size, name) for name in ("block", "rows", "tile", "span", "width")}
+        sizes = {"BLOCK": size.block, "ROWS": size.held, "HEIGHT": size.height, "STEP": 1 if self.tiled else size.block}
+        sizes |= {"TILE": size.tile, "SPAN": size.span, "WIDTH": size.width}
+        if self.tiled:
+            sizes |= tiles.constants(self.tiled, ITEM_BYTES[self.how.dtype])
+        if size.passes > 1:
+            sizes |= {"CHUNK": size.chunk, "PASSES": size.passes}
         lines = ["using namespace kernelops;", f"typedef {TYPES[self.how.dtype]} T;"]
         lines += [f"typedef {'double' if self.how.wide_sums else 'T'} S;"] if self.results.sums else []
         lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
         lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
         lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
-        tasks = [
-            f"const i64 last = tasks[{TASK} * task + 1];",
-            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self._in_pieces() else []),
-            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", self._rows_lines()),
-        ]
-        batches = [
-            *self._param_lines(),
-            *block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks),
-        ]
+        lines += tiles.shared(self.tiled) if self.tiled else []
+        tasks = self._task_lines() if self.program.kind != "entries" else self._entries_lines()
+        tasks = block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks)
+        batches = [*self._param_lines(), *(self._passes(tasks) if size.passes > 1 else tasks)]
         return [*lines, *block("for (i64 batch = blockIdx.y; batch < batches; batch += gridDim.y)", batches)]
 
-    def _in_pieces(self) -> bool:
-        """Whether the results have an axis of parts."""
-        return self.how.finish is None and self.program.kind != "entries"
+    def _passes(self, lines: list[str]) -> list[str]:
+        """The work once for each chunk of the result's components, of which ``q0`` is the first."""
+        if self.chunked:
+            first = f"const int q0 = pass * {self.layout.chunk - self.chunked.weights};"
+            return block("for (int pass = blockIdx.z; pass < PASSES; pass += gridDim.z)", [first, *lines])
+        # places of registers must be known, so this is written out
+        mine = ["if (pass % gridDim.z != blockIdx.z) continue;", "const int q0 = pass * CHUNK;"]
+        return ["#pragma unroll", *block("for (int pass = 0; pass < PASSES; pass++)", [*mine, *lines])]
 
     # ---- what runs before the pairs -----------------------------------------------------------------------------
 
@@ -114,6 +134,14 @@ class Kernel:
         cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
+    def _view_type(self, v: View) -> str:
+        return f"view<T, {TYPES[dict(self.how.data)[v.position]]}>"
+
+    def _view(self, v: View, index: str) -> str:
+        """A row or a column of a variable as it lies in memory."""
+        q = f"x{v.position}"
+        return f"{{{q} + {q}_batch[batch] + {index} * {q}_row, {q}_component}}"
+
     def _stage(self, stage: Stage, index: str, export: str) -> list[str]:
         return stage_lines(self.program, stage, lambda position, k: self._load(position, index, k), export)
 
@@ -129,11 +157,13 @@ class Kernel:
     def _row_lines(self) -> list[str]:
         """The exports of a thread's rows; those past the last row stand in with the last one and write nothing."""
         p, scales = self.program, self._scales(ROW)
-        lines = array("T", "row", self.layout.rows, exports_of(p.row))
+        lines = array("T", "row", self.layout.held, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
-        inner = []
-        if p.row.loads:
-            inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
+        inner, views = list[str](), [v for v in self.views if v.place == ROW]
+        lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
+        if p.row.loads or views:
+            inner = ["const i64 i = own + r * STEP < last ? own + r * STEP : last - 1;"]
+        inner += [f"{v.name} = {self._view(v, 'i')};" for v in views]
         inner += self._stage(p.row, "i", "row[r][{}]")
         inner += [f"{scale_name(x)} = scale_of_exp({item(x)});" for x in scales]
         return [*lines, *for_rows(["// each row", *inner])] if inner else lines
@@ -145,38 +175,75 @@ class Kernel:
             return []
         lines = ["// each column", "const i64 j = from + c;"]
         if width <= COLUMN_IN_REGISTERS:
-            exports = exports_of(p.col)
+            exports = len(p.col.exports) + (self.layout.chunk if self.chunked else 0)
             lines += array("T", "col", width)
-            lines += self._stage(p.col, "j", "col[{}]")
+            lines += self._stage(p.col, "j", "col[{}]") + self._chunk_lines("col[{}]")
             lines += [f"col[{k}] = 0;" for k in range(exports, width)]
             lines.append("store_column<WIDTH>(tile + c * WIDTH, col);")
         else:
-            lines += self._stage(p.col, "j", "tile[c * WIDTH + {}]")
+            lines += self._stage(p.col, "j", "tile[c * WIDTH + {}]") + self._chunk_lines("tile[c * WIDTH + {}]")
         return [
             "__syncthreads(); // all threads are done with the tile before",
             *block("for (int c = threadIdx.x; c < n; c += BLOCK)", lines),
             "__syncthreads();",
         ]
 
+    def _chunk_lines(self, export: str) -> list[str]:
+        """A column's chunk of the vector that is summed; behind it a one for the weights, or to fill the last chunk."""
+        found = self.chunked
+        if not found:
+            return []
+        k = plus(found.first, (1, "(q0 + k)"))
+        inside = "k < CHUNK - 1 && " * found.weights
+        load = f"{inside}q0 + k < {found.count} ? {self._load(found.position, 'j', f'({k})')} : 1"
+        to = export.format(plus(found.at, (1, "k")))
+        return [unrolled(self.layout.chunk), f"for (int k = 0; k < CHUNK; k++) {to} = {load};"]
+
     # ---- pairs --------------------------------------------------------------------------------------------------
 
-    def _rows_lines(self) -> list[str]:
-        tiles = [
-            "const int n = to - from < TILE ? (int)(to - from) : TILE;",
-            *self._col_lines(),
-            *self._pair_lines(),
-        ]
-        intervals = [
-            "const i64 to = intervals[2 * q + 1];",
-            *block("for (i64 from = intervals[2 * q]; from < to; from += TILE)", tiles),
-        ]
-        return [
-            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
+    def _task_lines(self) -> list[str]:
+        """Some rows at a time, with all intervals of columns."""
+        tiled = self.tiled is not None
+        rows = [
+            f"const i64 own = first + threadIdx.x{' / LANES * ROWS' * tiled}; // this thread's first row",
             *self._row_lines(),
             *self.results.clear(),
-            *block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", intervals),
+            *(["bool fresh = true;"] if tiled else []),
+            *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
+            *(tiles.together(self.program.kind, self.layout.chunk, self.how.compensated) if tiled else []),
             *self.results.deliver(),
         ]
+        return [
+            f"const i64 last = tasks[{TASK} * task + 1];",
+            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.how.finish is None else []),
+            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += HEIGHT)", rows),
+        ]
+
+    def _entries_lines(self) -> list[str]:
+        """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
+        columns = [
+            "const i64 own = first + threadIdx.x; // this thread's first column",
+            *self._row_lines(),
+            *self._tiles(f"tasks[{TASK} * task]"),
+        ]
+        interval = [
+            "const i64 last = intervals[2 * q + 1];",
+            *block("for (i64 first = intervals[2 * q]; first < last; first += HEIGHT)", columns),
+        ]
+        return [f"const i64 to = tasks[{TASK} * task + 1];", *_each_interval(interval)]
+
+    def _tiles(self, start: str) -> list[str]:
+        lines = [
+            "const int n = to - from < TILE ? (int)(to - from) : TILE;",
+            *self._col_lines(),
+            *(self._rectangle_lines(self.tiled) if self.tiled else self._pair_lines()),
+        ]
+        return block(f"for (i64 from = {start}; from < to; from += TILE)", lines)
+
+    def _rectangle_lines(self, found: tiles.Tiled) -> list[str]:
+        """One tile: what is contracted, the pairs, and what they leave."""
+        lines = [*tiles.contraction(found, self._load), *tiles.pairs(self.layout.width, self._pair_rows())]
+        return [*lines, *self.results.hand_over()]
 
     def _pair_lines(self) -> list[str]:
         """One tile: the pairs of a span, then what they leave."""
@@ -186,6 +253,13 @@ class Kernel:
             lines = [*array("T", "col", width), "load_column<WIDTH>(col, tile + c * WIDTH);"]
         elif width:
             lines = ["const T *const col = tile + c * WIDTH;"]
+        views = [v for v in self.views if v.place == COL]
+        if views or (not width and self.program.col.exports):
+            lines.append("const i64 j = from + c;")
+            lines += [f"const {self._view_type(v)} {v.name} = {self._view(v, 'j')};" for v in views]
+        if not width and self.program.col.exports:  # too long for shared memory
+            lines += array("T", "col", len(self.program.col.exports))
+            lines += self._stage(self.program.col, "j", "col[{}]")
         code = self._pair_rows()
         pairs = block("auto pairs = [&](int c)", [*lines, *code])
         pairs[-1] = "};"
@@ -202,9 +276,19 @@ class Kernel:
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
         length = pair_length(self.program) * self.layout.rows
-        return max([n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE], default=1)
+        numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.how.dtype == "float64" else 1)
+        fitting = [n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE and n * numbers <= COLUMNS_AT_ONCE]
+        return max(fitting, default=1)
+
+    def _chunk(self) -> int:
+        """Components that are left of a sum of more, where the program is one of all."""
+        return self.layout.chunk if self.layout.passes > 1 and not self.chunked else 0
 
     def _pair_rows(self) -> list[str]:
         p = self.program
-        lines = Writer(p, True, self.results.kept).lines(p.pair.code)
+        lines = Writer(p, True, self.results.kept, self._chunk()).lines(p.pair.code)
         return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
+
+
+def _each_interval(lines: list[str]) -> list[str]:
+    return block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", lines)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
-from ..errors import ArgumentError, FormulaError
-from .instructions import FILLED_LATER, Program, Stage
+from ..errors import ArgumentError
+from .cuda_chunks import View, chunked, plain, viewed
+from .cuda_text import pair_length
+from .cuda_tiles import BLOCK, LANES, RECTANGLE, tiled
+from .instructions import COL, ROW, Program
 
-BLOCK = 128  # threads
 WIDEST_TILE = 256  # columns
 SPAN = 64  # columns that are summed one after another before the sum of all takes over
 TILE_BYTES, SHARED_BYTES = 1 << 14, 48 << 10  # of a tile, where its columns are short; of any tile
-REGISTERS = 48  # numbers of 4 bytes that the rows of a thread may hold before it has fewer rows
-RESIDENT = 4  # blocks that a multiprocessor is to hold at once: 128 registers a thread; half as many for long rows
+LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
+# A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
+# may be taken by rows where a thread has several, and by one long row with what it keeps.
+OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
+RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
+WHOLE = 8  # components of a result up to which it is not worth taking them in chunks
+MOST_COPIES = 8  # of the code, where each chunk has one
+CHUNKS = (2, 4, 8, 16, 24, 32, 48, 64)
 ITEM_BYTES = {"float32": 4, "float64": 8}
+SLOWER = 1.1  # rectangles of pairs, than their arithmetic alone
+SCATTERED = 16  # times longer takes what is read where it lies
 FULL = 4  # how many times the blocks of a kernel are to fill a machine
 LEAST_COLUMNS = 256  # of a part
 
@@ -29,15 +40,20 @@ class Layout:
     block : int
         Threads of a block.
     rows : int
-        Rows of a thread: a block takes ``block * rows`` at a time.
+        Rows of a thread: a block takes ``block * rows`` at a time. Where threads have rectangles, rows for each thread.
     tile : int
         Columns that are in shared memory at a time.
     span : int
         Columns that are summed in the working type before double takes over.
     width : int
-        Numbers of each column of a tile; 0 where the pairs read nothing of the columns.
+        Numbers of each column of a tile; 0 where the pairs read nothing of the columns, or so much that each thread
+        computes it for itself.
     resident : int
         Blocks that a multiprocessor can hold at once, as far as registers go.
+    chunk, passes : int
+        Components of the result that are computed at a time, and how many times that is done.
+    rectangle : (int, int) or None
+        Rows and columns of a thread, in kernels where several threads share rows.
     """
 
     block: int
@@ -46,26 +62,143 @@ class Layout:
     span: int
     width: int
     resident: int
+    chunk: int
+    passes: int
+    rectangle: tuple[int, int] | None = None
+
+    @property
+    def held(self) -> int:
+        """Rows of a thread."""
+        return self.rectangle[0] if self.rectangle else self.rows
+
+    @property
+    def height(self) -> int:
+        """Rows that a block takes at a time."""
+        return self.block // LANES * self.rectangle[0] if self.rectangle else self.block * self.rows
 
 
-def layout(program: Program, dtype: str = "float32", best: int = 1, rows: int | None = None) -> Layout:
-    """The layout of a program's kernel; rows of a thread as given, else as many as registers allow."""
+def layout(
+    program: Program,
+    dtype: str = "float32",
+    best: int = 1,
+    rows: int | None = None,
+    compensated: bool = False,
+    wide_sums: bool = False,
+) -> Layout:
+    """The layout of a program's kernel; rows of a thread as given, else those which take the least time."""
     if dtype not in ITEM_BYTES:
         raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
     if rows is not None and rows < 1:
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
-    size = ITEM_BYTES[dtype]
-    exports, per_pack = exports_of(program.col), 16 // size
-    width = exports if exports <= 2 else -(-exports // per_pack) * per_pack
+    how = ITEM_BYTES[dtype], best, compensated, wide_sums
+    short, views = shortened(plain(program), dtype)
+    time, found = _rows_of_threads(_Work(short, *how), rows)
+    taken_apart = tiled(plain(program)) if rows is None else None
+    if taken_apart:
+        time_too, rectangles = _rectangles(_Work(taken_apart.program, *how), taken_apart.length)
+        if time_too < (SCATTERED if views else 1) * time:
+            return rectangles
+    return found
+
+
+def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
+    """The layout where each row belongs to one thread, and what it takes."""
+    several = (rows,) if rows else (1,) if work.program.kind == "entries" else (1, 2, 4)
+    choices = [(r, c) for r in several for c in work.chunks()]
+    fitting = [(r, c) for r, c in choices if r * work.held(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
+    r, chunk = min(fitting or choices[:1], key=lambda choice: work.time(*choice))
+    width, size = work.width(chunk), work.size
     if width * size > SHARED_BYTES:
-        raise FormulaError(f"a column of {exports} numbers in {dtype}: a GPU takes {SHARED_BYTES // size} at most")
+        width = 0
     tile = WIDEST_TILE
     while tile > 1 and tile * width * size > TILE_BYTES:
         tile //= 2
-    span = min(SPAN, tile) if program.kind in ("sum", "exp") else tile
-    held = _held(program, size, best)
-    rows = rows or max([n for n in (1, 2, 4) if n * held <= REGISTERS], default=1)
-    return Layout(BLOCK, rows, tile, span, width, RESIDENT if rows * held <= 2 * REGISTERS else RESIDENT // 2)
+    span = min(SPAN, tile) if work.sums else tile
+    resident = _resident(r * work.held(chunk) + OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4)
+    return work.time(r, chunk), Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
+
+
+def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
+    """The same where threads have rectangles of pairs, which begin with a contraction of so many components."""
+    rows, columns = RECTANGLE[work.size]
+    words, n = work.size // 4, work.program.n_out
+    rectangle, beside = (rows * columns + rows + columns) * words, OTHERS // 2
+    chunk = max([c for c in work.chunks(1) if rectangle + rows * work.held(c) + beside <= max(RESIDENT)], default=0)
+    if not chunk:
+        return inf, Layout(BLOCK, 1, 1, 1, 0, 1, n, 1)
+    registers, tile = rectangle + rows * work.held(chunk) + beside, LANES * columns
+    time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
+    width, resident = work.width(chunk), _resident(registers)
+    return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
+
+
+def _resident(registers: int) -> int:
+    return next((n for most, n in RESIDENT.items() if registers <= most), min(RESIDENT.values()))
+
+
+def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
+    """The program with variables that are too long for registers or shared memory read where they lie."""
+    views: list[View] = []
+    for place, most in ((ROW, LONGEST_ROW_BYTES), (COL, SHARED_BYTES)):
+        whole = chunked(program)
+        stage = program.row if place == ROW else whole.program.col if whole else program.col
+        if len(stage.exports) * ITEM_BYTES[dtype] > most:
+            program, more = viewed(program, place)
+            views += more
+    return program, views
+
+
+class _Work:
+    """Counts what a program takes on a processor."""
+
+    def __init__(self, program: Program, size: int, best: int, compensated: bool, wide_sums: bool) -> None:
+        self.program, self.size, self.chunked = program, size, chunked(program)
+        words = size // 4
+        shelf = best if finishes(program, best) else 0
+        part = 2 if wide_sums else words
+        of_sum = part + 2 + 2 * compensated
+        self.kept = {"sum": of_sum, "exp": of_sum, "best": (words + 2) * shelf, "entries": 0}[program.kind]
+        self.fixed = (len(program.row.exports) + program.pair.planes + 2 * (program.kind == "exp")) * words
+        self.work = pair_length(program) - program.n_out
+
+    @property
+    def sums(self) -> bool:
+        return self.program.kind in ("sum", "exp")
+
+    def chunks(self, least: int = WHOLE) -> list[int]:
+        """How many components may be taken at a time: at least so many, where there are more."""
+        n = self.program.n_out
+        if n <= least or (self.chunked is None and self.program.kind != "sum"):
+            return [n]
+        most = n if self.chunked else MOST_COPIES
+        return [c for c in CHUNKS if least <= c < n <= c * most] + [n]
+
+    def passes(self, chunk: int) -> int:
+        return -(-self.program.n_out // chunk) if self.chunked is None else self.chunked.passes(chunk)
+
+    def most_of_one(self) -> int:
+        """Registers that a thread's only row may take: rows that are too long do not make chunks short."""
+        return max(MOST_HELD, min(self.fixed + 64, MOST_OF_ONE))
+
+    def held(self, chunk: int) -> int:
+        """Registers of a row."""
+        return self.fixed + self.kept * chunk
+
+    def width(self, chunk: int) -> int:
+        """Numbers of a column, so many that all columns begin where 16 bytes can be read at once."""
+        found, per_pack = len(self.program.col.exports), 16 // self.size
+        if self.chunked is not None and chunk < self.program.n_out:
+            found = len(self.chunked.program.col.exports) + chunk
+        return found if found <= 2 else -(-found // per_pack) * per_pack
+
+    def time(self, rows: int, chunk: int) -> float:
+        """Cycles for a row and 128 columns: of arithmetic, or of reading the columns where that takes longer."""
+        words = self.size // 4
+        reading = self.width(chunk) * words
+        if self.fixed > MOST_OF_ONE:  # rows are not in registers
+            reading += rows * self.fixed
+        instructions = rows * words * (self.work + chunk) + reading / 4 + 3
+        return self.passes(chunk) * max(reading, instructions / 4) / rows
 
 
 def parts(layout: Layout, rows: int, columns: int, batches: int, multiprocessors: int) -> int:
@@ -80,16 +213,3 @@ def parts(layout: Layout, rows: int, columns: int, batches: int, multiprocessors
 def finishes(program: Program, best: int = 1) -> bool:
     """Whether a kernel can write the final results: shelves that are too long for registers stand in partial ones."""
     return program.kind != "best" or best * program.n_out <= SHELF_IN_REGISTERS
-
-
-def _held(program: Program, size: int, best: int) -> int:
-    """What a thread holds for a row, in numbers of 4 bytes."""
-    if best * program.n_out > SHELF_IN_REGISTERS:
-        best = 0
-    kept = {"sum": 3, "exp": 3, "best": 3 * best, "entries": 1}[program.kind] * program.n_out
-    return (exports_of(program.row) + program.pair.planes) * (size // 4) + kept
-
-
-def exports_of(stage: Stage) -> int:
-    """How many numbers a stage exports; vectors that are shifted to a mean are none of them here."""
-    return sum(plane != FILLED_LATER for plane in stage.exports)

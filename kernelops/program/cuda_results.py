@@ -17,6 +17,12 @@ class Results:
     program: Program
     layout: Layout
     how: Options
+    weights: int = 0  # of the components of a chunk those that every chunk has: the last one, or none
+
+    @property
+    def n(self) -> int:
+        """Components that a row keeps at a time."""
+        return self.layout.chunk
 
     @property
     def sums(self) -> bool:
@@ -29,11 +35,11 @@ class Results:
 
     def clear(self) -> list[str]:
         """What a row's reduction begins with."""
-        p, rows = self.program, self.layout.rows
+        p, rows = self.program, self.layout.held
         if self.sums:
-            lines = array("double", "sum", rows, p.n_out, filled=True)
-            lines += array("double", "lost", rows, p.n_out, filled=True) if self.how.compensated else []
-            lines += array("S", "part", rows, p.n_out, filled=True)
+            lines = array("double", "sum", rows, self.n, filled=True)
+            lines += array("double", "lost", rows, self.n, filled=True) if self.how.compensated else []
+            lines += array("S", "part", rows, self.n, filled=True)
             if p.kind == "exp":
                 lines += [*array("T", "top", rows), *array("T", "top_of_sum", rows)]
                 lines += for_rows(["top[r] = top_of_sum[r] = -infinity<T>();"])
@@ -56,7 +62,7 @@ class Results:
         n = self.program.n_out
         if self.program.kind == "entries":
             value = value if self.how.out == self.how.dtype else f"(O){value}"
-            return [f"entries[((batch * M + own + r * BLOCK) * N + from + c) * {n} + {component}] = {value};"]
+            return [f"entries[((batch * M + from + c) * N + own + r * STEP) * {n} + {component}] = {value};"]
         flags = f"<{self.how.best}, {truth(self.how.largest)}, {truth(self.how.nan_first)}>"
         if not self.in_place:
             return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
@@ -66,7 +72,7 @@ class Results:
     def _row(self) -> str:
         """The place of a row in the results."""
         first = "(piece * batches + batch)" if self.how.finish is None else "batch"
-        return f"{first} * M + own + r * BLOCK"
+        return f"{first} * M + own + r * STEP"
 
     def _shelf_place(self, component: str) -> str:
         return f"const i64 at = (({self._row()}) * {self.program.n_out} + {component}) * {self.how.best};"
@@ -75,8 +81,7 @@ class Results:
         """After a span of columns the sums go over to double."""
         if not self.sums:
             return []
-        n = self.program.n_out
-        lines = []
+        n, lines = self.n, list[str]()
         if self.program.kind == "exp":
             arrays = ("sum", "lost") if self.how.compensated else ("sum",)
             lines = [f"rescale<{n}>({a}[r], (double)top_of_sum[r], (double)top[r]);" for a in arrays]
@@ -89,7 +94,8 @@ class Results:
         if self.in_place:
             return []
         lines = self._deliver_best() if self.program.kind == "best" else self._deliver_sums()
-        return for_rows([f"const i64 at = {self._row()};", *lines], inside=True)
+        mine = ["if (threadIdx.x % LANES != r % LANES) continue;"] if self.layout.rectangle else []
+        return for_rows([*mine, f"const i64 at = {self._row()};", *lines], inside=True)
 
     def _deliver_best(self) -> list[str]:
         n, best, finish = self.program.n_out, self.how.best, self.how.finish
@@ -106,23 +112,32 @@ class Results:
         return [unrolled(n), *block(f"for (int q = 0; q < {n}; q++)", inner)]
 
     def _deliver_sums(self) -> list[str]:
-        n, finish = self.program.n_out, self.how.finish
+        n, whole, finish = self.n, self.program.n_out, self.how.finish
         total = "compensated(sum[r][{0}], lost[r][{0}])" if self.how.compensated else "sum[r][{0}]"
-        lines = []
+        name, kept, lines = ("sums" if finish is None else "result"), n, list[str]()
         if finish == "mean":
             lines.append(f"const double total = {total.format(n - 1)};")
-            n -= 1
-        value = {
-            None: "{}",
-            "sum": "(O){}",
-            "log": "(O)log_of({}, (double)top[r])",
-            "mean": "(O)mean_of({}, total, (double)top[r])",
-        }[finish].format(total.format("q"))
-        name = "sums" if finish is None else "result"
-        lines += [unrolled(n), f"for (int q = 0; q < {n}; q++) {name}[at * {n} + q] = {value};"]
+            kept, whole = n - 1, whole - 1
+        elif self.layout.passes > 1 and self.weights:  # every pass has it
+            kept, last = n - 1, total.format(n - 1)
+            lines.append(f"{name}[at * {whole} + {whole - 1}] = {self._final(last)};")
+        many = self.layout.passes > 1
+        test = f"if (q0 + q < {whole - (finish != 'mean' and self.weights)}) " * many
+        place = f"at * {whole} + {'q0 + ' * many}q"
+        value = self._final(total.format("q"))
+        lines += [unrolled(kept), f"for (int q = 0; q < {kept}; q++) {test}{name}[{place}] = {value};"]
         if finish is None and self.program.kind == "exp":
             lines.append("maxima[at] = (double)top[r];")
         return lines
+
+    def _final(self, total: str) -> str:
+        """What is written of a sum."""
+        return {
+            None: total,
+            "sum": f"(O){total}",
+            "log": f"(O)log_of({total}, (double)top[r])",
+            "mean": f"(O)mean_of({total}, total, (double)top[r])",
+        }[self.how.finish]
 
 
 def truth(value: bool) -> str:

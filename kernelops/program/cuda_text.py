@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from math import inf, prod
 
 from ..formula.ops import OPS
-from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
+from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
 
 CONTRACTIONS = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
-UNROLLED = 64  # rounds of a loop up to which it becomes straight-line code, as in cuda/vector.cuh
+UNROLLED = 128  # rounds of a loop up to which it becomes straight-line code, as in cuda/vector.cuh
 _NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
 
 
@@ -32,7 +32,7 @@ def unrolled(count: int) -> str:
 
 def for_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
     """A loop over the rows of a thread, or over those only that are rows of the task."""
-    lines = ["if (own + r * BLOCK >= last) continue;", *lines] if inside else lines
+    lines = ["if (own + r * STEP >= last) continue;", *lines] if inside else lines
     return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
 
 
@@ -61,15 +61,18 @@ def plus(base: int, *steps: tuple[int, str]) -> str:
 
 def item(x: Operand) -> str:
     """One number; ``k`` counts the rounds of the surrounding loop."""
-    return f"{_NAMES[x.place]}[{plus(x.base, (x.stride, 'k'))}]"
+    return f"{_NAMES.get(x.place, x.place)}[{plus(x.base, (x.stride, 'k'))}]"
 
 
 def pointer(x: Operand) -> str:
     """Where a vector begins."""
-    return _NAMES[x.place] + f" + {x.base}" * (x.base > 0)
+    return _NAMES.get(x.place, x.place) + f" + {x.base}" * (x.base > 0)
 
 
-def copies(count: int, line: Callable[[tuple[int, str]], str]) -> list[str]:
+Step = tuple[int, str]  # of a counter: how far it moves and its name; or a number and no name
+
+
+def copies(count: int, line: Callable[[Step], str]) -> list[str]:
     """A line for each of some components, in a loop where there are many; ``line`` takes a step for :func:`plus`."""
     if count <= 4:
         return [line((k, "")) for k in range(count)]
@@ -91,12 +94,18 @@ class Writer:
         Whether the stage is that of the pairs, for which the factors of exponentials have been made before.
     kept : callable, optional
         The lines that offer a value (its text) to component (text) of the result: for "best" and "entries".
+    chunk : int
+        How many components of a sum, from ``q0``, are kept; all, if 0.
     """
 
     def __init__(
-        self, program: Program, pairs: bool = False, kept: Callable[[str, str], list[str]] | None = None
+        self,
+        program: Program,
+        pairs: bool = False,
+        kept: Callable[[str, str], list[str]] | None = None,
+        chunk: int = 0,
     ) -> None:
-        self.program, self.pairs, self.kept = program, pairs, kept
+        self.program, self.pairs, self.kept, self.chunk = program, pairs, kept, chunk
         self.looping = False
 
     def lines(self, code: Sequence[Instruction]) -> list[str]:
@@ -131,7 +140,7 @@ class Writer:
             return args
         if p.op == "ExpScaled":
             a, b = p.args
-            fits = self.pairs and not b.stride
+            fits = self.pairs and b.place in (ROW, PARAM) and not b.stride
             return f"v_exp2({item(a)} * {scale_name(b) if fits else f'scale_of_exp({item(b)})'})"
         static = f"<{p.aux0}>" if OPS[p.op].params else ""
         return f"op::{p.op}{static}({args})"
@@ -142,15 +151,18 @@ class Writer:
             assert p.out is not None
             v = " * ".join(map(item, p.args))
             return [f"{item(p.out)} = shifted_exp<{self.program.n_out}>({v}, top[r], part[r]);"]
-        if p.op == "OutDiff":
-            a, b, c = p.args
-            return [f"add_diff<{p.aux1}>({part}, {item(a)}, {pointer(b)}, {pointer(c)});"]
-        if p.op == "OutDot" and p.aux1 > 1:
-            a, b = p.args
-            return [f"add_dot<{p.aux1}>({part}, {item(a)}, {pointer(b)});"]
+        if p.op == "OutDiff" or (p.op == "OutDot" and p.aux1 > 1):
+            vectors = ", ".join(map(pointer, p.args[1:]))
+            name = "add_diff" if p.op == "OutDiff" else "add_dot"
+            if self.chunk:
+                return [f"{name}_within<{p.aux1}, CHUNK>(part[r], {p.aux0} - q0, {item(p.args[0])}, {vectors});"]
+            return [f"{name}<{p.aux1}>({part}, {item(p.args[0])}, {vectors});"]
         component = plus(p.aux0, (int(self.looping), "k"))
         if p.op in ("OutSum", "OutDot"):
-            return [f"part[r][{component}] += {' * '.join(f'(S){item(x)}' for x in p.args)};"]
+            value = " * ".join(f"(S){item(x)}" for x in p.args)
+            if self.chunk:
+                return [f"if ({component} >= q0 && {component} < q0 + CHUNK) part[r][{component} - q0] += {value};"]
+            return [f"part[r][{component}] += {value};"]
         assert self.kept is not None
         return self.kept(item(p.args[0]), component)
 
@@ -165,7 +177,7 @@ class Writer:
         axes = [(f"k{d}", axis) for d, axis in enumerate([*kept, *summed])]
 
         def at(x: Operand, q: int) -> str:
-            return f"{_NAMES[x.place]}[{plus(x.base, *((axis[q], k) for k, axis in axes if axis[0] > 1))}]"
+            return f"{_NAMES.get(x.place, x.place)}[{plus(x.base, *((axis[q], k) for k, axis in axes if axis[0] > 1))}]"
 
         def loops(some: Sequence[tuple[str, Sequence[int]]], body: list[str]) -> list[str]:
             for k, (size, *_) in reversed(some):
@@ -196,31 +208,73 @@ def pair_length(program: Program) -> int:
 
 
 def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str], export: str) -> list[str]:
-    """Loads, instructions and exports of a stage; ``load`` gives a component (text) of a variable."""
-    lines = array("T", "t", stage.planes)
-    for position, count, plane in stage.loads:
+    """Loads, instructions and exports of a stage; ``load`` gives a component (text) of a variable.
 
-        def loaded(k: tuple[int, str], position: int = position, plane: int = plane) -> str:
-            return f"t[{plus(plane, k)}] = {load(position, plus(0, k))};"
+    What is exported as it was loaded goes past the planes.
+    """
+    raw, lines = raw_planes(stage), list[str]()
+    wanted = read_planes(stage) | {plane for plane in stage.exports if plane not in raw}
+    loaded = {plane + k: (position, k) for position, count, plane in stage.loads for k in range(count)}
+    for position, _, plane in stage.loads:
+        for start, count in _runs([k for k in loaded if k in wanted and loaded[k] == (position, k - plane)]):
 
-        lines += copies(count, loaded)
+            def stored(k: Step, position: int = position, plane: int = plane, start: int = start) -> str:
+                return f"t[{plus(start, k)}] = {load(position, plus(start - plane, k))};"
+
+            lines += copies(count, stored)
     lines += Writer(program).lines(stage.code)
-    return lines + _exported(stage, export)
-
-
-def _exported(stage: Stage, export: str) -> list[str]:
-    """Exports, runs of neighbouring planes in one loop."""
-    lines: list[str] = []
-    kept = [plane for plane in stage.exports if plane != FILLED_LATER]
+    loaded = {plane: source for plane, source in loaded.items() if plane in raw}
     at = 0
-    while at < len(kept):
-        count = 1
-        while at + count < len(kept) and kept[at + count] == kept[at] + count:
+    while at < len(stage.exports):
+        plane, count = stage.exports[at], 1
+        source = loaded.get(plane)
+        while at + count < len(stage.exports) and stage.exports[at + count] == plane + count:
+            after = loaded.get(plane + count)
+            if after != (None if source is None else (source[0], source[1] + count)):
+                break
             count += 1
 
-        def copied(k: tuple[int, str], at: int = at) -> str:
-            return f"{export.format(plus(at, k))} = t[{plus(kept[at], k)}];"
+        def copied(k: Step, at: int = at, plane: int = plane, source: tuple[int, int] | None = source) -> str:
+            value = f"t[{plus(plane, k)}]" if source is None else load(source[0], plus(source[1], k))
+            return f"{export.format(plus(at, k))} = {value};"
 
         lines += copies(count, copied)
         at += count
-    return lines
+    planes = stage.planes if any("t[" in line for line in lines) else 0
+    return [*array("T", "t", planes), *lines]
+
+
+def read_planes(stage: Stage) -> set[int]:
+    """The planes that a stage's instructions read, of those that variables are loaded into."""
+    return _met(stage, [p.args for p in stage.code])
+
+
+def raw_planes(stage: Stage) -> set[int]:
+    """The planes that hold what was loaded into them to the end; some that do may be missing."""
+    planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
+    return planes - _met(stage, [(p.out,) if p.out else () for p in stage.code])
+
+
+def _met(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
+    """The planes of variables that some operands of each instruction name, or may name."""
+    planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
+    found, rounds = set[int](), 0
+    for p, some in zip(stage.code, operands, strict=True):
+        rounds = p.aux0 if p.op == "Loop" else 0 if p.op == "End" else rounds
+        for x in some:
+            if x.place == TILE and x.stride and not rounds:  # a vector of unknown length
+                found |= {plane for plane in planes if plane >= x.base}
+            elif x.place == TILE:
+                found |= {x.base + k for k in range(rounds if x.stride else 1)}
+    return found & planes
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Increasing numbers as runs: (first, how many)."""
+    found: list[tuple[int, int]] = []
+    for n in numbers:
+        if found and sum(found[-1]) == n:
+            found[-1] = found[-1][0], found[-1][1] + 1
+        else:
+            found.append((n, 1))
+    return found
