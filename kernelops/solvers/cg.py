@@ -94,7 +94,7 @@ def conjugate_gradients(
     norm, best = np.zeros(shape), np.full(shape, np.inf)
     previous, last = np.ones(shape), np.ones(shape)  # <r, z> and the step, one iteration ago
     fresh = np.ones(shape, bool)  # the next direction is the residual itself
-    pp = start = following = np.zeros(shape)  # <p, p>, the first norm, and <r, z> of a step that is begun
+    pp = start = following = nothing = np.zeros(shape)  # <p, p>, the first norm, and <r, z> of a step that is begun
     eps = np.finfo(verbs.dtype(r)).eps / 2
     trust = Trust(shape, eps) if trust is None else trust
 
@@ -106,16 +106,22 @@ def conjugate_gradients(
 
     def spread(found: np.ndarray) -> np.ndarray:
         """Numbers of the columns at work in the places of all columns."""
+        if len(columns) == shape[-1]:
+            return found
         values = np.zeros(shape)
         values[..., columns] = found
         return values
+
+    def of_work(values: np.ndarray) -> np.ndarray:
+        """The numbers of the columns at work, of those of all columns."""
+        return values if len(columns) == shape[-1] else values[..., columns]
 
     def present() -> Any:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
         full = verbs.copy(whole)
-        verbs.put(full, columns, x, running[..., columns] if keep_best else None)
+        verbs.put(full, columns, x, of_work(running) if keep_best else None)
         return full
 
     def set_down() -> None:
@@ -149,21 +155,21 @@ def conjugate_gradients(
             better = running & (sure | (norm < best))  # what was carried along before a check was not sure
             best[better] = norm[better]
             if better.any():
-                verbs.put(whole, columns, x, better[..., columns])
+                verbs.put(whole, columns, x, of_work(better))
         running &= ~(exits.converged | exits.stagnated)
         journal.record(norm)
         if k == maxiter or exits.stopped or not running.any():
             break
 
-        kept = np.flatnonzero(anywhere(running[..., columns]))
+        kept = np.flatnonzero(anywhere(of_work(running)))
         if len(kept) < len(columns):
             set_down()
             x, r, p = verbs.take(x, kept), verbs.take(r, kept), verbs.take(p, kept)
             q = None if q is None else verbs.take(q, kept)
             columns = columns[kept]
 
-        anew = fresh & running
-        if q is None or anew.any():
+        anew = q is not None and bool((fresh & running).any())
+        if q is None or anew:
             z = r if precondition is None else precondition(r)
             rz = rr if precondition is None else spread(verbs.dot(r, z).real)
         else:
@@ -177,27 +183,27 @@ def conjugate_gradients(
             break
         ratio = np.where(fresh | ~running, 0.0, rz / previous)
         previous = np.where(running, rz, 1.0)
-        fresh[...] = False
         if q is None:
-            verbs.aypx(ratio[..., columns], z, p)
-        elif anew.any():
-            verbs.put(p, np.arange(len(columns)), z, anew[..., columns])
-        if q is None or anew.any():
+            verbs.aypx(of_work(ratio), z, p)
+        elif anew:
+            verbs.put(p, np.arange(len(columns)), z, of_work(fresh))
+        if q is None or anew:
             del z
             q = product(p)
+        fresh[...] = False
         pp = rr + ratio**2 * pp  # r is orthogonal to the last p
-        least = eps * trust.growth * pp if precondition is None else np.zeros(shape)
+        least = eps * trust.growth * pp if precondition is None else nothing
         look, stretch = k % trust.every == 0, k % trust.every == 0 and precondition is not None
-        shares = rz[..., columns], least[..., columns], running[..., columns]
-        found = verbs.descend(p, q, x, r, *shares, [(x, x)] * look + [(q, q), (p, p)] * stretch)
-        q = None  # before the next product makes another
+        dots = [(x, x)] * look + [(q, q), (p, p)] * stretch
+        found = verbs.descend(p, q, x, r, of_work(rz), of_work(least), of_work(running), dots)
+        q = dots = None  # before the next product makes another
         if ahead and 0 < k < maxiter - 1 and (goes_on(norm, before, ends) & running).any():
             z = r if precondition is None else precondition(r)
-            turned = verbs.turn(found, r, z, p, previous[..., columns], running[..., columns])
+            turned = verbs.turn(found, r, z, p, of_work(previous), of_work(running))
             del z
             q = product(p)
             following = spread(verbs.read(turned)[0])
-        curvature, rr, *sizes = map(spread, verbs.read(found))
+        curvature, step, rr, *sizes = map(spread, verbs.read(found))
         if not np.isfinite(curvature[running]).all():
             exits.nonfinite = True
             break
@@ -205,7 +211,6 @@ def conjugate_gradients(
         running &= ~exits.indefinite
         if not running.any():
             break
-        step = np.divide(rz, curvature, out=np.zeros(shape), where=running)
         if precondition is None:  # a diagonal entry of Lanczos' matrix, between two eigenvalues of A
             trust.stretched(np.divide(1.0, step, out=np.zeros(shape), where=running) + ratio / last)
             last = np.where(running, step, 1.0)

@@ -217,15 +217,15 @@ class TensorVerbs:
     ) -> Later:
         """x += s p and r -= s q with s = rz / <p, q>, in the columns that run and whose <p, q> is above `least`.
 
-        Leaves to `read` <p, q> and <r, r> after the step, and other products that are asked for, after the step too.
+        Leaves to `read` <p, q>, s, <r, r> after the step, and other products that are asked for, after the step too.
         """
         numbers = on(self.device, np.stack([rz, np.where(running, least, np.inf)]))
         curvature = _real(_dot(p, q))
-        steps = (curvature > numbers[1]) & torch.isfinite(curvature)
-        step = torch.where(steps, numbers[0] / curvature, 0.0)[..., None, :].to(x.dtype)
-        x.addcmul_(p, step)
-        r.addcmul_(q, step, value=-1)
-        return Later([curvature, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
+        step = torch.where(curvature > numbers[1], numbers[0] / curvature, 0.0)
+        across = step[..., None, :].to(x.dtype)
+        x.addcmul_(p, across)
+        r.addcmul_(q, across, value=-1)
+        return Later([curvature, step, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
 
     def turn(self, step: Later, r: Tensor, z: Tensor, p: Tensor, previous: np.ndarray, running: np.ndarray) -> Later:
         """p = z + t p with t = <r, z> / previous in the columns that run, and 0 in others, after a step; leaves <r, z>.
@@ -233,7 +233,7 @@ class TensorVerbs:
         A product with p comes next, behind which the host reads what both have left, and nobody waits.
         """
         numbers = on(self.device, np.where(running, previous, np.inf))
-        rz = step.found[1] if z is r else _real(_dot(r, z))
+        rz = step.found[2] if z is r else _real(_dot(r, z))
         p.mul_((rz / numbers)[..., None, :].to(p.dtype)).add_(z)
         turned = Later([rz])
         step.followed = turned.followed = True
