@@ -285,7 +285,7 @@ CALLS += [
     ),
     Rectangles("Sum", "Exp(-SqDist(x,y)*Square(Elem(x,1)))*(b*Elem(x,0))", None, 2, "float32", D=80, rows=140),
     LongEntries("Sum", "Exp(-g*SqDist(x,y))", None, 1, "float32", D=64, rows=140),
-    LongEntries("Sum", "Exp(-WeightedSqDist(w,x,y))*Elem(x,0)*b", None, 2, "float64", "float32", D=65, how="both"),
+    LongEntries("Sum", "Exp(-WeightedSqDist(w,x,y))*Elem(x,0)*b", None, 2, "float64", "float32", D=97, how="both"),
     Rectangles("LogSumExp", "10*SqDist(x,y)", None, 1, "float64", D=70, scheme="kahan_scheme"),
 ]
 
