@@ -10,8 +10,9 @@ import numpy as np
 
 from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
 from .solution import Journal, info_of
-from .system import HOST, as_preconditioner, as_system, inexact
+from .system import as_preconditioner, as_system, inexact
 from .trust import Trust
+from .verbs import HOST
 
 HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
 
@@ -94,25 +95,25 @@ def conjugate_gradients(
     previous, last = np.ones(shape), np.ones(shape)  # <r, z> and the step, one iteration ago
     fresh = np.ones(shape, bool)  # the next direction is the residual itself
     pp = start = np.zeros(shape)  # <p, p>, and the first norm
-    eps = np.finfo(r.dtype).eps / 2
+    eps = np.finfo(verbs.dtype(r)).eps / 2
     trust = Trust(shape, eps) if trust is None else trust
 
     whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x, r and p, and stay in these two
     if keep_best:
-        x = verbs.copy(x, x.dtype)
-    p = verbs.zeros(r.shape, r.dtype)
+        x = verbs.copy(x)
+    p = verbs.zeros(r.shape, verbs.dtype(r))
 
-    def inner(u: Any, v: Any) -> np.ndarray:
-        """<u, v> in the places of all columns, of which u and v hold those of `columns`."""
+    def spread(found: np.ndarray) -> np.ndarray:
+        """Numbers of the columns at work in the places of all columns."""
         values = np.zeros(shape)
-        values[..., columns] = verbs.dot(u, v).real
+        values[..., columns] = found
         return values
 
     def present() -> Any:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
-        full = verbs.copy(whole, whole.dtype)
+        full = verbs.copy(whole)
         verbs.put(full, columns, x, running[..., columns] if keep_best else None)
         return full
 
@@ -123,8 +124,8 @@ def conjugate_gradients(
         if r is not left:
             verbs.put(left, columns, r)
 
+    rr = verbs.dot(r, r).real
     for k in range(maxiter + 1):
-        rr = inner(r, r)
         norm = np.where(running, np.sqrt(rr), norm)
         if not np.isfinite(norm).all():
             exits.nonfinite = True
@@ -159,7 +160,7 @@ def conjugate_gradients(
             columns = columns[kept]
 
         z = r if precondition is None else precondition(r)
-        rz = rr if precondition is None else inner(r, z)
+        rz = rr if precondition is None else spread(verbs.dot(r, z).real)
         if not np.isfinite(rz[running]).all():
             exits.nonfinite = True
             break
@@ -174,13 +175,17 @@ def conjugate_gradients(
         del z
 
         q = product(p)
-        curvature = inner(p, q)
+        pp = rr + ratio**2 * pp  # r is orthogonal to the last p
+        least = eps * trust.growth * pp if precondition is None else np.zeros(shape)
+        look, stretch = k % trust.every == 0, k % trust.every == 0 and precondition is not None
+        shares = rz[..., columns], least[..., columns], running[..., columns]
+        found = verbs.descend(p, q, x, r, *shares, [(x, x)] * look + [(q, q), (p, p)] * stretch)
+        del q  # before the next product makes another
+        curvature, rr, *sizes = map(spread, found)
         if not np.isfinite(curvature[running]).all():
             exits.nonfinite = True
             break
-        pp = rr + ratio**2 * pp  # r is orthogonal to the last p
-        rounding = eps * trust.growth * pp if precondition is None else 0.0
-        exits.indefinite |= running & ~(curvature > rounding)
+        exits.indefinite |= running & ~(curvature > least)
         running &= ~exits.indefinite
         if not running.any():
             break
@@ -188,13 +193,10 @@ def conjugate_gradients(
         if precondition is None:  # a diagonal entry of Lanczos' matrix, between two eigenvalues of A
             trust.stretched(np.divide(1.0, step, out=np.zeros(shape), where=running) + ratio / last)
             last = np.where(running, step, 1.0)
-        elif k % trust.every == 0:
-            trust.stretched(np.sqrt(np.divide(inner(q, q), inner(p, p), out=np.zeros(shape), where=running)))
-        verbs.axpy(step[..., columns], p, x)
-        verbs.axpy(-step[..., columns], q, r)
-        if k % trust.every == 0:
-            trust.look(np.sqrt(inner(x, x)))
-        del q  # before the next product makes another
+        elif stretch:
+            trust.stretched(np.sqrt(np.divide(sizes[1], sizes[2], out=np.zeros(shape), where=running)))
+        if look:
+            trust.look(np.sqrt(sizes[0]))
 
         journal.step(np.where(running, step, np.nan), ratio)
         if watch is not None:
@@ -304,22 +306,24 @@ def cg(
     (0, [0.0909, 0.6364])
     """
     system = as_system(A)
-    n = system.n
+    n, verbs = system.n, system.verbs
     b = one_column(b, n, "b")
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
     check_callback(callback)
     dtype = np.result_type(system.dtype, inexact(b.dtype))
-    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n)
+    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n, verbs)
+    b = verbs.from_host(b)
     if isinstance(x0, str):
-        x0 = start_from(x0, precondition, b)
+        x0 = start_from(x0, precondition, b, verbs)
     elif x0 is not None:
         x0 = one_column(x0, n, "x0")
         check_real(x0, dtype)
-    if not (finite(b, system.verbs) and (x0 is None or finite(x0, system.verbs))):
+        x0 = verbs.from_host(x0)
+    if not (finite(b, verbs) and (x0 is None or finite(x0, verbs))):
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Any]) -> None:
-        callback(problem.unscaled(present())[:, 0].astype(dtype, copy=False))
+        callback(verbs.to_host(problem.unscaled(present()))[:, 0].astype(dtype, copy=False))
 
     problem = Problem(system, b, rtol, atol)
     x, r = problem.start(x0)
@@ -333,9 +337,9 @@ def cg(
         precondition=precondition,
         recompute=problem.residual,
         watch=None if callback is None else watch,
-        verbs=system.verbs,
+        verbs=verbs,
     )
-    system.verbs.scale(problem.scale, x)
+    verbs.scale(problem.scale, x)
     if exits.nonfinite:
-        system.verbs.fill(x, np.nan)
-    return x[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)
+        verbs.fill(x, np.nan)
+    return verbs.to_host(x)[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)

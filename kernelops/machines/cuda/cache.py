@@ -1,0 +1,166 @@
+"""Compiled kernels that are kept from one process to the next: one file a key, in a folder of the user's.
+
+A file is written under a name of its own and then renamed, so nobody sees half of it; it holds a checksum of what it
+keeps, so one that was cut or changed is made again. Nothing waits for anything: of processes that want the same at once
+each makes it. Where the folder cannot be used kernels are compiled in every process, and one warning says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ...errors import ArgumentError
+
+MEGABYTES = 256.0  # that the folder may hold where KERNELOPS_CACHE_SIZE says nothing
+MAGIC = b"kernelops kernel 1\n"  # another layout of the files is another number
+HEAD = len(MAGIC) + hashlib.sha256().digest_size  # bytes before what a file keeps
+FILE = re.compile(r"[0-9a-f]{64}\.kernel")
+UNFINISHED = re.compile(r"[0-9a-f]{64}\.kernel\.[0-9a-f]+\.part")
+ABANDONED = 3600.0  # seconds after which a file that was never renamed is nobody's
+
+_warned = False
+
+
+def key_of(parts: Iterable[str]) -> str:
+    """The key of what is made from some texts; it depends on each of them, and on where one ends."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def kept(key: str, make: Callable[[], bytes]) -> bytes:
+    """What make() returns, from the folder where it is there, else made and put there."""
+    limit = _limit()
+    path = None if limit == 0 else _path(key)
+    found = None if path is None else _read(path)
+    if found is None:
+        found = make()
+        if path is not None and HEAD + len(found) <= limit:
+            _keep(path, found, limit)
+    return found
+
+
+def folder() -> Path | None:
+    """Where compiled kernels are kept: KERNELOPS_CACHE_DIR, else "kernelops" in the user's cache folder, if he has one.
+
+    Nothing is made or looked at.
+    """
+    wished = os.environ.get("KERNELOPS_CACHE_DIR")
+    if wished:
+        return Path(os.path.expanduser(wished)).absolute()
+    found = _users_folder()
+    return found if found.is_absolute() else None  # "~" stands for nothing where there is no home
+
+
+def _users_folder() -> Path:
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:
+        pass
+    else:
+        return Path(user_cache_path("kernelops", appauthor=False))
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local"), "kernelops", "Cache")
+    if sys.platform == "darwin":
+        return Path(os.path.expanduser("~/Library/Caches/kernelops"))
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(given if os.path.isabs(given) else os.path.expanduser("~/.cache"), "kernelops")
+
+
+def _limit() -> int:
+    """Bytes that the folder may hold; 0 means that nothing is kept."""
+    given = os.environ.get("KERNELOPS_CACHE_SIZE", "").strip()
+    try:
+        megabytes = float(given) if given else MEGABYTES
+    except ValueError:
+        megabytes = -1.0
+    if not 0 <= megabytes < float("inf"):
+        raise ArgumentError(f"KERNELOPS_CACHE_SIZE = {given!r}: wanted megabytes, a number that is at least 0")
+    return int(megabytes * 2**20)
+
+
+def _path(key: str) -> Path | None:
+    where = folder()
+    if where is None:
+        _warn("there is no home folder")
+        return None
+    return where / f"{key}.kernel"
+
+
+def _read(path: Path) -> bytes | None:
+    """What a file keeps, or None where it is not there or not whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content = data[HEAD:]
+    if data[:HEAD] != _head(content):
+        return None
+    with suppress(OSError):  # a folder that only can be read
+        os.utime(path)  # when it was used last
+    return content
+
+
+def _head(content: bytes) -> bytes:
+    return MAGIC + hashlib.sha256(content).digest()
+
+
+def _keep(path: Path, content: bytes, limit: int) -> None:
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(unfinished, "xb") as file:
+                file.write(_head(content) + content)
+            os.replace(unfinished, path)
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+        _shrink(path, limit)
+    except OSError as error:
+        _warn(f"{path.parent}: {error.strerror or error}")
+
+
+def _shrink(newest: Path, limit: int) -> None:
+    """Remove what was used longest ago until the rest fits, and what was never finished; but not what is newest."""
+    files, size = [], 0
+    with os.scandir(newest.parent) as entries:
+        for entry in entries:
+            with suppress(OSError):  # another process has removed it
+                facts = entry.stat()
+                if FILE.fullmatch(entry.name):
+                    size += facts.st_size
+                    files.append((entry.name != newest.name, -facts.st_mtime_ns, facts.st_size, entry.path))
+                elif UNFINISHED.fullmatch(entry.name) and facts.st_mtime < time.time() - ABANDONED:
+                    os.unlink(entry.path)
+    for _, _, freed, path in sorted(files)[:0:-1]:
+        if size <= limit:
+            return
+        with suppress(OSError):  # the same, or the file is somebody else's
+            os.unlink(path)
+            size -= freed
+
+
+def _warn(why: str) -> None:
+    """Say once in a process that the folder cannot be used."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"compiled kernels cannot be kept ({why}): every process compiles its own."
+            " KERNELOPS_CACHE_DIR names another folder, KERNELOPS_CACHE_SIZE=0 turns keeping off",
+            stacklevel=2,
+        )

@@ -1,0 +1,87 @@
+"""Where NVIDIA's compilers may lie: packages of this Python, a toolkit's folder, the system; and the driver's version.
+
+A toolkit is looked for in CUDA_HOME and CUDA_PATH, in the environment of this Python (conda puts one there) and in its
+usual place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+WINDOWS = sys.platform == "win32"
+PACKAGED = ("*/bin/nvrtc64_*.dll", "*/bin/*/nvrtc64_*.dll") if WINDOWS else ("*/lib/libnvrtc.so.*",)
+IN_TOOLKIT = ("bin/nvrtc64_*.dll", "bin/*/nvrtc64_*.dll") if WINDOWS else ("lib64/libnvrtc.so.*", "lib/libnvrtc.so.*")
+BY_LOADER = () if WINDOWS else ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12")
+DRIVER = "nvcuda.dll" if WINDOWS else "libcuda.so.1"
+USUAL = "/usr/local/cuda"
+
+
+def nvrtc_libraries(tried: list[str]) -> Iterator[str]:
+    """Names under which NVRTC may be loaded, the best first; where there is none is noted in ``tried``."""
+    yield from nvrtc_files(tried)
+    yield from BY_LOADER
+
+
+def nvrtc_files(tried: list[str]) -> Iterator[str]:
+    """Those of them that are files which are there."""
+    for folder in package_folders():
+        yield from _matching(folder, PACKAGED, tried)
+    if not package_folders():
+        tried.append("packages of NVIDIA's in this Python (none)")
+    for toolkit in toolkits():
+        yield from _matching(toolkit, IN_TOOLKIT, tried)
+
+
+def nvcc_programs(tried: list[str]) -> Iterator[str]:
+    """Paths of nvcc, the best first; where there is none is noted in ``tried``."""
+    folders = [str(toolkit / "bin") for toolkit in toolkits()]
+    for place in (*folders[:-1], None, *folders[-1:]):  # the usual folder after the PATH
+        found = shutil.which("nvcc", path=place)
+        if found is None:
+            tried.append("nvcc on the PATH" if place is None else f"nvcc in {place}")
+        else:
+            yield found
+
+
+def package_folders() -> list[Path]:
+    """The folders of the namespace "nvidia", in which NVIDIA's packages lie."""
+    try:
+        spec = find_spec("nvidia")
+    except ValueError:  # somebody has put a module there
+        return []
+    return [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+
+
+def toolkits() -> list[Path]:
+    """Folders that may hold a CUDA toolkit."""
+    wished = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), sys.prefix, USUAL)
+    return [Path(folder) for folder in dict.fromkeys(filter(None, wished))]
+
+
+def driver_version() -> tuple[int, int] | None:
+    """The newest CUDA that the driver of this machine knows, (13, 0); None where there is no driver."""
+    version = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL(DRIVER).cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else (version.value // 1000, version.value % 1000 // 10)
+
+
+def _matching(folder: Path, patterns: tuple[str, ...], tried: list[str]) -> Iterator[str]:
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not found:
+        tried.append(f"NVRTC in {folder}")
+    yield from map(str, sorted(found, key=_numbers, reverse=True))
+
+
+def _numbers(path: Path) -> tuple[list[int], str]:
+    """By the version in its name, libnvrtc.so.12 before libnvrtc.so.11.2; paths only to have one order."""
+    return [int(n) for n in re.findall(r"\d+", path.name)], str(path)
