@@ -8,20 +8,26 @@ PYTHON ?= python3
 PIP_OPTIONS ?=
 # further options for pytest, such as TESTS="-k ranges -x"
 TESTS ?=
+# where wheels are kept that take a minute to build; they outlive the environments
+WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kernelops-wheels
 
 VENV := .venv
 BENCH := .venv-bench
 PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
+# tests that need PyCUDA and an emulated driver, in a process of their own; and those that need a CUDA compiler
+GPU_TESTS := tests/gpu
+CUDA_TESTS := $(wildcard tests/test_cuda_text.py tests/test_cuda_compilers.py tests/test_cuda_compiled.py)
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test test-engine bench bench-solve bench-ranges agree lint docs clean
+.PHONY: help demo test test-cuda test-engine bench bench-solve bench-ranges agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
 	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
+	@echo "make test-cuda  run the tests of the GPU engine that need PyCUDA or NVRTC (2 minutes; needs no GPU)"
 	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
 	@echo "make bench-solve  time solves on real data beside the packages that do the same (20 minutes; the same)"
 	@echo "make bench-ranges  time products with block-sparse ranges beside KeOps (2 minutes; the same)"
@@ -36,9 +42,19 @@ demo: $(VENV)/plot.stamp
 	$(PY) examples/terrain.py
 
 test: $(VENV)/test.stamp
-	$(PY) -m pytest $(TESTS)
 ifeq ($(TESTS),)
+	$(PY) -m pytest $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
 	$(PY) tests/each_instruction_set.py
+else
+	$(PY) -m pytest $(TESTS)
+endif
+
+test-cuda: $(VENV)/cuda.stamp
+ifeq ($(TESTS),)
+	$(PY) -m pytest $(GPU_TESTS)
+	$(PY) -m pytest $(CUDA_TESTS)
+else
+	$(PY) -m pytest $(TESTS)
 endif
 
 test-engine: $(VENV)/test.stamp
@@ -89,6 +105,12 @@ $(VENV)/lint.stamp: EXTRAS := lint
 $(VENV)/docs.stamp: EXTRAS := docs
 $(VENV)/plot.stamp $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/built.stamp
 	$(PY) $(PIP_INSTALL) "kernelops[$(EXTRAS)]"
+	@touch $@
+
+# PyCUDA is built from its sources, for which neither a GPU nor its driver is needed.
+$(VENV)/cuda.stamp: $(VENV)/test.stamp tools/pycuda_wheel.sh
+	wheel=$$(tools/pycuda_wheel.sh $(PY) "$(WHEELS)") && \
+	$(PY) $(PIP_INSTALL) "$$wheel" platformdirs nvidia-cuda-nvrtc nvidia-cuda-nvdisasm
 	@touch $@
 
 $(BENCH)/bench.stamp: $(BENCH)/built.stamp

@@ -28,11 +28,11 @@ def genred(package: str, problem: Problem) -> Call:
     return lambda: reduction(*arrays, backend="CPU")
 
 
-def dense_torch(problem: Problem) -> Call:
+def dense_torch(problem: Problem, device: str = "cpu") -> Call:
     """Squared norms and a matrix product, then in place; torch.cdist is the same with a square root."""
     import torch
 
-    x, y, b, e = (torch.from_numpy(problem.named[name]) for name in "xybe")
+    x, y, b, e = (torch.from_numpy(problem.named[name]).to(device) for name in "xybe")
 
     def norms(a: Any) -> Any:
         return (a * a).sum(1)

@@ -3,7 +3,8 @@
 #ifndef KERNELOPS_VECTOR_CUH
 #define KERNELOPS_VECTOR_CUH
 
-#define KERNELOPS_DEVICE static __device__ __forceinline__
+#define KERNELOPS_MEMBER __device__ __forceinline__
+#define KERNELOPS_DEVICE static KERNELOPS_MEMBER
 
 namespace kernelops {
 
@@ -13,14 +14,14 @@ typedef long long i64;
 struct half {
     unsigned short bits;
     half() = default;
-    __device__ __forceinline__ explicit half(float a) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(a)); }
-    __device__ __forceinline__ explicit half(double a) { asm("cvt.rn.f16.f64 %0, %1;" : "=h"(bits) : "d"(a)); }
-    __device__ __forceinline__ explicit operator float() const {
+    KERNELOPS_MEMBER explicit half(float a) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(a)); }
+    KERNELOPS_MEMBER explicit half(double a) { asm("cvt.rn.f16.f64 %0, %1;" : "=h"(bits) : "d"(a)); }
+    KERNELOPS_MEMBER explicit operator float() const {
         float a;
         asm("cvt.f32.f16 %0, %1;" : "=f"(a) : "h"(bits));
         return a;
     }
-    __device__ __forceinline__ explicit operator double() const { return (double)(float)*this; }
+    KERNELOPS_MEMBER explicit operator double() const { return (double)(float)*this; }
 };
 
 /* N numbers that are read and written at once: up to 16 bytes. */
@@ -59,8 +60,8 @@ template <int W, class T> KERNELOPS_DEVICE void store_column(T *shared, const T 
 template <class T, class A> struct view {
     const A *start;
     i64 step;
-    __device__ __forceinline__ T operator[](i64 k) const { return (T)start[k * step]; }
-    __device__ __forceinline__ view operator+(i64 k) const { return {start + k * step, step}; }
+    KERNELOPS_MEMBER T operator[](i64 k) const { return (T)start[k * step]; }
+    KERNELOPS_MEMBER view operator+(i64 k) const { return {start + k * step, step}; }
 };
 
 /* Loops over up to so many components become straight-line code, longer ones are unrolled eight times. */

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .machines.cpu import instruction_set
+from .machines.cuda.places import nvcc_programs, nvrtc_files
 from .machines.threads import thread_count
 
 PROC_GPUS = Path("/proc/driver/nvidia/gpus")
@@ -41,22 +43,24 @@ def available_backends() -> dict[str, Backend]:
 
 
 def find_gpus() -> dict[str, Any]:
-    """What a GPU engine would need and what of it is here.
+    """What the GPU engine needs and what of it is here.
 
     Returns
     -------
     dict
-        "devices" (names), "driver" (path of the CUDA driver library or None), "pycuda" (version or None) and "tried"
-        (every path that was looked at).
+        "devices" (names), "driver" (path of the CUDA driver library or None), "pycuda" (version or None), "compiler"
+        (path of NVRTC or nvcc, or None) and "tried" (every path that was looked at).
     """
     candidates = [folder / DRIVER for folder in _library_folders()]
     found = [path for path in candidates if path.exists()]
     reports = sorted(PROC_GPUS.glob("*/information"))
+    tried: list[str] = []
     return {
         "devices": [name for name in map(_model, reports) if name],
         "driver": str(found[0]) if found else None,
         "pycuda": installed("pycuda"),
-        "tried": [str(PROC_GPUS), *map(str, candidates)],
+        "compiler": next(chain(nvrtc_files(tried), nvcc_programs(tried)), None),
+        "tried": [str(PROC_GPUS), *map(str, candidates), *tried],
     }
 
 
@@ -76,7 +80,12 @@ def _gpu(found: dict[str, Any]) -> Backend:
         missing.append(f"the driver library {DRIVER} is not found")
     if not found["pycuda"]:
         missing.append('PyCUDA is not installed (pip install "kernelops[cuda]")')
-    return Backend(False, "; ".join(["this version has no GPU engine yet", *missing]))
+    if not found["compiler"]:
+        missing.append("no CUDA compiler is found (pip install nvidia-cuda-nvrtc)")
+    if missing:
+        return Backend(False, "; ".join(missing))
+    gpus = ", ".join(found["devices"]) or "a driver, which names no GPU"
+    return Backend(True, f"{gpus}; PyCUDA {found['pycuda']}")
 
 
 def _model(report: Path) -> str | None:

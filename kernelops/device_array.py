@@ -74,14 +74,15 @@ class DeviceArray:
 
     def vector(self) -> DeviceArray:
         """A single number as an array of one."""
-        return self._viewed((1,), (self.dtype.itemsize,), None if self.host is None else self.host.reshape(1))
+        return self.viewed((1,), (self.dtype.itemsize,), None if self.host is None else self.host.reshape(1))
 
     def as_row(self) -> DeviceArray:
         """(..., D) as (..., 1, D)."""
         shape, strides = (*self.shape[:-1], 1, self.shape[-1]), (*self.strides[:-1], 0, self.strides[-1])
-        return self._viewed(shape, strides, None if self.host is None else self.host[..., None, :])
+        return self.viewed(shape, strides, None if self.host is None else self.host[..., None, :])
 
-    def _viewed(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None) -> DeviceArray:
+    def viewed(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
+        """The same memory in another shape."""
         return DeviceArray(self.pointer, shape, strides, self.dtype, self.device, self.owner, self.home, host)
 
     def __repr__(self) -> str:

@@ -36,7 +36,8 @@ def report() -> dict[str, Any]:
     dict
         "versions", "cpu", "gpu", "backends", "paths", "self_test" and "ok", which is True where every self-test passed.
     """
-    tests = {name: _timed(test) for name, test in SELF_TESTS.items()}
+    backends = available_backends()
+    tests = {name: _timed(test) for name, test in SELF_TESTS.items() if backends["GPU"].usable or "GPU" not in name}
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
         "platform": platform.platform(),
@@ -48,7 +49,7 @@ def report() -> dict[str, Any]:
             "openmp": has_openmp(),
         },
         "gpu": find_gpus(),
-        "backends": {name: backend._asdict() for name, backend in available_backends().items()},
+        "backends": {name: backend._asdict() for name, backend in backends.items()},
         "paths": {"python": sys.executable, "package": str(Path(__file__).parent), "core": _core.__file__},
         "self_test": tests,
         "ok": all(test["ok"] for test in tests.values()),
@@ -64,10 +65,10 @@ def _gaussian(rows: int, columns: int, dtype: str) -> tuple[tuple[np.ndarray, ..
     return (g, x, y, b), np.exp(-2.5 * (difference**2).sum(2))
 
 
-def _product(dtype: str) -> dict[str, Any]:
+def _product(dtype: str, backend: str = "CPU") -> dict[str, Any]:
     """A product against NumPy's in float64, in units of what rounding the terms may cost."""
     (g, x, y, b), K = _gaussian(300, 517, dtype)
-    got = Genred(GAUSSIAN, ALIASES, axis=1)(g, x, y, b)
+    got = Genred(GAUSSIAN, ALIASES, axis=1)(g, x, y, b, backend=backend)
     scale = abs(K) @ abs(b.astype(float))
     return _verdict(float((abs(got - K @ b.astype(float)) / scale).max()), 64 * float(np.finfo(dtype).eps))
 
@@ -89,6 +90,7 @@ SELF_TESTS: dict[str, Callable[[], dict[str, Any]]] = {
     "product float32": lambda: _product("float32"),
     "product float64": lambda: _product("float64"),
     "solve": _solve,
+    "product on GPU": lambda: _product("float32", "GPU"),
 }
 
 
@@ -113,6 +115,7 @@ def as_text(found: dict[str, Any]) -> str:
         f"  OpenMP       {'yes' if cpu['openmp'] else 'no'}{single}",
         f"  GPUs         {', '.join(gpu['devices']) or 'none found'}",
         f"  GPU driver   {gpu['driver'] or 'not found'}",
+        f"  CUDA         {gpu['compiler'] or 'no compiler found'}",
         *(f"    tried      {path}" for path in gpu["tried"]),
     ]
     backends = [

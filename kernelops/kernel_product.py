@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .arrays import Bound, is_tensor, same_data, to_numpy, working
+from .device_array import DeviceArray, shown
 from .errors import ArgumentError, DtypeError, ShapeError
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
@@ -15,7 +17,7 @@ from .formula.grad import grad
 from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
-from .machines.homes import on_host
+from .machines.homes import fetched, home_like, on_host
 from .machines.ordered import in_order
 from .machines.residence import resident
 from .ranges import Ranges
@@ -44,7 +46,7 @@ def check_alpha(alpha: Any) -> np.ndarray:
             alpha = np.asarray(alpha)
         except ValueError:  # numpy's, for lists of several lengths within a list
             raise ShapeError(f"alpha: wanted a number or one for each row, got {alpha!r}") from None
-    a = to_numpy(alpha.cpu() if is_tensor(alpha) else alpha, "alpha", "a number, ")
+    a = to_numpy(alpha.cpu() if is_tensor(alpha) and alpha.is_cuda else alpha, "alpha", "a number, ")
     if a.dtype.kind not in "iuf":
         raise DtypeError(f"alpha: wanted real numbers, got {a.dtype}")
     bad = ~np.isfinite(a) | (a < 0)
@@ -81,16 +83,17 @@ class KernelProduct:
     """K as products: the formula's sum over its unknown, for any unknown vector, in any precision, and K transposed.
 
     The one place where solvers and operators meet formulas. ``columns`` vectors ride on one evaluation of a scalar
-    kernel; a matrix-valued kernel takes them as batch elements.
+    kernel; a matrix-valued kernel takes them as batch elements. Results are where the vectors are: numpy arrays, or
+    tensors on the GPU that holds the other arrays.
     """
 
     def __init__(self, expr: Expr, v: Expr, bound: Bound, ranges: Ranges | None, options: dict[str, Any]) -> None:
-        # vectors go and come as numpy arrays, whatever the home of the others; on a GPU these stay
         self.expr, self.v, self.ranges = expr, v, ranges
         self.bound = resident(bound._replace(home="host"), v.params[0])
         self.options = options["dtype_acc"], options["sum_scheme"]
         self.data_dtype = working(bound.dtype)
         self._formulas: dict[tuple[str, int], Expr] = {}
+        self._orders: dict[tuple[int, Any], Any] = {}
         self.axis = 1 if v.op == "Vj" else 0
         self.kernel = scalar_kernel(expr, v)
         self.outer = "Vi" if v.op == "Vj" else "Vj"  # the index of the result
@@ -106,20 +109,38 @@ class KernelProduct:
         M, N = self.bound.M, self.bound.N
         return (M, N) if self.axis == 1 else (N, M)
 
-    def reduce(self, expr: Expr, axis: int, u: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    def reduce(self, expr: Expr, axis: int, u: Any, dtype: np.dtype) -> Any:
         """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
         bound, ranges, orders = self._sorted
+        if isinstance(u, DeviceArray):
+            if orders is not None:  # put in order on the host
+                return home_like(u).taken(self.reduce(expr, axis, fetched(u), dtype))
+            how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
+            return how(bound._replace(home=u.home).replaced(self.v.params[0], u), ranges, dtype)
         how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
         position = self.v.params[0]
-        if orders is None:
-            return how(bound.replaced(position, u), ranges, dtype)
-        summed, kept = orders[axis], orders[1 - axis]  # j is summed for axis 1
-        image = how(bound.replaced(position, u if summed is None else u[..., summed, :]), ranges, dtype)
+        there = is_tensor(u)
+        summed = kept = None
+        if orders is not None:
+            summed, kept = orders[axis], orders[1 - axis]  # j is summed for axis 1
+            if there:
+                summed, kept = (self._order_on(side, u.device) for side in (axis, 1 - axis))
+            u = u if summed is None else u[..., summed, :]
+        if there:
+            bound, u = bound._replace(home="torch"), shown(u, "a vector")
+        image = how(bound.replaced(position, u), ranges, dtype)
         if kept is None:
             return image
-        found = np.empty_like(image)
+        found = image.new_empty(image.shape) if there else np.empty_like(image)
         found[..., kept, :] = image
         return found
+
+    def _order_on(self, side: int, device: Any) -> Any:
+        """An order of the ranges as a tensor on a device."""
+        if (side, device) not in self._orders:
+            order = self._sorted[2][side]  # type: ignore[index]
+            self._orders[side, device] = None if order is None else sys.modules["torch"].tensor(order, device=device)
+        return self._orders[side, device]
 
     @cached_property
     def _sorted(self) -> tuple[Bound, Ranges | None, tuple[np.ndarray | None, np.ndarray | None] | None]:
@@ -133,11 +154,12 @@ class KernelProduct:
         ordered = in_order(self.host, sorting)._replace(device=self.bound.device)
         return resident(ordered, self.v.params[0]), ranges.plain, orders
 
-    def __call__(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
+    def __call__(self, u: Any, transposed: bool = False) -> Any:
         """K u or K^T u for u of shape (..., points, components); arithmetic in the wider of data and u."""
-        dtype = self.data_dtype if u.dtype == self.data_dtype else np.result_type(self.data_dtype, u.dtype)
+        own = np.dtype(str(u.dtype).removeprefix("torch.")) if is_tensor(u) else u.dtype
+        dtype = self.data_dtype if own == self.data_dtype else np.result_type(self.data_dtype, own)
         if self.kernel is None:
-            return self.reduce(self._transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
+            return self.reduce(self.transposed if transposed else self.expr, self.axis ^ transposed, u, dtype)
         kind = self.outer if transposed else self.v.op
         if u.shape[-1] <= COLUMNS_AT_ONCE:
             return self.reduce(self.times(u.shape[-1], kind), self.axis ^ transposed, u, dtype)
@@ -145,15 +167,16 @@ class KernelProduct:
         done = [
             self.reduce(self.times(piece.shape[-1], kind), self.axis ^ transposed, piece, dtype) for piece in pieces
         ]
-        return np.concatenate(done, axis=-1)
+        return sys.modules["torch"].cat(done, -1) if is_tensor(u) else np.concatenate(done, axis=-1)
 
-    def on_columns(self, V: np.ndarray, transposed: bool = False) -> np.ndarray:
+    def on_columns(self, V: Any, transposed: bool = False) -> Any:
         """The same for columns (..., points times components, k); those of a matrix-valued kernel go as a batch."""
         if self.kernel is not None:
             return self(V, transposed)
         d, k = (self.expr.dim if transposed else self.v.dim), V.shape[-1]
-        image = self(np.moveaxis(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d), transposed)
-        return np.moveaxis(image.reshape(k, *V.shape[:-2], -1), 0, -1)
+        moved: Any = sys.modules["torch"].movedim if is_tensor(V) else np.moveaxis
+        image = self(moved(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d), transposed)
+        return moved(image.reshape(k, *V.shape[:-2], -1), 0, -1)
 
     def times(self, columns: int, kind: str | None = None) -> Expr:
         """The kernel times a variable of so many columns in the unknown's place, of its kind or of another one."""
@@ -166,7 +189,7 @@ class KernelProduct:
         return found
 
     @cached_property
-    def _transposed(self) -> Expr:
+    def transposed(self) -> Expr:
         """<e, F(v)> differentiated with respect to v: the transposed kernel applied to e, which takes v's place."""
         position = 1 + max(x.params[0] for x in self.expr.vars)
         e = variable(self.outer, position, self.expr.dim)

@@ -11,6 +11,9 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .arrays import bind, is_scalar, working
+from .backend_choice import check_backend
+from .device_array import on_device
+from .device_vectors import Anywhere, product_there
 from .errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from .formula.expr import text
 from .formula.parse import parse
@@ -24,11 +27,13 @@ from .truncation import check_truncate, truncated_product, truncated_solve
 ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
 
 
-class _Checked(LinearOperator):
+class _Checked(Anywhere):
     """A LinearOperator that says which shapes it takes; SciPy's answer is "dimension mismatch" and no more."""
 
     def dot(self, x: Any) -> Any:
         """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
+        if on_device(x):
+            return super().dot(x)
         if isinstance(x, np.ma.MaskedArray):
             raise DtypeError("a masked array: wanted a plain one, as .filled(value) gives")
         shape = np.shape(x)  # a number has none
@@ -67,6 +72,11 @@ class KernelOperator(_Checked):
         stand in any order.
     dtype_acc, sum_scheme : str
         How the sums of a product are added up, as for :class:`kernelops.numpy.Genred`.
+    backend : str, default "auto"
+        "auto" multiplies where the arrays are; "GPU" sends arrays of the host to a GPU, where they stay. Vectors may be
+        of the host then, or of that GPU (tensors, CuPy's or PyCUDA's arrays), and products are where the vectors are.
+    device_id : int, default -1
+        Number of that GPU; -1 for the current one.
 
     Attributes
     ----------
@@ -112,20 +122,24 @@ class KernelOperator(_Checked):
         truncate: float | None = None,
         dtype_acc: str = "auto",
         sum_scheme: str = "auto",
+        backend: str = "auto",
+        device_id: int = -1,
         **unknown: Any,
     ) -> None:
         for name in unknown:
-            known = ["alpha", "ranges", "truncate", "dtype_acc", "sum_scheme"]
+            known = ["alpha", "ranges", "truncate", "dtype_acc", "sum_scheme", "backend", "device_id"]
             raise KeywordError(f"KernelOperator has no keyword {name!r}{nearest(name, known)}")
         self.formula = parse(formula, aliases)
-        tol = check_truncate(truncate, ranges)
+        tol, device = check_truncate(truncate, ranges), check_backend(backend, device_id, args)
         v = unknown_of(self.formula, var)
         others = [x for x in self.formula.variables if x is not v]
         if len(args) != len(others):
             names = ", ".join(f"{self.formula.names.get(x, '?')} = {x.op}({x.dim})" for x in others)
             raise ArgumentError(f"wanted {len(others)} arrays ({names}), the unknown {var!r} left out, got {len(args)}")
         given = {x.params[0]: a for x, a in zip(others, args, strict=True)}  # the unknown is bound at each product
-        bound = bind(others, [given.get(p) for p in range(1 + max(given, default=-1))], self.formula.names)
+        bound = bind(
+            others, [given.get(p) for p in range(1 + max(given, default=-1))], self.formula.names, device=device
+        )
         if bound.batch:
             raise ShapeError(f"a KernelOperator takes no batch dimensions, got {bound.batch}; KernelSolve does")
         counted = {x.op for x in others} & {"Vi", "Vj"}
@@ -143,7 +157,7 @@ class KernelOperator(_Checked):
             self.ranges = truncated_solve(self.formula.expr, v, bound, tol, alpha)
         else:
             self.ranges = truncated_product(self.formula.expr, v, bound, tol)
-        self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme)
+        self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme, backend, device_id)
         if self.ranges is not None:
             self.ranges.check(bound.M, bound.N)
         options = {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme}
@@ -197,6 +211,10 @@ class KernelOperator(_Checked):
         if np.count_nonzero(self.alpha):
             image = image + (self.alpha * V).astype(image.dtype)
         return image
+
+    def _there(self, V: Any, transposed: bool) -> Any:
+        shape = self.shape[::-1] if transposed else self.shape
+        return product_there(self.kernel_product, self.alpha, V, transposed, shape)
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self._multiply(np.asarray(V), transposed=False)
@@ -360,10 +378,9 @@ class KernelOperator(_Checked):
         return _rebuilt, self._init
 
 
-def _rebuilt(formula, aliases, var, args, alpha, ranges, dtype_acc, sum_scheme):  # type: ignore[no-untyped-def]
-    return KernelOperator(
-        formula, aliases, var, *args, alpha=alpha, ranges=ranges, dtype_acc=dtype_acc, sum_scheme=sum_scheme
-    )
+def _rebuilt(formula, aliases, var, args, *rest):  # type: ignore[no-untyped-def]
+    names = "alpha", "ranges", "dtype_acc", "sum_scheme", "backend", "device_id"
+    return KernelOperator(formula, aliases, var, *args, **dict(zip(names, rest, strict=True)))
 
 
 def _matrix_indices(indices: Any, count: int, name: str) -> np.ndarray:
@@ -385,6 +402,9 @@ class _Adjoint(_Checked):
     def __init__(self, operator: KernelOperator) -> None:
         self.operator = operator
         super().__init__(operator.dtype, operator.shape[::-1])
+
+    def _there(self, V: Any, transposed: bool) -> Any:
+        return self.operator._there(V, not transposed)
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self.operator._rmatmat(V)

@@ -18,6 +18,7 @@ from .ranges import Ranges
 from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve
 from .solvers.problem import as_numbers
+from .solvers.verbs import HOST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,30 +127,34 @@ class SolveSpec:
         check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
         return bound
 
-    def system(self, bound: Bound, alpha: np.ndarray) -> _System:
+    def system(self, bound: Bound, alpha: np.ndarray) -> KernelSystem:
         """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it."""
-        return _System(self, bound, alpha)
+        return KernelSystem(self, bound, alpha)
 
-    def __call__(self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2) -> Solution:
-        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast."""
-        system = self.system(bound, alpha)
+    def __call__(
+        self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2, system: KernelSystem | None = None
+    ) -> Solution:
+        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast.
+
+        system is what ``system`` makes of them, or the same with vectors of another kind.
+        """
+        system = self.system(bound, alpha) if system is None else system
         options = dict(self.options)
         if options.get("callback") is not None:
             options["callback"] = _reshaping(options["callback"], system)
         if options.get("x0") is not None and not isinstance(options["x0"], str):
             options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
-        b = system.block(system.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
-        solution = solve(system, b, on_fail="ignore", **options)
+        solution = solve(system, system.right_hand_side(bound), on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
         judge(solution, self.on_fail, stacklevel=stacklevel + 1)
         return solution
 
 
-def _reshaping(callback: Callable[[np.ndarray], Any], system: _System) -> Callable[[np.ndarray], Any]:
+def _reshaping(callback: Callable[[np.ndarray], Any], system: KernelSystem) -> Callable[[np.ndarray], Any]:
     return lambda x: callback(system.unblock(x))
 
 
-class _System:
+class KernelSystem:
     """(alpha I + K) as the solvers see it: products with blocks (..., n, k).
 
     The columns of b are the k right-hand sides of a scalar kernel; a matrix-valued kernel couples them, and b is one
@@ -157,6 +162,7 @@ class _System:
     """
 
     name = "alpha I + K"
+    verbs: Any = HOST
 
     def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray) -> None:
         v = spec.unknown
@@ -181,6 +187,10 @@ class _System:
             return (KernelEntries(self.kernel.element((0,) * (self.b.ndim - 2))),) if self.b.size else ()
         return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b.shape[:-2]))
 
+    def right_hand_side(self, bound: Bound) -> Any:
+        """b as a block, in the dtype of the data."""
+        return self.block(self.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
+
     def block(self, b: np.ndarray, name: str) -> np.ndarray:
         """b in the shape that the solvers take."""
         if name != "b":
@@ -196,7 +206,7 @@ class _System:
         """The inverse of ``block``."""
         return x.reshape(self.b.shape)
 
-    def product(self, V: np.ndarray) -> np.ndarray:
+    def product(self, V: Any) -> Any:
         """(alpha I + K) V, in the wider dtype of data and V."""
         return self.kernel.on_columns(V) + (self.alpha * V).astype(V.dtype)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import kernelops
+import kernelops.numpy
 from kernelops import backends
+from kernelops.machines.cuda import driver
 
 
 @pytest.fixture
@@ -17,6 +20,8 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "PROC_GPUS", tmp_path / "gpus")
     monkeypatch.setattr(backends, "_library_folders", lambda: [tmp_path / "none", tmp_path / "lib"])
     monkeypatch.setattr(backends, "installed", lambda name: None)
+    monkeypatch.setattr(backends, "nvrtc_files", lambda tried: iter(()))
+    monkeypatch.setattr(backends, "nvcc_programs", lambda tried: tried.append("nvcc on the PATH") or iter(()))
     return tmp_path
 
 
@@ -45,12 +50,17 @@ def test_bare_machine(machine):
     usable, why = backends.available_backends()["GPU"]
     assert usable is False
     assert why == (
-        "this version has no GPU engine yet; no NVIDIA GPU or driver is found here; "
-        'PyCUDA is not installed (pip install "kernelops[cuda]")'
+        "no NVIDIA GPU or driver is found here; "
+        'PyCUDA is not installed (pip install "kernelops[cuda]"); '
+        "no CUDA compiler is found (pip install nvidia-cuda-nvrtc)"
     )
     found = backends.find_gpus()
     assert found["devices"] == [] and found["driver"] is None and found["pycuda"] is None
-    assert found["tried"] == [str(machine / "gpus"), *(str(machine / f / backends.DRIVER) for f in ("none", "lib"))]
+    assert found["tried"] == [
+        str(machine / "gpus"),
+        *(str(machine / f / backends.DRIVER) for f in ("none", "lib")),
+        "nvcc on the PATH",
+    ]
 
 
 def test_a_gpu_without_its_driver_library(machine):
@@ -63,7 +73,9 @@ def test_everything_there(machine, monkeypatch):
     add_gpu(machine)
     add_driver(machine)
     monkeypatch.setattr(backends, "installed", lambda name: "2026.1")
-    assert backends.available_backends()["GPU"] == (False, "this version has no GPU engine yet")
+    monkeypatch.setattr(backends, "nvrtc_files", lambda tried: iter(["/somewhere/libnvrtc.so.13"]))
+    assert backends.available_backends()["GPU"] == (True, "NVIDIA Something; PyCUDA 2026.1")
+    assert backends.find_gpus()["compiler"] == "/somewhere/libnvrtc.so.13"
     assert backends.find_gpus()["driver"] == str(machine / "lib" / backends.DRIVER)
 
 
@@ -88,3 +100,21 @@ def test_asking_imports_neither_torch_nor_pycuda():
     script = "import sys, kernelops; kernelops.available_backends(); print({'torch', 'pycuda'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize("door", ["Genred", "KernelSolve"])
+def test_a_gpu_is_asked_for_and_pycuda_is_missing(door, monkeypatch):
+    class Hidden:
+        def find_spec(self, name, *_):
+            if name == "pycuda":
+                raise ModuleNotFoundError("No module named 'pycuda'", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
+    monkeypatch.setattr(driver, "_started_in", None)
+    x, aliases = np.zeros((5, 1)), ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+    more = {} if door == "Genred" else {"varinvalias": "b"}
+    made = getattr(kernelops.numpy, door)("Exp(-SqDist(x,y))*b", aliases, axis=1, **more)
+    with pytest.raises(
+        kernelops.BackendError, match=r'the GPU needs PyCUDA, which is not installed: pip install "kern'
+    ):
+        made(x, x, x, backend="GPU")

@@ -9,7 +9,7 @@ from emulated import Kernels
 from kernelops.arrays import bind, working
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import finishes
+from kernelops.program.cuda import finishes, layout
 from kernelops.reduction import REDUCTIONS, method, pairwise
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -218,6 +218,56 @@ CALLS += [
 ]
 
 
+class Rectangles(Wide):
+    """Contractions of long vectors, for which each thread has a rectangle of pairs."""
+
+    def __init__(self, *args, how="dense", rows=9, **options):
+        super().__init__(*args, **options)
+        self.how, self.rows = how, rows
+
+    def aliases(self):
+        return [*super().aliases(), f"w = Pm({self.D})", "g = Pm(1)"]
+
+    def bound(self):
+        rng = np.random.default_rng(self.components)
+        lead = (2, 1), (3,)
+        shapes = [(self.rows, self.D), (150, self.D), (150, self.components)]
+        if self.how in ("batches", "both"):
+            shapes = [(*lead[k > 0], *shape) for k, shape in enumerate(shapes)]
+        data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
+        data += [rng.uniform(0.5, 1.5, n).astype(self.dtype) for n in (self.D, 1)]
+        ranges = reductions.some_ranges(self.rows, 150) if self.how in ("ranges", "both") else None
+        return bind(parse("Sum(x-y)*b*Elem(w,0)*g", self.aliases()).variables, data), ranges
+
+    def check(self, got):
+        program = self.method().prepared.program
+        assert layout(program, working(self.out).name).rectangle, "this is to go by rectangles"
+        super().check(got)
+
+
+SCALED, WEIGHTED = "Exp(-g*SqDist(x,y))*b", "Exp(-WeightedSqDist(w,x,y))*b"
+CALLS += [
+    *(Rectangles("Sum", SCALED, None, n, dtype, D=D) for n in (1, 3) for D in (64, 100) for dtype in TYPES),
+    *(Rectangles("Sum", SCALED, None, 1, dtype, D=65, rows=140, parts=2, how="both") for dtype in TYPES),
+    Rectangles("Sum", SCALED, None, 1, "float64", D=72, rows=300, how="ranges", scheme="kahan_scheme"),
+    Rectangles("Sum", SCALED, None, 9, "float32", D=200, how="batches"),
+    Rectangles("Sum", SCALED, None, 1, "float16", D=64),
+    Rectangles("Sum", WEIGHTED, None, 2, "float32", D=96),
+    Rectangles("Sum", "(x|y)**2*b*Norm2(b)", None, 2, "float64", D=80, rows=140),
+    Rectangles("Sum", "Exp(-Sum(Abs(x-y)))*b", None, 1, "float64", D=80),
+    *(
+        Rectangles("SumSoftMaxWeight", "g*(x|y)", "b", n, "float32", D=200, parts=p)
+        for n, p in ((2, 1), (2, 3), (5, 2))
+    ),
+    *(
+        Rectangles("LogSumExp", "-SqDist(x,y)", None, 1, "float64", D=70, parts=p, how="ranges", rows=140)
+        for p in (1, 3)
+    ),
+    Rectangles("Sum", "Exp(-SqDist(x,y)*Square(Elem(x,1)))*(b*Elem(x,0))", None, 2, "float32", D=80, rows=140),
+    Rectangles("LogSumExp", "10*SqDist(x,y)", None, 1, "float64", D=70, scheme="kahan_scheme"),
+]
+
+
 @pytest.fixture(scope="module")
 def kernels():
     found = Kernels()
@@ -236,3 +286,30 @@ def test_results_in_their_final_form(call, kernels):
 def test_results_too_long_for_one_kernel():
     program = cpu.prepare("best", parse("x-y", ALIASES).expr, None, False, 1).program
     assert finishes(program, 32) and not finishes(program, 33)
+
+
+ORDERED = [
+    next(call for call in CALLS if isinstance(call, Rectangles) and call.how == "both"),
+    next(call for call in CALLS if isinstance(call, Rectangles) and call.op == "SumSoftMaxWeight" and call.parts == 3),
+    next(call for call in CALLS if isinstance(call, Wide) and call.components == 33),
+    next(call for call in CALLS if isinstance(call, Entries)),
+]
+
+
+@pytest.mark.parametrize("call", ORDERED, ids=repr)
+def test_the_order_of_threads_changes_no_bit(call, kernels):
+    found = [call.kernels(kernels, order=order) for order in ("forward", "reverse", "random")]
+    np.testing.assert_equal(found[1:], found[:1] * 2)
+
+
+def test_nothing_is_read_outside():
+    """Under the address sanitizer, with rows and columns that fill no block and no tile."""
+    if missing(sanitize=True):
+        pytest.skip(missing(sanitize=True))
+    found = Kernels()
+    found.noting = True
+    for call in ORDERED:
+        call.kernels(found)
+    found.build(sanitize=True)
+    for call in ORDERED:
+        call.check(call.kernels(found))

@@ -115,10 +115,15 @@ def test_layouts():
         for dtype, size in (("float32", 4), ("float64", 8)):
             found = layout(program, dtype)
             longer = (D + 1) * size > 48 << 10  # than shared memory
-            assert found.width == 1 if longer else found.width >= D + 1
+            assert found.width == 1 if longer or found.rectangle else found.width >= D + 1
+            assert (found.rectangle is not None) == (D >= 100)
+            assert found.height == (128 if found.rectangle else found.block * found.rows)
             assert found.tile * found.width * size <= 48 << 10
             assert found.tile % found.span == 0 and found.rows in (1, 2, 4)
             assert found.width * size % 16 == 0 or found.width <= 2
+            one_by_one = layout(program, dtype, rows=1)
+            assert one_by_one.rectangle is None
+            assert one_by_one.width == 1 if longer else one_by_one.width >= D + 1
 
 
 def test_passes():

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXT = {".py", ".pyx", ".pxd", ".h", ".c", ".cu", ".cuh", ".md", ".toml", ".txt", ".in", ".cfg", ".yml", ".yaml", ""}
+TEXT = {".py", ".pyx", ".pxd", ".h", ".c", ".cpp", ".cu", ".cuh", ".sh"}
+TEXT |= {".md", ".toml", ".txt", ".in", ".cfg", ".yml", ".yaml", ""}
 PRIVATE = re.compile(r"(?<![\w.])/(work|tmp|root|home)(?=[/\s'\"`)]|$)|[.][.]/shared", re.MULTILINE)
 # in pieces, so that this file does not find itself
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")

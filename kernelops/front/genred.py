@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Bound, float_dtype, is_tensor
+from ..backend_choice import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse
@@ -16,7 +17,7 @@ from ..ranges import Ranges
 from ..reduction import check_reduction
 from ..specs import ReduceSpec
 from ..truncation import check_truncate, truncated_reduction
-from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 
 
 class Genred:

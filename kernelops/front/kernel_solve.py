@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Bound, float_dtype
+from ..backend_choice import check_backend
 from ..beside import InvQuadLogdet, complain, new_points, stateful
 from ..errors import ArgumentError, KeywordError
 from ..formula.parse import parse
@@ -20,7 +21,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.state import check_state
 from ..specs import SolveSpec, solve_alpha
 from ..truncation import check_truncate, truncated_solve
-from .checks import IGNORED, check_accumulator, check_axis, check_backend, check_keywords, check_on_fail, check_probes
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_on_fail, check_probes
 
 
 class KernelSolve:

@@ -117,9 +117,16 @@ class Pycuda:
 
 def home_of(bound: Bound, gpu: Device) -> Home:
     """The home of a call's results."""
-    if bound.home == "torch":
-        return Torch(next(a.owner for a in bound.arrays if isinstance(a, DeviceArray) and a.home == "torch"))
-    return Host(gpu) if bound.home == "host" else {"cupy": Cupy, "pycuda": Pycuda}[bound.home](gpu)
+    if bound.home == "host":
+        return Host(gpu)
+    return home_like(next(a for a in bound.arrays if isinstance(a, DeviceArray) and a.home == bound.home), gpu)
+
+
+def home_like(a: DeviceArray, gpu: Device | None = None) -> Home:
+    """The library of an array on a GPU."""
+    if a.home == "torch":
+        return Torch(a.owner)
+    return {"cupy": Cupy, "pycuda": Pycuda, "host": Host}[a.home](device(a.device) if gpu is None else gpu)
 
 
 def brought(bound: Bound, a: np.ndarray) -> Any:

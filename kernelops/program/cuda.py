@@ -15,7 +15,8 @@ from ..errors import ArgumentError
 from .cuda_arguments import arguments, finish_arguments, options
 from .cuda_finish import finish_text
 from .cuda_kernel import Kernel
-from .cuda_layout import BLOCK, Layout, finishes, layout, parts
+from .cuda_layout import Layout, finishes, layout, parts
+from .cuda_tiles import BLOCK
 from .instructions import Program
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .instructions import COL, FILLED_LATER, ROW, TILE, Instruction, Operand, Program, Stage
+from .cuda_text import raw_planes, read_planes
+from .instructions import COL, FILLED_LATER, ROW, Instruction, Operand, Program, Stage
 
 Load = tuple[int, int, int]
 SHORTEST_VIEW = 64
@@ -94,14 +95,19 @@ def chunked(program: Program) -> Chunked | None:
         return None
     if others and not _is_weight(others[0], dot):
         return None
-    planes = program.col.exports[vector.base : vector.base + count]
-    if planes != tuple(range(planes[0], planes[0] + count)):
+    planes, load = program.col.exports[vector.base : vector.base + count], load_of(program.col, vector, count)
+    if not load or any(_meets(x, vector.base, count) for p in program.pair.code if p is not dot for x in p.args):
         return None
-    found = [load for load in program.col.loads if load[2] <= planes[0] and planes[-1] < load[2] + load[1]]
-    if not found or any(_meets(x, vector.base, count) for p in program.pair.code if p is not dot for x in p.args):
+    position, _, plane = load
+    return Chunked(_without(program, vector.base, count, load), position, planes[0] - plane, count)
+
+
+def load_of(stage: Stage, x: Operand, count: int) -> Load | None:
+    """The load that count exports from where an operand points are, as they stand; None where they are computed."""
+    planes = stage.exports[x.base : x.base + count]
+    if not x.stride or planes != tuple(range(planes[0], planes[0] + count)) or not raw_planes(stage) >= set(planes):
         return None
-    position, _, plane = found[0]
-    return Chunked(_without(program, dot, vector.base, count, found[0]), position, planes[0] - plane, count)
+    return next((k for k in stage.loads if k[2] <= planes[0] and planes[-1] < k[2] + k[1]), None)
 
 
 def _is_weight(p: Instruction, dot: Instruction) -> bool:
@@ -114,17 +120,17 @@ def _meets(x: Operand, base: int, count: int) -> bool:
     return x.place == COL and base <= x.base < base + count
 
 
-def _without(program: Program, dot: Instruction, base: int, count: int, load: Load) -> Program:
+def _without(program: Program, base: int, count: int, load: Load) -> Program:
     """The program without count exports of the columns from base, which a sum's vector is read from."""
     behind = len(program.col.exports) - count
 
     def moved(x: Operand) -> Operand:
         return Operand(COL, behind, 1)
 
-    return _dropped(program, COL, base, count, load, moved)
+    return dropped(program, COL, base, count, load, moved)
 
 
-def _dropped(
+def dropped(
     program: Program, place: str, base: int, count: int, load: Load, moved: Callable[[Operand], Operand]
 ) -> Program:
     """The program without count exports of a stage from base; ``moved`` says where the pairs read them instead.
@@ -134,7 +140,7 @@ def _dropped(
     stage = program.row if place == ROW else program.col
     exports = stage.exports[:base] + stage.exports[base + count :]
     planes = range(load[2], load[2] + load[1])
-    needed = [*exports, *(x.base for p in stage.code for x in p.args if x.place == TILE)]
+    needed = {*exports, *read_planes(stage)}
     loads = stage.loads if any(k in planes for k in needed) else tuple(k for k in stage.loads if k != load)
 
     def operand(x: Operand) -> Operand:
@@ -167,16 +173,17 @@ def viewed(program: Program, place: str) -> tuple[Program, list[View]]:
     views: list[View] = []
     for load in (program.row if place == ROW else program.col).loads:
         position, count, plane = load
-        exports = (program.row if place == ROW else program.col).exports
+        stage = program.row if place == ROW else program.col
+        exports = stage.exports
         wanted = tuple(range(plane, plane + count))
         base = next((k for k in range(len(exports)) if exports[k : k + count] == wanted), None)
-        if count < SHORTEST_VIEW or base is None:
+        if count < SHORTEST_VIEW or base is None or not raw_planes(stage) >= set(wanted):
             continue
         view = View(place, position)
 
         def moved(x: Operand, name: str = view.name, base: int = base) -> Operand:
             return Operand(name, x.base - base, x.stride)
 
-        program = _dropped(program, place, base, count, load, moved)
+        program = dropped(program, place, base, count, load, moved)
         views.append(view)
     return program, views

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .cuda_arguments import FINAL, PARTIAL, TYPES, Options, described_results, finish_arguments, finish_parameters
-from .cuda_layout import BLOCK
 from .cuda_results import truth
 from .cuda_text import indented
+from .cuda_tiles import BLOCK
 from .instructions import Program
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from . import cuda_tiles as tiles
 from .cuda_arguments import TASK, TYPES, Options, described, parameters
 from .cuda_chunks import View, chunked, plain
-from .cuda_layout import COLUMN_IN_REGISTERS, Layout, shortened
+from .cuda_layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
 from .cuda_results import Results
 from .cuda_text import (
     Writer,
@@ -32,7 +33,12 @@ class Kernel:
 
     def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
         self.whole, self.layout, self.how, self.name = program, layout, how, name
-        self.program, self.views = shortened(plain(program), how.dtype)
+        self.program, self.views = plain(program), list[View]()
+        self.tiled = tiles.tiled(self.program) if layout.rectangle else None
+        if self.tiled:
+            self.program = self.tiled.program
+        else:
+            self.program, self.views = shortened(self.program, how.dtype)
         self.chunked = chunked(self.program) if layout.passes > 1 else None
         self.results = Results(self.program, layout, how, self.chunked.weights if self.chunked else 0)
         if self.chunked:  # from here on the program is that of a chunk
@@ -41,12 +47,13 @@ class Kernel:
     def text(self) -> str:
         p, how = self.whole, self.how
         head = [f"// {line}".rstrip() for line in self._description()]
+        includes = ['#include "finish.cuh"', *(['#include "tiles.cuh"'] if self.tiled else [])]
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
             *indented(parameters(p, how.data, how.finish, how.out)),
         ]
-        return "\n".join([*head, '#include "finish.cuh"', "", *signature, "{", *indented(self._body()), "}", ""])
+        return "\n".join([*head, *includes, "", *signature, "{", *indented(self._body()), "}", ""])
 
     def _description(self) -> list[str]:
         p, how, size = self.whole, self.how, self.layout
@@ -64,7 +71,7 @@ class Kernel:
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
-            f"{size.rows} rows a thread, {size.block} threads a block, tiles of {size.tile} columns.",
+            f"{size.held} rows a thread, {size.block} threads a block, tiles of {size.tile} columns.",
             *([f"{size.passes} passes, {size.chunk} components each."] if size.passes > 1 else []),
             "",
             "Arguments, 8 bytes each; strides and offsets count numbers, not bytes:",
@@ -74,7 +81,10 @@ class Kernel:
 
     def _body(self) -> list[str]:
         size = self.layout
-        sizes = {name.upper(): getattr(size, name) for name in ("block", "rows", "tile", "span", "width")}
+        sizes = {"BLOCK": size.block, "ROWS": size.held, "HEIGHT": size.height, "STEP": 1 if self.tiled else size.block}
+        sizes |= {"TILE": size.tile, "SPAN": size.span, "WIDTH": size.width}
+        if self.tiled:
+            sizes |= tiles.constants(self.tiled, ITEM_BYTES[self.how.dtype])
         if size.passes > 1:
             sizes |= {"CHUNK": size.chunk, "PASSES": size.passes}
         lines = ["using namespace kernelops;", f"typedef {TYPES[self.how.dtype]} T;"]
@@ -82,6 +92,7 @@ class Kernel:
         lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
         lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
         lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
+        lines += tiles.shared(self.tiled) if self.tiled else []
         tasks = self._task_lines() if self.program.kind != "entries" else self._entries_lines()
         tasks = block("for (i64 task = blockIdx.x; task < n_tasks; task += gridDim.x)", tasks)
         batches = [*self._param_lines(), *(self._passes(tasks) if size.passes > 1 else tasks)]
@@ -146,12 +157,12 @@ class Kernel:
     def _row_lines(self) -> list[str]:
         """The exports of a thread's rows; those past the last row stand in with the last one and write nothing."""
         p, scales = self.program, self._scales(ROW)
-        lines = array("T", "row", self.layout.rows, len(p.row.exports))
+        lines = array("T", "row", self.layout.held, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
         inner, views = list[str](), [v for v in self.views if v.place == ROW]
         lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
         if p.row.loads or views:
-            inner = ["const i64 i = own + r * BLOCK < last ? own + r * BLOCK : last - 1;"]
+            inner = ["const i64 i = own + r * STEP < last ? own + r * STEP : last - 1;"]
         inner += [f"{v.name} = {self._view(v, 'i')};" for v in views]
         inner += self._stage(p.row, "i", "row[r][{}]")
         inner += [f"{scale_name(x)} = scale_of_exp({item(x)});" for x in scales]
@@ -192,29 +203,32 @@ class Kernel:
 
     def _task_lines(self) -> list[str]:
         """Some rows at a time, with all intervals of columns."""
+        tiled = self.tiled is not None
         rows = [
-            "const i64 own = first + threadIdx.x; // this thread's first row; the others are BLOCK apart",
+            f"const i64 own = first + threadIdx.x{' / LANES * ROWS' * tiled}; // this thread's first row",
             *self._row_lines(),
             *self.results.clear(),
+            *(["bool fresh = true;"] if tiled else []),
             *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
+            *(tiles.together(self.program.kind, self.layout.chunk, self.how.compensated) if tiled else []),
             *self.results.deliver(),
         ]
         return [
             f"const i64 last = tasks[{TASK} * task + 1];",
             *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.how.finish is None else []),
-            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += BLOCK * ROWS)", rows),
+            *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += HEIGHT)", rows),
         ]
 
     def _entries_lines(self) -> list[str]:
         """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
         columns = [
-            "const i64 own = first + threadIdx.x; // this thread's first column; the others are BLOCK apart",
+            "const i64 own = first + threadIdx.x; // this thread's first column",
             *self._row_lines(),
             *self._tiles(f"tasks[{TASK} * task]"),
         ]
         interval = [
             "const i64 last = intervals[2 * q + 1];",
-            *block("for (i64 first = intervals[2 * q]; first < last; first += BLOCK * ROWS)", columns),
+            *block("for (i64 first = intervals[2 * q]; first < last; first += HEIGHT)", columns),
         ]
         return [f"const i64 to = tasks[{TASK} * task + 1];", *_each_interval(interval)]
 
@@ -222,9 +236,14 @@ class Kernel:
         lines = [
             "const int n = to - from < TILE ? (int)(to - from) : TILE;",
             *self._col_lines(),
-            *self._pair_lines(),
+            *(self._rectangle_lines(self.tiled) if self.tiled else self._pair_lines()),
         ]
         return block(f"for (i64 from = {start}; from < to; from += TILE)", lines)
+
+    def _rectangle_lines(self, found: tiles.Tiled) -> list[str]:
+        """One tile: what is contracted, the pairs, and what they leave."""
+        lines = [*tiles.contraction(found, self._load), *tiles.pairs(self.layout.width, self._pair_rows())]
+        return [*lines, *self.results.hand_over()]
 
     def _pair_lines(self) -> list[str]:
         """One tile: the pairs of a span, then what they leave."""

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from ..errors import ArgumentError
 from .cuda_chunks import View, chunked, plain, viewed
 from .cuda_text import pair_length
+from .cuda_tiles import BLOCK, LANES, RECTANGLE, tiled
 from .instructions import COL, ROW, Program
 
-BLOCK = 128  # threads
 WIDEST_TILE = 256  # columns
 SPAN = 64  # columns that are summed one after another before the sum of all takes over
 TILE_BYTES, SHARED_BYTES = 1 << 14, 48 << 10  # of a tile, where its columns are short; of any tile
 LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
 # A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
 # may be taken by rows where a thread has several, and by one long row with what it keeps.
-OTHERS, MOST_HELD, MOST_OF_ONE = 64, 128, 180
+OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
 WHOLE = 8  # components of a result up to which it is not worth taking them in chunks
 MOST_COPIES = 8  # of the code, where each chunk has one
-CHUNKS = (8, 16, 24, 32, 48, 64)
+CHUNKS = (2, 4, 8, 16, 24, 32, 48, 64)
 ITEM_BYTES = {"float32": 4, "float64": 8}
+SLOWER = 1.1  # rectangles of pairs, than their arithmetic alone
+SCATTERED = 16  # times longer takes what is read where it lies
 FULL = 4  # how many times the blocks of a kernel are to fill a machine
 LEAST_COLUMNS = 256  # of a part
 
@@ -37,7 +40,7 @@ class Layout:
     block : int
         Threads of a block.
     rows : int
-        Rows of a thread: a block takes ``block * rows`` at a time.
+        Rows of a thread: a block takes ``block * rows`` at a time. Where threads have rectangles, rows for each thread.
     tile : int
         Columns that are in shared memory at a time.
     span : int
@@ -49,6 +52,8 @@ class Layout:
         Blocks that a multiprocessor can hold at once, as far as registers go.
     chunk, passes : int
         Components of the result that are computed at a time, and how many times that is done.
+    rectangle : (int, int) or None
+        Rows and columns of a thread, in kernels where several threads share rows.
     """
 
     block: int
@@ -59,6 +64,17 @@ class Layout:
     resident: int
     chunk: int
     passes: int
+    rectangle: tuple[int, int] | None = None
+
+    @property
+    def held(self) -> int:
+        """Rows of a thread."""
+        return self.rectangle[0] if self.rectangle else self.rows
+
+    @property
+    def height(self) -> int:
+        """Rows that a block takes at a time."""
+        return self.block // LANES * self.rectangle[0] if self.rectangle else self.block * self.rows
 
 
 def layout(
@@ -74,9 +90,20 @@ def layout(
         raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
     if rows is not None and rows < 1:
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
-    short, _ = shortened(plain(program), dtype)
-    work = _Work(short, ITEM_BYTES[dtype], best, compensated, wide_sums)
-    several = (rows,) if rows else (1,) if program.kind == "entries" else (1, 2, 4)
+    how = ITEM_BYTES[dtype], best, compensated, wide_sums
+    short, views = shortened(plain(program), dtype)
+    time, found = _rows_of_threads(_Work(short, *how), rows)
+    taken_apart = tiled(plain(program)) if rows is None else None
+    if taken_apart:
+        time_too, rectangles = _rectangles(_Work(taken_apart.program, *how), taken_apart.length)
+        if time_too < (SCATTERED if views else 1) * time:
+            return rectangles
+    return found
+
+
+def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
+    """The layout where each row belongs to one thread, and what it takes."""
+    several = (rows,) if rows else (1,) if work.program.kind == "entries" else (1, 2, 4)
     choices = [(r, c) for r in several for c in work.chunks()]
     fitting = [(r, c) for r, c in choices if r * work.held(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
     r, chunk = min(fitting or choices[:1], key=lambda choice: work.time(*choice))
@@ -86,10 +113,27 @@ def layout(
     tile = WIDEST_TILE
     while tile > 1 and tile * width * size > TILE_BYTES:
         tile //= 2
-    span = min(SPAN, tile) if program.kind in ("sum", "exp") else tile
-    registers = r * work.held(chunk) + OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4
-    resident = next((n for most, n in RESIDENT.items() if registers <= most), min(RESIDENT.values()))
-    return Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
+    span = min(SPAN, tile) if work.sums else tile
+    resident = _resident(r * work.held(chunk) + OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4)
+    return work.time(r, chunk), Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
+
+
+def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
+    """The same where threads have rectangles of pairs, which begin with a contraction of so many components."""
+    rows, columns = RECTANGLE[work.size]
+    words, n = work.size // 4, work.program.n_out
+    rectangle, beside = (rows * columns + rows + columns) * words, OTHERS // 2
+    chunk = max([c for c in work.chunks(1) if rectangle + rows * work.held(c) + beside <= max(RESIDENT)], default=0)
+    if not chunk:
+        return inf, Layout(BLOCK, 1, 1, 1, 0, 1, n, 1)
+    registers, tile = rectangle + rows * work.held(chunk) + beside, LANES * columns
+    time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
+    width, resident = work.width(chunk), _resident(registers)
+    return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
+
+
+def _resident(registers: int) -> int:
+    return next((n for most, n in RESIDENT.items() if registers <= most), min(RESIDENT.values()))
 
 
 def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
@@ -117,13 +161,17 @@ class _Work:
         self.fixed = (len(program.row.exports) + program.pair.planes + 2 * (program.kind == "exp")) * words
         self.work = pair_length(program) - program.n_out
 
-    def chunks(self) -> list[int]:
-        """How many components may be taken at a time."""
+    @property
+    def sums(self) -> bool:
+        return self.program.kind in ("sum", "exp")
+
+    def chunks(self, least: int = WHOLE) -> list[int]:
+        """How many components may be taken at a time: at least so many, where there are more."""
         n = self.program.n_out
-        if n <= WHOLE or (self.chunked is None and self.program.kind != "sum"):
+        if n <= least or (self.chunked is None and self.program.kind != "sum"):
             return [n]
         most = n if self.chunked else MOST_COPIES
-        return [c for c in CHUNKS if c < n <= c * most] + [n]
+        return [c for c in CHUNKS if least <= c < n <= c * most] + [n]
 
     def passes(self, chunk: int) -> int:
         return -(-self.program.n_out // chunk) if self.chunked is None else self.chunked.passes(chunk)
@@ -147,6 +195,8 @@ class _Work:
         """Cycles for a row and 128 columns: of arithmetic, or of reading the columns where that takes longer."""
         words = self.size // 4
         reading = self.width(chunk) * words
+        if self.fixed > MOST_OF_ONE:  # rows are not in registers
+            reading += rows * self.fixed
         instructions = rows * words * (self.work + chunk) + reading / 4 + 3
         return self.passes(chunk) * max(reading, instructions / 4) / rows
 

@@ -35,7 +35,7 @@ class Results:
 
     def clear(self) -> list[str]:
         """What a row's reduction begins with."""
-        p, rows = self.program, self.layout.rows
+        p, rows = self.program, self.layout.held
         if self.sums:
             lines = array("double", "sum", rows, self.n, filled=True)
             lines += array("double", "lost", rows, self.n, filled=True) if self.how.compensated else []
@@ -62,7 +62,7 @@ class Results:
         n = self.program.n_out
         if self.program.kind == "entries":
             value = value if self.how.out == self.how.dtype else f"(O){value}"
-            return [f"entries[((batch * M + from + c) * N + own + r * BLOCK) * {n} + {component}] = {value};"]
+            return [f"entries[((batch * M + from + c) * N + own + r * STEP) * {n} + {component}] = {value};"]
         flags = f"<{self.how.best}, {truth(self.how.largest)}, {truth(self.how.nan_first)}>"
         if not self.in_place:
             return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
@@ -72,7 +72,7 @@ class Results:
     def _row(self) -> str:
         """The place of a row in the results."""
         first = "(piece * batches + batch)" if self.how.finish is None else "batch"
-        return f"{first} * M + own + r * BLOCK"
+        return f"{first} * M + own + r * STEP"
 
     def _shelf_place(self, component: str) -> str:
         return f"const i64 at = (({self._row()}) * {self.program.n_out} + {component}) * {self.how.best};"
@@ -94,7 +94,8 @@ class Results:
         if self.in_place:
             return []
         lines = self._deliver_best() if self.program.kind == "best" else self._deliver_sums()
-        return for_rows([f"const i64 at = {self._row()};", *lines], inside=True)
+        mine = ["if (threadIdx.x % LANES != r % LANES) continue;"] if self.layout.rectangle else []
+        return for_rows([*mine, f"const i64 at = {self._row()};", *lines], inside=True)
 
     def _deliver_best(self) -> list[str]:
         n, best, finish = self.program.n_out, self.how.best, self.how.finish

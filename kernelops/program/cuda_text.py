@@ -32,7 +32,7 @@ def unrolled(count: int) -> str:
 
 def for_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
     """A loop over the rows of a thread, or over those only that are rows of the task."""
-    lines = ["if (own + r * BLOCK >= last) continue;", *lines] if inside else lines
+    lines = ["if (own + r * STEP >= last) continue;", *lines] if inside else lines
     return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
 
 
@@ -212,18 +212,18 @@ def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str],
 
     What is exported as it was loaded goes past the planes.
     """
-    read = {x.base for p in stage.code for x in p.args if x.place == TILE}
-    loaded, lines = dict[int, tuple[int, int]](), list[str]()
-    for position, count, plane in stage.loads:
-        if read & set(range(plane, plane + count)):
+    raw, lines = raw_planes(stage), list[str]()
+    wanted = read_planes(stage) | {plane for plane in stage.exports if plane not in raw}
+    loaded = {plane + k: (position, k) for position, count, plane in stage.loads for k in range(count)}
+    for position, _, plane in stage.loads:
+        for start, count in _runs([k for k in loaded if k in wanted and loaded[k] == (position, k - plane)]):
 
-            def stored(k: Step, position: int = position, plane: int = plane) -> str:
-                return f"t[{plus(plane, k)}] = {load(position, plus(0, k))};"
+            def stored(k: Step, position: int = position, plane: int = plane, start: int = start) -> str:
+                return f"t[{plus(start, k)}] = {load(position, plus(start - plane, k))};"
 
             lines += copies(count, stored)
-        else:
-            loaded |= {plane + k: (position, k) for k in range(count)}
     lines += Writer(program).lines(stage.code)
+    loaded = {plane: source for plane, source in loaded.items() if plane in raw}
     at = 0
     while at < len(stage.exports):
         plane, count = stage.exports[at], 1
@@ -242,3 +242,39 @@ def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str],
         at += count
     planes = stage.planes if any("t[" in line for line in lines) else 0
     return [*array("T", "t", planes), *lines]
+
+
+def read_planes(stage: Stage) -> set[int]:
+    """The planes that a stage's instructions read, of those that variables are loaded into."""
+    return _met(stage, [p.args for p in stage.code])
+
+
+def raw_planes(stage: Stage) -> set[int]:
+    """The planes that hold what was loaded into them to the end; some that do may be missing."""
+    planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
+    return planes - _met(stage, [(p.out,) if p.out else () for p in stage.code])
+
+
+def _met(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
+    """The planes of variables that some operands of each instruction name, or may name."""
+    planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
+    found, rounds = set[int](), 0
+    for p, some in zip(stage.code, operands, strict=True):
+        rounds = p.aux0 if p.op == "Loop" else 0 if p.op == "End" else rounds
+        for x in some:
+            if x.place == TILE and x.stride and not rounds:  # a vector of unknown length
+                found |= {plane for plane in planes if plane >= x.base}
+            elif x.place == TILE:
+                found |= {x.base + k for k in range(rounds if x.stride else 1)}
+    return found & planes
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Increasing numbers as runs: (first, how many)."""
+    found: list[tuple[int, int]] = []
+    for n in numbers:
+        if found and sum(found[-1]) == n:
+            found[-1] = found[-1][0], found[-1][1] + 1
+        else:
+            found.append((n, 1))
+    return found

@@ -24,6 +24,7 @@ def account(
         residual = _true_residual(problem, x, x0, exits)
         returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
     verbs.scale(problem.scale, x)
+    found: np.ndarray = verbs.to_host(x)
     status = exits.status
     columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
     condition = None if status in FAILURES else journal.condition()
@@ -36,7 +37,7 @@ def account(
         "recomputed": "in float64" if problem.system.native else "by A's own products",
     }
     return Solution(
-        x=x.reshape(shape),
+        x=found.reshape(shape),
         status=status,
         message=message(status, **figures),
         iterations=journal.iterations,

@@ -9,8 +9,8 @@ import numpy as np
 
 from .cg import HOPELESS, Exits, anywhere, look_again
 from .solution import Journal
-from .system import HOST
 from .trust import Trust
+from .verbs import HOST
 
 # Of the largest eigenvalue of a Gram matrix of unit vectors: below it a direction is one of the others. The vectors of
 # float32 differ from dependent ones by rounding of 1e-7 and a few times that, squared; Gram matrices are float64.
@@ -50,26 +50,27 @@ def block_conjugate_gradients(
     exits = Exits.none(shape)
     running = np.ones(shape, bool)
     norm, best, start = np.zeros(shape), np.full(shape, np.inf), np.zeros(shape)
-    eps = float(np.finfo(r.dtype).eps) / 2
+    eps = float(np.finfo(verbs.dtype(r)).eps) / 2
     trust = Trust(shape, eps) if trust is None else trust
     highest, lowest = np.zeros(shape[:-1]), np.full(shape[:-1], np.inf)  # Rayleigh quotients of A
 
     whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x and r, and stay in these two
     if keep_best:
-        x = verbs.copy(x, x.dtype)
+        x = verbs.copy(x)
     p = q = inverse = None  # the last directions, A times them, and W^-1; none where it starts anew
 
-    def norms(v: Any) -> np.ndarray:
-        """The norms of the columns of v in the places of all columns."""
-        values = np.zeros(shape)
-        values[..., columns] = np.sqrt(verbs.dot(v, v).real)
-        return values
+    def norms(*blocks: Any) -> list[np.ndarray]:
+        """The norms of the columns of some blocks in the places of all columns."""
+        found = [np.zeros(shape) for _ in blocks]
+        for values, squares in zip(found, verbs.scalars(dots=[(v, v) for v in blocks]), strict=True):
+            values[..., columns] = np.sqrt(squares.real)
+        return found
 
     def present() -> Any:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
-        full = verbs.copy(whole, whole.dtype)
+        full = verbs.copy(whole)
         verbs.put(full, columns, x, running[..., columns] if keep_best else None)
         return full
 
@@ -80,8 +81,9 @@ def block_conjugate_gradients(
         if r is not left:
             verbs.put(left, columns, r)
 
+    (size,) = norms(r)
     for k in range(maxiter + 1):
-        norm = np.where(running, norms(r), norm)
+        norm = np.where(running, size, norm)
         if not np.isfinite(norm).all():
             exits.nonfinite = True
             journal.record(norm)
@@ -115,9 +117,10 @@ def block_conjugate_gradients(
 
         z = r if precondition is None else precondition(r)
         weight = np.where(running, norm, 0.0)[..., columns]  # 0 for what has left its element, but not the batch
+        found = verbs.scalars([(r, z)] * (precondition is not None), [(q, z)] * (p is not None))
         if precondition is not None:
             rz = np.zeros(shape)
-            rz[..., columns] = verbs.dot(r, z).real
+            rz[..., columns] = found[0].real
             if not np.isfinite(rz[running]).all():
                 exits.nonfinite = True
                 break
@@ -126,7 +129,7 @@ def block_conjugate_gradients(
             if exits.misled.any():  # an M that is not positive definite is no good for any column
                 break
         if p is not None:  # A-orthogonal to the last directions
-            back = inverse @ verbs.gram(q, z)
+            back = inverse @ found[-1]
             moved = verbs.combine(p, -back)
             verbs.axpy(np.ones_like(weight), z, moved)
             z = moved
@@ -139,7 +142,7 @@ def block_conjugate_gradients(
             break
 
         q = product(p)
-        w = verbs.gram(p, q)
+        w, pr = verbs.scalars(grams=[(p, q), (p, r)])
         if not np.isfinite(w).all():
             exits.nonfinite = True
             break
@@ -157,13 +160,14 @@ def block_conjugate_gradients(
         lowest = np.minimum(lowest, np.where(use, values, np.inf).min(axis=-1))
         reciprocal = np.divide(1.0, values, out=np.zeros_like(values), where=use)
         inverse = (vectors * reciprocal[..., None, :]) @ np.swapaxes(vectors, -1, -2).conj()
-        step = inverse @ verbs.gram(p, r)
+        step = inverse @ pr
         step *= running[..., None, columns]
         trust.stretched(np.broadcast_to(highest[..., None], shape))
         verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(p, step), x)
         verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(q, -step), r)
-        if k % trust.every == 0:
-            trust.look(norms(x))
+        size, *sizes = norms(r, *[x] * (k % trust.every == 0))
+        if sizes:
+            trust.look(sizes[0])
 
         journal.step(np.full(shape, np.nan), np.zeros(shape))
         journal.quotients(float(lowest.min()), float(highest.max()))
@@ -187,7 +191,7 @@ def orthonormal(z: Any, wanted: np.ndarray, verbs: Any) -> tuple[Any, np.ndarray
     size = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1).real, 0.0))
     unit = np.divide(1.0, size, out=np.zeros_like(size), where=wanted & (size > 0) & np.isfinite(size))
     values, vectors = np.linalg.eigh(gram * unit[..., :, None] * unit[..., None, :])
-    independent = values > RANK[np.dtype(z.dtype).char] * np.maximum(values[..., -1:], 0.5)
+    independent = values > RANK[verbs.dtype(z).char] * np.maximum(values[..., -1:], 0.5)
     most = int(independent.sum(axis=-1).max(initial=0))
     if most == 0:
         return None, independent

@@ -10,8 +10,9 @@ import numpy as np
 
 from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
 from .solution import Journal, info_of
-from .system import HOST, as_preconditioner, as_system, inexact
+from .system import as_preconditioner, as_system, inexact
 from .trust import Trust
+from .verbs import HOST, QUIET
 
 HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
 
@@ -93,26 +94,27 @@ def conjugate_gradients(
     norm, best = np.zeros(shape), np.full(shape, np.inf)
     previous, last = np.ones(shape), np.ones(shape)  # <r, z> and the step, one iteration ago
     fresh = np.ones(shape, bool)  # the next direction is the residual itself
-    pp = start = np.zeros(shape)  # <p, p>, and the first norm
-    eps = np.finfo(r.dtype).eps / 2
+    pp = start = following = np.zeros(shape)  # <p, p>, the first norm, and <r, z> of a step that is begun
+    eps = np.finfo(verbs.dtype(r)).eps / 2
     trust = Trust(shape, eps) if trust is None else trust
 
     whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x, r and p, and stay in these two
+    ahead = verbs.ahead and watch is None
     if keep_best:
-        x = verbs.copy(x, x.dtype)
-    p = verbs.zeros(r.shape, r.dtype)
+        x = verbs.copy(x)
+    p, q = verbs.zeros(r.shape, verbs.dtype(r)), None  # q is A p, once that is begun: perhaps before a step is judged
 
-    def inner(u: Any, v: Any) -> np.ndarray:
-        """<u, v> in the places of all columns, of which u and v hold those of `columns`."""
+    def spread(found: np.ndarray) -> np.ndarray:
+        """Numbers of the columns at work in the places of all columns."""
         values = np.zeros(shape)
-        values[..., columns] = verbs.dot(u, v).real
+        values[..., columns] = found
         return values
 
     def present() -> Any:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
-        full = verbs.copy(whole, whole.dtype)
+        full = verbs.copy(whole)
         verbs.put(full, columns, x, running[..., columns] if keep_best else None)
         return full
 
@@ -123,16 +125,17 @@ def conjugate_gradients(
         if r is not left:
             verbs.put(left, columns, r)
 
+    rr = verbs.dot(r, r).real
     for k in range(maxiter + 1):
-        rr = inner(r, r)
-        norm = np.where(running, np.sqrt(rr), norm)
+        before, norm = norm, np.where(running, np.sqrt(rr), norm)
         if not np.isfinite(norm).all():
             exits.nonfinite = True
             journal.record(norm)
             break
 
         # A column that claims to be done, or to be below what rounding allows, is looked at again from scratch.
-        claims = running & (norm <= trust.enough(goal, norm))
+        ends = trust.enough(goal, norm)
+        claims = running & (norm <= ends)
         sure = claims  # where norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start
@@ -156,10 +159,15 @@ def conjugate_gradients(
         if len(kept) < len(columns):
             set_down()
             x, r, p = verbs.take(x, kept), verbs.take(r, kept), verbs.take(p, kept)
+            q = None if q is None else verbs.take(q, kept)
             columns = columns[kept]
 
-        z = r if precondition is None else precondition(r)
-        rz = rr if precondition is None else inner(r, z)
+        anew = fresh & running
+        if q is None or anew.any():
+            z = r if precondition is None else precondition(r)
+            rz = rr if precondition is None else spread(verbs.dot(r, z).real)
+        else:
+            rz = following
         if not np.isfinite(rz[running]).all():
             exits.nonfinite = True
             break
@@ -170,17 +178,30 @@ def conjugate_gradients(
         ratio = np.where(fresh | ~running, 0.0, rz / previous)
         previous = np.where(running, rz, 1.0)
         fresh[...] = False
-        verbs.aypx(ratio[..., columns], z, p)
-        del z
-
-        q = product(p)
-        curvature = inner(p, q)
+        if q is None:
+            verbs.aypx(ratio[..., columns], z, p)
+        elif anew.any():
+            verbs.put(p, np.arange(len(columns)), z, anew[..., columns])
+        if q is None or anew.any():
+            del z
+            q = product(p)
+        pp = rr + ratio**2 * pp  # r is orthogonal to the last p
+        least = eps * trust.growth * pp if precondition is None else np.zeros(shape)
+        look, stretch = k % trust.every == 0, k % trust.every == 0 and precondition is not None
+        shares = rz[..., columns], least[..., columns], running[..., columns]
+        found = verbs.descend(p, q, x, r, *shares, [(x, x)] * look + [(q, q), (p, p)] * stretch)
+        q = None  # before the next product makes another
+        if ahead and 0 < k < maxiter - 1 and (goes_on(norm, before, ends) & running).any():
+            z = r if precondition is None else precondition(r)
+            turned = verbs.turn(found, r, z, p, previous[..., columns], running[..., columns])
+            del z
+            q = product(p)
+            following = spread(verbs.read(turned)[0])
+        curvature, rr, *sizes = map(spread, verbs.read(found))
         if not np.isfinite(curvature[running]).all():
             exits.nonfinite = True
             break
-        pp = rr + ratio**2 * pp  # r is orthogonal to the last p
-        rounding = eps * trust.growth * pp if precondition is None else 0.0
-        exits.indefinite |= running & ~(curvature > rounding)
+        exits.indefinite |= running & ~(curvature > least)
         running &= ~exits.indefinite
         if not running.any():
             break
@@ -188,13 +209,10 @@ def conjugate_gradients(
         if precondition is None:  # a diagonal entry of Lanczos' matrix, between two eigenvalues of A
             trust.stretched(np.divide(1.0, step, out=np.zeros(shape), where=running) + ratio / last)
             last = np.where(running, step, 1.0)
-        elif k % trust.every == 0:
-            trust.stretched(np.sqrt(np.divide(inner(q, q), inner(p, p), out=np.zeros(shape), where=running)))
-        verbs.axpy(step[..., columns], p, x)
-        verbs.axpy(-step[..., columns], q, r)
-        if k % trust.every == 0:
-            trust.look(np.sqrt(inner(x, x)))
-        del q  # before the next product makes another
+        elif stretch:
+            trust.stretched(np.sqrt(np.divide(sizes[1], sizes[2], out=np.zeros(shape), where=running)))
+        if look:
+            trust.look(np.sqrt(sizes[0]))
 
         journal.step(np.where(running, step, np.nan), ratio)
         if watch is not None:
@@ -235,6 +253,12 @@ def look_again(
     verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
     verbs.put(r, places, part)
     return np.where(sure, size, norm), sure, astray
+
+
+@QUIET
+def goes_on(norm: np.ndarray, before: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which columns would not be done after one more step, if as much of the norm goes with it as with the last."""
+    return norm**2 > ends * before
 
 
 def anywhere(flags: np.ndarray) -> np.ndarray:
@@ -304,22 +328,24 @@ def cg(
     (0, [0.0909, 0.6364])
     """
     system = as_system(A)
-    n = system.n
+    n, verbs = system.n, system.verbs
     b = one_column(b, n, "b")
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
     check_callback(callback)
     dtype = np.result_type(system.dtype, inexact(b.dtype))
-    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n)
+    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n, verbs)
+    b = verbs.from_host(b)
     if isinstance(x0, str):
-        x0 = start_from(x0, precondition, b)
+        x0 = start_from(x0, precondition, b, verbs)
     elif x0 is not None:
         x0 = one_column(x0, n, "x0")
         check_real(x0, dtype)
-    if not (finite(b, system.verbs) and (x0 is None or finite(x0, system.verbs))):
+        x0 = verbs.from_host(x0)
+    if not (finite(b, verbs) and (x0 is None or finite(x0, verbs))):
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Any]) -> None:
-        callback(problem.unscaled(present())[:, 0].astype(dtype, copy=False))
+        callback(verbs.to_host(problem.unscaled(present()))[:, 0].astype(dtype, copy=False))
 
     problem = Problem(system, b, rtol, atol)
     x, r = problem.start(x0)
@@ -333,9 +359,9 @@ def cg(
         precondition=precondition,
         recompute=problem.residual,
         watch=None if callback is None else watch,
-        verbs=system.verbs,
+        verbs=verbs,
     )
-    system.verbs.scale(problem.scale, x)
+    verbs.scale(problem.scale, x)
     if exits.nonfinite:
-        system.verbs.fill(x, np.nan)
-    return x[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)
+        verbs.fill(x, np.nan)
+    return verbs.to_host(x)[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)

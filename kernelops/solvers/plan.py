@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Question:
             raise ArgumentError(
                 f"precond = {precond!r} is for real matrices; a complex one takes its preconditioner as M"
             )
-        given = None if M is None else as_preconditioner(M, system.n)
+        given = None if M is None else as_preconditioner(M, system.n, system.verbs)
         return cls(system, method, precond, given, int(seed), batch)
 
     @property
@@ -109,22 +110,11 @@ class Plan:
             return 0.0
         return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.system.n) ** 2
 
-    @property
-    def apply(self) -> Callable[[Any], Any] | None:
-        """M V for a block V (..., n, k), or None."""
+    def apply(self, verbs: Any) -> Callable[[Any], Any] | None:
+        """M V as a function of blocks V (..., n, k), which these verbs are for; or None."""
         if self.question.M is not None:
             return self.question.M[0]
-        return self._apply if self.preconditioners else None
-
-    def _apply(self, V: np.ndarray) -> np.ndarray:
-        if V.dtype.kind == "c":
-            return self._apply(V.real) + 1j * self._apply(V.imag)
-        if V.ndim == 2:
-            return self.preconditioners[0].matmat(V)
-        flat = V.reshape(-1, *V.shape[-2:])
-        each = self.preconditioners * (len(flat) if len(self.preconditioners) == 1 else 1)
-        images = [p.matmat(block) for p, block in zip(each, flat, strict=True)]
-        return np.stack(images).reshape(V.shape) if images else V
+        return partial(verbs.precondition, self.preconditioners) if self.preconditioners else None
 
     @property
     def account(self) -> str:

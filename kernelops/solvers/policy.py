@@ -103,11 +103,13 @@ def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) 
     n, most = q.system.n, _most(q.system.n)
     column = alpha if alpha.ndim == 0 else alpha[:, None]
 
+    verbs = q.system.verbs
+
     def whole(V: np.ndarray) -> np.ndarray:
-        """A V, of one element of the batch."""
-        if not q.batch:
-            return q.system.product(V)
-        return q.system.product(np.broadcast_to(V, (*q.batch, *V.shape)).copy()).reshape(-1, *V.shape)[at]
+        """A V, of one element of the batch, on the host."""
+        blocks = np.broadcast_to(V, (*q.batch, *V.shape)).copy() if q.batch else V
+        image: np.ndarray = verbs.to_host(q.system.product(verbs.from_host(blocks)))
+        return image.reshape(-1, *V.shape)[at] if q.batch else image
 
     if not (alpha > 0).all():  # nothing is known of A but its products
         return nystrom_unshifted(whole, n, most=min(most, SKETCH), seed=q.seed)

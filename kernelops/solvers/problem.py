@@ -24,7 +24,7 @@ class Problem:
     def __init__(self, system: System, b: Any, rtol: float, atol: float, rounded: np.dtype | None = None) -> None:
         verbs = system.verbs
         self.system, self.b = system, b
-        self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, b.dtype.kind) else np.float64)
+        self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, verbs.dtype(b).kind) else np.float64)
         self.scale = power_of_two(verbs.largest(b))
         r = self._scaled_b(np.arange(b.shape[-1]))
         self.size = np.sqrt(verbs.dot(r, r).real)
@@ -33,7 +33,7 @@ class Problem:
         self.size_rounded = self.size.copy()
         self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
-        self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0))
+        self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
         self.product = self.journal.counted(system.product)
 
     def start(self, x0: Any) -> tuple[Any, Any]:
@@ -46,7 +46,7 @@ class Problem:
         r = self.residual(x, every, False)
         worse = ~(np.sqrt(verbs.dot(r, r).real) <= self.size) & self.carried
         if worse.any():
-            verbs.put(x, every, verbs.zeros(x.shape, x.dtype), worse)
+            verbs.put(x, every, verbs.zeros(x.shape, self.dtype), worse)
             verbs.put(r, every, self._scaled_b(every), worse)
         return x, r
 
@@ -116,11 +116,11 @@ def finite(x: Any, verbs: Any) -> bool:
     return bool(np.isfinite(verbs.largest(x)).all())
 
 
-def start_from(word: str, precondition: Callable[[Any], Any] | None, b: Any) -> Any:
+def start_from(word: str, precondition: Callable[[Any], Any] | None, b: Any, verbs: Any) -> Any:
     """The first iterate for x0="Mb"."""
     if word != "Mb":
         raise ArgumentError(f'x0 must be an array, None or "Mb", got {word!r}')
-    block = b.astype(np.result_type(b.dtype, np.float64))
+    block = verbs.copy(b, np.result_type(verbs.dtype(b), np.float64))
     return block if precondition is None else precondition(block)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from .precond.base import Preconditioner
-from .system import QUIET
+from .verbs import QUIET
 
 STEPS = 500  # of Lanczos' process, at the most
 FEWEST = 100  # that the memory has to suffice for: where it does not, probes go one group after another

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
 from ..errors import MissingExtraError
+from .verbs import HOST
 
 MESSAGES = {  # status -> what happened, what may be wrong, what to try
     "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",
@@ -201,14 +202,14 @@ class Journal:
     `unit` turns the norms that an iteration works with into relative residuals: one number for each column.
     """
 
-    def __init__(self, unit: np.ndarray) -> None:
-        self.unit = unit
+    def __init__(self, unit: np.ndarray, verbs: Any = HOST) -> None:
+        self.unit, self.verbs = unit, verbs
         self.history: list[np.ndarray] = []
         self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
         self.energy: np.ndarray | None = None  # <r, M r> / |b|^2 of the converged columns at the end, with an M
         self.range = np.inf, 0.0  # the smallest and the largest Rayleigh quotient of A that a block has shown
         self.products: dict[str, int] = {}
-        self.seconds = {"setup": 0.0, "product": 0.0, "preconditioner": 0.0}
+        self.marks: list[tuple[str, Any, Any]] = []  # part, begin and end; of a GPU the marks are not of the past yet
         self.begun = time.perf_counter()
 
     @property
@@ -218,10 +219,10 @@ class Journal:
 
     def counted(self, product: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """product, with its calls counted by precision and its seconds added up."""
-        clocked = self.clocked("product", product)
+        clocked, dtype = self.clocked("product", product), self.verbs.dtype
 
         def counted(block: Any) -> Any:
-            name = np.dtype(block.dtype).name
+            name = dtype(block).name
             self.products[name] = self.products.get(name, 0) + 1
             return clocked(block)
 
@@ -230,12 +231,14 @@ class Journal:
     def clocked(self, part: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """function, with its seconds added to a part."""
 
+        mark = self.verbs.mark
+
         def clocked(block: Any) -> Any:
-            start = time.perf_counter()
+            begin = mark()
             try:
                 return function(block)
             finally:
-                self.seconds[part] += time.perf_counter() - start
+                self.marks.append((part, begin, mark()))
 
         return clocked
 
@@ -254,8 +257,10 @@ class Journal:
 
     def times(self) -> dict[str, float]:
         """Seconds by part; what is none of the parts that are clocked is the vectors'."""
-        total = time.perf_counter() - self.begun
-        return {**self.seconds, "vectors": max(0.0, total - sum(self.seconds.values())), "total": total}
+        total, parts = time.perf_counter() - self.begun, dict.fromkeys(("setup", "product", "preconditioner"), 0.0)
+        for part, begin, end in self.marks:
+            parts[part] += self.verbs.seconds(begin, end)
+        return {**parts, "vectors": max(0.0, total - sum(parts.values())), "total": total}
 
     def condition(self) -> float | None:
         """The largest over the smallest Ritz value, of the worst of the longest-running columns.

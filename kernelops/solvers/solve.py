@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from .problem import Problem, as_numbers, check_callback, check_real, check_tole
 from .refine import in_double, refine
 from .solution import FAILURES, Solution
 from .state import SolveState, check_state
-from .system import as_system, check_symmetric, inexact
+from .system import System, as_system, check_symmetric, inexact
 
 ON_FAIL = ("warn", "raise", "ignore")
 
@@ -108,21 +109,23 @@ def solve(
     if not isinstance(on_fail, str) or on_fail not in ON_FAIL:
         raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
     system = as_system(A)
-    b = _block(as_numbers(B, "B"), system.n)
+    verbs = system.verbs
+    B = B if verbs.owns(B) else verbs.from_host(as_numbers(B, "B"))
+    b = _block(B, system.n)
     question = Question.of(system, method, precond, M, seed, b.shape[:-2])
-    shape = np.shape(B)
+    shape = tuple(B.shape)
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, max(100, 10 * system.n))
     check_callback(callback)
     check_state(state)
     x0 = _start(x0, shape, b, system)
 
-    returned = np.result_type(inexact(np.asarray(B).dtype), *([np.complex64] if system.dtype.kind == "c" else []))
+    returned = np.result_type(inexact(verbs.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
     problem = Problem(system, b, rtol, atol, returned)
-    faulty = "" if finite(b, system.verbs) else "B"
-    if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, system.verbs):
+    faulty = "" if finite(b, verbs) else "B"
+    if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, verbs):
         faulty = "x0"
     if faulty:
-        x, exits = problem.system.verbs.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
+        x, exits = verbs.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
         plan = Plan(question, "cg", "none", f"there is NaN or Inf in {faulty}")
     else:
         check_symmetric(system, problem.product, b.shape[:-2])
@@ -132,22 +135,23 @@ def solve(
             kept = f" ({100 * system.density:.2g} % of the entries kept)" if system.density < 1 else ""
             tell(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
         if isinstance(x0, str):
-            x0 = start_from(x0, plan.apply, b)
+            x0 = start_from(x0, plan.apply(verbs), b, verbs)
         elif x0 is None and state is not None:
-            x0, problem.carried = state.start(b.shape, problem.dtype), True
+            x0, problem.carried = state.start(tuple(b.shape), problem.dtype), True
+            x0 = None if x0 is None else verbs.from_host(x0)
         x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
     solution = account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
         broken = solution.status in FAILURES
-        state.leave(solution.x.reshape(b.shape), plan, solution.iterations, broken)
+        state.leave(solution.x.reshape(tuple(b.shape)), plan, solution.iterations, broken)
     if verbose:
         tell(str(solution))
     judge(solution, on_fail, stacklevel=3)
     return solution
 
 
-def _start(x0: Any, shape: tuple[int, ...], b: np.ndarray, system: Any) -> Any:
+def _start(x0: Any, shape: tuple[int, ...], b: Any, system: System) -> Any:
     """x0 as a block, None or "Mb"."""
     if x0 is None or isinstance(x0, str):
         if x0 not in (None, "Mb"):
@@ -156,13 +160,13 @@ def _start(x0: Any, shape: tuple[int, ...], b: np.ndarray, system: Any) -> Any:
     x0 = as_numbers(x0, "x0")
     if x0.shape != shape:
         raise ShapeError(f"x0 must have the shape of B, {shape}, got {x0.shape}")
-    x0 = x0.reshape(b.shape)
-    check_real(x0, np.result_type(system.dtype, b.dtype))
-    return x0
+    x0 = x0.reshape(tuple(b.shape))
+    check_real(x0, np.result_type(system.dtype, system.verbs.dtype(b)))
+    return system.verbs.from_host(x0)
 
 
-def _counted(b: np.ndarray) -> str:
-    columns = b.size // max(1, b.shape[-2])
+def _counted(b: Any) -> str:
+    columns = math.prod(b.shape) // max(1, b.shape[-2])
     return f"{columns} right-hand side{'s' * (columns != 1)}"
 
 
@@ -176,11 +180,11 @@ def judge(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=stacklevel)
 
 
-def _block(b: np.ndarray, n: int) -> np.ndarray:
+def _block(b: Any, n: int) -> Any:
     """B as a block (..., n, k)."""
     if b.ndim == 0 or (b.shape[0] if b.ndim == 1 else b.shape[-2]) != n:
         raise ShapeError(
-            f"B must have shape ({n},), ({n}, k) or (..., {n}, k) to fit A of shape ({n}, {n}), got {b.shape}"
+            f"B must have shape ({n},), ({n}, k) or (..., {n}, k) to fit A of shape ({n}, {n}), got {tuple(b.shape)}"
         )
     return b[:, None] if b.ndim == 1 else b
 
@@ -196,7 +200,8 @@ def _run(
 ) -> tuple[Any, Exits]:
     """The iterate, in scaled units, and how it was left."""
     system, journal = problem.system, problem.journal
-    precondition = None if plan.apply is None else journal.clocked("preconditioner", plan.apply)
+    apply = plan.apply(system.verbs)
+    precondition = None if apply is None else journal.clocked("preconditioner", apply)
     asked = np.max(problem.goal * journal.unit, initial=0.0)  # of the column that may stop first
     meter = Meter(float(asked)) if progress else None
 
@@ -207,7 +212,7 @@ def _run(
         if meter is not None:
             look(meter)
         if callback is not None:
-            callback(problem.unscaled(present()).reshape(shape))
+            callback(system.verbs.to_host(problem.unscaled(present())).reshape(shape))
 
     watching = None if meter is None and callback is None else watch
     try:

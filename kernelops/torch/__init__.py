@@ -168,6 +168,7 @@ class KernelSolve(front.KernelSolve):
         tensors = _tensors(args, spec.variables, spec.names)
         x0 = spec.options["x0"]
         if is_tensor(x0):
+            x0 = x0.cpu() if x0.device == tensors[spec.unknown.params[0]].device else x0
             spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
         alpha = _alpha(alpha)
         if spec.options["state"] is None:  # the backward solves take the preconditioner from here

@@ -373,7 +373,7 @@ def predict(
         summed = ReduceSpec(substitute(kernel, one), "Sum", 1, others, sizes=(m, 1), device=spec.device)
         at = across(spec, tensors, new, ("Vi", "Vj"))
         at[v.params[0]] = None
-        own = Reduce.apply(summed, *_wide(at))[..., 0].expand(*batch, m)
+        own = Reduce.apply(summed, *_wide(at[: 1 + max(x.params[0] for x in others)]))[..., 0].expand(*batch, m)
         found, besides = [], aside(spec)
         for part in chunks(m):
             columns = part.stop - part.start

@@ -14,6 +14,7 @@ from ..kernel_product import alpha_layout, check_alpha
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
+from .system import TensorSystem, device_of
 
 
 @dataclass
@@ -40,8 +41,10 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        bound = spec.bind(tensors)
-        account.solution = spec(bound, check_alpha(alpha), stacklevel=1 + _users_level())
+        bound, checked = spec.bind(tensors), check_alpha(alpha)
+        device = device_of(bound)
+        system = None if device is None else TensorSystem(spec, bound, checked, device)
+        account.solution = spec(bound, checked, stacklevel=1 + _users_level(), system=system)
         return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
 
     @staticmethod

@@ -513,7 +513,17 @@ template <class... A, void (*F)(A...)> struct function<F> {
 
 } // namespace emulator
 
-extern const emulator::kernel emulator_kernels[]; /* at the end of the text */
+extern const emulator::kernel emulator_kernels[]; /* at the end of the text, with how many there are */
+extern const int emulator_kernel_count;
+
+/* the number of a kernel and how many arguments it takes; -1 where there is none of that name */
+EXPORTED int emulator_find(const char *name, int *parameters) {
+    for (int k = 0; k < emulator_kernel_count; k++) {
+        *parameters = emulator_kernels[k].parameters;
+        if (!strcmp(emulator_kernels[k].name, name)) return k;
+    }
+    return -1;
+}
 
 /* NULL, or why the launch failed; `bytes` are the sizes of the arguments */
 EXPORTED const char *emulator_launch(int number, const unsigned *grid, const unsigned *block, size_t dynamic,

@@ -146,7 +146,8 @@ def _rewritten(text, kernels):
     ]
     if not rows:
         raise EmulatorError("the source has no kernel, or only templates, of which `kernels` must name instances")
-    return "\n".join([text, "const emulator::kernel emulator_kernels[] = {", *rows, "};", ""]), tuple(found)
+    table = ["const emulator::kernel emulator_kernels[] = {", *rows, "};"]
+    return "\n".join([text, *table, f"const int emulator_kernel_count = {len(rows)};", ""]), tuple(found)
 
 
 def _static(match):

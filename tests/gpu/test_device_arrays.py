@@ -1,11 +1,12 @@
 """Arrays that are on a GPU already: results are of the same library, and stay there."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from kernelops import BackendError, DtypeError, KernelOperator
+from kernelops import BackendError, DtypeError, KernelOperator, ShapeError
 from kernelops.numpy import Genred, KernelSolve
 
 GAUSS = "Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
@@ -105,10 +106,39 @@ def test_a_solve():
     np.testing.assert_allclose(found.get(), solver(x, x, b, alpha=0.1), rtol=1e-4, atol=1e-5)
 
 
+def test_an_operator_with_noise_for_each_row_and_a_matrix_valued_one():
+    x, b = points(90)
+    for formula, alpha in ((GAUSS[0], np.linspace(0.1, 1, 90)), (GAUSS[0], np.ones((90, 1))), ("(x-y)*((x-y)|c)", 0.0)):
+        how = (formula, [*GAUSS[1][:2], "c = Vj(2)"], "c") if "c" in formula else (formula, GAUSS[1], "b")
+        v = np.random.default_rng(1).normal(size=(180 if "c" in formula else 90, 1)).astype("float32")
+        here, there = (KernelOperator(*how, a, a, alpha=alpha) for a in (x, to_gpu(x)))
+        np.testing.assert_allclose((there @ to_gpu(v)).get(), here @ v, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose((there.T @ to_gpu(v)).get(), here.T @ v, rtol=1e-4, atol=1e-4)
+
+
+def test_an_operator_refuses():
+    x, b = points(50)
+    there, here = KernelOperator(*GAUSS, "b", to_gpu(x), to_gpu(x)), KernelOperator(*GAUSS, "b", x, x)
+    with pytest.raises(BackendError, match="the vector is on a GPU, the operator's arrays are on the host"):
+        here @ to_gpu(b)
+    with pytest.raises(ShapeError, match=r"an operator of shape \(50, 50\) does not fit a vector of shape \(49, 1\)"):
+        there @ to_gpu(b[1:])
+    with pytest.raises(DtypeError, match="the vector: wanted float32 or float64, got int64"):
+        there @ to_gpu(np.arange(50))
+
+
 def test_an_operator():
     x, b = points(200)
     here, there = (KernelOperator(*GAUSS, "b", a, a, alpha=0.5) for a in (x, to_gpu(x)))
-    np.testing.assert_allclose(there @ b, here @ b, rtol=1e-5, atol=1e-5)
+    sent = KernelOperator(*GAUSS, "b", x, x, alpha=0.5, backend="GPU")
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    for A in (there, sent):
+        close(A @ b, here @ b)
+        close((A @ to_gpu(b)).get(), here @ b)
+        close((A.T @ to_gpu(b)).get(), here @ b)
+        close(A.matvec(to_gpu(b[:, 0].copy())).get(), here @ b[:, 0])
+        close(A.rmatvec(to_gpu(b[:, 0].copy())).get(), here @ b[:, 0])
+        close(A.matmat(to_gpu(np.hstack([b, 2 * b]))).get(), here @ np.hstack([b, 2 * b]))
     np.testing.assert_allclose(there.T @ b, here.T @ b, rtol=1e-5, atol=1e-5)
     I = np.arange(5)
     np.testing.assert_allclose(there.entries[0].columns(I), here.entries[0].columns(I))

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from kernelops import arrays, device_array
-from kernelops.front import checks
+from kernelops import KernelOperator, arrays, backend_choice, device_array, device_vectors, linear_operator
 from kernelops.torch import Genred, KernelSolve
 
 pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+
+
+SIMPLE = "Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 
 
 def points(n=60, dtype=torch.float64, seed=0):
@@ -26,7 +28,7 @@ def points(n=60, dtype=torch.float64, seed=0):
 @pytest.fixture
 def there(monkeypatch):
     """Lets tensors of the host pass for some that are on the GPU."""
-    for module in (arrays, device_array, checks):
+    for module in (arrays, device_array, backend_choice, device_vectors, linear_operator):
         monkeypatch.setattr(module, "on_device", lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a))
     monkeypatch.setattr(arrays, "shared", lambda a: a if type(a) is np.ndarray else None)
     return lambda t: t
@@ -116,3 +118,13 @@ def test_an_array_that_is_written(there):
     out = torch.empty_like(b)
     assert call(x, x, b, g, out=out) is out
     torch.testing.assert_close(out.cpu(), call(*[given[0]] * 2, *given[1:], backend="GPU"))
+
+
+def test_an_operator_on_tensors(there):
+    x, b, _ = (t.detach() for t in points())
+    for alpha in (0.0, 0.5, np.linspace(0.1, 1, 60)):
+        wanted = KernelOperator(*SIMPLE, "b", x.numpy(), x.numpy(), alpha=alpha) @ b.numpy()
+        A = KernelOperator(*SIMPLE, "b", there(x), there(x), alpha=alpha)
+        for found in (A @ there(b), A.T @ there(b), A.matvec(there(b[:, 0]))[:, None]):
+            assert isinstance(found, torch.Tensor)
+            np.testing.assert_allclose(found.cpu().numpy(), wanted, rtol=1e-12)

@@ -120,6 +120,15 @@ def test_predict(method, q):
     all_near(derivatives(got, tensors), derivatives(want, tensors), 1e-9)
 
 
+@pytest.mark.parametrize("aliases", [["b = Vj(1)", *ALIASES[:2]], ALIASES[:3]], ids=["first", "last"])
+def test_predict_wherever_the_unknown_stands(aliases):
+    x, b, _, _, at = (t.detach() for t in leaves())
+    solver = KernelSolve("Exp(-SqDist(x,y))*b", aliases, "b", axis=1)
+    args = [{"x": x, "y": x, "b": b}[alias[0]] for alias in aliases]
+    found = solver.predict(*args, at=at, alpha=0.3, **EXACT)
+    all_near(found, GAUSS.predict(x, x, b, torch.ones(1, dtype=x.dtype), at=at, alpha=0.3, **EXACT))
+
+
 def test_the_doors_agree():
     x, b, g, alpha, at = (t.detach().float() if t.ndim else t.detach() for t in leaves())
     arrays = [t.numpy() for t in (x, x, b, g)]

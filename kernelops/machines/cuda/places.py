@@ -25,13 +25,18 @@ USUAL = "/usr/local/cuda"
 
 def nvrtc_libraries(tried: list[str]) -> Iterator[str]:
     """Names under which NVRTC may be loaded, the best first; where there is none is noted in ``tried``."""
+    yield from nvrtc_files(tried)
+    yield from BY_LOADER
+
+
+def nvrtc_files(tried: list[str]) -> Iterator[str]:
+    """Those of them that are files which are there."""
     for folder in package_folders():
         yield from _matching(folder, PACKAGED, tried)
     if not package_folders():
         tried.append("packages of NVIDIA's in this Python (none)")
     for toolkit in toolkits():
         yield from _matching(toolkit, IN_TOOLKIT, tried)
-    yield from BY_LOADER
 
 
 def nvcc_programs(tried: list[str]) -> Iterator[str]:

@@ -1,0 +1,58 @@
+"""What blocks of tensors are made and multiplied with: dtypes, copies to and from a device, products of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+PINNED = 1 << 20  # bytes that are copied to a device by way of pinned memory, which torch keeps
+CHUNK = 1 << 24  # numbers of a block that are promoted to float64 at a time: 128 MiB
+
+OF_NUMPY = {np.dtype(str(t).removeprefix("torch.")): t for t in (torch.float16, torch.float32, torch.float64)}
+OF_NUMPY |= {np.dtype(np.complex64): torch.complex64, np.dtype(np.complex128): torch.complex128}
+OF_TORCH = {t: d for d, t in OF_NUMPY.items()}
+
+
+def wide(x: torch.Tensor) -> torch.dtype:
+    """What numbers of a block are summed in."""
+    return torch.complex128 if x.is_complex() else torch.float64
+
+
+def on(device: torch.device, a: np.ndarray) -> torch.Tensor:
+    """An array of the host on a device. Nobody waits for a small one: work that comes later finds it there.
+
+    On the host it shares the memory of a, where a can be written and is in C order.
+    """
+    tensor = torch.from_numpy(np.require(a, requirements=["C", "W"]))
+    if device.type == "cpu" or a.nbytes > PINNED:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def pieces(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
+    """Slices of rows that cover x, of at most CHUNK numbers each (at least one row)."""
+    n = x.shape[-2]
+    length = max(1, CHUNK * n // max(1, x.numel()))
+    for first in range(0, n, length):
+        yield ..., slice(first, first + length), slice(None)
+
+
+def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x y with the digits of its dtype, also where the process allows TF32 for products in float32.
+
+    TF32 keeps 10 bits: r, updated with it, would leave b - A x at once, and a preconditioner would not be symmetric.
+    """
+    if x.is_cuda and x.dtype is torch.float32 and _shortened():
+        return (x.to(torch.float64) @ y.to(torch.float64)).to(torch.float32)
+    return x @ y
+
+
+def _shortened() -> bool:
+    """Whether float32 products of matrices go by TF32 on a GPU."""
+    settings: Any = torch.backends.cuda.matmul
+    if hasattr(settings, "fp32_precision"):  # from torch 2.9 on; there the older word may raise
+        return bool(settings.fp32_precision == "tf32")
+    return bool(settings.allow_tf32)
