@@ -205,10 +205,8 @@ class Kernel:
         """Some rows at a time, with all intervals of columns."""
         tiled = self.tiled is not None
         rows = [
-            f"const i64 own = first + threadIdx.x{' / LANES * ROWS' * tiled}; // this thread's first row",
-            *self._row_lines(),
+            *self._own_lines("row"),
             *self.results.clear(),
-            *(["bool fresh = true;"] if tiled else []),
             *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
             *(tiles.together(self.program.kind, self.layout.chunk, self.how.compensated) if tiled else []),
             *self.results.deliver(),
@@ -219,11 +217,16 @@ class Kernel:
             *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += HEIGHT)", rows),
         ]
 
+    def _own_lines(self, kind: str) -> list[str]:
+        """What a thread has of its rows."""
+        place = " / LANES * ROWS" if self.tiled else ""
+        lines = [f"const i64 own = first + threadIdx.x{place}; // this thread's first {kind}", *self._row_lines()]
+        return [*lines, "bool fresh = true;"] if self.tiled else lines
+
     def _entries_lines(self) -> list[str]:
         """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
         columns = [
-            "const i64 own = first + threadIdx.x; // this thread's first column",
-            *self._row_lines(),
+            *self._own_lines("column"),
             *self._tiles(f"tasks[{TASK} * task]"),
         ]
         interval = [

@@ -26,6 +26,7 @@ MOST_COPIES = 8  # of the code, where each chunk has one
 CHUNKS = (2, 4, 8, 16, 24, 32, 48, 64)
 ITEM_BYTES = {"float32": 4, "float64": 8}
 SLOWER = 1.1  # rectangles of pairs, than their arithmetic alone
+SPREAD_WRITES = 16  # cycles for 32 numbers that are written one by one
 SCATTERED = 16  # times longer takes what is read where it lies
 FULL = 4  # how many times the blocks of a kernel are to fill a machine
 LEAST_COLUMNS = 256  # of a part
@@ -128,6 +129,7 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
         return inf, Layout(BLOCK, 1, 1, 1, 0, 1, n, 1)
     registers, tile = rectangle + rows * work.held(chunk) + beside, LANES * columns
     time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
+    time += 0 if work.sums else SPREAD_WRITES * n
     width, resident = work.width(chunk), _resident(registers)
     return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
 
