@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 from ..errors import ArgumentError
@@ -78,6 +79,7 @@ class Layout:
         return self.block // LANES * self.rectangle[0] if self.rectangle else self.block * self.rows
 
 
+@lru_cache(maxsize=1024)
 def layout(
     program: Program,
     dtype: str = "float32",
