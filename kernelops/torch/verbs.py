@@ -7,8 +7,8 @@ the host has looked at it and given new work, which takes tens of microseconds, 
 - `descend` makes the whole step of conjugate gradients on the device, its length included, and leaves the curvature,
   the residual's norm and what else is asked for in one transfer.
 - Before the host reads that, it gives the device the next direction (`turn`) and the next product, unless the step may
-  have been the last one. It judges the step while the product runs: the device does not stand still, and nothing of a
-  Solution changes but the count of products, by one that was not needed at most where the iteration starts anew.
+  have been the last one. It judges the step while the product runs, and the device does not stand still. A product that
+  turns out not to be needed counts among the `products` of a Solution; nothing else of it changes.
 - So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) where a
   callback looks at every iterate. Block conjugate gradients wait five times a step, for matrices of k by k numbers, of
   which the host takes the eigenvalues.
