@@ -148,11 +148,11 @@ class TensorVerbs:
 
     def put(self, x: Tensor, columns: np.ndarray, part: Tensor, where: np.ndarray | None = None) -> None:
         """Write part over some columns of x; with `where` (..., len(columns)) only where it says so."""
-        every, index = len(columns) == x.shape[-1], on(self.device, columns)
+        index = None if len(columns) == x.shape[-1] else on(self.device, columns)
         if where is not None and not where.all():
-            old = x if every else x.index_select(-1, index)
+            old = x if index is None else x.index_select(-1, index)
             part = torch.where(on(self.device, where[..., None, :]), part, old)
-        if every:
+        if index is None:
             x.copy_(part)
         else:
             x.index_copy_(-1, index, part.to(x.dtype))
@@ -252,8 +252,7 @@ def _real(x: Tensor) -> Tensor:
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     kind, found = wide(x) if x.is_complex() else wide(y), None
     for rows in pieces(x):
-        u = x[rows].to(kind)
-        part = ((u if x is y else y[rows].to(kind)) * u.conj()).sum(dim=-2)
+        part = (x[rows].to(kind).conj() * y[rows]).sum(dim=-2)  # y is promoted as it is read
         found = part if found is None else found + part
     return x.new_zeros((*x.shape[:-2], x.shape[-1]), dtype=kind) if found is None else found
 
