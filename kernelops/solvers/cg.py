@@ -196,6 +196,7 @@ def conjugate_gradients(
         found = verbs.descend(p, q, x, r, of_work(rz), of_work(least), of_work(running), dots)
         del dots
         q = None  # before the next product makes another
+        # A device goes on while the step is judged. What a check upsets (a residual that is replaced) is redone above.
         if ahead and 0 < k < maxiter - 1 and (goes_on(norm, before, ends) & running).any():
             z = r if precondition is None else precondition(r)
             turned = verbs.turn(found, r, z, p, of_work(previous), of_work(running))
