@@ -7,8 +7,8 @@ the host has looked at it and given new work, which takes tens of microseconds, 
 - `descend` makes the whole step of conjugate gradients on the device, its length included, and leaves the curvature,
   the residual's norm and what else is asked for in one transfer.
 - Before the host reads that, it gives the device the next direction (`turn`) and the next product, unless the step may
-  have been the last one. It judges the step while the product runs: the device does not stand still, and nothing of a
-  Solution changes but the count of products, by one that was not needed at most where the iteration starts anew.
+  have been the last one. It judges the step while the product runs, and the device does not stand still. A product that
+  turns out not to be needed counts among the `products` of a Solution; nothing else of it changes.
 - So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) where a
   callback looks at every iterate. Block conjugate gradients wait five times a step, for matrices of k by k numbers, of
   which the host takes the eigenvalues.
@@ -148,11 +148,11 @@ class TensorVerbs:
 
     def put(self, x: Tensor, columns: np.ndarray, part: Tensor, where: np.ndarray | None = None) -> None:
         """Write part over some columns of x; with `where` (..., len(columns)) only where it says so."""
-        every, index = len(columns) == x.shape[-1], on(self.device, columns)
+        index = None if len(columns) == x.shape[-1] else on(self.device, columns)
         if where is not None and not where.all():
-            old = x if every else x.index_select(-1, index)
+            old = x if index is None else x.index_select(-1, index)
             part = torch.where(on(self.device, where[..., None, :]), part, old)
-        if every:
+        if index is None:
             x.copy_(part)
         else:
             x.index_copy_(-1, index, part.to(x.dtype))
@@ -252,8 +252,7 @@ def _real(x: Tensor) -> Tensor:
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     kind, found = wide(x) if x.is_complex() else wide(y), None
     for rows in pieces(x):
-        u = x[rows].to(kind)
-        part = ((u if x is y else y[rows].to(kind)) * u.conj()).sum(dim=-2)
+        part = (x[rows].to(kind).conj() * y[rows]).sum(dim=-2)  # y is promoted as it is read
         found = part if found is None else found + part
     return x.new_zeros((*x.shape[:-2], x.shape[-1]), dtype=kind) if found is None else found
 
