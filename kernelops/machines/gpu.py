@@ -13,6 +13,7 @@ from ..device_array import DeviceArray
 from ..program.cuda import cuda_source, finish_source
 from ..program.cuda_arguments import FINAL, arguments, finish_arguments, variables_of
 from ..program.cuda_layout import Layout, finishes, layout, parts
+from ..program.cuda_twofloat import unknown
 from ..program.instructions import Program
 from ..ranges import Ranges
 from .cpu import Prepared
@@ -23,6 +24,7 @@ from .tasks import cut_in_parts
 
 FINISH_BLOCK = 128  # threads of a block in the second pass
 MOST_BLOCKS = 65535  # of a grid in y
+SLOW = 1 / 16  # of the speed in float: a GPU slower than that in double computes some sums in two floats
 INT64 = np.dtype(np.int64)
 
 
@@ -38,11 +40,19 @@ class How(NamedTuple):
     wide_sums: bool
     finish: str
     out: str
+    arithmetic: str | None = None
 
     def words(self, *, partial: bool = False) -> dict[str, Any]:
         words = self._asdict() | {"data": dict(self.data)}
         del words["dtype"]
         return words | ({"finish": None, "out": None} if partial else {})
+
+    @property
+    def second(self) -> dict[str, Any]:
+        """The arguments of :func:`..program.cuda.finish_source`."""
+        words = self.words()
+        del words["arithmetic"]
+        return words
 
 
 class Kernel(NamedTuple):
@@ -119,15 +129,26 @@ def run(
         words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
         between = _partials(program, asked, pieces * count * rows, home) if partial else {}
         words |= {name: a.pointer for name, a in between.items()}
-        kernel = _kernel(gpu, prepared, asked, partial)
         grid = work.n_tasks, min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
-        gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
+        for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, asked) else (None,):
+            kernel = _kernel(gpu, prepared, asked._replace(arithmetic=arithmetic), partial)
+            gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
         if partial:
             second = _second(gpu, prepared, asked)
             numbers = count * rows * program.n_out
             grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
             gpu.launch(second.function, grid, (FINISH_BLOCK,), [words[name] for name in second.names], home.stream)
         return tuple(home.given(r) for r in results)
+
+
+def _in_two_floats(gpu: Device, program: Program, how: How) -> bool:
+    """Whether a sum in double of data in float, but for the unknown, is faster in two floats, about 48 bits.
+
+    Results that leave the range in which these are good are computed again in double by a second kernel; which ones
+    do only that kernel knows, so it is launched always.
+    """
+    wanted = gpu.double_ratio < SLOW and how.dtype == how.out == "float64" and not (how.compensated or how.wide_sums)
+    return wanted and unknown(program, dict(how.data)) is not None
 
 
 def _shapes(program: Program, dtype: np.dtype, how: dict[str, Any]) -> list[tuple[tuple[int, ...], np.dtype]]:
@@ -238,7 +259,7 @@ def _second(gpu: Device, prepared: Prepared, how: How) -> Kernel:
     key, program = ("second", gpu.number, how), prepared.program
     found: Kernel | None = prepared.kept.get(key)
     if found is None:
-        text = finish_source(program, how.dtype, **how.words())
+        text = finish_source(program, how.dtype, **how.second)
         found = prepared.kept[key] = Kernel(
             gpu.function(text, "kernelops_finish"), finish_arguments(program, how.finish)
         )

@@ -53,6 +53,7 @@ def cuda_source(
     rows: int | None = None,
     finish: str | None = None,
     out: str | None = None,
+    arithmetic: str | None = None,
     name: str = "kernelops_reduce",
 ) -> str:
     """The text of a program's kernel; the same program gives the same text.
@@ -75,10 +76,13 @@ def cuda_source(
         partial results are written, in double, of each part of the columns, which :func:`finish_source` combines.
     out : {"float16", "float32", "float64"}, optional
         In which the final results are; dtype unless given.
+    arithmetic : {"twofloat", "again"}, optional
+        For sums in float64: "twofloat" computes pairs in two floats (``cuda/twofloat.cuh``), and "again" in double
+        those rows only whose results have left the range in which such numbers are good.
     name : str
         Of the kernel.
     """
-    how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out)
+    how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out, arithmetic)
     if finish is not None and not finishes(program, best):
         raise ArgumentError(f"finish: {best} values of {program.n_out} components need a second pass, got {finish!r}")
     return Kernel(program, layout(program, dtype, best, rows, compensated, wide_sums), how, name).text()

@@ -35,6 +35,7 @@ class Options:
     wide_sums: bool
     finish: str | None
     out: str
+    arithmetic: str | None = None
 
 
 def options(
@@ -48,6 +49,7 @@ def options(
     wide_sums: bool,
     finish: str | None,
     out: str | None,
+    arithmetic: str | None = None,
 ) -> Options:
     """The options of a call, checked."""
     if dtype not in ("float32", "float64"):
@@ -63,7 +65,9 @@ def options(
     check_finish(program, finish)
     out = dtype if finish is None or out is None else out
     kinds = tuple((p, data[p]) for p in positions)
-    return Options(dtype, kinds, best, largest, nan_first, compensated, wide_sums, finish, out)
+    if arithmetic is not None:
+        check_arithmetic(program, dtype, arithmetic, compensated or wide_sums)
+    return Options(dtype, kinds, best, largest, nan_first, compensated, wide_sums, finish, out, arithmetic)
 
 
 def arguments(program: Program, finish: str | None = None) -> tuple[str, ...]:
@@ -92,6 +96,17 @@ def check_finish(program: Program, finish: str | None) -> None:
         raise ArgumentError(f"finish: wanted {' or '.join(wanted)} for this program ({program.kind}), got {finish!r}")
     if finish == "mean" and program.n_out < 2:
         raise ArgumentError("finish: a mean needs a program that sums the weights, too")
+
+
+def check_arithmetic(program: Program, dtype: str, arithmetic: str, wider: bool) -> None:
+    """Refuse another arithmetic than the processor's own where it does not serve."""
+    if arithmetic not in ("twofloat", "again"):
+        raise ArgumentError(f"arithmetic: wanted twofloat, again or None, got {arithmetic!r}")
+    if dtype != "float64" or program.kind != "sum" or wider:
+        raise ArgumentError(
+            f"arithmetic: {arithmetic!r} is for sums in float64, neither compensated nor wide; "
+            f"got {program.kind} in {dtype}"
+        )
 
 
 def parameters(program: Program, data: Sequence[tuple[int, str]], finish: str | None, out: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import cuda_tiles as tiles
+from . import cuda_twofloat as twofloat
 from .cuda_arguments import TASK, TYPES, Options, described, parameters
 from .cuda_chunks import View, chunked, plain
 from .cuda_layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
@@ -34,6 +35,7 @@ class Kernel:
     def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
         self.whole, self.layout, self.how, self.name = program, layout, how, name
         self.program, self.views = plain(program), list[View]()
+        self.twofloat = how.arithmetic == "twofloat"
         self.tiled = tiles.tiled(self.program) if layout.rectangle else None
         if self.tiled:
             self.program = self.tiled.program
@@ -48,6 +50,7 @@ class Kernel:
         p, how = self.whole, self.how
         head = [f"// {line}".rstrip() for line in self._description()]
         includes = ['#include "finish.cuh"', *(['#include "tiles.cuh"'] if self.tiled else [])]
+        includes += ['#include "twofloat.cuh"'] if how.arithmetic else []
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
@@ -68,6 +71,7 @@ class Kernel:
         also += [f"; written as {how.finish} in {how.out}"] * (how.finish is not None)
         return [
             f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {how.dtype}{''.join(also)}:",
+            *twofloat.described(how),
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
@@ -87,7 +91,7 @@ class Kernel:
             sizes |= tiles.constants(self.tiled, ITEM_BYTES[self.how.dtype])
         if size.passes > 1:
             sizes |= {"CHUNK": size.chunk, "PASSES": size.passes}
-        lines = ["using namespace kernelops;", f"typedef {TYPES[self.how.dtype]} T;"]
+        lines = ["using namespace kernelops;", f"typedef {'twofloat' if self.twofloat else TYPES[self.how.dtype]} T;"]
         lines += [f"typedef {'double' if self.how.wide_sums else 'T'} S;"] if self.results.sums else []
         lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
         lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
@@ -131,7 +135,7 @@ class Kernel:
     def _load(self, position: int, index: str, k: str) -> str:
         row = "" if index == "0" else f" + {index} * x{position}_row"
         component = {"0": "", "1": f" + x{position}_component"}.get(k, f" + {k} * x{position}_component")
-        cast = "(T)" * (dict(self.how.data)[position] != self.how.dtype)
+        cast = "(T)" * (self.twofloat or dict(self.how.data)[position] != self.how.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
     def _view_type(self, v: View) -> str:
@@ -203,9 +207,11 @@ class Kernel:
 
     def _task_lines(self) -> list[str]:
         """Some rows at a time, with all intervals of columns."""
-        tiled = self.tiled is not None
+        tiled, own = self.tiled is not None, self._own_lines("row")
         rows = [
-            *self._own_lines("row"),
+            *own[:1],
+            *(twofloat.test(self.whole, self.results.row(), self.how) if self.how.arithmetic == "again" else []),
+            *own[1:],
             *self.results.clear(),
             *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
             *(tiles.together(self.program.kind, self.layout.chunk, self.how.compensated) if tiled else []),

@@ -69,13 +69,13 @@ class Results:
         offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
         return block("", [self._shelf_place(component), offered])
 
-    def _row(self) -> str:
+    def row(self) -> str:
         """The place of a row in the results."""
         first = "(piece * batches + batch)" if self.how.finish is None else "batch"
         return f"{first} * M + own + r * STEP"
 
     def _shelf_place(self, component: str) -> str:
-        return f"const i64 at = (({self._row()}) * {self.program.n_out} + {component}) * {self.how.best};"
+        return f"const i64 at = (({self.row()}) * {self.program.n_out} + {component}) * {self.how.best};"
 
     def hand_over(self) -> list[str]:
         """After a span of columns the sums go over to double."""
@@ -95,7 +95,7 @@ class Results:
             return []
         lines = self._deliver_best() if self.program.kind == "best" else self._deliver_sums()
         mine = ["if (threadIdx.x % LANES != r % LANES) continue;"] if self.layout.rectangle else []
-        return for_rows([*mine, f"const i64 at = {self._row()};", *lines], inside=True)
+        return for_rows([*mine, f"const i64 at = {self.row()};", *lines], inside=True)
 
     def _deliver_best(self) -> list[str]:
         n, best, finish = self.program.n_out, self.how.best, self.how.finish
