@@ -125,16 +125,23 @@ def allowed(dtype: str, units: float) -> float:
 
 
 def led_to(values: np.ndarray, mask: np.ndarray | None, axis: int, indices: np.ndarray, largest: bool) -> np.ndarray:
-    """The values at (..., rows, K, D) indices; infinite where there is none, or where the pair is not met."""
-    empty = -np.inf if largest else np.inf
+    """The values at (..., rows, K, D) indices; infinite where there is none.
+
+    Raises
+    ------
+    ValueError
+        Where an index comes twice, or leads to a pair that is not met.
+    """
     moved, at = np.moveaxis(values, -3 + axis, -1), np.swapaxes(indices, -1, -2)
-    if mask is not None:
-        moved = np.where((mask if axis == 1 else mask.T)[:, None, :], moved, empty)
-    ordered = np.sort(at, axis=-1)
+    ordered, held = np.sort(at, axis=-1), at >= 0
     if (np.diff(ordered, axis=-1) == 0)[ordered[..., 1:] >= 0].any():
         raise ValueError("an index comes twice in a row")
+    if mask is not None:
+        met = np.broadcast_to((mask if axis == 1 else mask.T)[:, None, :], moved.shape)
+        if not np.take_along_axis(met, np.maximum(at, 0), -1)[held].all():
+            raise ValueError("an index of a pair that is not met")
     found = np.take_along_axis(moved, np.maximum(at, 0), -1)
-    return np.swapaxes(np.where(at < 0, empty, found), -1, -2)
+    return np.swapaxes(np.where(held, found, -np.inf if largest else np.inf), -1, -2)
 
 
 def judged(op: str, got: Results, values: np.ndarray, weights: np.ndarray, mask: np.ndarray | None, axis: int) -> float:

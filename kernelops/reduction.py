@@ -124,7 +124,7 @@ class Method(NamedTuple):
         how |= {"wide_sums": self.wide_sums, "compensated": self.compensated}
         if bound.device is not None:
             finish = kind.results[0] if len(kind.results) == 1 else "both"
-            found = gpu.run(self.prepared.program, bound, self.axis, ranges, dtype, finish=finish, **how)
+            found = gpu.run(self.prepared, bound, self.axis, ranges, dtype, finish=finish, **how)
             found = tuple(_shelved(a, kind) for a in found) if kind.machine == "best" else found
             return found[0] if len(found) == 1 else found
         raw = cpu.run(self.prepared, bound, self.axis, ranges, working(dtype), **how)

@@ -46,7 +46,7 @@ download() {
     shift
     "${builder:-python3}" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: \
         --python-version "$VERSION" --implementation cp --abi "cp$(echo $VERSION | tr -d .)" --abi abi3 --abi none \
-        "$@" --dest "$folder" "$name" || { echo "$name cannot be had" >&2; complete=1; }
+        --constraint "$tools/../constraints.txt" "$@" --dest "$folder" "$name" || { echo "$name cannot be had" >&2; complete=1; }
 }
 
 of_pycuda="pytools siphash24 typing-extensions mako MarkupSafe platformdirs"

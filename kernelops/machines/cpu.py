@@ -56,11 +56,15 @@ class Raw(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A program, its verified encoding, and the factor of the pairs where that could serve the rows of i and of j."""
+    """A program, its verified encoding, and the factor of the pairs where that could serve the rows of i and of j.
+
+    ``kept`` is what another machine has made of the program, by keys of its own.
+    """
 
     program: Program
     encoded: Any
-    factor: Expr | None = None
+    factor: Expr | None
+    kept: dict[Any, Any]
 
 
 @lru_cache(maxsize=2048)
@@ -80,7 +84,7 @@ def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: i
         *stages,
         program.centred,
     )
-    return Prepared(program, encoded, pair_factor(expr, axis) if encoded.two_sided else None)
+    return Prepared(program, encoded, pair_factor(expr, axis) if encoded.two_sided else None, {})
 
 
 def _encoded(stage: Stage) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:

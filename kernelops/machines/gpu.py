@@ -15,6 +15,7 @@ from ..program.cuda_arguments import FINAL, arguments, finish_arguments, variabl
 from ..program.cuda_layout import Layout, finishes, layout, parts
 from ..program.instructions import Program
 from ..ranges import Ranges
+from .cpu import Prepared
 from .cuda.device import Buffer, Device, Function, device
 from .homes import Home, home_of, on_host
 from .ordered import in_order, restored
@@ -61,7 +62,7 @@ class Work(NamedTuple):
 
 
 def run(
-    program: Program,
+    prepared: Prepared,
     bound: Bound,
     axis: int,
     ranges: Ranges | None,
@@ -75,6 +76,8 @@ def run(
     compensated: bool = False,
 ) -> tuple[Any, ...]:
     """Run a program on the arrays of a call, and bring what it leaves into its final form.
+
+    What was made of the program (layouts, kernels) is kept with it: nothing is made, or hashed, at the next call.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ def run(
     how: dict[str, Any] = {"finish": finish, "best": best, "largest": largest, "nan_first": nan_first}
     how |= {"wide_sums": wide_sums, "compensated": compensated}
     if ranges is not None and ranges.plain is not ranges:
-        return _in_order(program, bound, axis, ranges, dtype, how)
+        return _in_order(prepared, bound, axis, ranges, dtype, how)
+    program = prepared.program
     assert bound.device is not None
     gpu = device(bound.device)
     home = home_of(bound, gpu)
@@ -104,7 +108,7 @@ def run(
         inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
         data = tuple((p, a.dtype.name) for p, a in inputs.items())
         asked = How(working(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name)
-        lay = layout(program, asked.dtype, best)
+        lay = _layout(prepared, asked)
         pieces = parts(lay, rows, columns, count, gpu.multiprocessors)
         partial = pieces > 1 or not finishes(program, best)
         work = _work(ranges, axis, rows, columns, lay, pieces, gpu)
@@ -115,11 +119,11 @@ def run(
         words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
         between = _partials(program, asked, pieces * count * rows, home) if partial else {}
         words |= {name: a.pointer for name, a in between.items()}
-        kernel = _kernel(gpu, program, asked, partial)
-        grid = work.n_tasks, min(count, MOST_BLOCKS)
+        kernel = _kernel(gpu, prepared, asked, partial)
+        grid = work.n_tasks, min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
         gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
         if partial:
-            second = _second(gpu, program, asked)
+            second = _second(gpu, prepared, asked)
             numbers = count * rows * program.n_out
             grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
             gpu.launch(second.function, grid, (FINISH_BLOCK,), [words[name] for name in second.names], home.stream)
@@ -180,7 +184,7 @@ def _kept(gpu: Device, numbers: np.ndarray) -> Buffer:
 
 def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout, pieces: int, gpu: Device) -> Work:
     """The tasks of a call; they are kept with its ranges."""
-    height, grain = lay.block * lay.rows, lay.tile
+    height, grain = lay.height, lay.tile
     if ranges is None:
         return _dense_work(gpu, rows, columns, height, pieces, grain)
     key = "gpu", gpu.number, axis, height, pieces, grain
@@ -210,26 +214,46 @@ def _partials(program: Program, how: How, rows: int, home: Home) -> dict[str, An
     return found | ({"maxima": home.empty((rows,), wide)} if program.kind == "exp" else {})
 
 
-@lru_cache(maxsize=2048)
-def _kernel(gpu: Device, program: Program, how: How, partial: bool) -> Kernel:
-    text = cuda_source(program, how.dtype, **how.words(partial=partial))
-    return Kernel(gpu.function(text, "kernelops_reduce"), arguments(program, None if partial else how.finish))
+def _layout(prepared: Prepared, how: How) -> Layout:
+    key = "layout", how.dtype, how.best, how.compensated, how.wide_sums
+    found: Layout | None = prepared.kept.get(key)
+    if found is None:
+        found = prepared.kept[key] = layout(
+            prepared.program, how.dtype, how.best, compensated=how.compensated, wide_sums=how.wide_sums
+        )
+    return found
 
 
-@lru_cache(maxsize=2048)
-def _second(gpu: Device, program: Program, how: How) -> Kernel:
-    text = finish_source(program, how.dtype, **how.words())
-    return Kernel(gpu.function(text, "kernelops_finish"), finish_arguments(program, how.finish))
+def _kernel(gpu: Device, prepared: Prepared, how: How, partial: bool) -> Kernel:
+    key, program = ("first", gpu.number, how, partial), prepared.program
+    found: Kernel | None = prepared.kept.get(key)
+    if found is None:
+        text = cuda_source(program, how.dtype, **how.words(partial=partial))
+        names = arguments(program, None if partial else how.finish)
+        found = prepared.kept[key] = Kernel(gpu.function(text, "kernelops_reduce"), names)
+    return found
+
+
+def _second(gpu: Device, prepared: Prepared, how: How) -> Kernel:
+    key, program = ("second", gpu.number, how), prepared.program
+    found: Kernel | None = prepared.kept.get(key)
+    if found is None:
+        text = finish_source(program, how.dtype, **how.words())
+        found = prepared.kept[key] = Kernel(
+            gpu.function(text, "kernelops_finish"), finish_arguments(program, how.finish)
+        )
+    return found
 
 
 def _in_order(
-    program: Program, bound: Bound, axis: int, ranges: Ranges, dtype: np.dtype, how: dict[str, Any]
+    prepared: Prepared, bound: Bound, axis: int, ranges: Ranges, dtype: np.dtype, how: dict[str, Any]
 ) -> tuple[Any, ...]:
     """With ranges that have orders of their own: the arrays are put into these on the host."""
     by_row, by_column = (ranges.order_i, ranges.order_j) if axis == 1 else (ranges.order_j, ranges.order_i)
-    orders = {p: by_row for p, *_ in program.row.loads} | {p: by_column for p, *_ in program.col.loads}
+    row, col = prepared.program.row, prepared.program.col
+    orders = {p: by_row for p, *_ in row.loads} | {p: by_column for p, *_ in col.loads}
     here = in_order(on_host(bound), orders)._replace(device=bound.device)
-    results = run(program, here, axis, ranges.plain, dtype, **how)
+    results = run(prepared, here, axis, ranges.plain, dtype, **how)
     home = home_of(bound, device(bound.device or 0))
     kinds = {"values": [2], "indices": [3], "both": [2, 3]}.get(how["finish"], [0])
     raw: list[Any] = [None] * 5

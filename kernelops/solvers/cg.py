@@ -12,7 +12,7 @@ from .problem import Problem, check_callback, check_real, check_tolerances, fini
 from .solution import Journal, info_of
 from .system import as_preconditioner, as_system, inexact
 from .trust import Trust
-from .verbs import HOST
+from .verbs import HOST, QUIET
 
 HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
 
@@ -94,14 +94,15 @@ def conjugate_gradients(
     norm, best = np.zeros(shape), np.full(shape, np.inf)
     previous, last = np.ones(shape), np.ones(shape)  # <r, z> and the step, one iteration ago
     fresh = np.ones(shape, bool)  # the next direction is the residual itself
-    pp = start = np.zeros(shape)  # <p, p>, and the first norm
+    pp = start = following = np.zeros(shape)  # <p, p>, the first norm, and <r, z> of a step that is begun
     eps = np.finfo(verbs.dtype(r)).eps / 2
     trust = Trust(shape, eps) if trust is None else trust
 
     whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x, r and p, and stay in these two
+    ahead = verbs.ahead and watch is None
     if keep_best:
         x = verbs.copy(x)
-    p = verbs.zeros(r.shape, verbs.dtype(r))
+    p, q = verbs.zeros(r.shape, verbs.dtype(r)), None  # q is A p, once that is begun: perhaps before a step is judged
 
     def spread(found: np.ndarray) -> np.ndarray:
         """Numbers of the columns at work in the places of all columns."""
@@ -126,14 +127,15 @@ def conjugate_gradients(
 
     rr = verbs.dot(r, r).real
     for k in range(maxiter + 1):
-        norm = np.where(running, np.sqrt(rr), norm)
+        before, norm = norm, np.where(running, np.sqrt(rr), norm)
         if not np.isfinite(norm).all():
             exits.nonfinite = True
             journal.record(norm)
             break
 
         # A column that claims to be done, or to be below what rounding allows, is looked at again from scratch.
-        claims = running & (norm <= trust.enough(goal, norm))
+        ends = trust.enough(goal, norm)
+        claims = running & (norm <= ends)
         sure = claims  # where norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start
@@ -157,10 +159,15 @@ def conjugate_gradients(
         if len(kept) < len(columns):
             set_down()
             x, r, p = verbs.take(x, kept), verbs.take(r, kept), verbs.take(p, kept)
+            q = None if q is None else verbs.take(q, kept)
             columns = columns[kept]
 
-        z = r if precondition is None else precondition(r)
-        rz = rr if precondition is None else spread(verbs.dot(r, z).real)
+        anew = fresh & running
+        if q is None or anew.any():
+            z = r if precondition is None else precondition(r)
+            rz = rr if precondition is None else spread(verbs.dot(r, z).real)
+        else:
+            rz = following
         if not np.isfinite(rz[running]).all():
             exits.nonfinite = True
             break
@@ -171,17 +178,26 @@ def conjugate_gradients(
         ratio = np.where(fresh | ~running, 0.0, rz / previous)
         previous = np.where(running, rz, 1.0)
         fresh[...] = False
-        verbs.aypx(ratio[..., columns], z, p)
-        del z
-
-        q = product(p)
+        if q is None:
+            verbs.aypx(ratio[..., columns], z, p)
+        elif anew.any():
+            verbs.put(p, np.arange(len(columns)), z, anew[..., columns])
+        if q is None or anew.any():
+            del z
+            q = product(p)
         pp = rr + ratio**2 * pp  # r is orthogonal to the last p
         least = eps * trust.growth * pp if precondition is None else np.zeros(shape)
         look, stretch = k % trust.every == 0, k % trust.every == 0 and precondition is not None
         shares = rz[..., columns], least[..., columns], running[..., columns]
         found = verbs.descend(p, q, x, r, *shares, [(x, x)] * look + [(q, q), (p, p)] * stretch)
-        del q  # before the next product makes another
-        curvature, rr, *sizes = map(spread, found)
+        q = None  # before the next product makes another
+        if ahead and 0 < k < maxiter - 1 and (goes_on(norm, before, ends) & running).any():
+            z = r if precondition is None else precondition(r)
+            turned = verbs.turn(found, r, z, p, previous[..., columns], running[..., columns])
+            del z
+            q = product(p)
+            following = spread(verbs.read(turned)[0])
+        curvature, rr, *sizes = map(spread, verbs.read(found))
         if not np.isfinite(curvature[running]).all():
             exits.nonfinite = True
             break
@@ -237,6 +253,12 @@ def look_again(
     verbs.put(part, np.arange(len(places)), true, sure[..., columns[places]])
     verbs.put(r, places, part)
     return np.where(sure, size, norm), sure, astray
+
+
+@QUIET
+def goes_on(norm: np.ndarray, before: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which columns would not be done after one more step, if as much of the norm goes with it as with the last."""
+    return norm**2 > ends * before
 
 
 def anywhere(flags: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ QUIET = np.errstate(over="ignore", invalid="ignore")  # an overflow becomes a st
 class HostVerbs:
     """The verbs on numpy arrays: the only way in which the solvers touch vectors."""
 
+    ahead = False  # whether the next product is begun before the last step is judged; then there is a verb `turn`
     mark = staticmethod(time.perf_counter)  # the time, as `seconds` takes it
 
     @staticmethod
@@ -108,7 +109,7 @@ class HostVerbs:
     ) -> list[np.ndarray]:
         """x += s p and r -= s q with s = rz / <p, q>, in the columns that run and whose <p, q> is above `least`.
 
-        Returns <p, q>, <r, r> after the step, and whatever other products are asked for, of x and r after the step too.
+        Leaves to `read` <p, q> and <r, r> after the step, and other products that are asked for, after the step too.
         """
         curvature = cls.dot(p, q).real
         steps = running & (curvature > least) & np.isfinite(curvature)
@@ -116,6 +117,11 @@ class HostVerbs:
         cls.axpy(step, p, x)
         cls.axpy(-step, q, r)
         return [curvature, cls.dot(r, r).real, *(cls.dot(u, v).real for u, v in dots)]
+
+    @staticmethod
+    def read(found: list[np.ndarray]) -> list[np.ndarray]:
+        """What `descend` has left."""
+        return found
 
     @staticmethod
     @QUIET

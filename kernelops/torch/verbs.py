@@ -4,10 +4,14 @@ What a solve costs beside its products is mostly waiting. A number that the host
 see that a matrix is not positive definite) is there only when all work given to the device before is done; and until
 the host has looked at it and given new work, which takes tens of microseconds, the device has nothing to do. So:
 
-- `descend` makes the whole step of conjugate gradients on the device, its length included, and brings the curvature,
-  the residual's norm and what else is asked for in one transfer. That is the one wait of an iteration; with a
-  preconditioner there is a second one, for <r, M r>. Block conjugate gradients wait five times, for matrices of k by k
-  numbers, of which the host takes the eigenvalues.
+- `descend` makes the whole step of conjugate gradients on the device, its length included, and leaves the curvature,
+  the residual's norm and what else is asked for in one transfer.
+- Before the host reads that, it gives the device the next direction (`turn`) and the next product, unless the step may
+  have been the last one. It judges the step while the product runs: the device does not stand still, and nothing of a
+  Solution changes but the count of products, by one that was not needed at most where the iteration starts anew.
+- So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) where a
+  callback looks at every iterate. Block conjugate gradients wait five times a step, for matrices of k by k numbers, of
+  which the host takes the eigenvalues.
 - Numbers go to the device without anybody waiting: a single one as an argument of a kernel, others from pinned memory.
 
 Products of pairs of vectors are multiplied and summed in float64, in an order that depends on shapes alone.
@@ -30,14 +34,48 @@ Tensor = torch.Tensor
 Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
+class Later:
+    """Scalars of one dtype that a device makes, on their way to the host by one transfer.
+
+    Attributes
+    ----------
+    found : list of Tensor
+        Themselves, where they are made.
+    followed : bool
+        Whether the device has been given more to do since, so that it does not stand still while the host waits.
+    """
+
+    def __init__(self, found: list[Tensor]) -> None:
+        self.found, self.followed, self.event = found, False, None
+        self.flat = torch.cat([t.reshape(-1) for t in found])
+        if self.flat.is_cuda:
+            there = self.flat
+            self.flat = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+            self.flat.copy_(there, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record(torch.cuda.current_stream(there.device))
+
+    def read(self) -> list[np.ndarray]:
+        """The scalars on the host, as soon as they are there."""
+        if self.event is not None:
+            self.event.synchronize()
+        flat, parts, first = self.flat.numpy(), [], 0
+        for t in self.found:
+            parts.append(flat[first : first + t.numel()].reshape(t.shape))
+            first += t.numel()
+        return parts
+
+
 class TensorVerbs:
     """The verbs of :class:`kernelops.solvers.verbs.HostVerbs` for tensors on one device.
 
     Attributes
     ----------
     waits : int
-        How many times the host has waited for the device.
+        How many times the host has waited for the device with nothing else for it to do.
     """
+
+    ahead = True
 
     def __init__(self, device: torch.device | str) -> None:
         self.device, self.waits = torch.device(device), 0
@@ -71,17 +109,6 @@ class TensorVerbs:
 
     def by_host(self, function: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor], Tensor]:
         return lambda x: self.from_host(function(self.to_host(x)))
-
-    def _fetched(self, found: Sequence[Tensor]) -> list[np.ndarray]:
-        """Scalars of one dtype on the host, by one transfer."""
-        if not found:
-            return []
-        flat = self.to_host(torch.cat([t.reshape(-1) for t in found]))
-        parts, first = [], 0
-        for t in found:
-            parts.append(flat[first : first + t.numel()].reshape(t.shape))
-            first += t.numel()
-        return parts
 
     @QUIET
     def _column_numbers(self, a: np.ndarray, x: Tensor) -> tuple[float | None, Tensor | None]:
@@ -141,10 +168,7 @@ class TensorVerbs:
     def aypx(self, a: np.ndarray, x: Tensor, y: Tensor) -> None:
         """y = x + a y, with a number for every column."""
         number, numbers = self._column_numbers(a, y)
-        if numbers is None:
-            torch.add(x, y, alpha=number, out=y)  # type: ignore[arg-type]
-        else:
-            y.mul_(numbers).add_(x)
+        y.mul_(number if numbers is None else numbers).add_(x)  # type: ignore[arg-type]
 
     def scale(self, a: np.ndarray, x: Tensor) -> None:
         number, numbers = self._column_numbers(a, x)
@@ -171,13 +195,14 @@ class TensorVerbs:
 
     def scalars(self, dots: Pairs = (), grams: Pairs = ()) -> list[np.ndarray]:
         """Several `dot` and, after them, several `gram`."""
-        return self._fetched([_dot(x, y) for x, y in dots] + [_gram(x, y) for x, y in grams])
+        found = [_dot(x, y) for x, y in dots] + [_gram(x, y) for x, y in grams]
+        return self.read(Later(found)) if found else []
 
     def largest(self, x: Tensor) -> np.ndarray:
         """The largest magnitude in every column; nan or inf where there is one."""
         if not x.numel():
             return np.zeros((*x.shape[:-2], x.shape[-1]))
-        return self._fetched([x.abs().amax(dim=-2).to(torch.float64)])[0]
+        return self.read(Later([x.abs().amax(dim=-2).to(torch.float64)]))[0]
 
     def descend(
         self,
@@ -189,10 +214,10 @@ class TensorVerbs:
         least: np.ndarray,
         running: np.ndarray,
         dots: Pairs = (),
-    ) -> list[np.ndarray]:
+    ) -> Later:
         """x += s p and r -= s q with s = rz / <p, q>, in the columns that run and whose <p, q> is above `least`.
 
-        Returns <p, q>, <r, r> after the step, and whatever other products are asked for, of x and r after the step too.
+        Leaves to `read` <p, q> and <r, r> after the step, and other products that are asked for, after the step too.
         """
         numbers = on(self.device, np.stack([rz, np.where(running, least, np.inf)]))
         curvature = _real(_dot(p, q))
@@ -200,7 +225,24 @@ class TensorVerbs:
         step = torch.where(steps, numbers[0] / curvature, 0.0)[..., None, :].to(x.dtype)
         x.addcmul_(p, step)
         r.addcmul_(q, step, value=-1)
-        return self._fetched([curvature, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
+        return Later([curvature, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
+
+    def turn(self, step: Later, r: Tensor, z: Tensor, p: Tensor, previous: np.ndarray, running: np.ndarray) -> Later:
+        """p = z + t p with t = <r, z> / previous in the columns that run, and 0 in others, after a step; leaves <r, z>.
+
+        A product with p comes next, behind which the host reads what both have left, and nobody waits.
+        """
+        numbers = on(self.device, np.where(running, previous, np.inf))
+        rz = step.found[1] if z is r else _real(_dot(r, z))
+        p.mul_((rz / numbers)[..., None, :].to(p.dtype)).add_(z)
+        turned = Later([rz])
+        step.followed = turned.followed = True
+        return turned
+
+    def read(self, found: Later) -> list[np.ndarray]:
+        """What `descend` and `turn` have left."""
+        self.waits += not found.followed
+        return found.read()
 
 
 def _real(x: Tensor) -> Tensor:

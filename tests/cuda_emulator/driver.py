@@ -53,7 +53,12 @@ def count(what):
 
 
 def plant(call, error, after=0):
-    """A call of the driver fails once, after so many that go well: ``plant("cuMemFree_v2", 700)``."""
+    """A call of the driver fails once, after so many that go well, or always where that is -1.
+
+    Examples
+    --------
+    plant("cuMemFree_v2", 700)
+    """
     load().emulated_plant(call.encode(), error, after)
 
 

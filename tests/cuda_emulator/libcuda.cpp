@@ -144,9 +144,9 @@ struct Call {
         auto found = all.planted.find(name);
         if (all.ended) failed = DEINITIALIZED;
         else if (all.process != getpid()) failed = NOT_INITIALIZED;
-        else if (found != all.planted.end() && found->second.first-- == 0) {
+        else if (found != all.planted.end() && (found->second.first < 0 || found->second.first-- == 0)) {
             failed = found->second.second;
-            all.planted.erase(found);
+            if (found->second.first >= -1) all.planted.erase(found);
         } else if (needs_context && stack.empty()) failed = INVALID_CONTEXT;
         else if (needs_context) failed = stack.back()->lost;
     }
@@ -168,10 +168,10 @@ extern "C" __attribute__((visibility("default"))) long emulated_count(const char
     return all.counts[what];
 }
 
-/* the call of this name gives an error, once, after so many that go well */
+/* the call of this name gives an error: once, after so many that go well, or from now on, where that is negative */
 API emulated_plant(const char *name, int error, int after) {
     std::lock_guard<std::recursive_mutex> guard(all.lock);
-    all.planted[name] = {after, error};
+    all.planted[name] = {after < 0 ? -2 : after, error};
     return FINE;
 }
 

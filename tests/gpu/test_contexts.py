@@ -184,7 +184,7 @@ def test_an_illegal_address_in_a_kernel(child, where, pop_fails):
     """Told by a later call; then all calls say so, and the process still ends in peace."""
     script = lost(where)
     if pop_fails:  # PyCUDA's stack keeps the context then, and would abort the process
-        script = script.replace("said = []", 'said = []\nemulated.plant("cuCtxPopCurrent_v2", 700)')
+        script = script.replace("said = []", 'said = []\nemulated.plant("cuCtxPopCurrent_v2", 700, -1)')
     status, said, errors = child(script)
     first, *later, stack = said.splitlines()
     assert first.startswith("GPU 0 (Emulated GPU 0) is lost to this process, start another one (")
@@ -193,6 +193,39 @@ def test_an_illegal_address_in_a_kernel(child, where, pop_fails):
     assert stack == "depth 0" or pop_fails
     assert status == 0, errors
     assert "The context stack was not empty" not in errors and "Traceback" not in errors
+
+
+def test_a_pop_that_fails_in_a_thread(child):
+    status, said, errors = child("""
+import threading
+gpu = device()
+
+def work():
+    emulated.plant("cuCtxPopCurrent_v2", 700)
+    for _ in range(2):
+        try:
+            with gpu.current():
+                print("inside")
+        except BackendError as error:
+            print(error)
+
+t = threading.Thread(target=work)
+t.start()
+t.join()
+""")
+    lost = "GPU 0 (Emulated GPU 0) is lost to this process, start another one (cuCtxPopCurrent failed: an illegal "
+    assert status == 0 and "stack was not empty" not in errors
+    assert [line.startswith(lost) or line for line in said.splitlines()] == ["inside", True, True]
+
+
+def test_the_error_inside_goes_before_that_of_the_pop(child):
+    status, _, errors = child("""
+gpu = device()
+emulated.plant("cuCtxPopCurrent_v2", 700)
+with gpu.current():
+    raise KeyError("mine")
+""")
+    assert status == 1 and "KeyError: 'mine'\n" in errors and "lost to this process" not in errors
 
 
 def test_another_gpu_works_on(child):
@@ -355,6 +388,31 @@ def test_a_process_ends_in_peace(child, how):
     kernel = f"kernel = gpu.function({TROUBLE!r})\nkept = [gpu.upload(np.zeros(3))]\n"
     launch = "gpu.launch(kernel, (1,), (1,), [kept[0].pointer, 2])\ngpu.synchronise()\n"
     assert child(begin + kernel + launch + ENDS[how]) == PEACE
+
+
+def test_nothing_is_freed_when_the_process_ends(child):
+    assert (
+        child("""
+import builtins
+gpu = device()
+builtins.kept = gpu.upload(np.ones(3))
+gpu.library.status = print
+""")
+        == PEACE
+    )
+
+
+def test_a_process_that_is_forked_inside(child):
+    """It has inherited PyCUDA's stack with something on it."""
+    status, said, errors = child("""
+import os, sys
+gpu = device()
+with gpu.current():
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""")
+    assert (status, said) == (0, "0\n") and "stack was not empty" not in errors
 
 
 def test_an_error_that_nobody_catches_ends_with_a_traceback_only(child):

@@ -74,6 +74,10 @@ def points(n, *batch, dtype=torch.float32, seed=0):
     return torch.rand(*batch, n, 2, generator=draw).to(dtype), torch.randn(n, 1, generator=draw).to(dtype)
 
 
+def gauss(x, g):
+    return (-g * ((x[:, None] - x) ** 2).sum(-1)).exp()
+
+
 @pytest.mark.parametrize("precond", ["auto", None, "fsai", "pivoted_cholesky", "nystrom", "jacobi"])
 @pytest.mark.parametrize("alpha", [0.05, torch.linspace(0.04, 0.1, 150)], ids=["number", "for each row"])
 def test_what_a_solve_says(there, precond, alpha):
@@ -85,9 +89,7 @@ def test_what_a_solve_says(there, precond, alpha):
     assert isinstance(found.x, np.ndarray) and found.x.shape == (150, 1) and len(seen) == found.iterations
     assert all(isinstance(s, np.ndarray) and s.shape == (150, 1) and s.dtype == np.float64 for s in seen)
     z = x.double()
-    A = (-20 * ((z[:, None] - z) ** 2).sum(-1)).exp() + torch.as_tensor(alpha, dtype=torch.float64) * torch.eye(
-        150, dtype=torch.float64
-    )
+    A = gauss(z, 20) + torch.diag_embed(torch.as_tensor(alpha, dtype=torch.float64).expand(150))
     r = torch.linalg.norm(b - A @ torch.from_numpy(found.x)) / torch.linalg.norm(b)
     assert r <= 1e-6 and float(found.residual[0]) == pytest.approx(float(r), rel=1e-3, abs=1e-10)
     torch.testing.assert_close(a, torch.from_numpy(found.x).float())
@@ -101,9 +103,7 @@ def test_ranges_with_orders(there):
     found = solver(x, x, b, alpha=0.1, ranges=ranges, eps=1e-10)
     assert there
     mask = torch.from_numpy(ranges.contains(np.arange(120)[:, None], np.arange(120)))
-    A = torch.where(mask, (-200 * ((x[:, None] - x) ** 2).sum(-1)).exp(), 0.0) + 0.1 * torch.eye(
-        120, dtype=torch.float64
-    )
+    A = torch.where(mask, gauss(x, 200), 0.0) + 0.1 * torch.eye(120, dtype=torch.float64)
     torch.testing.assert_close(found, torch.linalg.solve(A, b), rtol=1e-8, atol=1e-8)
 
 
@@ -112,7 +112,7 @@ def test_many_columns(there):
     b = torch.eye(80, dtype=torch.float64)
     solver = KernelSolve("Exp(-20*SqDist(x,y))*b", [*ALIASES[:2], "b = Vj(80)"], "b", axis=1)
     found = solver(x, x, b, alpha=0.1, eps=1e-10, precond=None, method="block_cg")
-    A = (-20 * ((x[:, None] - x) ** 2).sum(-1)).exp() + 0.1 * torch.eye(80, dtype=torch.float64)
+    A = gauss(x, 20) + 0.1 * b
     torch.testing.assert_close(found, torch.linalg.inv(A), rtol=1e-7, atol=1e-7)
 
 

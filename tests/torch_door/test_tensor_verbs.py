@@ -116,9 +116,9 @@ class TestVerbs:
         there = [verbs.copy(verbs.from_host(a)) for a in (p, q, x, r)]
         tp, tq, tx, tr = there
         before = verbs.waits
-        found = verbs.descend(*there, rz, least, running, [(tx, tx), (tp, tr)])
+        found = verbs.read(verbs.descend(*there, rz, least, running, [(tx, tx), (tp, tr)]))
         assert verbs.waits == before + 1
-        wanted = HOST.descend(p, q, x, r, rz, least, running, [(x, x), (p, r)])
+        wanted = HOST.read(HOST.descend(p, q, x, r, rz, least, running, [(x, x), (p, r)]))
         for f, w in zip(found, wanted, strict=True):
             assert f.dtype == np.float64
             np.testing.assert_allclose(f, w, rtol=1e-4, atol=1e-4)
@@ -126,10 +126,33 @@ class TestVerbs:
         close(verbs.to_host(tr), r)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_turn(verbs, shape, dtype):
+    p, q, x, r, z = (block(shape, dtype, k) for k in range(5))
+    previous = numbers(p) ** 2 + 1
+    running = np.random.default_rng(0).random(previous.shape) > 0.3
+    for plain in (False, True):
+        tp, tq, tx, tr, tz = (verbs.copy(verbs.from_host(a)) for a in (p, q, x, r, z))
+        before = verbs.waits
+        step = verbs.descend(tp, tq, tx, tr, previous, previous, running)
+        turned = verbs.turn(step, tr, tr if plain else tz, tp, previous, running)
+        (rz,), (_, rr) = verbs.read(turned), verbs.read(step)
+        assert verbs.waits == before  # there is something to do meanwhile
+        r_new, z_new = verbs.to_host(tr), verbs.to_host(tr if plain else tz)
+        wanted = HOST.dot(r_new, z_new).real
+        np.testing.assert_allclose(rz, wanted, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(rr, HOST.dot(r_new, r_new).real, rtol=1e-12)
+        new = p.copy()
+        HOST.aypx(np.where(running, wanted / previous, 0.0), z_new, new)
+        close(verbs.to_host(tp), new)
+
+
 def test_a_step_that_is_not_taken(verbs):
     p, q = np.ones((3, 4)), np.ones((3, 4)) * [1.0, np.nan, np.inf, -1.0]
     x, r = (verbs.from_host(np.ones((3, 4))) for _ in range(2))
-    found = verbs.descend(*map(verbs.from_host, (p, q)), x, r, np.ones(4), np.zeros(4), np.ones(4, bool))
+    step = verbs.descend(*map(verbs.from_host, (p, q)), x, r, np.ones(4), np.zeros(4), np.ones(4, bool))
+    found = verbs.read(step)
     np.testing.assert_array_equal(found[0], [3, np.nan, np.inf, -3])
     np.testing.assert_array_equal(verbs.to_host(x)[0, 1:], 1)
     assert verbs.to_host(x)[0, 0] == pytest.approx(4 / 3)

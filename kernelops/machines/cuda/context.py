@@ -68,8 +68,9 @@ class Context:
         try:
             self._cuda.Context.pop()
         except self._cuda.Error as error:
-            with suppress(self._cuda.Error):
-                self._context.detach()  # else PyCUDA ends the process for the context that is left on its stack
+            _forget(self._cuda, self._context)
+            if driver.forked():
+                return
             self._lose(str(error))
             if not quiet:
                 raise BackendError(self.lost) from error
@@ -86,10 +87,19 @@ class Context:
 
 
 def _clear(cuda: Any) -> None:
-    """Take from PyCUDA's stack what interrupts in the middle of a push or a pop have left: see _pop."""
-    with suppress(cuda.Error):
-        while driver.is_here() and any(cuda.Context.get_current() is context for context in _made):
+    """Take off PyCUDA's stack what interrupts in the middle of a push or a pop have left there, as the process ends."""
+    while any((top := cuda.Context.get_current()) is context for context in _made):
+        try:
             cuda.Context.pop()
+        except cuda.Error:
+            _forget(cuda, top)
+
+
+def _forget(cuda: Any, context: Any) -> None:
+    """Take a context off PyCUDA's stack that cannot be popped: PyCUDA ends the process, or the thread, with an abort
+    where one is left; and what is detached it finds no more."""
+    with suppress(cuda.Error):
+        context.detach()
 
 
 def keep(thing: Any) -> None:

@@ -220,7 +220,7 @@ class Device:
 
     def _free(self, pointer: int, ending: Any = sys.is_finalizing) -> None:
         # at the end of the process the driver may be gone already, and frees everything
-        if self._context.lost is None and not ending() and driver.is_here():
+        if self._context.lost is None and not ending():
             with suppress(BackendError), self._context:
                 self.library.status("cuMemFree_v2", pointer)
 

@@ -107,18 +107,18 @@ def start() -> Any:
     return cuda
 
 
+def forked() -> bool:
+    """Whether this process was forked after CUDA had started."""
+    return _started_in is not None and _started_in != os.getpid()
+
+
 def check_process() -> None:
     """Raise BackendError in a process that was forked after CUDA had started: nothing of CUDA works there."""
-    if _started_in is not None and _started_in != os.getpid():
+    if forked():
         raise BackendError(
             "CUDA was started before this process was forked, and cannot be used in it; start workers without forking,"
             ' multiprocessing.set_start_method("spawn"), or use the GPU in them only'
         )
-
-
-def is_here() -> bool:
-    """Whether CUDA was started in this very process."""
-    return _started_in == os.getpid()
 
 
 def _not_imported(error: ImportError) -> str:
