@@ -284,7 +284,8 @@ class Kernel:
 
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
-        length = pair_length(self.program) * self.layout.rows
+        shelves = 4 * self.how.best * self.program.n_out if self.program.kind == "best" else 0
+        length = (pair_length(self.program) + shelves) * self.layout.rows
         numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.how.dtype == "float64" else 1)
         fitting = [n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE and n * numbers <= COLUMNS_AT_ONCE]
         return max(fitting, default=1)

@@ -19,6 +19,7 @@ LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
 # A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
 # may be taken by rows where a thread has several, and by one long row with what it keeps.
 OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
+INDICES = 8  # for the row of a thread that looks for the best values
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
@@ -117,7 +118,8 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
     while tile > 1 and tile * width * size > TILE_BYTES:
         tile //= 2
     span = min(SPAN, tile) if work.sums else tile
-    resident = _resident(r * work.held(chunk) + OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4)
+    beside = OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4 + INDICES * r * (work.program.kind == "best")
+    resident = _resident(r * work.held(chunk) + beside)
     return work.time(r, chunk), Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
 
 
