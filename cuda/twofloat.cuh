@@ -114,12 +114,13 @@ KERNELOPS_DEVICE twofloat larger_plus(float c, float c_lo, twofloat a, twofloat 
     return {sum, (product - (sum - c)) + (lost + c_lo)};
 }
 
-/* 2^a, relative to it 3 u^2 and what the error of a makes; 0 below 2^-125. a = n + f with |f| <= 1/2, n from the bits of
- * 1.5 2^23 + a, and 2^f by its series: ln(2)^k/k! for k < 8, and for k >= 8, where terms are below 2^-27, a polynomial of
- * degree 3 that is 2^-22 off at most, in float. */
+/* 2^a, relative to it 3 u^2 and what the error of a makes; 0 below 2^-127, infinite from 2^128. a = n + f with |f| <= 1/2,
+ * n from the bits of 1.5 2^23 + a, and 2^f by its series: ln(2)^k/k! for k < 8, and for k >= 8, where terms are below
+ * 2^-27, a polynomial of degree 3 that is 2^-22 off at most, in float. */
 KERNELOPS_DEVICE twofloat v_exp2(twofloat a) {
-    const float shifted = a.hi + 0x1.8p23f;
-    const twofloat f = quick_sum(a.hi - (shifted - 0x1.8p23f), a.lo);
+    const bool low = a.hi < -127.0f;
+    const float within = low ? -127.0f : a.hi > 128.0f ? 128.0f : a.hi, shifted = within + 0x1.8p23f;
+    const twofloat f = quick_sum(within - (shifted - 0x1.8p23f), low ? 0.0f : a.lo);
     float end = 0x1.e94348p-32f;
     end = __fmaf_rn(end, f.hi, 0x1.e54052p-28f);
     end = __fmaf_rn(end, f.hi, 0x1.b52536p-24f);
@@ -133,9 +134,8 @@ KERNELOPS_DEVICE twofloat v_exp2(twofloat a) {
     power = larger_plus(0x1.62e43p-1f, -0x1.05c61p-29f, power, f);
     power = larger_plus(1.0f, 0.0f, power, f);
     power = quick_sum(power.hi, power.lo);
-    const float unit = __int_as_float((__float_as_int(shifted) << 23) + 0x3f800000); /* 2^n */
-    if (a.hi < -125.0f) return 0;
-    return {a.hi > 127.25f ? not_a_number() : __fmul_rn(power.hi, unit), __fmul_rn(power.lo, unit)};
+    const float unit = __int_as_float((__float_as_int(shifted) << 23) + 0x3f800000); /* 2^n, or 0 */
+    return {__fmul_rn(power.hi, unit), __fmul_rn(power.lo, unit)};
 }
 
 KERNELOPS_DEVICE twofloat scale_of_exp(twofloat c) { return c * twofloat(0x1.715476p+0f, 0x1.4ae0cp-26f); }

@@ -34,7 +34,7 @@ UNUSED = 77  # what is in memory before a kernel writes to it
 
 def key(program, dtype, second=False, **how):
     """What tells kernels apart: program, precision, whether it is the second pass, and the options that matter."""
-    options = {"rows": None, "data": None, "finish": None, "out": None} | OF_BEST | OF_SUMS
+    options = {"rows": None, "data": None, "finish": None, "out": None, "arithmetic": None} | OF_BEST | OF_SUMS
     unknown = set(how) - set(options)
     assert not unknown, unknown
     options |= how
@@ -44,6 +44,7 @@ def key(program, dtype, second=False, **how):
         options |= OF_SUMS
     if second:
         options |= {"rows": None, "data": None, "wide_sums": False}
+        del options["arithmetic"]
     return program, np.dtype(dtype).name, second, tuple(options.items())
 
 
