@@ -34,9 +34,11 @@ class DeviceArray:
         an array of the host.
     host : ndarray or None
         The same numbers on the host, where they are known.
+    stream : int or None
+        The stream that is still to write them, where the array names one.
     """
 
-    __slots__ = ("device", "dtype", "home", "host", "owner", "pointer", "shape", "strides")
+    __slots__ = ("device", "dtype", "home", "host", "owner", "pointer", "shape", "stream", "strides")
 
     def __init__(
         self,
@@ -48,11 +50,12 @@ class DeviceArray:
         owner: Any,
         home: str,
         host: np.ndarray | None = None,
+        stream: int | None = None,
     ) -> None:
         if strides is None:  # the protocols' word for an array in C order
             strides = tuple(np.cumprod((dtype.itemsize, *shape[:0:-1]))[::-1].tolist()) if shape else ()
         self.pointer, self.shape, self.strides, self.dtype = pointer, shape, strides, dtype
-        self.device, self.owner, self.home, self.host = device, owner, home, host
+        self.device, self.owner, self.home, self.host, self.stream = device, owner, home, host, stream
 
     @property
     def ndim(self) -> int:
@@ -83,7 +86,8 @@ class DeviceArray:
 
     def viewed(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
         """The same memory in another shape."""
-        return DeviceArray(self.pointer, shape, strides, self.dtype, self.device, self.owner, self.home, host)
+        place = self.device, self.owner, self.home, host, self.stream
+        return DeviceArray(self.pointer, shape, strides, self.dtype, *place)
 
     def __repr__(self) -> str:
         return f"DeviceArray({self.dtype} of shape {self.shape} on GPU {self.device}, of {self.home})"
@@ -127,6 +131,7 @@ def shown(a: Any, name: str, device: int = -1) -> DeviceArray:
         max(device, 0) if place is None else int(place),
         a,
         home,
+        stream=said.get("stream"),
     )
 
 
@@ -137,7 +142,12 @@ def _of_tensor(a: Any, name: str) -> DeviceArray:
     if a.dtype is torch.bfloat16:
         raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64")
     a = a.detach().resolve_conj().resolve_neg()
-    dtype = np.dtype(str(a.dtype).removeprefix("torch."))
+    if a._is_zerotensor():  # has no memory
+        a = a.clone()
+    try:
+        dtype = np.dtype(str(a.dtype).removeprefix("torch."))
+    except TypeError:
+        raise DtypeError(f"{name} is {a.dtype}: wanted float16, float32 or float64") from None
     strides = tuple(s * dtype.itemsize for s in a.stride())
     return DeviceArray(a.data_ptr(), tuple(a.shape), strides, dtype, a.device.index or 0, a, "torch")
 
@@ -150,7 +160,10 @@ def one_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
     BackendError
         Where some are here and some are there.
     """
-    name, a = next((name, a) for name, a in found.items() if isinstance(a, DeviceArray))
+    first = next(((name, a) for name, a in found.items() if isinstance(a, DeviceArray)), None)
+    if first is None:
+        raise BackendError("a number is on a GPU, the arrays are on the host: give it as a number, float(...)")
+    name, a = first
     for other, b in found.items():
         if _place(b) != _place(a):
             raise BackendError(

@@ -12,6 +12,7 @@ from .device_array import DeviceArray, on_device, shown
 from .errors import BackendError, DtypeError, ShapeError
 from .formula.expr import apply, variable
 from .kernel_product import KernelProduct
+from .machines.homes import home_like
 from .reduction import method
 
 
@@ -61,12 +62,15 @@ def product_there(product: KernelProduct, alpha: np.ndarray, V: Any, transposed:
         raise DtypeError(f"the vector: wanted float32 or float64, got {given.dtype}")
     if given.ndim not in (1, 2) or given.shape[0] != shape[1]:
         raise ShapeError(f"an operator of shape {shape} does not fit a vector of shape {given.shape}")
+    if 0 in (*given.shape, *shape):
+        dtype = np.result_type(product.data_dtype, given.dtype)
+        return home_like(given).taken(np.zeros((shape[0], *given.shape[1:]), dtype))
     single = given.ndim == 1
     step = given.dtype.itemsize if single else given.strides[1]
     block = given.viewed((shape[1], 1 if single else given.shape[1]), (given.strides[0], step))
     image = _image(product, block, transposed)
     if np.count_nonzero(alpha):
-        image = _plus(image, alpha, block)
+        image = _plus(image, product.noise_there(alpha), block)
     return image.reshape(shape[0]) if single else image
 
 
@@ -86,12 +90,12 @@ def _image(product: KernelProduct, V: DeviceArray, transposed: bool) -> Any:
     return image.reshape(k, -1).T if k > 1 else image.reshape(-1, 1)
 
 
-def _plus(image: Any, alpha: np.ndarray, V: DeviceArray) -> Any:
+def _plus(image: Any, alpha: DeviceArray, V: DeviceArray) -> Any:
     """image + alpha V: a sum over one column, so that no library needs to know how to add on a GPU."""
     there = shown(image, "the product", V.device)
     n, k = V.shape
     v, w = (variable("Vi", p, k) for p in (0, 1))
     a = variable("Vi" if alpha.size > 1 else "Pm", 2, 1)
     expr = apply("Add", w, apply("Mult", a, v))
-    bound = Bound((V, there, alpha.reshape(-1, 1)), there.dtype, (), n, 1, V.device, V.home)
+    bound = Bound((V, there, alpha), there.dtype, (), n, 1, V.device, V.home)
     return method(expr, None, "Sum", 1, 1, "auto", "auto", there.dtype)(bound, None, there.dtype)

@@ -93,6 +93,7 @@ class KernelProduct:
         self.options = options["dtype_acc"], options["sum_scheme"]
         self.data_dtype = working(bound.dtype)
         self._formulas: dict[tuple[str, int], Expr] = {}
+        self._noise: DeviceArray | None = None
         self._orders: dict[tuple[int, Any], Any] = {}
         self.axis = 1 if v.op == "Vj" else 0
         self.kernel = scalar_kernel(expr, v)
@@ -134,6 +135,13 @@ class KernelProduct:
         found = image.new_empty(image.shape) if there else np.empty_like(image)
         found[..., kept, :] = image
         return found
+
+    def noise_there(self, alpha: np.ndarray) -> DeviceArray:
+        """The alpha of an operator, (rows, 1) or (1, 1), on the GPU of the arrays, where it stays."""
+        if self._noise is None:
+            one = Bound((alpha.reshape(-1, 1),), alpha.dtype, (), alpha.size, 1, self.bound.device)
+            self._noise = resident(one).arrays[0]
+        return self._noise
 
     def _order_on(self, side: int, device: Any) -> Any:
         """An order of the ranges as a tensor on a device."""

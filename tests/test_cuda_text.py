@@ -233,3 +233,21 @@ def test_a_gaussian_sum_stays_in_registers():
         registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
         assert registers and int(registers[1]) <= 128, log
         assert spilled and int(spilled[1]) == 0, log
+
+
+def test_rectangles_fit_into_shared_memory():
+    """Columns that are long besides the vectors that are contracted would not."""
+    for D, wide in ((100, 64), (100, 150), (2000, 300)):
+        aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({wide})"]
+        for dtype, size in (("float32", 4), ("float64", 8)):
+            program = compile_sum(parse("Sum(Sin((x|y)*b))", aliases).expr, 1)
+            text = cuda_source(program, dtype)
+            found = layout(program, dtype)
+            declared = re.findall(r"__shared__ __align__\(16\) T (.*);", text)
+            sizes = {"TILE": found.tile, "WIDTH": found.width} | dict(re.findall(r"(\w+) = (\d+)", text))
+            total = sum(
+                eval(length, {}, {k: int(v) for k, v in sizes.items()})
+                for names in declared
+                for length in re.findall(r"\[(.*?)\]", names)
+            )
+            assert total * size <= 48 << 10, (D, wide, dtype)

@@ -23,6 +23,7 @@ from .ordered import in_order, restored
 from .tasks import cut_in_parts
 
 FINISH_BLOCK = 128  # threads of a block in the second pass
+LEGACY = 1  # the default stream, in the words of __cuda_array_interface__
 MOST_BLOCKS = 65535  # of a grid in y
 SLOW = 1 / 16  # of the speed in float: a GPU slower than that in double computes some sums in two floats
 INT64 = np.dtype(np.int64)
@@ -116,16 +117,21 @@ def run(
         if not all(r.size for r in results):
             return tuple(home.given(r) for r in results)
         inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
+        for stream in {a.stream for a in inputs.values()} - {None, LEGACY, home.stream}:
+            gpu.synchronise(stream)  # somebody else's, which has still to write the numbers
         data = tuple((p, a.dtype.name) for p, a in inputs.items())
         asked = How(working(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name)
         lay = _layout(prepared, asked)
         pieces = parts(lay, rows, columns, count, gpu.multiprocessors)
         partial = pieces > 1 or not finishes(program, best)
         work = _work(ranges, axis, rows, columns, lay, pieces, gpu)
+        held = [work.memory]  # caches may let go of it before it is read
         words = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
         words |= {"tasks": work.tasks, "intervals": work.intervals, "n_tasks": work.n_tasks}
         for p, a in inputs.items():
-            words |= _variable(f"x{p}", a, bound.batch, gpu)
+            more, table = _variable(f"x{p}", a, bound.batch, gpu)
+            words |= more
+            held.append(table)
         words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
         between = _partials(program, asked, pieces * count * rows, home) if partial else {}
         words |= {name: a.pointer for name, a in between.items()}
@@ -172,8 +178,8 @@ def uploaded(a: np.ndarray, gpu: Device, stream: int | None = None) -> DeviceArr
     return DeviceArray(memory.pointer, a.shape, strides, a.dtype, gpu.number, memory, "host", a)
 
 
-def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> dict[str, int]:
-    """The arguments that describe an array whose leading axes broadcast to the batch; they count numbers."""
+def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> tuple[dict[str, int], Buffer]:
+    """The arguments that describe an array whose leading axes broadcast to the batch, and what holds their table."""
     size = a.dtype.itemsize
     lead = (0,) * (len(batch) + 2 - a.ndim) + a.strides[:-2]
     shape = (1,) * (len(batch) + 2 - a.ndim) + a.shape[:-2]
@@ -182,12 +188,8 @@ def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) ->
         if length > 1:
             starts += (stride // size * np.arange(length)).reshape(-1, *(1,) * (len(batch) - axis - 1))
     table = _table(gpu, starts.tobytes())
-    return {
-        name: a.pointer,
-        f"{name}_row": a.strides[-2] // size,
-        f"{name}_component": a.strides[-1] // size,
-        f"{name}_batch": table.pointer,
-    }
+    steps = {f"{name}_row": a.strides[-2] // size, f"{name}_component": a.strides[-1] // size}
+    return {name: a.pointer, f"{name}_batch": table.pointer} | steps, table
 
 
 @lru_cache(maxsize=256)
@@ -208,7 +210,7 @@ def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout
     height, grain = lay.height, lay.tile
     if ranges is None:
         return _dense_work(gpu, rows, columns, height, pieces, grain)
-    key = "gpu", gpu.number, axis, height, pieces, grain
+    key = "gpu", gpu.number, axis, rows, height, pieces, grain
     found: Work | None = ranges.kept.get(key)
     if found is None:
         found = ranges.kept[key] = _cut(ranges, axis, rows, height, pieces, grain, gpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,19 +35,17 @@ class Home(Protocol):
 
 
 class Host:
-    """Results are copied to the host."""
+    """Results are copied to the host; work goes to the stream of the arrays, where these have one."""
 
-    stream = None
-
-    def __init__(self, gpu: Device) -> None:
-        self.gpu = gpu
+    def __init__(self, gpu: Device, beside: Home | None = None) -> None:
+        self.gpu, self.stream = gpu, None if beside is None else beside.stream
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         memory = self.gpu.allocate(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         return DeviceArray(memory.pointer, shape, None, dtype, self.gpu.number, memory, "host")
 
     def given(self, a: DeviceArray) -> Any:
-        return self.gpu.download(a.pointer, a.shape, a.dtype)
+        return self.gpu.download(a.pointer, a.shape, a.dtype, self.stream)
 
     def taken(self, a: np.ndarray) -> Any:
         return a
@@ -117,9 +116,11 @@ class Pycuda:
 
 def home_of(bound: Bound, gpu: Device) -> Home:
     """The home of a call's results."""
-    if bound.home == "host":
-        return Host(gpu)
-    return home_like(next(a for a in bound.arrays if isinstance(a, DeviceArray) and a.home == bound.home), gpu)
+    there = {a.home: a for a in bound.arrays if isinstance(a, DeviceArray)}
+    if bound.home != "host":
+        return home_like(there[bound.home], gpu)
+    beside = next((a for name, a in there.items() if name != "host"), None)
+    return Host(gpu, None if beside is None else home_like(beside, gpu))
 
 
 def home_like(a: DeviceArray, gpu: Device | None = None) -> Home:
@@ -146,13 +147,23 @@ def fetched(a: DeviceArray) -> np.ndarray:
     """The numbers on the host, copied once."""
     if a.host is None:
         if a.home == "torch":  # its library knows what its stream has still to do
-            found = a.owner.cpu().numpy().reshape(a.shape)
+            a.host = _as_it_lies(a, sys.modules["torch"].as_strided).cpu().numpy()
         elif a.home == "cupy":
-            found = a.owner.get().reshape(a.shape)
+            a.host = _as_it_lies(a, sys.modules["cupy"].lib.stride_tricks.as_strided).get()
         else:
-            found = _copied(a)
-        a.host = found.astype(working(a.dtype), copy=False)
+            a.host = _copied(a)
+        a.host = a.host.astype(working(a.dtype), copy=False)
     return a.host
+
+
+def _as_it_lies(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
+    """The array in its library, in the shape that it is seen in here."""
+    size = a.dtype.itemsize
+    if a.home == "torch":
+        place = a.owner.storage_offset() + (a.pointer - a.owner.data_ptr()) // size
+        return as_strided(a.owner, a.shape, [s // size for s in a.strides], place)
+    assert a.pointer == a.owner.data.ptr
+    return as_strided(a.owner, a.shape, a.strides)
 
 
 def _copied(a: DeviceArray) -> np.ndarray:

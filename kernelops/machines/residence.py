@@ -20,4 +20,6 @@ def resident(bound: Bound, left_out: int = -1) -> Bound:
             if same not in done:
                 done[same] = uploaded(a, gpu)
             arrays[p] = done[same]
-    return bound._replace(arrays=tuple(arrays))
+    if done:
+        gpu.synchronise()  # kernels of any stream may read them from now on
+    return bound._replace(arrays=tuple(arrays), device=gpu.number)

@@ -22,6 +22,7 @@ FLOP = 0.03  # a multiplication or an addition in tall matrices, float64
 FACTOR = 0.015  # one in a dense Cholesky factorisation
 RANKED = 1.6  # a row of a low-rank factor of one column, when it is applied to a float32 vector
 SPARSE_EXPECTED = (15, 60)  # iterations with a sparse approximate inverse: of points in few dimensions, of others
+THERE = 1 / 300, 1 / 100  # times that take a product, and one with a low-rank factor, where vectors are on a GPU
 FEW, SLOPE = 4.0, 60.0  # iterations with low rank: FEW + SLOPE sqrt(residual trace / trace of alpha), to 1e-6
 
 
@@ -38,12 +39,15 @@ class Costs:
         Whether the iterations run in float64.
     digits : float
         Natural logarithm of what the residual is to be divided by.
+    there : bool
+        Whether vectors are on a GPU. Entries are the host's in any case, and so is what is built of them.
     """
 
     entries: Entries
     columns: int
     double: bool
     digits: float
+    there: bool = False
 
     @property
     def entry(self) -> float:
@@ -54,11 +58,13 @@ class Costs:
         """An iteration without a preconditioner."""
         e = self.entries
         work = e.work + (self.columns - 1) / 4
-        return ITERATION + PRODUCT * work * e.density * e.n**2 * (DOUBLE if self.double else 1.0)
+        product = PRODUCT * work * e.density * e.n**2 * (DOUBLE if self.double else 1.0)
+        return ITERATION + product * (THERE[0] if self.there else 1.0)
 
     def applied(self, k: int) -> float:
         """A product with a factor of k columns and with its transpose, twice."""
-        return RANKED * self.entries.n * k * (1 + (self.columns - 1) / 8) * (2.0 if self.double else 1.0)
+        found = RANKED * self.entries.n * k * (1 + (self.columns - 1) / 8) * (2.0 if self.double else 1.0)
+        return found * (THERE[1] if self.there else 1.0)
 
     def plain(self, condition: float) -> float:
         """Without a preconditioner: sqrt(condition) / 2 iterations divide the error in the energy norm by e."""

@@ -22,6 +22,7 @@ from .precond.low_rank import LowRank, low_rank
 from .precond.nystrom import nystrom, nystrom_unshifted
 from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
 from .state import SolveState
+from .verbs import HOST
 
 BLOCK_FROM = 4  # right-hand sides that share their directions: fewer products, more work with vectors
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
@@ -127,7 +128,8 @@ BUILDERS = {
 def _chosen(q: Question, method: str, columns: int, digits: float) -> Plan:
     """precond = "auto" of a matrix whose entries can be had."""
     elements = list(zip(q.system.entries, q.alphas(), strict=True))
-    costs = [Costs(e, columns, q.system.dtype != np.float32, digits) for e, _ in elements]
+    double, there = q.system.dtype != np.float32, q.system.verbs is not HOST
+    costs = [Costs(e, columns, double, digits, there) for e, _ in elements]
     if q.method == "auto" and 8 * q.system.n**2 * len(elements) <= DIRECT_BYTES:
         if costs[0].direct() < costs[0].sparse(*_sizes(costs[0])):
             plan = _factored(q, "predicted to be faster than iterating")

@@ -62,7 +62,7 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
             found.append(None)
             continue
         if kind == "Pm" and _is_number(a):
-            a = torch.tensor([float(a)], dtype=common or torch.get_default_dtype(), device=device)
+            a = torch.full((1,), float(a), dtype=common or torch.get_default_dtype(), device=device)
         elif not (usable and is_tensor(a) and (a.device == device or (kind == "Pm" and a.ndim == 0))):
             called = {v.params[0]: f"{label(v, names)}, " for v in variables}
             _refuse(f"{called.get(k, '')}argument {k}", a, kind, device)

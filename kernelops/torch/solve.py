@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,7 +45,9 @@ class Solve(torch.autograd.Function):
         bound, checked = spec.bind(tensors), check_alpha(alpha)
         device = device_of(bound)
         system = None if device is None else TensorSystem(spec, bound, checked, device)
-        account.solution = spec(bound, checked, stacklevel=1 + _users_level(), system=system)
+        level = 1 + _users_level()
+        with nullcontext() if device is None else torch.autocast(device.type, enabled=False):  # no halves in a solve
+            account.solution = spec(bound, checked, stacklevel=level, system=system)
         return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
 
     @staticmethod

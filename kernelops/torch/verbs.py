@@ -50,7 +50,7 @@ class Later:
         self.flat = torch.cat([t.reshape(-1) for t in found])
         if self.flat.is_cuda:
             there = self.flat
-            self.flat = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+            self.flat = torch.empty(there.shape, dtype=there.dtype, device="cpu", pin_memory=True)
             self.flat.copy_(there, non_blocking=True)
             self.event = torch.cuda.Event()
             self.event.record(torch.cuda.current_stream(there.device))

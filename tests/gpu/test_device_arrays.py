@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernelops import BackendError, DtypeError, KernelOperator, ShapeError
+from kernelops import BackendError, DtypeError, KernelOperator, Ranges, ShapeError
 from kernelops.numpy import Genred, KernelSolve
 
 GAUSS = "Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
@@ -142,3 +142,37 @@ def test_an_operator():
     np.testing.assert_allclose(there.T @ b, here.T @ b, rtol=1e-5, atol=1e-5)
     I = np.arange(5)
     np.testing.assert_allclose(there.entries[0].columns(I), here.entries[0].columns(I))
+
+
+def test_an_operator_of_vectors_with_ranges_in_any_order():
+    x, _ = points(60)
+    labels = np.arange(60) % 4
+    ranges = Ranges.from_mask(labels, labels, np.abs(np.subtract.outer(np.arange(4), np.arange(4))) < 2)
+    how = "Exp(-SqDist(x,y))*b+(x-y)*Sum(b)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "b"
+    V = np.random.default_rng(0).normal(size=(120, 3)).astype("float32")
+    here, there = (KernelOperator(*how, a, a, ranges=ranges) for a in (x, to_gpu(x)))
+    np.testing.assert_allclose((there @ to_gpu(V)).get(), here @ V, rtol=1e-4, atol=1e-4)
+
+
+def test_an_operator_and_no_vectors():
+    x, b = points(30)
+    for alpha in (0.0, 1.0):
+        there = KernelOperator(*GAUSS, "b", to_gpu(x), to_gpu(x), alpha=alpha)
+        assert (there @ to_gpu(b[:, :0])).shape == (30, 0)
+
+
+def test_a_number_on_a_gpu_beside_arrays_of_the_host():
+    x, b = points(30)
+    with pytest.raises(BackendError, match="a number is on a GPU, the arrays are on the host: give it as a number"):
+        Genred("Exp(-g*SqDist(x,y))*b", [*GAUSS[1], "g = Pm(1)"], axis=1)(x, x, b, to_gpu(np.array(2.0, "float32")))
+
+
+def test_an_array_that_another_stream_is_still_to_write(gpu, monkeypatch):
+    waited = []
+    monkeypatch.setattr(type(gpu), "synchronise", lambda self, stream=None: waited.append(stream))
+    call, (x, b) = Genred(*GAUSS, axis=1), points()
+    given = [Shown(to_gpu(a)) for a in (x, x, b)]
+    for a, stream in zip(given, (None, 1, 77), strict=True):
+        a.__cuda_array_interface__ |= {"version": 3, "stream": stream}
+    call(*given)
+    assert 77 in waited and 1 not in waited

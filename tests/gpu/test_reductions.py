@@ -162,3 +162,12 @@ def test_names_of_backends():
     wanted = call(*arrays, backend="GPU")
     for name in ("GPU_1D", "GPU_1D_device", "GPU_1D_host", "GPU_2D", "GPU_2D_device", "GPU_2D_host"):
         np.testing.assert_array_equal(call(*arrays, backend=name, device_id=0), wanted)
+
+
+def test_ranges_are_used_again_with_other_sizes():
+    """Rows behind the last block meet nothing, and their number is not that of the ranges."""
+    call = Genred("SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"], axis=1)
+    ranges = Ranges.from_mask(np.array([[0, 20], [20, 50]]), np.array([[0, 40]]), np.ones((2, 1), bool))
+    for M in (60, 100, 2000, 55):
+        x, y, *_ = points(M, 40)
+        close(call(x, y, ranges=ranges, backend="GPU"), call(x, y, ranges=ranges), "float32")

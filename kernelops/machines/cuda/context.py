@@ -78,7 +78,8 @@ class Context:
     def failure(self, doing: str, error: Exception) -> BackendError:
         """What to raise where the driver reports an error; some errors end the context."""
         if self.lost is None and _here.entered[-1:] == [self]:
-            if self._library.status("cuStreamQuery", None) not in (0, driver.NOT_READY):
+            status = self._library.status("cuStreamQuery", None)
+            if status not in (0, driver.NOT_READY) and status not in driver.OF_CAPTURES:
                 self._lose(f"{doing}: {error}")
         return BackendError(self.lost or f"{self._owner}, {doing}: {error}")
 

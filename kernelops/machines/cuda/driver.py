@@ -17,6 +17,7 @@ from ...errors import BackendError
 NAME = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 OUT_OF_MEMORY = 2
 NOT_READY = 600
+OF_CAPTURES = range(900, 910)  # what must not be asked while a graph is captured; nothing is lost
 MOST_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _PACKED = 1  # CU_LAUNCH_PARAM_BUFFER_POINTER
 _PACKED_BYTES = 2  # CU_LAUNCH_PARAM_BUFFER_SIZE
