@@ -8,6 +8,8 @@ PYTHON ?= python3
 PIP_OPTIONS ?=
 # further options for pytest, such as TESTS="-k ranges -x"
 TESTS ?=
+# processes that run tests at a time
+WORKERS ?= 2
 # where wheels are kept that take a minute to build; they outlive the environments
 WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kernelops-wheels
 
@@ -15,6 +17,7 @@ VENV := .venv
 BENCH := .venv-bench
 PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
+SPREAD := -n $(WORKERS) --dist loadfile
 # tests that need PyCUDA and an emulated driver, in a process of their own; and those that need a CUDA compiler
 GPU_TESTS := tests/gpu
 CUDA_TESTS := $(wildcard tests/test_cuda_text.py tests/test_cuda_compilers.py tests/test_cuda_compiled.py)
@@ -43,16 +46,16 @@ demo: $(VENV)/plot.stamp
 
 test: $(VENV)/test.stamp
 ifeq ($(TESTS),)
-	$(PY) -m pytest $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
-	$(PY) tests/each_instruction_set.py
+	$(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
+	$(PY) tests/each_instruction_set.py $(SPREAD)
 else
 	$(PY) -m pytest $(TESTS)
 endif
 
 test-cuda: $(VENV)/cuda.stamp
 ifeq ($(TESTS),)
-	$(PY) -m pytest $(GPU_TESTS)
-	$(PY) -m pytest $(CUDA_TESTS)
+	$(PY) -m pytest $(SPREAD) $(GPU_TESTS)
+	$(PY) -m pytest $(SPREAD) $(CUDA_TESTS)
 else
 	$(PY) -m pytest $(TESTS)
 endif

@@ -25,6 +25,8 @@ sys.path.append(str(ROOT))  # a package that was built in place
 TOTAL, CHECKS, SOLVES = 450.0, 170.0, 75.0  # seconds: of all, and at most of these
 SIZES, QUICK_SIZES = (1_000, 10_000, 100_000, 1_000_000), (300, 3_000)
 SOLVE_SIZES, QUICK_SOLVE_SIZES = (5_000, 100_000), (300,)
+LATE, SLACK = "no time was left", 10.0  # seconds that an answer may come late
+SURE = 10_000  # points for which there is time on any GPU
 MOST_PROCESSES = 12  # that run checks
 PACKAGES = ("kernelops", "numpy", "scipy", "pycuda", "torch", "pykeops")
 
@@ -141,7 +143,9 @@ class Run:
         from gpu_worker import AwayError
 
         try:
-            return self.worker.ask(function, *arguments, limit=limit)
+            if self.left < 0:
+                raise AwayError(LATE)
+            return self.worker.ask(function, *arguments, limit=min(limit, self.left + SLACK))
         except AwayError as why:
             self.results.notes.append(f"{what}: {why}")
             print(self.results.notes[-1], flush=True)
@@ -190,7 +194,8 @@ class Run:
             name = f"solve, N = {N:,}"
             solved = self.asked(name, gpu_solves.ours, N, 3.0, 1 if self.quick else 9, limit=ends - monotonic())
             if solved is None:
-                solved = gpu_solves.Solved(N, failed=[self.results.notes.pop()])
+                why = self.results.notes.pop()
+                solved = gpu_solves.Solved(N, failed=[why]) if bad(why, N) else gpu_solves.Solved(N, said=why)
             for engine, solve in gpu_solves.PEERS.items():
                 taken = self.asked(f"{engine}, {name}", solve, N, limit=min(20.0, ends - monotonic()))
                 solved.seconds |= {} if taken is None else {engine: taken}
@@ -214,7 +219,8 @@ class Run:
                 name, gpu_timing.row, here, budget, before.get(problem), limit=min(2 * budget, self.left) + 10
             )
             if row is None:
-                row = gpu_timing.Timed(here, failed={gpu_timing.OURS: self.results.notes.pop()})
+                why = {gpu_timing.OURS: self.results.notes.pop()}
+                row = gpu_timing.Timed(here, **{"failed" if bad(*why.values(), N) else "notes": why})
             self.results.rows.append(row)
             before[problem] = row
             print(" | ".join(gpu_report.cells(row, self.results.bound)), row.notes, row.failed or "", flush=True)
@@ -225,6 +231,11 @@ class Run:
             part()
             print(f"-- {part.__name__}: {monotonic() - start:.0f} s", flush=True)
         self.worker.close()
+
+
+def bad(why: str, N: int) -> bool:
+    """Whether it is wrong that there is no answer; a GPU may be too slow for many points."""
+    return LATE not in why and ("no answer in" not in why or N <= SURE)
 
 
 # ---- where it goes ----

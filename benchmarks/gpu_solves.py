@@ -41,8 +41,7 @@ class Solved:
     errors : dict
         "error" and "gradient error" of ours, relative, against a dense factor in float64, or "residual" of some rows.
     said : str
-        What our solver says of its way.
-    notes : list of str
+        What our solver says of its way, or why it has no answer.
     failed : list of str
         What is wrong with ours.
     """
@@ -53,7 +52,6 @@ class Solved:
     first: float | None = None
     errors: dict[str, float] = field(default_factory=dict)
     said: str = ""
-    notes: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 

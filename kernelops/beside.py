@@ -62,7 +62,7 @@ class Ready:
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return tuple(self.kernel.b.shape[:-2])
+        return tuple(self.kernel.b_shape[:-2])
 
     @property
     def factors(self) -> tuple[Cholesky, ...]:
@@ -92,7 +92,7 @@ def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Rea
     """The system, and a plan for so many columns, which stays in the state of the spec for the solves to come."""
     kernel = spec.system(bound, alpha)
     system = as_system(kernel)
-    batch = tuple(kernel.b.shape[:-2])
+    batch = tuple(kernel.b_shape[:-2])
     check_symmetric(system, system.product, batch)
     options = spec.options
     question = Question.of(system, options["method"], options["precond"], None, options["seed"], batch)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from .arrays import Bound, bind, working
+from .device_array import DeviceArray
 from .errors import RangesError, ShapeError
 from .formula.expr import Expr
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
+from .machines.homes import fetched
 from .ranges import Ranges
 from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve
@@ -168,24 +171,29 @@ class KernelSystem:
         v = spec.unknown
         options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
         self.kernel = KernelProduct(spec.expr, v, bound, spec.ranges, options)
-        b = self.kernel.host.arrays[v.params[0]]
-        self.alpha = alpha
+        self.alpha, self.given = alpha, bound.arrays[v.params[0]]
         self.dtype = working(bound.dtype)
         batch = np.broadcast_shapes(bound.batch, alpha.shape[:-2])
-        self.b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+        self.b_shape = (*batch, *self.given.shape[-2:])
         self.coupled = self.kernel.kernel is None
-        self.n = b.shape[-2] * (v.dim if self.coupled else 1)
+        self.n = self.b_shape[-2] * (v.dim if self.coupled else 1)
         if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
             self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
         self.symmetric = self.kernel.symmetric()
+
+    @cached_property
+    def b(self) -> np.ndarray:
+        """The right-hand sides on the host."""
+        b = fetched(self.given) if isinstance(self.given, DeviceArray) else self.given
+        return np.broadcast_to(b, self.b_shape)
 
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
         """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
         others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.v.params[0]]
         if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
-            return (KernelEntries(self.kernel.element((0,) * (self.b.ndim - 2))),) if self.b.size else ()
-        return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b.shape[:-2]))
+            return (KernelEntries(self.kernel.element((0,) * (len(self.b_shape) - 2))),) if prod(self.b_shape) else ()
+        return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b_shape[:-2]))
 
     def right_hand_side(self, bound: Bound) -> Any:
         """b as a block, in the dtype of the data."""
@@ -195,16 +203,16 @@ class KernelSystem:
         """b in the shape that the solvers take."""
         if name != "b":
             try:
-                if b.shape[-2:] != self.b.shape[-2:]:  # batch dimensions alone may broadcast
+                if b.shape[-2:] != self.b_shape[-2:]:  # batch dimensions alone may broadcast
                     raise ValueError
-                b = np.broadcast_to(b, self.b.shape)
+                b = np.broadcast_to(b, self.b_shape)
             except ValueError:
-                raise ShapeError(f"{name} must have the shape of b, {self.b.shape}, got {b.shape}") from None
+                raise ShapeError(f"{name} must have the shape of b, {self.b_shape}, got {b.shape}") from None
         return b.reshape(*b.shape[:-2], -1, 1) if self.coupled else b
 
     def unblock(self, x: np.ndarray) -> np.ndarray:
         """The inverse of ``block``."""
-        return x.reshape(self.b.shape)
+        return x.reshape(self.b_shape)
 
     def product(self, V: Any) -> Any:
         """(alpha I + K) V, in the wider dtype of data and V."""

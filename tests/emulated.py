@@ -121,10 +121,11 @@ class Kernels:
         for position, a in enumerate(bound.arrays):
             if a is not None:
                 given |= _variable(f"x{position}", a.astype(how["data"] or dtype, copy=False), bound.batch)
-        grid = -(-counts[0] // 2), -(-counts[3] // 2)  # smaller than the work: blocks take several pieces
-        threads = layout(program, dtype, how["best"], how["rows"]).block
+        lay = layout(program, dtype, how["best"], how["rows"], how["compensated"], how["wide_sums"])
+        # smaller than the work: blocks take several pieces
+        grid = -(-counts[0] // 2), -(-counts[3] // 2), -(-lay.passes // 2)
         in_order = [given[name] for name in arguments(program, how["finish"])]
-        self._launch(found, grid, threads, in_order, order)
+        self._launch(found, grid, lay.block, in_order, order)
 
 
 def compiled(calls):

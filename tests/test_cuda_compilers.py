@@ -339,3 +339,11 @@ def test_two_threads_at_once(real):
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda text: real(text, "sm_90"), texts))
     assert b"gauss0" in both[0] and b"gauss1" in both[1] and b"gauss1" not in both[0]
+
+
+def test_parts_of_nvrtc(tmp_path):
+    for name in ("libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libnvrtc-builtins.alt.so.13.0"):
+        (tmp_path / name).touch()
+    if sys.platform == "linux":
+        assert places.nvrtc_parts(str(tmp_path / "libnvrtc.so.13")) == [str(tmp_path / "libnvrtc-builtins.so.13.0")]
+    assert places.nvrtc_parts("libnvrtc.so") == []

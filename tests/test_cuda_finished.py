@@ -245,6 +245,26 @@ class Rectangles(Wide):
         super().check(got)
 
 
+class LongEntries(Rectangles):
+    """The values of all pairs of long vectors."""
+
+    def engine(self):
+        with np.errstate(all="ignore"):
+            return (pairwise(parse(self.formula, self.aliases()).expr, *self.bound(), self.out),)
+
+    def kernels(self, kernels, **how):
+        bound, ranges = self.bound()
+        how |= {"finish": "entries", "out": self.out.name, "data": self.dtype.name}
+        return kernels.finished(self.prepared(), bound, 1, ranges, working(self.out).name, **how)
+
+    def prepared(self):
+        return cpu.prepare("entries", parse(self.formula, self.aliases()).expr, None, False, 1)
+
+    def check(self, got):
+        assert layout(self.prepared().program, working(self.out).name).rectangle
+        Call.check(self, got)
+
+
 SCALED, WEIGHTED = "Exp(-g*SqDist(x,y))*b", "Exp(-WeightedSqDist(w,x,y))*b"
 CALLS += [
     *(Rectangles("Sum", SCALED, None, n, dtype, D=D) for n in (1, 3) for D in (64, 100) for dtype in TYPES),
@@ -264,6 +284,8 @@ CALLS += [
         for p in (1, 3)
     ),
     Rectangles("Sum", "Exp(-SqDist(x,y)*Square(Elem(x,1)))*(b*Elem(x,0))", None, 2, "float32", D=80, rows=140),
+    LongEntries("Sum", "Exp(-g*SqDist(x,y))", None, 1, "float32", D=64, rows=140),
+    LongEntries("Sum", "Exp(-WeightedSqDist(w,x,y))*Elem(x,0)*b", None, 2, "float64", "float32", D=97, how="both"),
     Rectangles("LogSumExp", "10*SqDist(x,y)", None, 1, "float64", D=70, scheme="kahan_scheme"),
 ]
 
@@ -289,6 +311,7 @@ def test_results_too_long_for_one_kernel():
 
 
 ORDERED = [
+    next(call for call in CALLS if isinstance(call, LongEntries)),
     next(call for call in CALLS if isinstance(call, Rectangles) and call.how == "both"),
     next(call for call in CALLS if isinstance(call, Rectangles) and call.op == "SumSoftMaxWeight" and call.parts == 3),
     next(call for call in CALLS if isinstance(call, Wide) and call.components == 33),

@@ -205,7 +205,13 @@ def some_kernels():
     yield cuda_source(compile_exp(f, w, True, 1), name="softmax")
     for best in (1, 5, 100):
         yield cuda_source(compile_best(f, 1), best=best, name=f"best{best}")
-    yield cuda_source(compile_entries(f, 1), name="entries")
+    yield cuda_source(compile_entries(f, 1), data="float16", finish="entries", out="float16", name="entries")
+    for D, n, dtype in ((64, 1, "float32"), (100, 2, "float64"), (3, 33, "float32"), (20_000, 1, "float64")):
+        aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({n})", "g = Pm(1)"]
+        program = compile_sum(parse("Exp(-g*SqDist(x,y))*b", aliases).expr, 1)
+        yield cuda_source(program, dtype, data="float16", finish="sum", out="float16", name=f"long_{D}_{n}")
+    yield finish_source(compile_exp(f, w, True, 1), finish="mean", out="float16", compensated=True, name="mean")
+    yield finish_source(compile_best(f, 1), best=100, finish="both", name="both")
     for number, case in enumerate(CASES[::6]):
         program = cpu.prepare("sum", parse(case.formula, case.aliases).expr, None, False, 1).program
         yield cuda_source(program, ("float32", "float64")[number % 2], name=f"case{number}")

@@ -129,7 +129,7 @@ def run(
         words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
         between = _partials(program, asked, pieces * count * rows, home) if partial else {}
         words |= {name: a.pointer for name, a in between.items()}
-        grid = work.n_tasks, min(count, MOST_BLOCKS)
+        grid = work.n_tasks, min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
         for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, asked) else (None,):
             kernel = _kernel(gpu, prepared, asked._replace(arithmetic=arithmetic), partial)
             gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
@@ -205,7 +205,7 @@ def _kept(gpu: Device, numbers: np.ndarray) -> Buffer:
 
 def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout, pieces: int, gpu: Device) -> Work:
     """The tasks of a call; they are kept with its ranges."""
-    height, grain = lay.block * lay.rows, lay.tile
+    height, grain = lay.height, lay.tile
     if ranges is None:
         return _dense_work(gpu, rows, columns, height, pieces, grain)
     key = "gpu", gpu.number, axis, height, pieces, grain
@@ -236,10 +236,12 @@ def _partials(program: Program, how: How, rows: int, home: Home) -> dict[str, An
 
 
 def _layout(prepared: Prepared, how: How) -> Layout:
-    key = "layout", how.dtype, how.best
+    key = "layout", how.dtype, how.best, how.compensated, how.wide_sums
     found: Layout | None = prepared.kept.get(key)
     if found is None:
-        found = prepared.kept[key] = layout(prepared.program, how.dtype, how.best)
+        found = prepared.kept[key] = layout(
+            prepared.program, how.dtype, how.best, compensated=how.compensated, wide_sums=how.wide_sums
+        )
     return found
 
 

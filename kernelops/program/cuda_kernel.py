@@ -207,13 +207,12 @@ class Kernel:
 
     def _task_lines(self) -> list[str]:
         """Some rows at a time, with all intervals of columns."""
-        tiled = self.tiled is not None
+        tiled, own = self.tiled is not None, self._own_lines("row")
         rows = [
-            f"const i64 own = first + threadIdx.x{' / LANES * ROWS' * tiled}; // this thread's first row",
+            *own[:1],
             *(twofloat.test(self.whole, self.results.row(), self.how) if self.how.arithmetic == "again" else []),
-            *self._row_lines(),
+            *own[1:],
             *self.results.clear(),
-            *(["bool fresh = true;"] if tiled else []),
             *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
             *(tiles.together(self.program.kind, self.layout.chunk, self.how.compensated) if tiled else []),
             *self.results.deliver(),
@@ -224,11 +223,16 @@ class Kernel:
             *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += HEIGHT)", rows),
         ]
 
+    def _own_lines(self, kind: str) -> list[str]:
+        """What a thread has of its rows."""
+        place = " / LANES * ROWS" if self.tiled else ""
+        lines = [f"const i64 own = first + threadIdx.x{place}; // this thread's first {kind}", *self._row_lines()]
+        return [*lines, "bool fresh = true;"] if self.tiled else lines
+
     def _entries_lines(self) -> list[str]:
         """Some columns at a time, which are rows to all else here, with the rows of the task in place of columns."""
         columns = [
-            "const i64 own = first + threadIdx.x; // this thread's first column",
-            *self._row_lines(),
+            *self._own_lines("column"),
             *self._tiles(f"tasks[{TASK} * task]"),
         ]
         interval = [
@@ -280,7 +284,8 @@ class Kernel:
 
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
-        length = pair_length(self.program) * self.layout.rows
+        shelves = 4 * self.how.best * self.program.n_out if self.program.kind == "best" else 0
+        length = (pair_length(self.program) + shelves) * self.layout.rows
         numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.how.dtype == "float64" else 1)
         fitting = [n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE and n * numbers <= COLUMNS_AT_ONCE]
         return max(fitting, default=1)

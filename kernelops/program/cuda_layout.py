@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 from ..errors import ArgumentError
@@ -18,6 +19,7 @@ LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
 # A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
 # may be taken by rows where a thread has several, and by one long row with what it keeps.
 OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
+INDICES = 8  # for the row of a thread that looks for the best values
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
@@ -26,6 +28,7 @@ MOST_COPIES = 8  # of the code, where each chunk has one
 CHUNKS = (2, 4, 8, 16, 24, 32, 48, 64)
 ITEM_BYTES = {"float32": 4, "float64": 8}
 SLOWER = 1.1  # rectangles of pairs, than their arithmetic alone
+SPREAD_WRITES = 16  # cycles for 32 numbers that are written one by one
 SCATTERED = 16  # times longer takes what is read where it lies
 FULL = 4  # how many times the blocks of a kernel are to fill a machine
 LEAST_COLUMNS = 256  # of a part
@@ -77,6 +80,7 @@ class Layout:
         return self.block // LANES * self.rectangle[0] if self.rectangle else self.block * self.rows
 
 
+@lru_cache(maxsize=1024)
 def layout(
     program: Program,
     dtype: str = "float32",
@@ -114,7 +118,8 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
     while tile > 1 and tile * width * size > TILE_BYTES:
         tile //= 2
     span = min(SPAN, tile) if work.sums else tile
-    resident = _resident(r * work.held(chunk) + OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4)
+    beside = OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4 + INDICES * r * (work.program.kind == "best")
+    resident = _resident(r * work.held(chunk) + beside)
     return work.time(r, chunk), Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
 
 
@@ -128,6 +133,7 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
         return inf, Layout(BLOCK, 1, 1, 1, 0, 1, n, 1)
     registers, tile = rectangle + rows * work.held(chunk) + beside, LANES * columns
     time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
+    time += 0 if work.sums else SPREAD_WRITES * n
     width, resident = work.width(chunk), _resident(registers)
     return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
 

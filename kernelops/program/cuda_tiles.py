@@ -50,8 +50,8 @@ class Tiled:
 
 
 def tiled(program: Program) -> Tiled | None:
-    """A program taken apart, if it is such a one and ends in sums."""
-    if program.kind not in ("sum", "exp"):
+    """A program taken apart, if it is such a one and does not look for the best values."""
+    if program.kind == "best":
         return None
     depth = 0
     for p in program.pair.code:

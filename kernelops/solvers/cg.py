@@ -1,4 +1,4 @@
-"""Conjugate gradients for a symmetric (Hermitian) positive definite matrix: the algorithm, and SciPy's door to it."""
+"""Conjugate gradients for a symmetric (Hermitian) positive definite matrix."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
-from .solution import Journal, info_of
-from .system import as_preconditioner, as_system, inexact
+from .solution import Journal
 from .trust import Trust
 from .verbs import HOST, QUIET
 
@@ -94,7 +92,7 @@ def conjugate_gradients(
     norm, best = np.zeros(shape), np.full(shape, np.inf)
     previous, last = np.ones(shape), np.ones(shape)  # <r, z> and the step, one iteration ago
     fresh = np.ones(shape, bool)  # the next direction is the residual itself
-    pp = start = following = np.zeros(shape)  # <p, p>, the first norm, and <r, z> of a step that is begun
+    pp = start = following = nothing = np.zeros(shape)  # <p, p>, the first norm, and <r, z> of a step that is begun
     eps = np.finfo(verbs.dtype(r)).eps / 2
     trust = Trust(shape, eps) if trust is None else trust
 
@@ -106,16 +104,22 @@ def conjugate_gradients(
 
     def spread(found: np.ndarray) -> np.ndarray:
         """Numbers of the columns at work in the places of all columns."""
+        if len(columns) == shape[-1]:
+            return found
         values = np.zeros(shape)
         values[..., columns] = found
         return values
+
+    def of_work(values: np.ndarray) -> np.ndarray:
+        """The numbers of the columns at work, of those of all columns."""
+        return values if len(columns) == shape[-1] else values[..., columns]
 
     def present() -> Any:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
         full = verbs.copy(whole)
-        verbs.put(full, columns, x, running[..., columns] if keep_best else None)
+        verbs.put(full, columns, x, of_work(running) if keep_best else None)
         return full
 
     def set_down() -> None:
@@ -149,21 +153,21 @@ def conjugate_gradients(
             better = running & (sure | (norm < best))  # what was carried along before a check was not sure
             best[better] = norm[better]
             if better.any():
-                verbs.put(whole, columns, x, better[..., columns])
+                verbs.put(whole, columns, x, of_work(better))
         running &= ~(exits.converged | exits.stagnated)
         journal.record(norm)
         if k == maxiter or exits.stopped or not running.any():
             break
 
-        kept = np.flatnonzero(anywhere(running[..., columns]))
+        kept = np.flatnonzero(anywhere(of_work(running)))
         if len(kept) < len(columns):
             set_down()
             x, r, p = verbs.take(x, kept), verbs.take(r, kept), verbs.take(p, kept)
             q = None if q is None else verbs.take(q, kept)
             columns = columns[kept]
 
-        anew = fresh & running
-        if q is None or anew.any():
+        anew = q is not None and bool((fresh & running).any())
+        if q is None or anew:
             z = r if precondition is None else precondition(r)
             rz = rr if precondition is None else spread(verbs.dot(r, z).real)
         else:
@@ -177,27 +181,29 @@ def conjugate_gradients(
             break
         ratio = np.where(fresh | ~running, 0.0, rz / previous)
         previous = np.where(running, rz, 1.0)
-        fresh[...] = False
         if q is None:
-            verbs.aypx(ratio[..., columns], z, p)
-        elif anew.any():
-            verbs.put(p, np.arange(len(columns)), z, anew[..., columns])
-        if q is None or anew.any():
+            verbs.aypx(of_work(ratio), z, p)
+        elif anew:
+            verbs.put(p, np.arange(len(columns)), z, of_work(fresh))
+        if q is None or anew:
             del z
             q = product(p)
+        fresh[...] = False
         pp = rr + ratio**2 * pp  # r is orthogonal to the last p
-        least = eps * trust.growth * pp if precondition is None else np.zeros(shape)
+        least = eps * trust.growth * pp if precondition is None else nothing
         look, stretch = k % trust.every == 0, k % trust.every == 0 and precondition is not None
-        shares = rz[..., columns], least[..., columns], running[..., columns]
-        found = verbs.descend(p, q, x, r, *shares, [(x, x)] * look + [(q, q), (p, p)] * stretch)
+        dots = [(x, x)] * look + [(q, q), (p, p)] * stretch
+        found = verbs.descend(p, q, x, r, of_work(rz), of_work(least), of_work(running), dots)
+        del dots
         q = None  # before the next product makes another
+        # A device goes on while the step is judged. What a check upsets (a residual that is replaced) is redone above.
         if ahead and 0 < k < maxiter - 1 and (goes_on(norm, before, ends) & running).any():
             z = r if precondition is None else precondition(r)
-            turned = verbs.turn(found, r, z, p, previous[..., columns], running[..., columns])
+            turned = verbs.turn(found, r, z, p, of_work(previous), of_work(running))
             del z
             q = product(p)
             following = spread(verbs.read(turned)[0])
-        curvature, rr, *sizes = map(spread, verbs.read(found))
+        curvature, step, rr, *sizes = map(spread, verbs.read(found))
         if not np.isfinite(curvature[running]).all():
             exits.nonfinite = True
             break
@@ -205,7 +211,6 @@ def conjugate_gradients(
         running &= ~exits.indefinite
         if not running.any():
             break
-        step = np.divide(rz, curvature, out=np.zeros(shape), where=running)
         if precondition is None:  # a diagonal entry of Lanczos' matrix, between two eigenvalues of A
             trust.stretched(np.divide(1.0, step, out=np.zeros(shape), where=running) + ratio / last)
             last = np.where(running, step, 1.0)
@@ -264,104 +269,3 @@ def goes_on(norm: np.ndarray, before: np.ndarray, ends: np.ndarray) -> np.ndarra
 def anywhere(flags: np.ndarray) -> np.ndarray:
     """Whether a column is flagged in any element of the batch."""
     return flags.any(axis=tuple(range(flags.ndim - 1)))
-
-
-def cg(
-    A: Any,
-    b: Any,
-    x0: Any = None,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 0.0,
-    maxiter: int | None = None,
-    M: Any = None,
-    callback: Callable[[np.ndarray], Any] | None = None,
-) -> tuple[np.ndarray, int]:
-    """Solve A x = b by conjugate gradients, with the signature and the meaning of scipy.sparse.linalg.cg.
-
-    Parameters
-    ----------
-    A : KernelOperator, LinearOperator, sparse or dense matrix, shape (N, N)
-        Real symmetric or complex Hermitian, positive definite.
-    b : array_like, shape (N,) or (N, 1)
-        Right-hand side.
-    x0 : array_like or "Mb", optional
-        Where to start; zero by default, M b for "Mb". It is not overwritten.
-    rtol, atol : float
-        Converged when ``norm(b - A @ x) <= max(rtol * norm(b), atol)``.
-    maxiter : int, optional
-        Most iterations; 10 N by default.
-    M : LinearOperator, sparse or dense matrix, optional
-        Approximation of the inverse of A, positive definite.
-    callback : callable, optional
-        ``callback(xk)`` is called after each iteration with a copy of the iterate. If it raises StopIteration, the
-        iteration ends there.
-
-    Returns
-    -------
-    x : ndarray, shape (N,)
-        The solution, in the dtype that A and b have in common.
-    info : int
-        0: converged. k > 0: not converged after k iterations. -1: NaN or Inf turned up, and x is NaN.
-        -2: A or M turned out not to be positive definite.
-
-    Raises
-    ------
-    ArgumentError, ShapeError, DtypeError, KeywordError
-        Naming the argument, what was wanted and what came.
-
-    Notes
-    -----
-    Vectors and scalars are float64 or complex128 whatever the dtypes of A and b. It differs from SciPy in four ways:
-
-    - converging in the last allowed step counts as converged;
-    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance;
-    - StopIteration from the callback ends the iteration;
-    - a breakdown (NaN, Inf, a direction of negative curvature) ends the iteration with a negative info.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from kernelops import cg
-    >>> x, info = cg(np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0]))
-    >>> info, np.round(x, 4).tolist()
-    (0, [0.0909, 0.6364])
-    """
-    system = as_system(A)
-    n, verbs = system.n, system.verbs
-    b = one_column(b, n, "b")
-    rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
-    check_callback(callback)
-    dtype = np.result_type(system.dtype, inexact(b.dtype))
-    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n, verbs)
-    b = verbs.from_host(b)
-    if isinstance(x0, str):
-        x0 = start_from(x0, precondition, b, verbs)
-    elif x0 is not None:
-        x0 = one_column(x0, n, "x0")
-        check_real(x0, dtype)
-        x0 = verbs.from_host(x0)
-    if not (finite(b, verbs) and (x0 is None or finite(x0, verbs))):
-        return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
-
-    def watch(present: Callable[[], Any]) -> None:
-        callback(verbs.to_host(problem.unscaled(present()))[:, 0].astype(dtype, copy=False))
-
-    problem = Problem(system, b, rtol, atol)
-    x, r = problem.start(x0)
-    exits = conjugate_gradients(
-        problem.product,
-        x,
-        r,
-        problem.goal,
-        maxiter,
-        problem.journal,
-        precondition=precondition,
-        recompute=problem.residual,
-        watch=None if callback is None else watch,
-        verbs=verbs,
-    )
-    verbs.scale(problem.scale, x)
-    if exits.nonfinite:
-        verbs.fill(x, np.nan)
-    return verbs.to_host(x)[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)

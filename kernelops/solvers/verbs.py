@@ -109,14 +109,13 @@ class HostVerbs:
     ) -> list[np.ndarray]:
         """x += s p and r -= s q with s = rz / <p, q>, in the columns that run and whose <p, q> is above `least`.
 
-        Leaves to `read` <p, q> and <r, r> after the step, and other products that are asked for, after the step too.
+        Leaves to `read` <p, q>, s, <r, r> after the step, and other products that are asked for, after the step too.
         """
         curvature = cls.dot(p, q).real
-        steps = running & (curvature > least) & np.isfinite(curvature)
-        step = np.divide(rz, curvature, out=np.zeros_like(curvature), where=steps)
+        step = np.divide(rz, curvature, out=np.zeros(curvature.shape), where=running & (curvature > least))
         cls.axpy(step, p, x)
         cls.axpy(-step, q, r)
-        return [curvature, cls.dot(r, r).real, *(cls.dot(u, v).real for u, v in dots)]
+        return [curvature, step, cls.dot(r, r).real, *(cls.dot(u, v).real for u, v in dots)]
 
     @staticmethod
     def read(found: list[np.ndarray]) -> list[np.ndarray]:

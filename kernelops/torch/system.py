@@ -34,13 +34,11 @@ class TensorSystem(KernelSystem):
         super().__init__(spec, bound, alpha)
         self.verbs = TensorVerbs(device)
         self._alpha = on(device, self.alpha) if self.alpha.ndim else None
-        self._place = spec.unknown.params[0]
 
     def right_hand_side(self, bound: Bound) -> torch.Tensor:
-        given = bound.arrays[self._place]
-        if not isinstance(given, DeviceArray) or given.home != "torch":
+        if not isinstance(self.given, DeviceArray) or self.given.home != "torch":
             return on(self.verbs.device, super().right_hand_side(bound))
-        b = given.owner.expand(self.b.shape)
+        b: torch.Tensor = self.given.owner.expand(self.b_shape)
         return b.reshape(*b.shape[:-2], -1, 1) if self.coupled else b
 
     def product(self, V: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,8 @@ the host has looked at it and given new work, which takes tens of microseconds, 
 - `descend` makes the whole step of conjugate gradients on the device, its length included, and leaves the curvature,
   the residual's norm and what else is asked for in one transfer.
 - Before the host reads that, it gives the device the next direction (`turn`) and the next product, unless the step may
-  have been the last one. It judges the step while the product runs: the device does not stand still, and nothing of a
-  Solution changes but the count of products, by one that was not needed at most where the iteration starts anew.
+  have been the last one. It judges the step while the product runs, and the device does not stand still. A product that
+  turns out not to be needed counts among the `products` of a Solution; nothing else of it changes.
 - So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) where a
   callback looks at every iterate. Block conjugate gradients wait five times a step, for matrices of k by k numbers, of
   which the host takes the eigenvalues.
@@ -148,11 +148,11 @@ class TensorVerbs:
 
     def put(self, x: Tensor, columns: np.ndarray, part: Tensor, where: np.ndarray | None = None) -> None:
         """Write part over some columns of x; with `where` (..., len(columns)) only where it says so."""
-        every, index = len(columns) == x.shape[-1], on(self.device, columns)
+        index = None if len(columns) == x.shape[-1] else on(self.device, columns)
         if where is not None and not where.all():
-            old = x if every else x.index_select(-1, index)
+            old = x if index is None else x.index_select(-1, index)
             part = torch.where(on(self.device, where[..., None, :]), part, old)
-        if every:
+        if index is None:
             x.copy_(part)
         else:
             x.index_copy_(-1, index, part.to(x.dtype))
@@ -217,15 +217,15 @@ class TensorVerbs:
     ) -> Later:
         """x += s p and r -= s q with s = rz / <p, q>, in the columns that run and whose <p, q> is above `least`.
 
-        Leaves to `read` <p, q> and <r, r> after the step, and other products that are asked for, after the step too.
+        Leaves to `read` <p, q>, s, <r, r> after the step, and other products that are asked for, after the step too.
         """
         numbers = on(self.device, np.stack([rz, np.where(running, least, np.inf)]))
         curvature = _real(_dot(p, q))
-        steps = (curvature > numbers[1]) & torch.isfinite(curvature)
-        step = torch.where(steps, numbers[0] / curvature, 0.0)[..., None, :].to(x.dtype)
-        x.addcmul_(p, step)
-        r.addcmul_(q, step, value=-1)
-        return Later([curvature, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
+        step = torch.where(curvature > numbers[1], numbers[0] / curvature, 0.0)
+        across = step[..., None, :].to(x.dtype)
+        x.addcmul_(p, across)
+        r.addcmul_(q, across, value=-1)
+        return Later([curvature, step, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
 
     def turn(self, step: Later, r: Tensor, z: Tensor, p: Tensor, previous: np.ndarray, running: np.ndarray) -> Later:
         """p = z + t p with t = <r, z> / previous in the columns that run, and 0 in others, after a step; leaves <r, z>.
@@ -233,7 +233,7 @@ class TensorVerbs:
         A product with p comes next, behind which the host reads what both have left, and nobody waits.
         """
         numbers = on(self.device, np.where(running, previous, np.inf))
-        rz = step.found[1] if z is r else _real(_dot(r, z))
+        rz = step.found[2] if z is r else _real(_dot(r, z))
         p.mul_((rz / numbers)[..., None, :].to(p.dtype)).add_(z)
         turned = Later([rz])
         step.followed = turned.followed = True
@@ -252,8 +252,7 @@ def _real(x: Tensor) -> Tensor:
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     kind, found = wide(x) if x.is_complex() else wide(y), None
     for rows in pieces(x):
-        u = x[rows].to(kind)
-        part = ((u if x is y else y[rows].to(kind)) * u.conj()).sum(dim=-2)
+        part = (x[rows].to(kind).conj() * y[rows]).sum(dim=-2)  # y is promoted as it is read
         found = part if found is None else found + part
     return x.new_zeros((*x.shape[:-2], x.shape[-1]), dtype=kind) if found is None else found
 

@@ -400,13 +400,17 @@ static void say_stuck() {
         say(", masks are %#x and %#x", first->mask, other->mask);
 }
 
+static char *own_stacks[MOST_THREADS], **stacks = own_stacks;
+
 static void prepare(unsigned t) {
     fiber &f = all.fibers[t];
+    f.stack = stacks[t];
     if (!f.stack) {
         int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         f.stack = (char *)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (f.stack == MAP_FAILED) abort();
         mprotect(f.stack, PAGE, PROT_NONE); /* a stack that is too deep ends here */
+        stacks[t] = f.stack;
     } else {
 #ifdef __SANITIZE_ADDRESS__
         ASAN_UNPOISON_MEMORY_REGION(f.stack, STACK); /* from what an earlier thread has left */
@@ -524,6 +528,9 @@ EXPORTED int emulator_find(const char *name, int *parameters) {
     }
     return -1;
 }
+
+/* 1024 places for the stacks of threads, which modules may share that do not run at once: the system has only so many */
+EXPORTED void emulator_share_stacks(char **places) { emulator::stacks = places; }
 
 /* NULL, or why the launch failed; `bytes` are the sizes of the arguments */
 EXPORTED const char *emulator_launch(int number, const unsigned *grid, const unsigned *block, size_t dynamic,

@@ -180,6 +180,7 @@ def _ptx(match):
 
 # ---- launches ----
 
+_STACKS = (ctypes.c_void_p * 1024)()  # of threads in whatever module runs
 _ONE_AT_A_TIME = threading.Lock()  # while one runs, its handlers of signals are those of the process
 
 
@@ -189,7 +190,9 @@ class Module:
     def __init__(self, binary, kernels, sanitize):
         self.binary, self.kernels, self.sanitize = binary, kernels, sanitize
         if not sanitize:
-            self._launch = ctypes.CDLL(str(binary)).emulator_launch
+            library = ctypes.CDLL(str(binary))
+            library.emulator_share_stacks(_STACKS)
+            self._launch = library.emulator_launch
             self._launch.restype = ctypes.c_char_p
 
     def __repr__(self):

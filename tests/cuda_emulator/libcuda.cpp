@@ -554,7 +554,10 @@ static int load(Module **module, const void *image) {
     if (!library) return INVALID_IMAGE;
     *module = new Module{stack.back(), (decltype(Module::find))dlsym(library, "emulator_find"),
                          (decltype(Module::launch))dlsym(library, "emulator_launch")};
-    if (!(*module)->find || !(*module)->launch) return NO_BINARY_FOR_GPU;
+    auto share_stacks = (void (*)(char **))dlsym(library, "emulator_share_stacks");
+    if (!(*module)->find || !(*module)->launch || !share_stacks) return NO_BINARY_FOR_GPU;
+    static char *stacks[1024];
+    share_stacks(stacks);
     all.counts["modules"]++;
     return FINE;
 }

@@ -3,6 +3,7 @@
 import gc
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,6 +200,19 @@ def test_a_kernel_is_loaded_once(gpu):
     for t in threads:
         t.join()
     assert len({id(f) for f in found}) == 1 and emulated.count("modules") == before + 1
+
+
+def test_many_kernels_share_the_stacks_of_their_threads(gpu):
+    """The emulator's: a process may have some 65,000 areas of memory, and a stack is two."""
+
+    def areas():
+        return len(Path("/proc/self/maps").read_text().splitlines())
+
+    x, counts = gpu.upload(np.zeros(5)), []
+    for k in range(3):
+        gpu.launch(gpu.function(f"{ADD}//stacks {k}"), (1,), (64,), [x.pointer, x.pointer, 5, 1])
+        counts.append(areas())
+    assert np.array_equal(values(gpu, x.pointer), np.full(5, 3.0)) and counts[2] - counts[0] < 64
 
 
 def test_each_device_has_kernels_of_its_own(gpu):

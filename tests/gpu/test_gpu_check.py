@@ -110,6 +110,19 @@ def test_figures_of_an_emulated_gpu_are_no_results(script, checked):
     assert status == 2 and "the emulated driver, whose figures are no results" in said
 
 
+def test_too_slow_is_not_wrong_where_there_are_many_points(script):
+    check = script("gpu_check")
+    bad = check.bad
+    assert bad("no answer in 30 s", 5000) and bad("its process died", 1_000_000)
+    assert not bad("no answer in 30 s", 100_000) and not bad(check.LATE, 300)
+    results = script("gpu_report").Results()
+    run = check.Run(results, True, 1, "")
+    run.ends = time.monotonic() - 1
+    run.rows(), run.solves()
+    assert [row.notes for row in results.rows][0]["kernelops"].endswith("N = 300: no time was left")
+    assert script("gpu_report").passed(results) and not any(row.failed for row in results.rows)
+
+
 # ---- processes apart ----
 
 

@@ -62,6 +62,17 @@ def test_every_reduction(op, axis, dtype):
                 close(f, w, dtype)
 
 
+@pytest.mark.parametrize("D", [9, 40])
+@pytest.mark.parametrize("columns", [1, 40])
+def test_long_vectors_and_long_results(D, columns):
+    """Some threads have rectangles of pairs, and what is long is computed in passes."""
+    draw = np.random.default_rng(D)
+    x, y, b = (draw.normal(size=size).astype("float32") for size in ((150, D), (700, D), (700, columns)))
+    aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({columns})", "g = Pm(1)"]
+    call = Genred("Exp(-g*SqDist(x,y))*b", aliases, axis=1)
+    close(call(x, y, b, 1 / D, backend="GPU"), call(x, y, b, 1 / D), "float32")
+
+
 def test_nothing_meets_anything():
     for M, N in ((0, 5), (5, 0), (0, 0)):
         for op in ("Sum", "LogSumExp", "Min_ArgMin"):

@@ -11,6 +11,7 @@ import torch
 
 from kernelops import KernelOperator, arrays, backend_choice, device_array, device_vectors, linear_operator
 from kernelops.torch import Genred, KernelSolve
+from kernelops.torch.verbs import TensorVerbs
 
 pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
@@ -128,3 +129,20 @@ def test_an_operator_on_tensors(there):
         for found in (A @ there(b), A.T @ there(b), A.matvec(there(b[:, 0]))[:, None]):
             assert isinstance(found, torch.Tensor)
             np.testing.assert_allclose(found.cpu().numpy(), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("precond", [None, "jacobi", "fsai", "pivoted_cholesky"])
+def test_vectors_of_a_solve_stay_there(precond, there, monkeypatch):
+    solver, (x, b, g) = KernelSolve(*GAUSS, "b", axis=1), (t.detach() for t in points(150, torch.float32))
+    how = {"alpha": 0.1, "precond": precond, "method": "cg", "return_solution": True}
+    blocks, descend = [], TensorVerbs.descend
+    monkeypatch.setattr(TensorVerbs, "descend", lambda self, *args: blocks.extend(args[:4]) or descend(self, *args))
+    tx, tb, tg = map(there, (x, b, g))
+    a, found = solver(tx, tx, tb, tg, **how)
+    assert found.converged and found.products.keys() == {"float32", "float64"}
+    assert blocks and all(v.device == a.device == tb.device for v in blocks) and a.dtype == tb.dtype
+    assert isinstance(found.x, np.ndarray) and found.x.dtype == np.float64
+    z = x.double()
+    A = (-g * ((z[:, None] - z) ** 2).sum(-1)).exp() + 0.1 * torch.eye(150, dtype=torch.float64)
+    r = torch.linalg.norm(b - A @ torch.from_numpy(found.x)) / torch.linalg.norm(b)
+    assert r <= 1.1e-6 and abs(float(found.residual[0]) - float(r)) <= 1e-3 * float(r) + 1e-10

@@ -9,7 +9,8 @@ from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.refine import in_double, refine
 from kernelops.solvers.solution import Journal
-from kernelops.solvers.system import HOST, as_system
+from kernelops.solvers.system import as_system
+from kernelops.solvers.verbs import HOST
 
 
 def iterate(a, b, rtol=1e-8, maxiter=500, method=block_conjugate_gradients, product=None, checked=True, **keywords):

@@ -7,11 +7,12 @@ import pytest
 from scipy.sparse.linalg import LinearOperator
 from systems import Dense, assert_solves, kernel, right_hand_sides, rough, spd
 
-from kernelops.solvers.cg import cg, conjugate_gradients
+from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.problem import power_of_two
+from kernelops.solvers.scipy_cg import cg
 from kernelops.solvers.solution import Journal
-from kernelops.solvers.system import HOST
 from kernelops.solvers.trust import Trust
+from kernelops.solvers.verbs import HOST
 
 
 def iterate(a, b, rtol=1e-8, maxiter=500, product=None, **keywords):

@@ -137,7 +137,7 @@ def test_a_turn(verbs, shape, dtype):
         before = verbs.waits
         step = verbs.descend(tp, tq, tx, tr, previous, previous, running)
         turned = verbs.turn(step, tr, tr if plain else tz, tp, previous, running)
-        (rz,), (_, rr) = verbs.read(turned), verbs.read(step)
+        (rz,), (_, _, rr) = verbs.read(turned), verbs.read(step)
         assert verbs.waits == before  # there is something to do meanwhile
         r_new, z_new = verbs.to_host(tr), verbs.to_host(tr if plain else tz)
         wanted = HOST.dot(r_new, z_new).real

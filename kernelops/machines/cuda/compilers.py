@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 from ...errors import ArgumentError, BackendError
 from ...program.cuda import include_folders
 from .cache import kept, key_of
-from .places import driver_version, nvcc_programs, nvrtc_libraries
+from .places import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
 
 FLAGS = ("-std=c++17",)
 LOG_LINES = 8  # of a compiler's complaints that a message shows
@@ -134,6 +135,9 @@ class Nvrtc:
     name = "nvrtc"
 
     def __init__(self, path: str) -> None:
+        for part in nvrtc_parts(path):
+            with suppress(OSError):  # then it is looked for in the loader's way
+                ctypes.CDLL(part)
         self._library = library = ctypes.CDLL(path)  # OSError where it cannot be loaded
         library.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()

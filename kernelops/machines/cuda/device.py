@@ -224,8 +224,8 @@ class Device:
 
     def _free(self, pointer: int, ending: Any = sys.is_finalizing) -> None:
         # at the end of the process the driver may be gone already, and frees everything
-        if self._context.lost is None and not ending():
-            with suppress(BackendError), self._context:
+        if not ending():
+            with suppress(BackendError), self._context:  # a context that is lost, a process that was forked
                 self.library.status("cuMemFree_v2", pointer)
 
     def upload(self, array: np.ndarray, stream: int | None = None) -> Buffer:

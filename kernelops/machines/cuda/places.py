@@ -18,6 +18,7 @@ from pathlib import Path
 WINDOWS = sys.platform == "win32"
 PACKAGED = ("*/bin/nvrtc64_*.dll", "*/bin/*/nvrtc64_*.dll") if WINDOWS else ("*/lib/libnvrtc.so.*",)
 IN_TOOLKIT = ("bin/nvrtc64_*.dll", "bin/*/nvrtc64_*.dll") if WINDOWS else ("lib64/libnvrtc.so.*", "lib/libnvrtc.so.*")
+PARTS = "nvrtc-builtins64_*.dll" if WINDOWS else "libnvrtc-builtins.so.*"
 BY_LOADER = () if WINDOWS else ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12")
 DRIVER = "nvcuda.dll" if WINDOWS else "libcuda.so.1"
 USUAL = "/usr/local/cuda"
@@ -37,6 +38,11 @@ def nvrtc_files(tried: list[str]) -> Iterator[str]:
         tried.append("packages of NVIDIA's in this Python (none)")
     for toolkit in toolkits():
         yield from _matching(toolkit, IN_TOOLKIT, tried)
+
+
+def nvrtc_parts(path: str) -> list[str]:
+    """The files that NVRTC at a path loads by their names when it compiles: not all builds look beside themselves."""
+    return sorted(map(str, Path(path).parent.glob(PARTS))) if os.path.dirname(path) else []
 
 
 def nvcc_programs(tried: list[str]) -> Iterator[str]:

@@ -1,0 +1,114 @@
+"""SciPy's door to conjugate gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .cg import conjugate_gradients
+from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
+from .solution import info_of
+from .system import as_preconditioner, as_system, inexact
+
+
+def cg(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[np.ndarray], Any] | None = None,
+) -> tuple[np.ndarray, int]:
+    """Solve A x = b by conjugate gradients, with the signature and the meaning of scipy.sparse.linalg.cg.
+
+    Parameters
+    ----------
+    A : KernelOperator, LinearOperator, sparse or dense matrix, shape (N, N)
+        Real symmetric or complex Hermitian, positive definite.
+    b : array_like, shape (N,) or (N, 1)
+        Right-hand side.
+    x0 : array_like or "Mb", optional
+        Where to start; zero by default, M b for "Mb". It is not overwritten.
+    rtol, atol : float
+        Converged when ``norm(b - A @ x) <= max(rtol * norm(b), atol)``.
+    maxiter : int, optional
+        Most iterations; 10 N by default.
+    M : LinearOperator, sparse or dense matrix, optional
+        Approximation of the inverse of A, positive definite.
+    callback : callable, optional
+        ``callback(xk)`` is called after each iteration with a copy of the iterate. If it raises StopIteration, the
+        iteration ends there.
+
+    Returns
+    -------
+    x : ndarray, shape (N,)
+        The solution, in the dtype that A and b have in common.
+    info : int
+        0: converged. k > 0: not converged after k iterations. -1: NaN or Inf turned up, and x is NaN.
+        -2: A or M turned out not to be positive definite.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DtypeError, KeywordError
+        Naming the argument, what was wanted and what came.
+
+    Notes
+    -----
+    Vectors and scalars are float64 or complex128 whatever the dtypes of A and b. It differs from SciPy in four ways:
+
+    - converging in the last allowed step counts as converged;
+    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance;
+    - StopIteration from the callback ends the iteration;
+    - a breakdown (NaN, Inf, a direction of negative curvature) ends the iteration with a negative info.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import cg
+    >>> x, info = cg(np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0]))
+    >>> info, np.round(x, 4).tolist()
+    (0, [0.0909, 0.6364])
+    """
+    system = as_system(A)
+    n, verbs = system.n, system.verbs
+    b = one_column(b, n, "b")
+    rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
+    check_callback(callback)
+    dtype = np.result_type(system.dtype, inexact(b.dtype))
+    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n, verbs)
+    b = verbs.from_host(b)
+    if isinstance(x0, str):
+        x0 = start_from(x0, precondition, b, verbs)
+    elif x0 is not None:
+        x0 = one_column(x0, n, "x0")
+        check_real(x0, dtype)
+        x0 = verbs.from_host(x0)
+    if not (finite(b, verbs) and (x0 is None or finite(x0, verbs))):
+        return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
+
+    def watch(present: Callable[[], Any]) -> None:
+        callback(verbs.to_host(problem.unscaled(present()))[:, 0].astype(dtype, copy=False))
+
+    problem = Problem(system, b, rtol, atol)
+    x, r = problem.start(x0)
+    exits = conjugate_gradients(
+        problem.product,
+        x,
+        r,
+        problem.goal,
+        maxiter,
+        problem.journal,
+        precondition=precondition,
+        recompute=problem.residual,
+        watch=None if callback is None else watch,
+        verbs=verbs,
+    )
+    verbs.scale(problem.scale, x)
+    if exits.nonfinite:
+        verbs.fill(x, np.nan)
+    return verbs.to_host(x)[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)
