@@ -8,6 +8,8 @@ PYTHON ?= python3
 PIP_OPTIONS ?=
 # further options for pytest, such as TESTS="-k ranges -x"
 TESTS ?=
+# what test-cuda compiles kernels for, such as ARCHS=all; sm_90 unless said
+ARCHS ?=
 # processes that run tests at a time
 WORKERS ?= 2
 # where wheels are kept that take a minute to build; they outlive the environments
@@ -55,7 +57,7 @@ endif
 test-cuda: $(VENV)/cuda.stamp
 ifeq ($(TESTS),)
 	$(PY) -m pytest $(SPREAD) $(GPU_TESTS)
-	$(PY) -m pytest $(SPREAD) $(CUDA_TESTS)
+	KERNELOPS_CUDA_ARCHS="$(ARCHS)" $(PY) -m pytest $(SPREAD) $(CUDA_TESTS)
 else
 	$(PY) -m pytest $(TESTS)
 endif

@@ -296,7 +296,9 @@ class Kernel:
 
     def _pair_rows(self) -> list[str]:
         p = self.program
-        lines = Writer(p, True, self.results.kept, self._chunk()).lines(p.pair.code)
+        columns = self.layout.rectangle[1] if self.layout.rectangle else self._unroll()
+        copies, double = self.layout.held * columns, self.how.dtype == "float64"
+        lines = Writer(p, True, self.results.kept, self._chunk(), copies, double).lines(p.pair.code)
         return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
 
 

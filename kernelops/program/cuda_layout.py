@@ -9,7 +9,7 @@ from math import inf
 from ..errors import ArgumentError
 from .cuda_chunks import View, chunked, plain, viewed
 from .cuda_text import pair_length
-from .cuda_tiles import BLOCK, LANES, RECTANGLE, tiled
+from .cuda_tiles import BLOCK, DEPTH, LANES, RECTANGLE, tiled
 from .instructions import COL, ROW, Program
 
 WIDEST_TILE = 256  # columns
@@ -135,6 +135,10 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
     time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
     time += 0 if work.sums else SPREAD_WRITES * n
     width, resident = work.width(chunk), _resident(registers)
+    # parts of both sides with a pack behind each line, weights, and the rest of a tile
+    shared = DEPTH * (BLOCK // LANES * rows + tile + 2 * (16 // work.size) + 1) + tile * width
+    if shared * work.size > SHARED_BYTES:
+        time = inf
     return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
 
 

@@ -7,6 +7,7 @@ In the text ``t`` holds the planes of a stage, ``param``, ``row[r]`` and ``col``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from math import inf, prod
 
 from ..formula.ops import OPS
@@ -14,6 +15,15 @@ from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand, Program, 
 
 CONTRACTIONS = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
 UNROLLED = 128  # rounds of a loop up to which it becomes straight-line code, as in cuda/vector.cuh
+# Loops are unrolled to so many instructions, where fewer than 8 rounds would remain: a compiler takes a tenth of a
+# millisecond for each, and minutes for all components of a long vector of sines.
+LONGEST_LOOP = 4096
+# Instructions of what is no single one in float, and at least in double.
+LENGTHS = {
+    **dict.fromkeys(("Sqrt", "Rsqrt", "Inv", "Divide", "Exp"), 10),
+    **dict.fromkeys(("Sin", "Cos", "Log", "Pow", "Powf", "SinXDivX"), 50),
+}
+DOUBLE_LENGTHS = dict.fromkeys((*LENGTHS, "ExpScaled", "OutExp"), 50)
 _NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
 
 
@@ -96,6 +106,10 @@ class Writer:
         The lines that offer a value (its text) to component (text) of the result: for "best" and "entries".
     chunk : int
         How many components of a sum, from ``q0``, are kept; all, if 0.
+    copies : int
+        How many times the lines will stand there when the loops around them are unrolled.
+    double : bool
+        Whether numbers are double.
     """
 
     def __init__(
@@ -104,21 +118,32 @@ class Writer:
         pairs: bool = False,
         kept: Callable[[str, str], list[str]] | None = None,
         chunk: int = 0,
+        copies: int = 1,
+        double: bool = False,
     ) -> None:
         self.program, self.pairs, self.kept, self.chunk = program, pairs, kept, chunk
+        self.copies, self.lengths = copies, DOUBLE_LENGTHS if double else LENGTHS
         self.looping = False
 
     def lines(self, code: Sequence[Instruction]) -> list[str]:
         out: list[str] = []
-        for p in code:
+        for at, p in enumerate(code):
             if p.op == "Loop":
-                out += [unrolled(p.aux0), f"for (int k = 0; k < {p.aux0}; k++) {{"]
+                out += [self._unrolled(p.aux0, code[at + 1 :]), f"for (int k = 0; k < {p.aux0}; k++) {{"]
             elif p.op == "End":
                 out.append("}")
             else:
                 out += indented(self.instruction(p), int(self.looping))
             self.looping = p.op == "Loop" or (self.looping and p.op != "End")
         return out
+
+    def _unrolled(self, count: int, rest: Sequence[Instruction]) -> str:
+        """How far to unroll a loop whose body the rest begins with."""
+        body = list(takewhile(lambda p: p.op != "End", rest))
+        length = self.copies * sum(self.lengths.get(p.op, 1) for p in body)
+        if count * length <= LONGEST_LOOP:
+            return unrolled(count)
+        return f"#pragma unroll {max(1, min(8, LONGEST_LOOP // length))}"
 
     def instruction(self, p: Instruction) -> list[str]:
         if p.op.startswith("Out"):
