@@ -3,7 +3,7 @@
  *
  * The error-free transformations are Dekker's (Numer. Math. 18, 1971) and Knuth's (TAOCP 2, 4.2.2), with fma for products;
  * the algorithms are numbered as in Joldes, Muller and Popescu, ACM TOMS 44 (2017). With u = 2^-24, relative to the result
- * but for sums, whose errors are relative to |a| + |b|: 3 u^2 for a + b, 5 u^2 for a b, 10 u^2 for a / b and square roots.
+ * but for sums, whose errors are relative to |a| + |b|: 3 u^2 for a + b, 5 u^2 for a b and square roots, 10 u^2 for a / b.
  * A difference of two floats is exact. Products are written __fmul_rn: a compiler may put others into an fma.
  *
  * Range. Anything that leaves the range in which this holds becomes NaN, or is infinite and becomes NaN at the next step:
@@ -73,15 +73,16 @@ KERNELOPS_DEVICE twofloat operator*(twofloat a, twofloat b) {
     return quick_sum(product.hi, product.lo + __fmaf_rn(a.lo, b.hi, __fmul_rn(a.hi, b.lo)));
 }
 
-/* Nearly 1/a: at most 1 unit in the last place off; NaN where a quotient might leave the range. */
+/* 1/a, rounded or nearly so: a step of Newton's from one that is 1 unit in the last place off, or 2. NaN where a quotient
+ * might leave the range. */
 KERNELOPS_DEVICE float nearly_inverse(float a) {
     float inverse;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(a));
-    const float size = fabsf(a);
-    return size >= 0x1p-60f && size <= 0x1p100f ? inverse : not_a_number();
+    const float size = fabsf(a), better = __fmaf_rn(inverse, __fmaf_rn(-a, inverse, 1.0f), inverse);
+    return size >= 0x1p-60f && size <= 0x1p100f ? better : not_a_number();
 }
 
-/* As algorithm 17, but the first quotient is 2 units or so off; what is left of a is divided once more. */
+/* As algorithm 17, but the first quotient is a product with the inverse, as is that of what is left of a. */
 KERNELOPS_DEVICE twofloat operator/(twofloat a, twofloat b) {
     const float inverse = nearly_inverse(b.hi), first = __fmul_rn(a.hi, inverse);
     const float left = __fmaf_rn(-first, b.hi, a.hi) + __fmaf_rn(-first, b.lo, a.lo);
@@ -141,19 +142,22 @@ KERNELOPS_DEVICE twofloat v_exp2(twofloat a) {
 KERNELOPS_DEVICE twofloat scale_of_exp(twofloat c) { return c * twofloat(0x1.715476p+0f, 0x1.4ae0cp-26f); }
 KERNELOPS_DEVICE twofloat v_exp(twofloat a) { return v_exp2(scale_of_exp(a)); }
 
-/* A step of Newton's from a float y that is 2 units off at most. sqrt(a) = s + (a - s^2) / 2s, s = a y */
+/* Two steps of Newton's from a float that is 2 units off at most, of which the second is that from a float s to two:
+ * sqrt(a) = s + (a - s^2) / 2s */
 KERNELOPS_DEVICE twofloat v_sqrt(twofloat a) {
-    const float y = rsqrtf(a.hi), s = __fmul_rn(a.hi, y);
+    const float first = rsqrtf(a.hi), root = __fmul_rn(a.hi, first), half_of_inverse = __fmul_rn(0.5f, first);
+    const float step = __fmaf_rn(-root, half_of_inverse, 0.5f), s = __fmaf_rn(root, step, root);
     const float left = __fmaf_rn(-s, s, a.hi) + a.lo;
-    const twofloat root = quick_sum(s, __fmul_rn(left, __fmul_rn(0.5f, y)));
-    return a.hi == 0.0f ? a : root;
+    const twofloat found = quick_sum(s, __fmul_rn(left, __fmaf_rn(half_of_inverse, step, half_of_inverse)));
+    return a.hi == 0.0f ? a : found;
 }
-/* y + y e (1/2 + 3/8 e), e = 1 - a y^2 */
+/* The same: y + y (e + 3/4 e^2) / 2, e = 1 - a y^2. */
 KERNELOPS_DEVICE twofloat v_rsqrt(twofloat a) {
-    const float y = rsqrtf(a.hi);
+    const float first = rsqrtf(a.hi), half_of_first = __fmul_rn(0.5f, first);
+    const float y = __fmaf_rn(first, __fmaf_rn(-__fmul_rn(a.hi, first), half_of_first, 0.5f), first);
     const twofloat product = exact_product(a.hi, y);
     const float e = __fmaf_rn(-product.hi, y, 1.0f) - __fmul_rn(__fmaf_rn(a.lo, y, product.lo), y);
-    const twofloat root = quick_sum(y, __fmul_rn(y, __fmul_rn(e, __fmaf_rn(0.375f, e, 0.5f))));
+    const twofloat root = quick_sum(y, __fmul_rn(__fmul_rn(0.5f, y), __fmaf_rn(__fmul_rn(0.75f, e), e, e)));
     if (a.hi == 0.0f) return a;
     return {a.hi >= 0x1p-100f && a.hi <= 0x1p100f ? root.hi : not_a_number(), root.lo};
 }

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ OPTIONS = ("--ptxas-options=-v", "--diag-suppress=177")
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
+MATERN = "(1+g*Norm2(x-y))*Exp(-g*Norm2(x-y))*b"
 GAUSS, GRADIENT = "Exp(-g*SqDist(x,y))*b", "Exp(-g*SqDist(x,y))*(x-y)*Elem(b,0)"
 SIZES = (1, 2, 3, 5, 8, 16, 17, 32, 33, 64, 100, 1000)
 FINISH = {"sum": "sum", "exp": "log", "best": "both", "entries": "entries"}
@@ -140,8 +142,21 @@ def of_vectors():
             yield kernel(f"Gaussian, Dv={n}", cuda_source, found, dtype, n, finish="sum")
 
 
+def of_two_floats():
+    """Sums in two floats of data in float, the unknown in double, and what computes some of their rows again."""
+    wide = {0: "float32", 1: "float32", 2: "float64", 3: "float32"}
+    for name, formula in (("Gaussian", GAUSS), ("Matern", MATERN)):
+        for D, n in ((3, 1), (3, 16), (32, 1)):
+            found = program("sum", formula, [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({n})", "g = Pm(1)"])
+            for arithmetic in ("twofloat", "again"):
+                how = {"arithmetic": arithmetic, "finish": "sum"}
+                what = f"{name}, D={D}, Dv={n}"
+                yield kernel(what, partial(cuda_source, data=wide), found, "float64", max(D, n), **how)
+
+
+TABLES = of_cases, of_reductions, of_types, of_vectors, of_two_floats
 # one name, one kernel: what two tables have is in it once
-KERNELS = list({k.label: k for table in (of_cases, of_reductions, of_types, of_vectors) for k in table()}.values())
+KERNELS = list({k.label: k for table in TABLES for k in table()}.values())
 
 
 # ---- compiling ------------------------------------------------------------------------------------------------------

@@ -285,7 +285,7 @@ class Kernel:
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
         shelves = 4 * self.how.best * self.program.n_out if self.program.kind == "best" else 0
-        length = (pair_length(self.program) + shelves) * self.layout.rows
+        length = (pair_length(self.program) + shelves) * self.layout.rows * (twofloat.LENGTH if self.twofloat else 1)
         numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.how.dtype == "float64" else 1)
         fitting = [n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE and n * numbers <= COLUMNS_AT_ONCE]
         return max(fitting, default=1)

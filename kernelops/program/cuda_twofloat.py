@@ -12,6 +12,7 @@ from .cuda_arguments import Options
 from .cuda_text import block, for_rows
 from .instructions import Program
 
+LENGTH = 16  # about how many instructions one of a program becomes
 # what makes a number of a NaN, so that nobody would see that a row is to be computed again
 _MASKING = {"ReLU", "Sign", "Step", "Equal", "NotEqual", "LessThan", "LessOrEqual", "Clamp", "IfElse"}
 

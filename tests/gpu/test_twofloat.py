@@ -160,6 +160,16 @@ def test_vectors_of_any_size(scale, N, made):
     assert ((found == wanted).all() or scale in (1e-10, 1e10)) and made == ["twofloat", "again", None]
 
 
+def test_vectors_of_many_sizes_side_by_side(made):
+    """In chunks, two for each block of rows: each column is as in double."""
+    x, y, b = points(150, 200, 20)
+    x[3] = 1e30
+    b *= np.resize([1, 1e-30, 1e20, 0, 1e-300], 20)
+    A = operator("Cauchy", x, y, 0.7)
+    found, wanted = assert_as_in_double(lambda: A @ b)
+    assert (abs(found - wanted) <= 2.0**-43 * abs(wanted).max(0)).all()
+
+
 def test_a_vector_of_zeros_and_infinite_ones(made):
     x, y, b = points(150, 130)
     assert not (operator("Gaussian", x, y, 0.7) @ (0 * b)).any()

@@ -22,10 +22,6 @@ from .function import Function
 
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^()]*\) )?(\w+)\(')
 
-# Results in float for one in double, by compute capability, from the CUDA programming guide's table of throughputs;
-# those of all others are 32 up to 8.0, 64 behind it.
-_FLOATS_A_DOUBLE = {(6, 0): 2, (7, 0): 2, (8, 0): 2, (9, 0): 2, (10, 0): 2}
-
 _devices: dict[int, Device] = {}  # for the life of the process
 _making = threading.Lock()
 
@@ -113,7 +109,7 @@ class Device:
             self.name = gpu.name()
             capability = gpu.compute_capability()
             self.arch = "sm_{}{}".format(*capability)
-            self.double_ratio = 1 / _FLOATS_A_DOUBLE.get(capability, 64 if capability > (8, 0) else 32)
+            self.double_ratio = double_ratio(capability)
             self.multiprocessors = int(gpu.get_attribute(attribute.MULTIPROCESSOR_COUNT))
             self.shared_bytes = int(gpu.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN))
             self.memory = int(gpu.total_memory())
@@ -270,6 +266,19 @@ class Device:
             except self._errors as error:
                 raise self._context.failure(f"copying {_amount(array.nbytes)} back", error) from error
         return array
+
+
+def double_ratio(capability: tuple[int, int]) -> float:
+    """The speed of arithmetic in double beside that in float, by the throughputs of the CUDA programming guide.
+
+    Examples
+    --------
+    >>> [double_ratio(c) for c in ((7, 0), (7, 5), (8, 9), (9, 0), (12, 0))]
+    [0.5, 0.03125, 0.015625, 0.5, 0.015625]
+    """
+    if capability in ((6, 0), (7, 0), (8, 0), (9, 0), (10, 0)):
+        return 1 / 2
+    return 1 / 64 if capability > (8, 0) else 1 / 32
 
 
 def _only_kernel(source: str) -> str:
