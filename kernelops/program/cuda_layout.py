@@ -21,6 +21,7 @@ LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
 OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
 INDICES = 8  # for the row of a thread that looks for the best values
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
+SPARE = 12  # registers that a compiler may want beyond what is counted: in float, and for sums
 COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
 SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
 WHOLE = 8  # components of a result up to which it is not worth taking them in chunks
@@ -119,7 +120,7 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
         tile //= 2
     span = min(SPAN, tile) if work.sums else tile
     beside = OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4 + INDICES * r * (work.program.kind == "best")
-    resident = _resident(r * work.held(chunk) + beside)
+    resident = _resident(r * work.held(chunk) + beside, work)
     return work.time(r, chunk), Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
 
 
@@ -134,7 +135,7 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
     registers, tile = rectangle + rows * work.held(chunk) + beside, LANES * columns
     time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
     time += 0 if work.sums else SPREAD_WRITES * n
-    width, resident = work.width(chunk), _resident(registers)
+    width, resident = work.width(chunk), _resident(registers, work)
     # parts of both sides with a pack behind each line, weights, and the rest of a tile
     shared = DEPTH * (BLOCK // LANES * rows + tile + 2 * (16 // work.size) + 1) + tile * width
     if shared * work.size > SHARED_BYTES:
@@ -142,8 +143,9 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
     return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
 
 
-def _resident(registers: int) -> int:
-    return next((n for most, n in RESIDENT.items() if registers <= most), min(RESIDENT.values()))
+def _resident(registers: int, work: _Work) -> int:
+    wanted = registers + SPARE * (work.size // 4) * (1 if work.sums else 3)
+    return next((n for most, n in RESIDENT.items() if wanted <= most), min(RESIDENT.values()))
 
 
 def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
