@@ -63,8 +63,8 @@ class Prepared(NamedTuple):
 
     program: Program
     encoded: Any
-    factor: Expr | None
-    kept: dict[Any, Any]
+    factor: Expr | None = None
+    kept: dict[Any, Any] | None = None
 
 
 @lru_cache(maxsize=2048)

@@ -237,11 +237,16 @@ def _partials(program: Program, how: How, rows: int, home: Home) -> dict[str, An
     return found | ({"maxima": home.empty((rows,), wide)} if program.kind == "exp" else {})
 
 
+def _kept_with(prepared: Prepared) -> dict[Any, Any]:
+    assert prepared.kept is not None
+    return prepared.kept
+
+
 def _layout(prepared: Prepared, how: How) -> Layout:
     key = "layout", how.dtype, how.best, how.compensated, how.wide_sums
-    found: Layout | None = prepared.kept.get(key)
+    found: Layout | None = _kept_with(prepared).get(key)
     if found is None:
-        found = prepared.kept[key] = layout(
+        found = _kept_with(prepared)[key] = layout(
             prepared.program, how.dtype, how.best, compensated=how.compensated, wide_sums=how.wide_sums
         )
     return found
@@ -249,20 +254,20 @@ def _layout(prepared: Prepared, how: How) -> Layout:
 
 def _kernel(gpu: Device, prepared: Prepared, how: How, partial: bool) -> Kernel:
     key, program = ("first", gpu.number, how, partial), prepared.program
-    found: Kernel | None = prepared.kept.get(key)
+    found: Kernel | None = _kept_with(prepared).get(key)
     if found is None:
         text = cuda_source(program, how.dtype, **how.words(partial=partial))
         names = arguments(program, None if partial else how.finish)
-        found = prepared.kept[key] = Kernel(gpu.function(text, "kernelops_reduce"), names)
+        found = _kept_with(prepared)[key] = Kernel(gpu.function(text, "kernelops_reduce"), names)
     return found
 
 
 def _second(gpu: Device, prepared: Prepared, how: How) -> Kernel:
     key, program = ("second", gpu.number, how), prepared.program
-    found: Kernel | None = prepared.kept.get(key)
+    found: Kernel | None = _kept_with(prepared).get(key)
     if found is None:
         text = finish_source(program, how.dtype, **how.second)
-        found = prepared.kept[key] = Kernel(
+        found = _kept_with(prepared)[key] = Kernel(
             gpu.function(text, "kernelops_finish"), finish_arguments(program, how.finish)
         )
     return found
