@@ -117,6 +117,9 @@ def run(
         if not all(r.size for r in results):
             return tuple(home.given(r) for r in results)
         inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
+        for a in inputs.values():
+            if a.home == "pycuda" and a.size:  # which does not say where it is
+                gpu.check(a.pointer)
         for stream in {a.stream for a in inputs.values()} - {None, LEGACY, home.stream}:
             gpu.synchronise(stream)  # somebody else's, which has still to write the numbers
         data = tuple((p, a.dtype.name) for p, a in inputs.items())

@@ -461,6 +461,19 @@ API cuMemGetAddressRange_v2(Pointer *start, size_t *bytes, Pointer pointer) {
     return FINE;
 }
 
+/* 1: the context that memory belongs to, 9: the number of its device */
+API cuPointerGetAttribute(void *value, int attribute, Pointer pointer) {
+    ENTER(false);
+    auto after = all.blocks.upper_bound(pointer);
+    if (after == all.blocks.begin()) return INVALID_VALUE;
+    auto &[from, block] = *--after;
+    if (pointer >= from + block.bytes) return INVALID_VALUE;
+    if (attribute == 1) *(Context **)value = block.context;
+    else if (attribute == 9) *(int *)value = block.context->device;
+    else return INVALID_VALUE;
+    return FINE;
+}
+
 static bool within(Pointer pointer, size_t bytes) {
     auto after = all.blocks.upper_bound(pointer);
     if (after == all.blocks.begin()) return false;

@@ -176,3 +176,35 @@ def test_an_array_that_another_stream_is_still_to_write(gpu, monkeypatch):
         a.__cuda_array_interface__ |= {"version": 3, "stream": stream}
     call(*given)
     assert 77 in waited and 1 not in waited
+
+
+def test_an_array_of_another_context(gpu, only_emulated):
+    import pycuda.driver as cuda
+
+    call, (x, b) = Genred(*GAUSS, axis=1), points()
+    here = [to_gpu(a) for a in (x, b)]
+    other = cuda.Device(0).make_context()  # as pycuda.autoinit does
+    try:
+        there = to_gpu(x)
+    finally:
+        other.pop()
+    with pytest.raises(
+        BackendError, match="in another CUDA context than the primary one .* pycuda.autoprimaryctx in pl"
+    ):
+        call(here[0], there, here[1])
+    other.push()
+    del there
+    other.pop()
+    other.detach()
+
+
+def test_an_array_of_another_gpu(gpu, only_emulated):
+    from kernelops.machines.cuda.device import device
+
+    call, (x, b) = Genred(*GAUSS, axis=1), points()
+    with device(1).current():
+        given = [to_gpu(a) for a in (x, x, b)]
+        with pytest.raises(BackendError, match=r"an array is on GPU 1, the call is for GPU 0 .*: give device_id=1"):
+            call(*given)
+        np.testing.assert_allclose(call(*given, device_id=1, backend="GPU").get(), call(x, x, b), rtol=1e-5, atol=1e-6)
+        del given

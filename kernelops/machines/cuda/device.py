@@ -249,6 +249,21 @@ class Device:
                 raise self._context.failure(f"copying {_amount(array.nbytes)} there", error) from error
         return buffer
 
+    def check(self, pointer: int) -> None:
+        """Refuse memory of another device, or of another context than the one that torch and CuPy use, too."""
+        with self.current():
+            try:
+                number, here = self.library.belongs(pointer)
+            except driver.DriverError as error:
+                raise BackendError(f"an array lies at {pointer:#x}, which {self} does not know ({error})") from error
+        if number != self.number:
+            raise BackendError(f"an array is on GPU {number}, the call is for {self}: give device_id={number}")
+        if not here:
+            raise BackendError(
+                f"an array is in another CUDA context than the primary one of {self}, which torch and CuPy use, too: "
+                "import pycuda.autoprimaryctx in place of pycuda.autoinit before it is made"
+            )
+
     def download(
         self, pointer: int, shape: tuple[int, ...], dtype: np.dtype | str | type, stream: int | None = None
     ) -> np.ndarray:

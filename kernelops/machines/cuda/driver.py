@@ -19,6 +19,7 @@ OUT_OF_MEMORY = 2
 NOT_READY = 600
 OF_CAPTURES = range(900, 910)  # what must not be asked while a graph is captured; nothing is lost
 MOST_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_CONTEXT, _ORDINAL = 1, 9  # CU_POINTER_ATTRIBUTE_CONTEXT and _DEVICE_ORDINAL
 _PACKED = 1  # CU_LAUNCH_PARAM_BUFFER_POINTER
 _PACKED_BYTES = 2  # CU_LAUNCH_PARAM_BUFFER_SIZE
 
@@ -29,6 +30,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemFree_v2": (_pointer,),
     "cuMemcpyHtoDAsync_v2": (_pointer, ctypes.c_void_p, _size, _handle),
     "cuMemcpyDtoHAsync_v2": (ctypes.c_void_p, _pointer, _size, _handle),
+    "cuPointerGetAttribute": (ctypes.c_void_p, ctypes.c_int, _pointer),
+    "cuCtxGetCurrent": (ctypes.POINTER(_handle),),
     "cuStreamSynchronize": (_handle,),
     "cuStreamQuery": (_handle,),
     "cuModuleLoadData": (ctypes.POINTER(_handle), ctypes.c_char_p),
@@ -66,6 +69,14 @@ class Library:
             text = ctypes.c_char_p()
             self.status("cuGetErrorString", code, ctypes.byref(text))
             raise DriverError(name, code, (text.value or b"unknown error").decode())
+
+    def belongs(self, pointer: int) -> tuple[int, bool]:
+        """The device of an address, and whether the memory is of the context that is current."""
+        ordinal, context, current = ctypes.c_int(), _handle(), _handle()
+        self.call("cuPointerGetAttribute", ctypes.byref(ordinal), _ORDINAL, pointer)
+        self.call("cuPointerGetAttribute", ctypes.byref(context), _CONTEXT, pointer)
+        self.call("cuCtxGetCurrent", ctypes.byref(current))
+        return ordinal.value, context.value == current.value
 
     def function(self, image: bytes, name: str) -> int:
         """The handle of a kernel; its module is never unloaded."""
