@@ -29,7 +29,7 @@ def finish_text(program: Program, how: Options, name: str) -> str:
         "//     parts, rows: batches * M",
         '#include "finish.cuh"',
         "",
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}) {name}(',
+        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 4) {name}(',
         *indented(finish_parameters(program, how.finish, how.out)),
         "{",
         f"    kernelops::finish_{kind}<{flags}>({', '.join(names)});",
