@@ -578,15 +578,19 @@ API cuModuleLoadData(Module **module, const void *image) {
     IN_CONTEXT;
     return load(module, image);
 }
-API cuModuleLoadDataEx(Module **module, const void *image, unsigned count, int *options, void **values) {
-    IN_CONTEXT;
-    int failed = load(module, image);
-    const char *said = failed == INVALID_IMAGE ? "not an ELF file that can be loaded here" : "";
+/* what a compiler in the driver has to say of a module: the caller reads it whatever else fails */
+static void say(const char *said, unsigned count, int *options, void **values) {
     for (unsigned i = 0; i < count; i++) {
         bool of_errors = options[i] == 5 || options[i] == 6;
         if (options[i] == 3 || options[i] == 5) strcpy((char *)values[i], of_errors ? said : "");
         if (options[i] == 4 || options[i] == 6) values[i] = (void *)(of_errors ? strlen(said) : 0);
     }
+}
+API cuModuleLoadDataEx(Module **module, const void *image, unsigned count, int *options, void **values) {
+    say("", count, options, values);
+    IN_CONTEXT;
+    int failed = load(module, image);
+    if (failed == INVALID_IMAGE) say("not an ELF file that can be loaded here", count, options, values);
     return failed;
 }
 API cuModuleUnload(Module *) {

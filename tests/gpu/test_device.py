@@ -144,11 +144,11 @@ def test_more_memory_than_there_is(gpu):
     kept = gpu.allocate(600 << 20)
     with pytest.raises(BackendError) as caught:
         gpu.allocate(500 << 20)
-    free = re.search(r"(\d+) bytes\) are free", str(caught.value))[1]
-    assert (424 << 20) - 1000 < int(free) <= 424 << 20
+    free = int(re.search(r"(\d+) bytes\) are free", str(caught.value))[1])
+    assert 400 << 20 < free <= 424 << 20  # what is kept for later calls takes some
     assert str(caught.value) == (
         "GPU 0 (Emulated GPU 0) has too little memory: wanted 500.0 MiB (524288000 bytes);"
-        f" of 1.0 GiB (1073741824 bytes), 424.0 MiB ({free} bytes) are free"
+        f" of 1.0 GiB (1073741824 bytes), {free / 2**20:.1f} MiB ({free} bytes) are free"
     )
     del kept
     assert gpu.allocate(500 << 20).nbytes == 500 << 20
