@@ -77,11 +77,12 @@ class Context:
 
     def failure(self, doing: str, error: Exception) -> BackendError:
         """What to raise where the driver reports an error; some errors end the context."""
+        said = str(error).rstrip("- ")  # PyCUDA puts a dash before what a compiler says, also where it says nothing
         if self.lost is None and _here.entered[-1:] == [self]:
             status = self._library.status("cuStreamQuery", None)
             if status not in (0, driver.NOT_READY) and status not in driver.OF_CAPTURES:
-                self._lose(f"{doing}: {error}")
-        return BackendError(self.lost or f"{self._owner}, {doing}: {error}")
+                self._lose(f"{doing}: {said}")
+        return BackendError(self.lost or f"{self._owner}, {doing}: {said}")
 
     def _lose(self, why: str) -> None:
         self.lost = self.lost or f"{self._owner} is lost to this process, start another one ({why})"
