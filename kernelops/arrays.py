@@ -148,16 +148,20 @@ def bind(
         gaps = "" if count == len(places) else f" at positions {', '.join(map(str, sorted(places)))}"
         raise ArgumentError(f"wanted {count} argument{'s' * (count != 1)} ({wanted}{gaps}), got {len(args)}")
     given: dict[int, Any] = {}
+    there = False
     for p, v in places.items():
         a = shared(args[p])
-        given[p] = _seen(args[p], v, names, device) if a is None else a
+        if a is None:
+            a = _seen(args[p], v, names, device)
+            there = there or isinstance(a, DeviceArray)
+        given[p] = a
     common = _common_dtype(places, given, args, names, dtype)
     arrays: list[Any] = [None] * count
     for p, v in places.items():
         arrays[p] = _shaped(given[p], v, names, common)
     M, N = _counts(places, arrays, names, sizes)
     home = "host"
-    if any(isinstance(a, DeviceArray) for a in given.values()):  # numbers may be anywhere
+    if there:  # numbers may be of the host
         device, home = one_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
     return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N, device, home)
 

@@ -120,8 +120,8 @@ class Method(NamedTuple):
     def __call__(self, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> Any:
         """The result, computed and returned in dtype; the ranges have been checked to fit the arrays."""
         kind = self.kind
-        how: dict[str, Any] = {"best": self.best, "largest": kind.largest, "nan_first": not kind.many}
-        how |= {"wide_sums": self.wide_sums, "compensated": self.compensated}
+        how: dict[str, Any] = {"wide_sums": self.wide_sums, "compensated": self.compensated, "best": self.best}
+        how["largest"], how["nan_first"] = kind.largest, not kind.many
         if bound.device is not None:
             finish = kind.results[0] if len(kind.results) == 1 else "both"
             found = gpu.run(self.prepared, bound, self.axis, ranges, dtype, finish=finish, **how)
