@@ -96,7 +96,7 @@ class Worker:
                 return self.pipe.recv()
             why = f"no answer in {seconds:.0f} s"
         except (EOFError, OSError):
-            self.process.join(5.0)
+            self.process.join(30.0)  # its status is there when it has ended, not when its pipe has
             why = f"its process died (status {self.process.exitcode})"
         self.close()
         raise AwayError(why)
