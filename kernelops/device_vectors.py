@@ -56,7 +56,7 @@ def product_there(product: KernelProduct, alpha: np.ndarray, V: Any, transposed:
             "the vector is on a GPU, the operator's arrays are on the host: make it of arrays of that GPU"
         )
     given = shown(V, "the vector", own)
-    if own not in (-1, given.device):
+    if own != given.device:
         raise BackendError(f"the vector is on GPU {given.device}, the operator's arrays are on GPU {own}")
     if given.dtype not in (np.float32, np.float64):
         raise DtypeError(f"the vector: wanted float32 or float64, got {given.dtype}")

@@ -113,13 +113,12 @@ class KernelProduct:
     def reduce(self, expr: Expr, axis: int, u: Any, dtype: np.dtype) -> Any:
         """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
         bound, ranges, orders = self._sorted
+        how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
+        position = self.v.params[0]
         if isinstance(u, DeviceArray):
             if orders is not None:  # put in order on the host
                 return home_like(u).taken(self.reduce(expr, axis, fetched(u), dtype))
-            how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
-            return how(bound._replace(home=u.home).replaced(self.v.params[0], u), ranges, dtype)
-        how = method(expr, None, "Sum", axis, 1, *self.options, bound.dtype)
-        position = self.v.params[0]
+            return how(bound._replace(home=u.home).replaced(position, u), ranges, dtype)
         there = is_tensor(u)
         summed = kept = None
         if orders is not None:

@@ -163,8 +163,7 @@ AS_IF = """
 import sys, time, types
 from importlib.machinery import ModuleSpec
 import numpy, torch
-from kernelops import arrays, device_array
-from kernelops.front import checks
+from kernelops import arrays, backend_choice, device_array
 
 class Event:
     def __init__(self, enable_timing):
@@ -179,7 +178,7 @@ class Event:
 torch.cuda.is_available, torch.cuda.init, torch.cuda.synchronize = (lambda: True), (lambda: None), (lambda: None)
 torch.cuda.Event, torch.Tensor.cuda, to = Event, (lambda a: a), torch.Tensor.to
 torch.Tensor.to = lambda a, *given, **how: a if given == ("cuda",) else to(a, *given, **how)
-for module in (arrays, device_array, checks):
+for module in (arrays, backend_choice, device_array):
     module.on_device = lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a)
 arrays.shared = lambda a: a if type(a) is numpy.ndarray else None
 import kernelops.torch

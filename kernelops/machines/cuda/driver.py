@@ -71,12 +71,12 @@ class Library:
             raise DriverError(name, code, (text.value or b"unknown error").decode())
 
     def belongs(self, pointer: int) -> tuple[int, bool]:
-        """The device of an address, and whether the memory is of the context that is current."""
+        """The device of an address, and whether the memory is of the context that is current, or of a pool of none."""
         ordinal, context, current = ctypes.c_int(), _handle(), _handle()
         self.call("cuPointerGetAttribute", ctypes.byref(ordinal), _ORDINAL, pointer)
         self.call("cuPointerGetAttribute", ctypes.byref(context), _CONTEXT, pointer)
         self.call("cuCtxGetCurrent", ctypes.byref(current))
-        return ordinal.value, context.value == current.value
+        return ordinal.value, context.value in (None, current.value)
 
     def function(self, image: bytes, name: str) -> int:
         """The handle of a kernel; its module is never unloaded."""
