@@ -38,6 +38,10 @@ class KernelEntries:
         p = self.product
         return pair_work(p.expr if p.kernel is None else p.times(1), p.axis) / self.width**2
 
+    @property
+    def semidefinite(self) -> bool:
+        return self.product.ranges is None and self.product.semidefinite
+
     @cached_property
     def density(self) -> float:
         ranges = self.product.ranges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Bound, is_tensor, same_data, to_numpy, working
+from .definite import semidefinite
 from .device_array import DeviceArray, shown
 from .errors import ArgumentError, DtypeError, ShapeError
 from .formula.defined import call
@@ -217,13 +219,32 @@ class KernelProduct:
 
     def symmetric(self) -> str:
         """ "yes", "no" or "unknown", from the formula and from which arrays hold the same points."""
-        pairs = [
+        return symmetric(self.expr, self.v, self._pairs)
+
+    @cached_property
+    def semidefinite(self) -> bool:
+        """Whether K without its ranges is proved to be positive semidefinite, by formula, parameters and arrays."""
+        if self.kernel is None or self.bound.M != self.bound.N:
+            return False
+        given = {v.params[0]: self.bound.arrays[v.params[0]] for v in self.kernel.vars if v.op == "Pm"}
+        numbers = {p: fetched(a) if isinstance(a, DeviceArray) else a for p, a in given.items()}
+        return semidefinite(self.kernel, self._pairs, {p: np.asarray(a, np.float64) for p, a in numbers.items()})
+
+    def least(self, lost: float) -> float:
+        """What is proved to be below all eigenvalues of K; ranges let them fall by `lost` at the most."""
+        if not self.semidefinite:
+            return -math.inf
+        return 0.0 if self.ranges is None else -lost
+
+    @cached_property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """The positions of the Vi and Vj that hold the same points."""
+        return [
             (a.params[0], b.params[0])
             for a in self.expr.vars
             for b in self.expr.vars
             if a.op == "Vi" and b.op == "Vj" and self.v not in (a, b) and self._same(a, b)
         ]
-        return symmetric(self.expr, self.v, pairs)
 
     def _same(self, a: Expr, b: Expr) -> bool:
         x, y = (self.bound.arrays[v.params[0]] for v in (a, b))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,8 @@ class SolveSpec:
         What happens when the solve does not converge.
     device : int or None
         As for a ReduceSpec.
+    lost : float
+        By how much the ranges may lower an eigenvalue of K, at the most.
     """
 
     expr: Expr
@@ -106,6 +108,7 @@ class SolveSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     on_fail: str = "warn"
     device: int | None = None
+    lost: float = inf
 
     @property
     def axis(self) -> int:
@@ -180,6 +183,7 @@ class KernelSystem:
         if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
             self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
         self.symmetric = self.kernel.symmetric()
+        self.least = self.kernel.least(spec.lost)
 
     @cached_property
     def b(self) -> np.ndarray:

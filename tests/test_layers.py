@@ -16,6 +16,7 @@ LAYERS = [
     "formula",
     "program",
     "bounds",
+    "definite",
     "device_array",
     "backend_choice",
     "arrays",

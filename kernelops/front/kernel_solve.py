@@ -393,7 +393,8 @@ class KernelSolve:
             return replace(spec, ranges=Ranges.of(ranges))
         bound = self._bound(spec, args)
         checked = solve_alpha(alpha, bound)
-        return replace(spec, ranges=truncated_solve(spec.expr, spec.unknown, bound, tol, checked))
+        kept = truncated_solve(spec.expr, spec.unknown, bound, tol, checked)
+        return replace(spec, ranges=kept, lost=tol * float(np.min(checked, initial=np.inf)))
 
     def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
         raise NotImplementedError

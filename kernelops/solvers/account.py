@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from .cg import Exits, anywhere
 from .plan import Plan
+from .precond.base import Preconditioner
 from .problem import Problem
 from .solution import FAILURES, Solution, info_of, message
 
@@ -28,6 +30,7 @@ def account(
     status = exits.status
     columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
     condition = None if status in FAILURES else journal.condition()
+    _withdraw(problem, plan, exits)
     history = np.array(journal.history or [np.full(problem.size.shape, np.nan)])
     figures |= {
         "iterations": journal.iterations,
@@ -52,9 +55,9 @@ def account(
         setup=plan.setup,
         reason=plan.account,
         density=problem.system.density,
-        preconditioners=plan.preconditioners,
+        preconditioners=tuple(map(_uncertified, plan.preconditioners)) if plan.kept else plan.preconditioners,
         condition=condition,
-        bound=_error_bound(problem, plan, residual).reshape(columns),
+        bound=np.where(exits.indefinite, np.nan, _error_bound(problem, plan, residual)).reshape(columns),
         info=info_of(status, journal.iterations),
     )
 
@@ -90,16 +93,45 @@ def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
 def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarray:
     """Bounds of |x - A^-1 b| in the energy norm of A, by columns; nan where none is known.
 
-    The error is A^-1 r. K being positive semidefinite, A is at least the smallest alpha, so <r, A^-1 r> is at most
-    |r|^2 / alpha; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one counts. A P that was kept from
-    an earlier solve belongs to another matrix and bounds nothing here.
+    The error is A^-1 r. A is at least the smallest alpha plus what is proved to be below all eigenvalues of K, and with
+    l for that <r, A^-1 r> is at most |r|^2 / l; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one
+    counts. A P that was kept from an earlier solve belongs to another matrix and bounds nothing here.
     """
     system, journal, size = problem.system, problem.journal, problem.size * problem.scale
     alpha = system.alpha.min(axis=(-2, -1), initial=np.inf)[..., None] if system.alpha.ndim else system.alpha
-    known = bool(system.entries) and system.native
+    least = alpha + system.least
     with np.errstate(divide="ignore", invalid="ignore"):
-        bound = np.where(alpha > 0, residual * size / np.sqrt(alpha), np.nan) if known else np.full(size.shape, np.nan)
-    inflation = max((p.inflation for p in plan.preconditioners), default=np.inf)
-    if journal.energy is not None and np.isfinite(inflation) and not plan.kept:
-        bound = np.fmin(bound, np.sqrt(inflation * journal.energy) * size)
+        bound = np.where(least > 0, residual * size / np.sqrt(least), np.nan)
+        if journal.energy is not None and not plan.kept:
+            inflation = np.array([p.inflation for p in plan.preconditioners] or [np.inf])
+            if len(inflation) > 1:
+                inflation = inflation.reshape(*size.shape[:-1], 1)
+            found = np.sqrt(np.where(np.isfinite(inflation), inflation * journal.energy, np.nan)) * size
+            bound = np.fmin(bound, found)
     return bound
+
+
+def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
+    """Give up what the iteration has refuted: rounding has the last word.
+
+    A certificate goes where a larger condition number was met (a block shows that of A, which it is not for), and all
+    of them where A was not positive definite.
+    """
+    if plan.kept or all(np.isinf(P.certificate) and np.isinf(P.inflation) for P in plan.preconditioners):
+        return
+    elements, k = len(plan.preconditioners), problem.size.shape[-1]
+    met = {} if plan.method == "block_cg" else problem.journal.conditions()
+    met |= dict.fromkeys(np.flatnonzero(exits.indefinite).tolist(), np.inf)
+    for column, condition in met.items():
+        P = plan.preconditioners[column // k if elements > 1 else 0]
+        if condition > P.certificate or condition == np.inf:
+            P.withdraw()
+
+
+def _uncertified(P: Preconditioner) -> Preconditioner:
+    """A preconditioner that was built for another matrix: what it claims is not for this one."""
+    if np.isinf(P.certificate) and np.isinf(P.inflation):
+        return P
+    P = copy(P)
+    P.withdraw()
+    return P

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Entries(Protocol):
-    """A symmetric positive semidefinite K of which any entry can be had. The matrix of a solve is diag(alpha) + K.
+    """A symmetric K of which any entry can be had. The matrix of a solve is diag(alpha) + K.
 
     Attributes
     ----------
@@ -21,6 +21,8 @@ class Entries(Protocol):
         Counted work of one entry in a product: vector instructions for each pair of points.
     density : float
         Share of the entries that are not 0 because of a block-sparse pattern; 1 without one.
+    semidefinite : bool
+        Whether K is known to be positive semidefinite.
     coordinates : ndarray or None
         (n // width, D) float64: the points, where K[i, j] decreases with their Euclidean distance; else None.
     """
@@ -29,6 +31,7 @@ class Entries(Protocol):
     width: int
     work: float
     density: float
+    semidefinite: bool
     coordinates: np.ndarray | None
 
     def diagonal(self) -> np.ndarray:
@@ -52,8 +55,11 @@ class Entries(Protocol):
 class DenseEntries:
     """The entries of a matrix that is there as an array."""
 
-    def __init__(self, K: np.ndarray, width: int = 1, coordinates: np.ndarray | None = None) -> None:
+    def __init__(
+        self, K: np.ndarray, width: int = 1, coordinates: np.ndarray | None = None, semidefinite: bool = False
+    ) -> None:
         self.K, self.n, self.width, self.coordinates = np.asarray(K, np.float64), len(K), width, coordinates
+        self.semidefinite = semidefinite
         self.work, self.density = 1.0, 1.0
 
     def diagonal(self) -> np.ndarray:

@@ -114,7 +114,8 @@ def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) 
 
     if not (alpha > 0).all():  # nothing is known of A but its products
         return nystrom_unshifted(whole, n, most=min(most, SKETCH), seed=q.seed)
-    return nystrom(lambda V: whole(V) - column * V, n, alpha, most=most, seed=q.seed)
+    shown = q.system.least >= 0
+    return nystrom(lambda V: whole(V) - column * V, n, alpha, most=most, seed=q.seed, semidefinite=shown)
 
 
 BUILDERS = {
@@ -164,13 +165,17 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditi
         partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
         trace = partial.residual.sum() / n
         if partial.stopped in ("rank", "stalled"):
-            return LowRank.of(partial, alpha, overwrite=True), "that is all of K, to rounding"
+            return LowRank.of(
+                partial, alpha, overwrite=True, semidefinite=entries.semidefinite
+            ), "that is all of K, to rounding"
         power = 1.0 if math.isinf(before) else max(0.0, math.log(before / trace) / math.log(k / last))
         best, cost = extrapolated(costs, k, trace, power, most)
         if cost > other and k >= min(pivots, most):  # up to there, columns are of use in either way
             return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
         if best == k and cost <= other:
-            return LowRank.of(partial, alpha, overwrite=True), "the spectrum falls fast"
+            return LowRank.of(
+                partial, alpha, overwrite=True, semidefinite=entries.semidefinite
+            ), "the spectrum falls fast"
         before, last = trace, k
         k = min(most, math.ceil(GROWTH * k), pivots if cost > other else most)
 

@@ -90,8 +90,8 @@ class Solution:
         Condition number of A (of M A with a preconditioner, by "cg") as the coefficients of the iteration show it: a
         lower bound. None where there were too few iterations, or a breakdown.
     bound : ndarray
-        Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b: certain up to rounding where
-        K is positive semidefinite; nan where alpha is 0 or unknown and nothing else gives one.
+        Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b, certain up to rounding; nan
+        where none is proved: where alpha is 0 or unknown, and where K is not known to be positive semidefinite.
     preconditioners : tuple
         What was built, one for each element of a batch: SciPy LinearOperators near the inverse of A.
     info : int
@@ -263,22 +263,26 @@ class Journal:
         return {**parts, "vectors": max(0.0, total - sum(parts.values())), "total": total}
 
     def condition(self) -> float | None:
-        """The largest over the smallest Ritz value, of the worst of the longest-running columns.
+        """The largest over the smallest Ritz value, of the worst of the longest-running columns."""
+        smallest, largest = self.range
+        quotients = [largest / smallest] if 0 < smallest <= largest and self.iterations > 1 else []
+        return max([*quotients, *self.conditions().values()], default=None)
+
+    def conditions(self) -> dict[int, float]:
+        """The largest over the smallest Ritz value of the longest-running columns, by their places.
 
         CG with steps s_j and ratios t_j (t_j = 0 where it starts anew) is the Lanczos process with the tridiagonal
         matrix of diagonal 1/s_j + t_j/s_(j-1) and off-diagonal sqrt(t_j)/s_(j-1); its eigenvalues lie in the spectrum.
         """
         if self.iterations < 2:
-            return None
-        smallest, largest = self.range
-        quotients = [largest / smallest] if 0 < smallest <= largest else []
+            return {}
         steps, ratios = (
             np.array(values).reshape(self.iterations, -1) for values in zip(*self.coefficients, strict=True)
         )
         taken = np.isfinite(steps)
         longest = np.argsort(-taken.sum(axis=0), kind="stable")[:LONGEST]
-        found = quotients + [_ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest]
-        return max((value for value in found if value is not None), default=None)
+        found = {int(c): _ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest}
+        return {c: value for c, value in found.items() if value is not None}
 
 
 def _ritz_ratio(step: np.ndarray, ratio: np.ndarray) -> float | None:

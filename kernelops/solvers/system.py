@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,9 @@ class System:
         The matrix without alpha, one for each element of the batch in C order; empty where only products are there.
     alpha : ndarray, shape () or (..., n, 1)
         What the diagonal has besides, float64.
+    least : float
+        What is proved to be below all eigenvalues of the matrix without alpha: 0 where it is positive semidefinite;
+        -inf where nothing is known.
     verbs : object
         See verbs.HostVerbs.
     """
@@ -51,6 +55,7 @@ class System:
     verbs: Any = HOST
     entries: tuple[Entries, ...] = ()
     alpha: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    least: float = -math.inf
 
     @property
     def density(self) -> float:
@@ -95,6 +100,7 @@ def as_system(A: Any) -> System:
         verbs,
         entries,
         np.asarray(alpha),
+        getattr(A, "least", -math.inf) if native else -math.inf,
     )
 
 

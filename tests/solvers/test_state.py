@@ -48,7 +48,11 @@ def test_steps_of_a_hyper_parameter(way, dtype):
         np.testing.assert_array_equal(state.x, solution.x[:, None])
     assert state.solves == 6 and state.builds == 1
     alone = solve(operator(g, dtype=dtype, x=x), B, **way)
-    assert solution.iterations <= alone.iterations + 4 and solution.preconditioners == state.plan.preconditioners
+    assert solution.iterations <= alone.iterations + 4
+    kept, built = (
+        [(type(p), p.rank) for p in found] for found in (solution.preconditioners, state.plan.preconditioners)
+    )
+    assert kept == built
 
 
 def test_the_last_solution_is_where_the_next_one_starts():

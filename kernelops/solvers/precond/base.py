@@ -24,8 +24,10 @@ class Preconditioner(LinearOperator):
         Entries of K that were evaluated to build it.
     logdet : float
         log det P.
+    certificate : float
+        The condition number of P^-1 A is at most that; inf where none is proved.
     inflation : float
-        A^-1 is at most so many times P^-1, for a positive semidefinite K; inf where that is not known.
+        A^-1 is at most so many times P^-1; inf where that is not known.
     """
 
     name = "none"
@@ -33,6 +35,7 @@ class Preconditioner(LinearOperator):
     columns = 0  # of K that were evaluated whole
     pairs = 0  # entries besides
     logdet = 0.0
+    certificate = math.inf
     inflation = math.inf
 
     def __init__(self, n: int) -> None:
@@ -68,6 +71,9 @@ class Preconditioner(LinearOperator):
     def unhalf(self, V: np.ndarray) -> np.ndarray:
         """W^-1 V."""
         raise NotImplementedError
+
+    def withdraw(self) -> None:
+        """Claim nothing any more of how near P is to A."""
 
     def describe(self) -> str:
         """A clause for the report of a solve."""

@@ -57,7 +57,9 @@ class LowRank(Preconditioner):
     alpha : float or ndarray, shape (n,)
         Positive.
     residual : ndarray of shape (n,), optional
-        diag(K - F F^T), for a positive semidefinite K - F F^T. Without it there is no certificate.
+        diag(K - F F^T). Without it there is no certificate.
+    semidefinite : bool
+        Whether K - F F^T is known to be positive semidefinite, as where K is. If not, there is no certificate.
     scaled : bool
         F and residual are those of S K S with S = alpha^(-1/2), as `Scaled.by_noise` gives them.
     dtype : dtype, optional
@@ -76,7 +78,8 @@ class LowRank(Preconditioner):
     trace : float
         sum_i residual_i / alpha_i; inf where not known.
     certificate : float
-        Bound of the condition number of P^-1 A: 1 + trace, times what blur costs.
+        Bound of the condition number of P^-1 A: 1 + trace, times what blur costs; inf where none is proved, or where a
+        solve has met a larger one.
 
     Raises
     ------
@@ -99,14 +102,13 @@ class LowRank(Preconditioner):
     [1.0, 1.0, 1.0]
     """
 
-    below = True  # whether P <= A, as where K - F F^T is positive semidefinite
-
     def __init__(
         self,
         F: np.ndarray,
         alpha: float | np.ndarray,
         *,
         residual: np.ndarray | None = None,
+        semidefinite: bool = True,
         scaled: bool = False,
         dtype: Any = None,
         overwrite: bool = False,
@@ -118,6 +120,7 @@ class LowRank(Preconditioner):
         self.name, self.columns = name, F.shape[1] if columns is None else columns
         alpha = check_noise(alpha, n)
         self.s = (alpha**-0.5)[:, None]
+        self.below = semidefinite  # whether P <= A
         self.trace = math.inf if residual is None else float((residual if scaled else residual / alpha).sum())
 
         B = F if overwrite else F.copy(order="F")
@@ -143,11 +146,15 @@ class LowRank(Preconditioner):
 
     @property
     def certificate(self) -> float:
-        return (1 + self.trace) * ((1 + self.blur) / (1 - self.blur)) ** 2 if self.blur < 1 else math.inf
+        known = self.below and self.blur < 1
+        return (1 + self.trace) * ((1 + self.blur) / (1 - self.blur)) ** 2 if known else math.inf
 
     @property
     def inflation(self) -> float:
         return (1 - self.blur) ** -2 if self.below and self.blur < 1 else math.inf
+
+    def withdraw(self) -> None:
+        self.below = False
 
     def _factorise(self) -> None:
         """The small matrices X of W = I + Q X Q^T with T = W^T W, and of its inverse, and log det.
@@ -270,4 +277,4 @@ def sandwich(L: np.ndarray, M: np.ndarray) -> np.ndarray:
 def low_rank(entries: Any, alpha: float | np.ndarray, *, most: int, share: float = 1.0, **keywords: Any) -> LowRank:
     """Pivoted Cholesky of at most `most` columns, until the residual trace is below share of that of alpha."""
     partial = pivoted_cholesky(Scaled.by_noise(entries, alpha), most=most, enough=share * entries.n, **keywords)
-    return LowRank.of(partial, alpha, overwrite=True)
+    return LowRank.of(partial, alpha, overwrite=True, semidefinite=entries.semidefinite)

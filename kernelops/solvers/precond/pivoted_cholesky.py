@@ -255,7 +255,7 @@ class Scaled:
 
     def __init__(self, entries: Entries, s: float | np.ndarray) -> None:
         self.entries, self.n, self.width = entries, entries.n, entries.width
-        self.work, self.density = entries.work, entries.density
+        self.work, self.density, self.semidefinite = entries.work, entries.density, entries.semidefinite
         self.s = np.broadcast_to(np.asarray(s, np.float64), (self.n,))
 
     @classmethod

@@ -235,7 +235,7 @@ def iterations(A, b, M=None):
 def test_scipy_takes_it_and_needs_fewer_iterations():
     K = gaussian(points(800), 0.1)
     A, b = K + 1e-3 * np.eye(800), np.random.default_rng(1).standard_normal(800)
-    M = low_rank(DenseEntries(K), 1e-3, most=400)
+    M = low_rank(DenseEntries(K, semidefinite=True), 1e-3, most=400)
     assert M.trace <= 800 < low_rank(DenseEntries(K), 1e-3, most=M.rank // 2).trace
     plain, few, many = iterations(A, b), iterations(A, b, low_rank(DenseEntries(K), 1e-3, most=50)), iterations(A, b, M)
     # With the residual trace below that of alpha, the eigenvalues are near 1 but for a tail of small ones
