@@ -130,13 +130,47 @@ def determinant(found: Ready, n_probes: int, seed: int, rtol: float) -> Estimate
     )
 
 
-def complain(estimate: Estimate, on_fail: str, stacklevel: int) -> None:
+def complain(estimate: Estimate | Unfit, on_fail: str, stacklevel: int) -> None:
     """Do with an estimate that cannot be trusted what on_fail says."""
     if not estimate.message or on_fail == "ignore":
         return
     if on_fail == "raise":
         raise SolveError(estimate)
     warnings.warn(estimate.message, ConvergenceWarning, stacklevel=stacklevel + 1)
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Values that do not fit into the dtype that is returned.
+
+    Attributes
+    ----------
+    values : array
+        They in float64.
+    message : str
+        What does not fit, and what to try.
+    """
+
+    values: Any
+    message: str
+
+    @classmethod
+    def of(cls, values: Any, dtype: Any, name: str) -> Unfit:
+        short = str(dtype).removeprefix("torch.")
+        return cls(
+            values,
+            f"the {name} goes up to {float(abs(values).max()):.1e}, which is beyond {short}, so that Inf is returned "
+            "in its place: give all arrays in a wider dtype",
+        )
+
+
+def rounded(values: np.ndarray, dtype: Any, name: str, on_fail: str, stacklevel: int) -> np.ndarray:
+    """float64 values in the dtype that is returned; what does not fit into it is said."""
+    with np.errstate(over="ignore"):
+        found = values.astype(dtype)
+    if np.isinf(found).any() and np.isfinite(values).all():
+        complain(Unfit.of(values, dtype, name), on_fail, stacklevel + 1)
+    return found
 
 
 # ---- arguments ----

@@ -21,6 +21,7 @@ from .ranges import Ranges
 from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve
 from .solvers.problem import as_numbers
+from .solvers.solution import info_of, message
 from .solvers.verbs import HOST
 
 
@@ -152,6 +153,15 @@ class SolveSpec:
             options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
         solution = solve(system, system.right_hand_side(bound), on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
+        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        return solution
+
+    def returned(self, solution: Solution, dtype: Any, stacklevel: int) -> Solution:
+        """The account of a solution whose x is returned in the dtype of b, which it may be too large for."""
+        if not (solution.converged and np.isinf(solution.residual_returned).any()):
+            return solution
+        said = message("overflow", largest=np.abs(solution.x).max(), dtype=str(dtype).removeprefix("torch."))
+        solution = replace(solution, status="overflow", message=said, info=info_of("overflow", solution.iterations))
         judge(solution, self.on_fail, stacklevel=stacklevel + 1)
         return solution
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import front
 from ..arrays import Bound, is_tensor, label, to_numpy
-from ..beside import completed, determinant, predict, quadratic, ready
+from ..beside import completed, determinant, predict, quadratic, ready, rounded
 from ..errors import DtypeError
 from ..generic import generic_functions
 from ..machines.homes import brought
@@ -149,8 +149,9 @@ class KernelSolve(front.KernelSolve):
 
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
         bound, checked = self._checked(spec, args, alpha)
-        solution = spec(bound, checked, stacklevel=4)
-        return brought(bound, solution.x.astype(bound.dtype)), solution
+        solution = spec.returned(spec(bound, checked, stacklevel=4), bound.dtype, stacklevel=4)
+        with np.errstate(over="ignore"):  # that is said
+            return brought(bound, solution.x.astype(bound.dtype)), solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
         bound, checked = self._checked(spec, self._completed(spec, args), alpha)
@@ -179,8 +180,10 @@ class KernelSolve(front.KernelSolve):
                 raise DtypeError("at is a torch tensor: use kernelops.torch, or pass its .numpy()")
             points[p] = to_numpy(a, "at")
         mean, spread = predict(spec, args, checked, points, variance, stacklevel=4)
-        found = (a if a is None else brought(bound, a.astype(bound.dtype)) for a in (mean, spread))
-        return next(found), next(found)
+        mean = brought(bound, rounded(mean, bound.dtype, "mean", spec.on_fail, stacklevel=3))
+        if spread is None:
+            return mean, None
+        return mean, brought(bound, rounded(spread, bound.dtype, "variance", spec.on_fail, stacklevel=3))
 
     @staticmethod
     def _checked(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Bound, np.ndarray]:

@@ -31,6 +31,7 @@ class Problem:
         self.goal = np.maximum(rtol * self.size, atol / self.scale)
         self.rounded = None if rounded == self.dtype else rounded
         self.size_rounded = self.size.copy()
+        self.unfit = np.zeros(self.size.shape, bool)  # columns that are infinite once they are rounded
         self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
@@ -72,17 +73,23 @@ class Problem:
             self.unrounded[columns] = False
 
     def _short(self, x: Any, columns: np.ndarray) -> Any:
-        """The iterates of some columns as they are in the dtype that is returned."""
+        """The iterates of some columns as they are in the dtype that is returned; zeros for those that do not fit."""
         verbs = self.system.verbs
         short = verbs.copy(x, self.dtype)
         verbs.scale(self.scale[..., columns], short)
-        short = verbs.round(short, self.rounded)
+        with np.errstate(over="ignore"):
+            short = verbs.round(short, self.rounded)
         verbs.scale(1 / self.scale[..., columns], short)
+        unfit = ~np.isfinite(verbs.largest(short))
+        self.unfit[..., columns] = unfit
+        if unfit.any():
+            verbs.put(short, np.arange(len(columns)), verbs.zeros(short.shape, self.dtype), unfit)
         return short
 
     def _note_rounded(self, q: Any, columns: np.ndarray) -> None:
         r = self._minus(q, columns)
-        self.size_rounded[..., columns] = np.sqrt(self.system.verbs.dot(r, r).real)
+        size = np.sqrt(self.system.verbs.dot(r, r).real)
+        self.size_rounded[..., columns] = np.where(self.unfit[..., columns], np.inf, size)
 
     def unscaled(self, x: Any) -> Any:
         """A copy of x in the units of b."""

@@ -49,8 +49,8 @@ def cg(
     x : ndarray, shape (N,)
         The solution, in the dtype that A and b have in common.
     info : int
-        0: converged. k > 0: not converged after k iterations. -1: NaN or Inf turned up, and x is NaN.
-        -2: A or M turned out not to be positive definite.
+        0: converged. k > 0: not converged after k iterations. -1: NaN or Inf turned up, and x is NaN; or x is too large
+        for its dtype, and holds Inf. -2: A or M turned out not to be positive definite.
 
     Raises
     ------
@@ -62,7 +62,8 @@ def cg(
     Vectors and scalars are float64 or complex128 whatever the dtypes of A and b. It differs from SciPy in four ways:
 
     - converging in the last allowed step counts as converged;
-    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance;
+    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance, for the x that is returned: where A
+      and b are float32, x is too, and its rounding alone may miss a tolerance that a b of float64 would meet;
     - StopIteration from the callback ends the iteration;
     - a breakdown (NaN, Inf, a direction of negative curvature) ends the iteration with a negative info.
 
@@ -92,9 +93,9 @@ def cg(
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Any]) -> None:
-        callback(verbs.to_host(problem.unscaled(present()))[:, 0].astype(dtype, copy=False))
+        callback(_returned(verbs.to_host(problem.unscaled(present())), dtype))
 
-    problem = Problem(system, b, rtol, atol)
+    problem = Problem(system, b, rtol, atol, dtype)
     x, r = problem.start(x0)
     exits = conjugate_gradients(
         problem.product,
@@ -108,7 +109,18 @@ def cg(
         watch=None if callback is None else watch,
         verbs=verbs,
     )
+    status = exits.status
+    if status == "converged":
+        problem.catch_up(x)
+        if problem.rounded is not None and not (problem.size_rounded <= problem.goal).all():
+            status = "overflow" if problem.unfit.any() else "stagnated"
     verbs.scale(problem.scale, x)
     if exits.nonfinite:
         verbs.fill(x, np.nan)
-    return verbs.to_host(x)[:, 0].astype(dtype, copy=False), info_of(exits.status, problem.journal.iterations)
+    return _returned(verbs.to_host(x), dtype), info_of(status, problem.journal.iterations)
+
+
+def _returned(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The column in the dtype that is returned; what does not fit is infinite, which info says."""
+    with np.errstate(over="ignore"):
+        return x[:, 0].astype(dtype, copy=False)

@@ -33,13 +33,21 @@ MESSAGES = {  # status -> what happened, what may be wrong, what to try
         "That is as far as the rounding of A x allows: ask for less, or raise alpha (the condition number is at least "
         "{condition})."
     ),
+    "overflow": (
+        "Solved, but not returned whole: x goes up to {largest:.1e}, which is beyond {dtype}, so that Inf is returned "
+        "in its place. Give all arrays in a wider dtype, or take Solution.x, which is float64."
+    ),
     "stopped": "Stopped by the callback after {iterations} iterations: |b - A x| / |b| is {residual:.1e}.",
 }
 REMEDIES = {  # what is not positive definite -> what to try
     "A": "Raise alpha: duplicate points with alpha near 0 make such a matrix, and so do some kernels.",
     "M": "Give another preconditioner M, or none.",
 }
-FAILURES = {"nonfinite": -1, "not positive definite": -2}  # status -> SciPy's info, negative for a breakdown
+FAILURES = {
+    "nonfinite": -1,
+    "overflow": -1,
+    "not positive definite": -2,
+}  # status -> SciPy's info, negative for a breakdown
 LONGEST = 8  # columns that the condition number is estimated from
 
 
@@ -56,8 +64,8 @@ class Solution:
         The iterate in float64 or complex128, in the shape of the right-hand side, never rounded to its dtype. Where a
         column did not converge, the iterate with the smallest residual seen; NaN throughout if status is "nonfinite".
     status : str
-        "converged", "maxiter", "nonfinite", "not positive definite", "stagnated" or "stopped". Of several columns the
-        worst counts.
+        "converged", "maxiter", "nonfinite", "not positive definite", "stagnated" or "stopped"; from KernelSolve also
+        "overflow", where x does not fit into the dtype that is returned. Of several columns the worst counts.
     message : str
         What happened, what may be wrong and what to try.
     iterations : int
@@ -65,7 +73,7 @@ class Solution:
     residual : ndarray
         \\|b - A x\\| / \\|b\\| of each column, recomputed from x in float64 (0 where b is 0 and x is 0).
     residual_returned : ndarray
-        The same for x rounded to the dtype of the right-hand side.
+        The same for x rounded to the dtype of the right-hand side; inf where it does not fit.
     products : dict
         Precision -> how many times a block was multiplied by the matrix.
     history : ndarray

@@ -43,7 +43,7 @@ from . import beside, cluster
 from .autograd import Reduce
 from .best import best
 from .bound import bound_of
-from .solve import Account, Solve, shaped_alpha
+from .solve import Account, Solve, shaped_alpha, users_level
 
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
@@ -176,7 +176,8 @@ class KernelSolve(front.KernelSolve):
         account = Account()
         a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
         assert account.solution is not None
-        return a.to(tensors[spec.unknown.params[0]].dtype), account.solution
+        dtype = tensors[spec.unknown.params[0]].dtype
+        return a.to(dtype), spec.returned(account.solution, dtype, stacklevel=1 + users_level())
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
         tensors = _tensors(self._completed(spec, args), spec.variables, spec.names)

@@ -25,7 +25,19 @@ import torch
 from scipy.linalg.lapack import dpotri
 from torch.autograd import forward_ad
 
-from ..beside import across, aside, check_new_points, chunks, determinant, kernel_of, quadratic, ready, widened
+from ..beside import (
+    Unfit,
+    across,
+    aside,
+    check_new_points,
+    chunks,
+    complain,
+    determinant,
+    kernel_of,
+    quadratic,
+    ready,
+    widened,
+)
 from ..formula.expr import substitute, variable
 from ..formula.structure import scalar_kernel
 from ..kernel_product import check_alpha
@@ -34,7 +46,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
-from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha
+from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
 
 
 @dataclass
@@ -327,6 +339,37 @@ def _device(tensors: Sequence[torch.Tensor | None]) -> torch.device:
     return next(t.device for t in tensors if t is not None)
 
 
+class Rounded(torch.autograd.Function):
+    """``Rounded.apply(a, dtype, name, on_fail)``: a float64 tensor in a dtype; what does not fit into it is said."""
+
+    @staticmethod
+    def forward(a: torch.Tensor, dtype: torch.dtype, name: str, on_fail: str) -> torch.Tensor:
+        found = a.to(dtype)
+        if bool(found.isinf().any()) and bool(a.isfinite().all()):
+            complain(Unfit.of(a, dtype, name), on_fail, stacklevel=users_level())
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
+        ctx.dtypes = inputs[0].dtype, output.dtype
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple:
+        return g.to(ctx.dtypes[0]), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
+        return tangent.to(ctx.dtypes[1])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, a: torch.Tensor, dtype: torch.dtype, name: str, on_fail: str) -> tuple:
+        return Rounded.apply(a, dtype, name, on_fail), in_dims[0]
+
+
+def _rounded(a: torch.Tensor, dtype: torch.dtype, name: str, on_fail: str) -> torch.Tensor:
+    return a if a.dtype == dtype else Rounded.apply(a, dtype, name, on_fail)
+
+
 # ---- what the door calls ----
 
 
@@ -384,7 +427,7 @@ def predict(
             )
             b = [right if p == v.params[0] else t for p, t in enumerate(tensors)]
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
-        spread = (own - torch.cat(found, -1)).clamp(min=0).to(dtype)
+        spread = _rounded((own - torch.cat(found, -1)).clamp(min=0), dtype, "variance", spec.on_fail)
         spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
-    mean = product(spec, new, (outer,), Solve.apply(spec, Account(), alpha, *tensors)).to(dtype)
-    return mean, spread
+    mean = product(spec, new, (outer,), Solve.apply(spec, Account(), alpha, *tensors))
+    return _rounded(mean, dtype, "mean", spec.on_fail), spread

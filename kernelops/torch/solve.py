@@ -45,7 +45,7 @@ class Solve(torch.autograd.Function):
         bound, checked = spec.bind(tensors), check_alpha(alpha)
         device = device_of(bound)
         system = None if device is None else TensorSystem(spec, bound, checked, device)
-        level = 1 + _users_level()
+        level = 1 + users_level()
         with nullcontext() if device is None else torch.autocast(device.type, enabled=False):  # no halves in a solve
             account.solution = spec(bound, checked, stacklevel=level, system=system)
         return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
@@ -108,7 +108,7 @@ def _wide(tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
     return [t if t is None else t.to(torch.float64) for t in tensors]
 
 
-def _users_level() -> int:
+def users_level() -> int:
     """How many frames above the caller of this function the user's line stands, in the count of warnings.warn.
 
     Forward, backward and the transforms of torch.func come here by different ways; a warning is for whoever is first

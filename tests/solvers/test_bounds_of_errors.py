@@ -1,4 +1,4 @@
-"""`Solution.bound` and `certificate` bound what they say, or say nothing: kernels of all kinds, ways, dtypes, matrices."""
+"""`Solution.bound` and `certificate` bound what they say, or say nothing: for all kinds of kernels, ways, matrices."""
 
 import numpy as np
 import pytest
