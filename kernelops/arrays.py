@@ -37,6 +37,14 @@ def shared(a: Any) -> np.ndarray | None:
     return a.numpy(force=True) if a.dtype in (torch.float32, torch.float64) else None
 
 
+def to_float(a: Any, name: str) -> float:
+    """A number as float64 holds it; name is what the message calls it."""
+    try:
+        return float(a)
+    except OverflowError:
+        raise ArgumentError(f"{name}: wanted a number that float64 can hold, got one beyond 1.8e308") from None
+
+
 def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
     """The numpy array that shares its memory with a; name is what the messages call it, others what it may be too."""
     if is_tensor(a):
@@ -55,7 +63,7 @@ def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
     if isinstance(a, np.ndarray):  # bytes in another order than this machine's are put in order
         return np.asarray(a, a.dtype.newbyteorder("=")) if a.dtype.kind in "iuf" else np.asarray(a)
     if is_scalar(a):
-        return np.asarray(a)
+        return np.asarray(to_float(a, name) if isinstance(a, int) else a)
     raise DtypeError(f"{name}: wanted {others}a numpy array or a torch tensor, got {type(a).__name__}")
 
 
@@ -217,8 +225,19 @@ def _shaped(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) 
             raise DtypeError(f"{label(v, names)} is {a.dtype}, the other arrays are {dtype}: a GPU converts none")
         return a.as_row() if v.op == "Pm" else a
     if a.dtype != dtype or dtype == FLOATS[0]:
-        a = a.astype(working(dtype))
+        a = fitted(a, working(dtype), label(v, names)) if a.dtype != dtype else a.astype(working(dtype))
     return a[..., None, :] if v.op == "Pm" else a
+
+
+def fitted(a: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """A number of a parameter in the dtype of the other arrays, which must be able to hold it."""
+    with np.errstate(over="ignore"):
+        found = a.astype(dtype)
+    if np.isinf(found).any() and np.isfinite(a).all():
+        raise ArgumentError(
+            f"{name}: wanted a number that {dtype.name} can hold, as the other arrays are, got {a.flat[0]:g}"
+        )
+    return found
 
 
 def _wanted(v: Expr) -> str:

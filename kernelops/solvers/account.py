@@ -11,7 +11,7 @@ from .cg import Exits, anywhere
 from .plan import Plan
 from .precond.base import Preconditioner
 from .problem import Problem
-from .solution import FAILURES, Solution, info_of, message
+from .solution import FAILURES, Solution, conditioned, info_of, message
 
 
 def account(
@@ -29,13 +29,16 @@ def account(
     found: np.ndarray = verbs.to_host(x)
     status = exits.status
     columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
-    condition = None if status in FAILURES else journal.condition()
+    matrix = conditioned(plan.method, plan.precond)
+    block = plan.method == "block_cg" and plan.precond != "none"
+    condition = None if status in FAILURES else journal.condition(block)
     _withdraw(problem, plan, exits)
     history = np.array(journal.history or [np.full(problem.size.shape, np.nan)])
     figures |= {
         "iterations": journal.iterations,
         "residual": float(np.max(residual, initial=0.0)),
         "condition": condition,
+        "matrix": matrix,
         "culprit": "M" if exits.misled.any() else "A",
         "recomputed": "in float64" if problem.system.native else "by A's own products",
     }

@@ -157,6 +157,8 @@ def check_tolerance(value: Any, name: str) -> float:
         number = float(value)
         if math.isnan(number) or number < 0:
             raise ValueError
+    except OverflowError:
+        raise ArgumentError(f"{name} must be a number of at least 0, got one that float64 cannot hold") from None
     except (TypeError, ValueError):
         raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}") from None
     return number
@@ -183,7 +185,8 @@ def as_numbers(values: Any, name: str) -> Any:
     except ValueError:  # numpy's, for lists within a list of several lengths
         raise ShapeError(f"{name} must be an array of numbers, got lists of several lengths") from None
     if array.dtype.kind not in "biufc":
-        raise DtypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
+        what = f"dtype {array.dtype}" if isinstance(values, (np.ndarray, list, tuple)) else type(values).__name__
+        raise DtypeError(f"{name} must be an array of numbers, got {what}")
     return array if array.dtype.kind in "fc" else array.astype(np.float64)
 
 

@@ -17,8 +17,7 @@ MESSAGES = {  # status -> what happened, what may be wrong, what to try
     "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",
     "maxiter": (
         "Not converged: after maxiter = {maxiter} iterations |b - A x| / |b| is {residual:.1e}, where {asked} was "
-        "asked. The condition number is at least {condition}: allow more iterations, ask for less, try "
-        "another preconditioner, or raise alpha."
+        "asked. {condition}llow more iterations, ask for less, try another preconditioner, or raise alpha."
     ),
     "nonfinite": (
         "Not solved: there is NaN or Inf in {faulty}, and x is NaN throughout. Look for NaN, Inf or overflow in the "
@@ -30,8 +29,7 @@ MESSAGES = {  # status -> what happened, what may be wrong, what to try
     ),
     "stagnated": (
         "Not converged: |b - A x| / |b|, recomputed {recomputed}, stays at {residual:.1e}, where {asked} was asked. "
-        "That is as far as the rounding of A x allows: ask for less, or raise alpha (the condition number is at least "
-        "{condition})."
+        "That is as far as the rounding of A x allows: ask for less, or raise alpha{condition}."
     ),
     "overflow": (
         "Solved, but not returned whole: x goes up to {largest:.1e}, which is beyond {dtype}, so that Inf is returned "
@@ -95,8 +93,8 @@ class Solution:
     density : float
         Share of the entries of K that ranges keep; 1 without ranges.
     condition : float or None
-        Condition number of A (of M A with a preconditioner, by "cg") as the coefficients of the iteration show it: a
-        lower bound. None where there were too few iterations, or a breakdown.
+        Condition number of A (of M A with a preconditioner, but by "block_cg") as the coefficients of the iteration
+        show it: a lower bound. None where there were too few iterations, or a breakdown.
     bound : ndarray
         Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b, certain up to rounding; nan
         where none is proved: where alpha is 0 or unknown, and where K is not known to be positive semidefinite.
@@ -144,11 +142,15 @@ class Solution:
         """The history of the worst column: shape (iterations + 1,)."""
         return self.history.max(axis=tuple(range(1, self.history.ndim)), initial=0.0)
 
+    @property
+    def _of(self) -> str:
+        return "" if conditioned(self.method, self.precond) == "A" else " (of M A)"
+
     def __str__(self) -> str:
         columns = np.asarray(self.residual).size
         products = ", ".join(f"{count} {name}" for name, count in self.products.items()) or "none"
         seconds = ", ".join(f"{name} {value:.3g}" for name, value in self.seconds.items())
-        condition = "unknown" if self.condition is None else f"{self.condition:.1e}"
+        condition = "unknown" if self.condition is None else f"{self.condition:.1e}{self._of}"
         kept = f"; {100 * self.density:.2g} % of the entries kept" if self.density < 1 else ""
         return (
             f"Solution: {self.status}, x of shape {self.x.shape}\n"
@@ -191,10 +193,20 @@ class Solution:
         return ax
 
 
+def conditioned(method: str, precond: str) -> str:
+    """The matrix whose condition number an iteration shows: the directions of a block show that of A itself."""
+    return "A" if precond == "none" or method == "block_cg" else "M A"
+
+
 def message(status: str, **figures: Any) -> str:
-    """The sentence of a status, filled with the figures of a solve."""
-    condition = figures.get("condition")
-    figures["condition"] = "1" if condition is None else f"{condition:.0e}"
+    """The sentence of a status, filled with the figures of a solve; condition is that of A, or of `matrix`."""
+    condition, matrix = figures.get("condition"), figures.get("matrix", "A")
+    of = "" if matrix == "A" else f" of {matrix}"
+    if status == "maxiter":
+        figures["condition"] = "A" if condition is None else f"The condition number{of} is at least {condition:.0e}: a"
+    else:  # what rounding allows is a matter of A alone
+        known = condition is not None and matrix == "A"
+        figures["condition"] = f" (the condition number is at least {condition:.0e})" if known else ""
     figures["remedy"] = REMEDIES.get(figures.get("culprit", "A"))
     return MESSAGES[status].format(**figures)
 
@@ -270,11 +282,15 @@ class Journal:
             parts[part] += self.verbs.seconds(begin, end)
         return {**parts, "vectors": max(0.0, total - sum(parts.values())), "total": total}
 
-    def condition(self) -> float | None:
-        """The largest over the smallest Ritz value, of the worst of the longest-running columns."""
+    def condition(self, block: bool = False) -> float | None:
+        """The largest over the smallest Ritz value, of the worst of the longest-running columns.
+
+        With block it is that of the directions of a block alone: columns that went on by themselves, with an M, have
+        shown that of M A.
+        """
         smallest, largest = self.range
         quotients = [largest / smallest] if 0 < smallest <= largest and self.iterations > 1 else []
-        return max([*quotients, *self.conditions().values()], default=None)
+        return max([*quotients, *([] if block else self.conditions().values())], default=None)
 
     def conditions(self) -> dict[int, float]:
         """The largest over the smallest Ritz value of the longest-running columns, by their places.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from ..arrays import is_tensor
 from ..errors import ArgumentError, DtypeError, ShapeError
 from .entries import DenseEntries, Entries
 from .verbs import HOST, Array
@@ -73,18 +74,14 @@ def as_system(A: Any) -> System:
     """A as a System: an operator that has product() as it is, anything else as SciPy's aslinearoperator sees it."""
     if isinstance(A, System):
         return A
-    name = getattr(A, "name", type(A).__name__)
-    native = callable(getattr(A, "product", None))
+    name = _called(A)
+    # masked arrays and data frames have a product of another kind
+    native = callable(getattr(A, "product", None)) and hasattr(A, "dtype") and not isinstance(A, np.ndarray)
     entries, alpha = getattr(A, "entries", ()) if native else (), getattr(A, "alpha", 0.0) if native else 0.0
     if not native:
         if isinstance(A, np.ndarray) and A.dtype.kind in "bifu" and A.ndim == 2 and A.shape[0] == A.shape[1]:
             entries = (DenseEntries(A),)
-        try:
-            A = aslinearoperator(A)
-        except (TypeError, ValueError) as error:
-            raise DtypeError(f"A: wanted a KernelOperator, a LinearOperator or a matrix, got {name}") from error
-        if np.dtype(A.dtype).kind not in "biufc":
-            raise DtypeError(f"A: wanted real or complex numbers, got dtype {A.dtype}")
+        A = _as_operator(A, "A", "a KernelOperator, a LinearOperator or a matrix")
     rows = _square(A.shape, "A") if hasattr(A, "shape") else A.n
     dtype = inexact(A.dtype)
     product = A.product if native else _columnwise(A)
@@ -106,13 +103,8 @@ def as_system(A: Any) -> System:
 
 def as_preconditioner(M: Any, n: int, verbs: Any = HOST) -> tuple[Callable[[Array], Array], str]:
     """M, an approximation of the inverse of A, as a function of blocks, and its name. It is applied on the host."""
-    name = getattr(M, "name", None) or type(M).__name__
-    try:
-        M = aslinearoperator(M)
-    except (TypeError, ValueError) as error:
-        raise DtypeError(f"M: wanted a LinearOperator or a matrix near the inverse of A, got {name}") from error
-    if np.dtype(M.dtype).kind not in "biufc":
-        raise DtypeError(f"M: wanted real or complex numbers, got dtype {M.dtype}")
+    name = _called(M)
+    M = _as_operator(M, "M", "a LinearOperator or a matrix near the inverse of A")
     if _square(M.shape, "M") != n:
         raise ShapeError(f"M must have the shape of A, ({n}, {n}), got {tuple(M.shape)}")
     return verbs.by_host(_checked(_columnwise(M), "M", HOST)), name
@@ -146,6 +138,30 @@ def check_symmetric(system: System, product: Callable[[Array], Array], batch: tu
             f"A must be symmetric for a solve; for {system.name} <u, A v> and <A u, v> differ by {share:.1e} "
             "of |u||A v| + |A u||v| on two random vectors"
         )
+
+
+def _called(A: Any) -> str:
+    """What messages call a matrix: the name that it has, or its class."""
+    name = getattr(A, "name", None)
+    return name if isinstance(name, str) and name else type(A).__name__
+
+
+def _as_operator(A: Any, name: str, wanted: str) -> LinearOperator:
+    """What SciPy makes of an operator or a matrix; other things are refused."""
+    if is_tensor(A):
+        raise DtypeError(f"{name}: wanted {wanted}, got a torch tensor: pass its .numpy()")
+    if isinstance(A, np.ma.MaskedArray):
+        raise DtypeError(f"{name} is a masked array: wanted a plain one, as .filled(value) gives")
+    if isinstance(A, np.ndarray) and A.ndim < 3:
+        _square(A.shape, name)  # SciPy makes a row of a vector
+    try:
+        A = aslinearoperator(A)
+    except (TypeError, ValueError) as error:
+        of = f" of shape {A.shape}" if isinstance(A, np.ndarray) else ""
+        raise DtypeError(f"{name}: wanted {wanted}, got {_called(A)}{of}") from error
+    if np.dtype(A.dtype).kind not in "biufc":
+        raise DtypeError(f"{name}: wanted real or complex numbers, got dtype {A.dtype}")
+    return A
 
 
 def _square(shape: Any, name: str) -> int:

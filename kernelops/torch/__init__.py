@@ -29,7 +29,7 @@ except ImportError as error:
     ) from error
 
 from .. import front
-from ..arrays import Bound, is_scalar, is_tensor, label, to_numpy
+from ..arrays import Bound, fitted, float_dtype, is_scalar, is_tensor, label, to_numpy
 from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
@@ -62,7 +62,12 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
             found.append(None)
             continue
         if kind == "Pm" and _is_number(a):
-            a = torch.full((1,), float(a), dtype=common or torch.get_default_dtype(), device=device)
+            called = {v.params[0]: label(v, names) for v in variables}[k]
+            number = np.atleast_1d(to_numpy(a, called)).astype(np.float64)
+            dtype = common or torch.get_default_dtype()
+            if dtype in (torch.float16, torch.float32):
+                fitted(number, float_dtype(dtype), called)
+            a = torch.full((1,), float(number[0]), dtype=dtype, device=device)
         elif not (usable and is_tensor(a) and (a.device == device or (kind == "Pm" and a.ndim == 0))):
             called = {v.params[0]: f"{label(v, names)}, " for v in variables}
             _refuse(f"{called.get(k, '')}argument {k}", a, kind, device)
