@@ -113,7 +113,8 @@ def test_every_status_by_a_system_that_earns_it(name):
 
 
 def test_every_status_has_a_sentence_and_a_system():
-    assert {row[3] for row in STATUSES.values()} | {"converged", "stopped"} == set(MESSAGES)
+    of_doors = {"overflow"}  # what is returned in a shorter dtype
+    assert {row[3] for row in STATUSES.values()} | {"converged", "stopped"} | of_doors == set(MESSAGES)
 
 
 def test_b_zero():
