@@ -309,6 +309,7 @@ def test_by_the_energy_of_a_preconditioner_below_A():
     np.testing.assert_allclose(bound(0.0, -np.inf, energy=0.01 / 25, preconditioners=one), 0.2)  # the only one
     np.testing.assert_allclose(bound(4.0, 0.0, 2.0**20 * B, energy=0.01 / 25, preconditioners=one), 2.0**20 * 0.2)
     for other in ((Known(2),), ()):
+        assert np.isnan(bound(4.0, -np.inf, energy=0.01 / 25, preconditioners=other)).all()
         np.testing.assert_allclose(bound(4.0, 0.0, energy=0.01 / 25, preconditioners=other), 2.5 / 2)
     np.testing.assert_allclose(bound(4.0, 0.0, energy=0.01 / 25, preconditioners=one, kept=True), 2.5 / 2)
     np.testing.assert_allclose(bound(4.0, 0.0, energy=np.nan, preconditioners=one), 2.5 / 2)
@@ -320,6 +321,8 @@ def test_each_element_has_its_own_preconditioner():
     np.testing.assert_allclose(found, [[0.2] * 3, [0.1] * 3])
     found = bound(4.0, 0.0, b, energy=0.01 / 25, preconditioners=(Known(2), both[1]))
     np.testing.assert_allclose(found, [[2.5 / 2] * 3, [0.1] * 3])
+    found = bound(4.0, 0.0, b, energy=0.01 / 25, preconditioners=both[:1])  # one for all
+    np.testing.assert_allclose(found, [[0.2] * 3] * 2)
 
 
 # ---- what is withdrawn ----

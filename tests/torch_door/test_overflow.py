@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from tensor_systems import DEVICES, pair
 
 from kernelops import ConvergenceWarning, KernelOperator, SolveError, solve
 from kernelops.numpy import KernelSolve
@@ -91,6 +92,17 @@ def test_solve_itself_returns_the_iterate():
     found = solve(KernelOperator(FORMULA, ALIASES, "b", x, x, np.float16(20), alpha=1e-4), b)
     assert found.converged and np.isfinite(found.x).all() and found.x.dtype == np.float64
     assert np.isinf(found.residual_returned).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_vectors_that_are_tensors(device):
+    x, b = arrays("float16", 10.0, 3)
+    b[:, 1] *= 1e-3
+    wide = x.astype(float)
+    A, _ = pair(np.exp(-20 * ((wide[:, None] - wide) ** 2).sum(-1)) + 1e-4 * np.eye(N), device=device)
+    found = solve(A, torch.from_numpy(b).to(device), method="cg")
+    assert found.converged and np.isinf(found.residual_returned).tolist() == [True, False, True]
+    assert found.residual_returned[1] < 1
 
 
 @pytest.mark.parametrize("door", DOORS)
