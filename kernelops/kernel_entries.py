@@ -48,8 +48,15 @@ class KernelEntries:
         return 1.0 if ranges is None else ranges.density(*self.product.points)
 
     def diagonal(self) -> np.ndarray:
+        return self._diagonal
+
+    @cached_property
+    def _diagonal(self) -> np.ndarray:
+        """For the size of A, and again for what is built."""
         points = np.arange(self.points)
-        return np.einsum("pdd->pd", self.product.entries(points, points, FLOAT64)).reshape(-1)
+        found = np.einsum("pdd->pd", self.product.entries(points, points, FLOAT64)).reshape(-1)
+        found.setflags(write=False)
+        return found
 
     def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
         J = np.asarray(J)
@@ -127,8 +134,8 @@ class KernelEntries:
         return x if (np.diff(entries, axis=1) <= allowed).all() else None  # false for nan
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
-        if not self.n:
-            return np.empty((0, count), np.int64)
+        if not self.n or not count:
+            return np.empty((self.points, count), np.int64)
         ranges, order = self.product.ranges, np.arange(self.points)
         if ranges is None:  # sorted by rank, those of smaller rank are the columns to the left
             ranges, order = _triangle(self.points), np.argsort(rank)
@@ -152,8 +159,9 @@ class KernelEntries:
         earlier = apply("Subtract", apply("Subtract", *ranks), const(0.5))
         value = call("IfElse", earlier, scaled, const(0.0))
 
-        own = p.entries(order, order, FLOAT64)
-        own = np.sqrt(np.sqrt((own**2).sum(axis=(1, 2))))
+        own = np.abs(p.entries(order, order, FLOAT64))
+        top = np.where(own > 0, own, 1.0).max(axis=(1, 2), keepdims=True)
+        own = np.sqrt(top[:, 0, 0] * np.sqrt(((own / top) ** 2).sum(axis=(1, 2))))
         scale = np.divide(1.0, own, out=np.zeros_like(own), where=own > 0)
         bound = self._gathered(order, order)
         dtype = working(bound.dtype)

@@ -128,15 +128,18 @@ def block_conjugate_gradients(
             running &= ~exits.misled
             if exits.misled.any():  # an M that is not positive definite is no good for any column
                 break
+        moved = z
         if p is not None:  # A-orthogonal to the last directions
             back = inverse @ found[-1]
             moved = verbs.combine(p, -back)
             verbs.axpy(np.ones_like(weight), z, moved)
-            z = moved
-        p, full_rank = orthonormal(z, weight > 0, verbs)
+        anew = p is None
+        p, full_rank = orthonormal(moved, weight > 0, verbs)
+        if p is None and not anew:  # nothing is left but what was searched: what rounding has left of it, then
+            p, full_rank = orthonormal(z, weight > 0, verbs)
         if p is not None:  # from nearly dependent columns it is not orthonormal to rounding before the second time
             p, full_rank = orthonormal(p, full_rank, verbs)
-        del z
+        del z, moved
         if p is None:  # nothing but zeros, as from an M that is singular
             exits.misled |= running
             break

@@ -53,7 +53,7 @@ def make_plan(question: Question, columns: int, digits: float) -> Plan:
     method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
     if q.M is not None:
         return Plan(q, method, q.M[1], f"preconditioner given: {q.M[1]}")
-    if not system.n or not columns:
+    if not system.n or not columns or 0 in q.batch:
         return Plan(q, "cg", "none", "nothing to solve")
     if q.method == "direct":
         return _factored(q, "as asked for")
@@ -114,7 +114,7 @@ def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) 
 
     if not (alpha > 0).all():  # nothing is known of A but its products
         return nystrom_unshifted(whole, n, most=min(most, SKETCH), seed=q.seed)
-    shown = q.system.least >= 0
+    shown = bool(np.all(q.system.least >= 0))
     return nystrom(lambda V: whole(V) - column * V, n, alpha, most=most, seed=q.seed, semidefinite=shown)
 
 

@@ -47,6 +47,8 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
     ndarray, shape (points, count), int64
         Most correlated first; -1 where there are fewer.
     """
+    if not count:
+        return np.empty((len(rank), 0), np.int64)
     if by_tree(entries):
         return nearest_predecessors(entries.coordinates, rank, count)
     return entries.neighbours(rank, count)
