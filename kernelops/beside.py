@@ -6,6 +6,7 @@ SolveSpec and its arrays, for numpy arrays and for what torch's functions do wit
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,10 @@ from .solvers.precond.cholesky import Cholesky
 from .solvers.quadrature import Estimate
 from .solvers.quadrature import logdet as estimated_logdet
 from .solvers.system import System, as_system, check_symmetric
+from .solvers.units import in_units, size_of, unit_of
 from .specs import SolveSpec
+
+SILENT = np.errstate(all="ignore")  # what leaves the range of numbers is reported in words, not by numpy
 
 
 class InvQuadLogdet(NamedTuple):
@@ -49,14 +53,20 @@ class Ready:
         The system as a SolveSpec makes it: blocks of its unknown, made into columns and back.
     system : System
         The same as the solvers see it.
+    scaled : System
+        The same divided by 2^unit.
+    unit : ndarray, shape () or (..., 1)
+        See solvers/units.py.
     plan : Plan
-        Whose preconditioners approximate its inverse.
+        Whose preconditioners approximate the inverse of the scaled one.
     own : bool
         Whether the plan was made for this very matrix; a SolveState may bring that of a neighbour.
     """
 
     kernel: Any
     system: System
+    scaled: System
+    unit: np.ndarray
     plan: Plan
     own: bool
 
@@ -78,6 +88,7 @@ class Ready:
         return found * elements if len(found) == 1 else found
 
 
+@SILENT
 def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.ndarray:
     """b^T A^-1 b of every column for a near A^-1 b: 2 b^T a - a^T A a, off by r^T A^-1 r with r = b - A a.
 
@@ -88,18 +99,21 @@ def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.n
     return np.asarray(2 * dot(b, a) - dot(a, system.product(a)))
 
 
+@SILENT
 def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Ready:
     """The system, and a plan for so many columns, which stays in the state of the spec for the solves to come."""
     kernel = spec.system(bound, alpha)
     system = as_system(kernel)
     batch = tuple(kernel.b_shape[:-2])
-    check_symmetric(system, system.product, batch)
+    unit = unit_of(1.0 if (size := size_of(system, batch)) is None else size)
+    scaled = in_units(system, unit)
+    check_symmetric(scaled, scaled.product, batch)
     options = spec.options
-    question = Question.of(system, options["method"], options["precond"], None, options["seed"], batch)
+    question = Question.of(scaled, options["method"], options["precond"], None, options["seed"], batch)
     state: SolveState = options["state"]
     plan = planned(question, columns, options["rtol"], state)
     state.hold(plan)
-    return Ready(kernel, system, plan, plan.question is question)
+    return Ready(kernel, system, scaled, unit, plan, not plan.kept)
 
 
 def stateful(spec: SolveSpec) -> SolveSpec:
@@ -116,10 +130,11 @@ def aside(spec: SolveSpec) -> SolveSpec:
     return replace(spec, options={**spec.options, "state": state})
 
 
+@SILENT
 def determinant(found: Ready, n_probes: int, seed: int, rtol: float) -> Estimate:
     """log det (alpha I + K) of each element of the batch."""
-    return estimated_logdet(
-        found.system.product,
+    estimate = estimated_logdet(
+        found.scaled.product,
         found.system.n,
         found.batch,
         found.preconditioners,
@@ -128,6 +143,10 @@ def determinant(found: Ready, n_probes: int, seed: int, rtol: float) -> Estimate
         rtol=rtol,
         exact=bool(found.factors),
     )
+    if not found.unit.any():
+        return estimate
+    unit = np.broadcast_to(found.unit, (*found.batch, 1))[..., 0]
+    return replace(estimate, value=estimate.value + found.system.n * math.log(2.0) * unit)
 
 
 def complain(estimate: Estimate | Unfit, on_fail: str, stacklevel: int) -> None:
@@ -279,6 +298,7 @@ def chunks(count: int) -> Iterator[slice]:
 # ---- predictions from numpy arrays ----
 
 
+@SILENT
 def predict(
     spec: SolveSpec,
     args: Sequence[Any],
@@ -295,7 +315,7 @@ def predict(
     found_batch = tuple(np.broadcast_shapes(bound.batch, alpha.shape[:-2]))
     m = check_new_points(spec, new, bound.dtype, found_batch)
     found = ready(spec, bound, alpha, v.dim + m * variance)
-    solution = spec(bound, alpha, stacklevel=stacklevel + 1)
+    solution = spec(bound, alpha, stacklevel=stacklevel + 2)
     options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
 
     def product(points: Mapping[int, np.ndarray], kinds: Sequence[str], unknown: np.ndarray) -> np.ndarray:
@@ -317,7 +337,7 @@ def predict(
         columns = product(some, (v.op,), np.eye(part.stop - part.start))
         columns = np.broadcast_to(columns, (*found.batch, *columns.shape[-2:]))
         solved = solve(found.kernel, columns, on_fail="ignore", **aside(spec).options)
-        judge(solved, spec.on_fail, stacklevel=stacklevel + 1)
+        judge(solved, spec.on_fail, stacklevel=stacklevel + 2)
         a = solved.x
         dot = found.system.verbs.dot
         left[..., part] -= 2 * dot(columns, a) - dot(a, found.system.product(a))

@@ -9,9 +9,13 @@ import numpy as np
 
 from .cg import Exits, anywhere
 from .plan import Plan
-from .precond.base import Preconditioner
-from .problem import Problem
+from .precond.base import Preconditioner, Rescaled
+from .problem import Problem, finite
 from .solution import FAILURES, Solution, conditioned, info_of, message
+from .units import multiply
+
+MOST = 1024  # binary digits before the point: a larger number is no float64
+LEAST = -960  # a smaller one may have lost so many of its digits that A x would tell
 
 
 def account(
@@ -19,13 +23,13 @@ def account(
 ) -> Solution:
     """The Solution, with the true residuals of what is returned."""
     journal, verbs = problem.journal, problem.system.verbs
+    if exits.nonfinite and not figures["faulty"] and _sound(problem, x0, plan):
+        exits.nonfinite, exits.indefinite = False, exits.indefinite | ~exits.converged
+    residual = np.zeros(problem.size.shape) if exits.nonfinite else _true_residual(problem, x, x0, exits)
+    told = in_range(problem, x, residual, exits)
+    returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
     if exits.nonfinite:
-        verbs.fill(x, np.nan)
         residual = returned = np.full(problem.size.shape, np.nan)
-    else:
-        residual = _true_residual(problem, x, x0, exits)
-        returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
-    verbs.scale(problem.scale, x)
     found: np.ndarray = verbs.to_host(x)
     status = exits.status
     columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
@@ -39,13 +43,14 @@ def account(
         "residual": float(np.max(residual, initial=0.0)),
         "condition": condition,
         "matrix": matrix,
-        "culprit": "M" if exits.misled.any() else "A",
+        "culprit": "M" if exits.misled.any() and plan.method != "direct" else "A",
+        "faulty": figures["faulty"] or "a product of A or of M",
         "recomputed": "in float64" if problem.system.native else "by A's own products",
     }
     return Solution(
         x=found.reshape(shape),
         status=status,
-        message=message(status, **figures),
+        message=message(told or status, **figures),
         iterations=journal.iterations,
         residual=residual.reshape(columns),
         residual_returned=returned.reshape(columns),
@@ -58,11 +63,23 @@ def account(
         setup=plan.setup,
         reason=plan.account,
         density=problem.system.density,
-        preconditioners=tuple(map(_uncertified, plan.preconditioners)) if plan.kept else plan.preconditioners,
+        preconditioners=_in_units_of_a(
+            tuple(map(_uncertified, plan.preconditioners)) if plan.kept else plan.preconditioners, problem.unit
+        ),
         condition=condition,
         bound=np.where(exits.indefinite, np.nan, _error_bound(problem, plan, residual)).reshape(columns),
         info=info_of(status, journal.iterations),
     )
+
+
+def _sound(problem: Problem, x0: Any, plan: Plan) -> bool:
+    """Whether A and M give finite numbers where the iteration began: then it was the iteration that left their range.
+
+    A matrix that is singular to rounding makes its steps longer and longer.
+    """
+    verbs, apply = problem.system.verbs, plan.apply(problem.system.verbs)
+    r = problem.start(x0)[1]
+    return finite(problem.product(r), verbs) and (apply is None or finite(apply(r), verbs))
 
 
 def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarray:
@@ -93,6 +110,44 @@ def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
     return np.sqrt(problem.system.verbs.dot(r, r).real)
 
 
+def in_range(problem: Problem, x: Any, residual: np.ndarray, exits: Exits) -> str:
+    """Give x the units of b, and residual those of the x that comes out; what there is to be told, if that tells.
+
+    A solution may be beyond the range of float64 though A and b are not, or so far below that its digits are lost.
+    """
+    verbs, shift, told = problem.system.verbs, problem.shift, ""
+    if not exits.nonfinite:
+        top = verbs.largest(x)
+        digits = np.where(top > 0, np.frexp(top)[1] + shift, 0)
+        if (digits > MOST).any():
+            exits.nonfinite, told = True, "beyond"
+    if exits.nonfinite:
+        verbs.fill(x, np.nan)
+        return told
+    multiply(x, shift, verbs)
+    low = np.flatnonzero(anywhere(digits < LEAST))
+    if not len(low):
+        return ""
+    part = verbs.take(x, low)
+    multiply(part, -shift[..., low], verbs)
+    norm = _norms(problem, part, low)
+    residual[..., low] = norm * problem.journal.unit[..., low]
+    if problem.journal.energy is not None:  # that was of an x that is not returned
+        problem.journal.energy[..., low] = np.nan
+    lost = exits.converged[..., low] & ~(norm <= problem.goal[..., low])
+    exits.converged[..., low] &= ~lost
+    exits.stagnated[..., low] |= lost
+    return "below" if lost.any() and exits.status == "stagnated" else ""
+
+
+def _in_units_of_a(preconditioners: tuple[Preconditioner, ...], unit: np.ndarray) -> tuple[Preconditioner, ...]:
+    """What was built for A', as approximations of the inverse of A."""
+    if not unit.any():
+        return preconditioners
+    each = np.broadcast_to(unit.reshape(-1)[: max(1, len(preconditioners))], len(preconditioners))
+    return tuple(Rescaled(p, int(u)) for p, u in zip(preconditioners, each, strict=True))
+
+
 def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarray:
     """Bounds of |x - A^-1 b| in the energy norm of A, by columns; nan where none is known.
 
@@ -100,7 +155,7 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
     l for that <r, A^-1 r> is at most |r|^2 / l; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one
     counts. A P that was kept from an earlier solve belongs to another matrix and bounds nothing here.
     """
-    system, journal, size = problem.system, problem.journal, problem.size * problem.scale
+    system, journal, size = problem.system, problem.journal, np.ldexp(problem.size * problem.scale, -problem.unit // 2)
     alpha = system.alpha.min(axis=(-2, -1), initial=np.inf)[..., None] if system.alpha.ndim else system.alpha
     least = alpha + system.least
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,7 +166,7 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
                 inflation = inflation.reshape(*size.shape[:-1], 1)
             found = np.sqrt(np.where(np.isfinite(inflation), inflation * journal.energy, np.nan)) * size
             bound = np.fmin(bound, found)
-    return bound
+    return np.where(residual > 0, np.maximum(bound, np.finfo(np.float64).tiny), bound)  # not rounded to 0
 
 
 def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:

@@ -35,7 +35,7 @@ class Exits:
         """The word for the worst column."""
         if self.nonfinite:
             return "nonfinite"
-        if self.indefinite.any() or self.misled.any():
+        if ((self.indefinite | self.misled) & ~self.converged).any():
             return "not positive definite"
         if self.converged.all():
             return "converged"

@@ -74,7 +74,8 @@ class DenseEntries:
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         points = self.n // self.width
         blocks = self.K.reshape(points, self.width, points, self.width)
-        size = np.sqrt((blocks**2).sum(axis=(1, 3)))
+        top = np.abs(blocks).max(axis=(1, 3), initial=np.finfo(float).tiny)
+        size = top * np.sqrt(((blocks / top[:, None, :, None]) ** 2).sum(axis=(1, 3)))
         own = np.sqrt(np.maximum(np.diagonal(size), np.finfo(float).tiny))
         return most_correlated(np.where(rank < rank[:, None], size / own[:, None] / own, -1.0), count)
 

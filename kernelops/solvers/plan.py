@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import ArgumentError, KeywordError
 from .precond.base import Preconditioner
 from .system import System, as_preconditioner
+from .units import OwnUnits
 
 METHODS = ("auto", "cg", "block_cg", "direct")
 NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")
@@ -25,7 +26,7 @@ class Question:
     system: System
     method: str
     precond: str | None
-    M: tuple[Callable[[Any], Any], str] | None
+    M: tuple[Callable[[Any], Any], str, OwnUnits] | None
     seed: int
     batch: tuple[int, ...] = ()
 
@@ -43,7 +44,8 @@ class Question:
             raise KeywordError(f"M and precond = {precond!r} are both preconditioners: give one of them")
         if method == "direct" and (M is not None or precond not in (None, "auto")):
             raise KeywordError('method = "direct" takes no preconditioner: leave out M and precond')
-        if (method == "direct" or precond in NEED_ENTRIES) and not system.entries:
+        empty = not system.n or 0 in batch
+        if (method == "direct" or precond in NEED_ENTRIES) and not system.entries and not empty:
             what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
             raise ArgumentError(
                 f"{what} needs entries of A, which a KernelOperator and a real array have; got {system.name}"
@@ -72,12 +74,21 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What a plan keeps of the question: not the matrix, so that no data live as long as the plan."""
+
+    key: tuple
+    n: int
+    M: tuple[Callable[[Any], Any], str, OwnUnits] | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a matrix is to be solved with.
 
     Attributes
     ----------
-    question : Question
+    question : Question, which becomes an Answered
         What this answers.
     method : str
         "cg", "block_cg" or "direct".
@@ -91,12 +102,17 @@ class Plan:
         Whether it was made for an earlier solve.
     """
 
-    question: Question
+    question: Any
     method: str
     precond: str
     reason: str
     preconditioners: tuple[Preconditioner, ...] = ()
     kept: bool = False
+
+    def __post_init__(self) -> None:
+        q = self.question
+        if isinstance(q, Question):
+            object.__setattr__(self, "question", Answered(q.key, q.system.n, q.M))
 
     @property
     def rank(self) -> int:
@@ -108,13 +124,19 @@ class Plan:
         """Entries evaluated to build it for this solve, over those of the matrix."""
         if self.kept:
             return 0.0
-        return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.system.n) ** 2
+        return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.n) ** 2
 
     def apply(self, verbs: Any) -> Callable[[Any], Any] | None:
         """M V as a function of blocks V (..., n, k), which these verbs are for; or None."""
         if self.question.M is not None:
             return self.question.M[0]
         return partial(verbs.precondition, self.preconditioners) if self.preconditioners else None
+
+    def exponent(self, unit: Any) -> Any:
+        """What makes of M b an iterate in scaled units, as an exponent of two, once M has been applied."""
+        if self.question.M is not None:
+            return unit - self.question.M[2].exponent
+        return np.zeros_like(unit) if self.preconditioners else unit
 
     @property
     def account(self) -> str:

@@ -11,14 +11,16 @@ import numpy as np
 
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from .solution import Journal
-from .system import System
+from .system import System, probes
+from .units import in_units, multiply, size_of, stretched, unit_of
 
 
 class Problem:
-    """A x = b with columns divided by powers of two, so that nothing depends on the scale of b.
+    """A x = b with columns and matrix divided by powers of two, so that nothing depends on the scale of either.
 
     `scale` (..., k) is the power of two next to the largest entry of each column (1 for a column of zeros): exact, so
-    that multiplying b by a power of two multiplies every iterate by it.
+    that multiplying b by a power of two multiplies every iterate by it. `unit`, () or (..., 1), is that of the matrix
+    as an exponent (see units.py), once it has been looked for; an iterate x in scaled units is 2^shift x in those of b.
     """
 
     def __init__(self, system: System, b: Any, rtol: float, atol: float, rounded: np.dtype | None = None) -> None:
@@ -36,16 +38,49 @@ class Problem:
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
         self.product = self.journal.counted(system.product)
+        self.unit = np.zeros((), int)
+
+    @property
+    def shift(self) -> np.ndarray:
+        """Scaled units of x, as exponents of two, (..., k)."""
+        return np.frexp(self.scale)[1] - 1 - self.unit
+
+    def look_for_units(self) -> Any:
+        """See how large the matrix is, and have it in units of its own from here on; the images of probes, if any."""
+        system, batch, images = self.system, tuple(self.b.shape[:-2]), None
+        size = size_of(system, batch)
+        if size is None and not system.native:  # nothing is known of A but its products
+            images, digits = stretched(self.product, probes(system, batch), system.verbs)
+            size = np.ldexp(system.verbs.largest(images).max(axis=-1, keepdims=True), -digits)
+        self.unit = unit_of(1.0 if size is None else size)
+        if images is not None and (digits or self.unit.any()):
+            multiply(images, np.broadcast_to(-digits - self.unit, system.verbs.largest(images).shape), system.verbs)
+        if self.unit.any():
+            self.system = in_units(system, self.unit)
+            self.product = self.journal.counted(self.system.product)
+        return images
+
+    def scaled(self, x: Any) -> Any:
+        """A copy of x, which is in the units of b, in scaled units; 0 in columns where b is."""
+        verbs = self.system.verbs
+        x = verbs.copy(x, self.dtype)
+        if not (self.size > 0).all():
+            verbs.scale(np.where(self.size > 0, 1.0, 0.0), x)
+        multiply(x, -self.shift, verbs)
+        return x
 
     def start(self, x0: Any) -> tuple[Any, Any]:
-        """The first iterate, in scaled units, and its residual; a column of b that is 0 starts at its solution 0."""
+        """The first iterate, a copy of x0 in scaled units, and its residual.
+
+        A column starts at 0 instead where its residual is beyond the range of numbers, or carried and no better.
+        """
         verbs, every = self.system.verbs, np.arange(self.b.shape[-1])
         if x0 is None:
             return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every)
         x = verbs.copy(x0, self.dtype)
-        verbs.scale(np.where(self.size > 0, 1 / self.scale, 0.0), x)
         r = self.residual(x, every, False)
-        worse = ~(np.sqrt(verbs.dot(r, r).real) <= self.size) & self.carried
+        norm = np.sqrt(verbs.dot(r, r).real)
+        worse = ~np.isfinite(norm) | (~(norm <= self.size) & self.carried)
         if worse.any():
             verbs.put(x, every, verbs.zeros(x.shape, self.dtype), worse)
             verbs.put(r, every, self._scaled_b(every), worse)
@@ -75,11 +110,11 @@ class Problem:
     def _short(self, x: Any, columns: np.ndarray) -> Any:
         """The iterates of some columns as they are in the dtype that is returned; zeros for those that do not fit."""
         verbs = self.system.verbs
-        short = verbs.copy(x, self.dtype)
-        verbs.scale(self.scale[..., columns], short)
+        short, shift = verbs.copy(x, self.dtype), self.shift[..., columns]
+        multiply(short, shift, verbs)
         with np.errstate(over="ignore"):
             short = verbs.round(short, self.rounded)
-        verbs.scale(1 / self.scale[..., columns], short)
+        multiply(short, -shift, verbs)
         unfit = ~np.isfinite(verbs.largest(short))
         self.unfit[..., columns] = unfit
         if unfit.any():
@@ -94,7 +129,7 @@ class Problem:
     def unscaled(self, x: Any) -> Any:
         """A copy of x in the units of b."""
         x = self.system.verbs.copy(x, self.dtype)
-        self.system.verbs.scale(self.scale, x)
+        multiply(x, self.shift, self.system.verbs)
         return x
 
     def unsolved(self) -> Any:
@@ -123,12 +158,17 @@ def finite(x: Any, verbs: Any) -> bool:
     return bool(np.isfinite(verbs.largest(x)).all())
 
 
-def start_from(word: str, precondition: Callable[[Any], Any] | None, b: Any, verbs: Any) -> Any:
-    """The first iterate for x0="Mb"."""
-    if word != "Mb":
-        raise ArgumentError(f'x0 must be an array, None or "Mb", got {word!r}')
-    block = verbs.copy(b, np.result_type(verbs.dtype(b), np.float64))
-    return block if precondition is None else precondition(block)
+def start_from(problem: Problem, precondition: Callable[[Any], Any] | None, exponent: Callable[[], Any]) -> Any:
+    """The first iterate for x0="Mb", in scaled units; exponent() is that of M in these after its first product."""
+    b = problem.unsolved()
+    x = b if precondition is None else problem.system.verbs.copy(precondition(b), problem.dtype)
+    multiply(x, np.broadcast_to(exponent(), problem.size.shape), problem.system.verbs)
+    return x
+
+
+def check_word(x0: str) -> None:
+    if x0 != "Mb":
+        raise ArgumentError(f'x0 must be an array, None or "Mb", got {x0!r}')
 
 
 def check_tolerances(rtol: Any, atol: Any, maxiter: Any, default: int) -> tuple[float, float, int]:
@@ -167,6 +207,17 @@ def check_tolerance(value: Any, name: str) -> float:
 def check_callback(callback: Any) -> None:
     if callback is not None and not callable(callback):
         raise KeywordError(f"callback must be a function of the iterate, or None, got {type(callback).__name__}")
+
+
+def in_own_errstate(callback: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """The callback under the floating-point settings of now, whatever those of its caller are."""
+    settings = np.geterr()
+
+    def called(x: np.ndarray) -> Any:
+        with np.errstate(**settings):
+            return callback(x)
+
+    return called
 
 
 def check_real(x0: Any, dtype: np.dtype) -> None:

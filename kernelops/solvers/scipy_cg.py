@@ -7,8 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from .account import in_range
 from .cg import conjugate_gradients
-from .problem import Problem, check_callback, check_real, check_tolerances, finite, one_column, start_from
+from .problem import (
+    Problem,
+    check_callback,
+    check_real,
+    check_tolerances,
+    check_word,
+    finite,
+    in_own_errstate,
+    one_column,
+    start_from,
+)
 from .solution import info_of
 from .system import as_preconditioner, as_system, inexact
 
@@ -75,27 +86,42 @@ def cg(
     >>> info, np.round(x, 4).tolist()
     (0, [0.0909, 0.6364])
     """
+    check_callback(callback)
+    if callback is not None:
+        callback = in_own_errstate(callback)
+    with np.errstate(all="ignore"):
+        return _solved(A, b, x0, rtol, atol, maxiter, M, callback)
+
+
+def _solved(
+    A: Any, b: Any, x0: Any, rtol: Any, atol: Any, maxiter: Any, M: Any, callback: Callable[[np.ndarray], Any] | None
+) -> tuple[np.ndarray, int]:
+    """What cg returns."""
     system = as_system(A)
     n, verbs = system.n, system.verbs
     b = one_column(b, n, "b")
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
-    check_callback(callback)
     dtype = np.result_type(system.dtype, inexact(b.dtype))
-    precondition, _ = (None, "none") if M is None else as_preconditioner(M, n, verbs)
+    precondition, _, scaled = (None, "none", None) if M is None else as_preconditioner(M, n, verbs)
     b = verbs.from_host(b)
     if isinstance(x0, str):
-        x0 = start_from(x0, precondition, b, verbs)
+        check_word(x0)
     elif x0 is not None:
         x0 = one_column(x0, n, "x0")
         check_real(x0, dtype)
         x0 = verbs.from_host(x0)
-    if not (finite(b, verbs) and (x0 is None or finite(x0, verbs))):
+    if not (finite(b, verbs) and (x0 is None or isinstance(x0, str) or finite(x0, verbs))):
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Any]) -> None:
         callback(_returned(verbs.to_host(problem.unscaled(present())), dtype))
 
     problem = Problem(system, b, rtol, atol, dtype)
+    problem.look_for_units()
+    if isinstance(x0, str):
+        x0 = start_from(problem, precondition, lambda: problem.unit - (0 if scaled is None else scaled.exponent))
+    elif x0 is not None:
+        x0 = problem.scaled(x0)
     x, r = problem.start(x0)
     exits = conjugate_gradients(
         problem.product,
@@ -109,14 +135,11 @@ def cg(
         watch=None if callback is None else watch,
         verbs=verbs,
     )
+    problem.catch_up(x)
+    in_range(problem, x, problem.size.copy(), exits)
     status = exits.status
-    if status == "converged":
-        problem.catch_up(x)
-        if problem.rounded is not None and not (problem.size_rounded <= problem.goal).all():
-            status = "overflow" if problem.unfit.any() else "stagnated"
-    verbs.scale(problem.scale, x)
-    if exits.nonfinite:
-        verbs.fill(x, np.nan)
+    if status == "converged" and problem.rounded is not None and not (problem.size_rounded <= problem.goal).all():
+        status = "overflow" if problem.unfit.any() else "stagnated"
     return _returned(verbs.to_host(x), dtype), info_of(status, problem.journal.iterations)
 
 

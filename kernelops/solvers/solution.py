@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigvalsh_tridiagonal
+from scipy.linalg import LinAlgError, eigvalsh_tridiagonal
 
 from ..errors import MissingExtraError
 from .verbs import HOST
@@ -36,6 +36,17 @@ MESSAGES = {  # status -> what happened, what may be wrong, what to try
         "in its place. Give all arrays in a wider dtype, or take Solution.x, which is float64."
     ),
     "stopped": "Stopped by the callback after {iterations} iterations: |b - A x| / |b| is {residual:.1e}.",
+}
+RANGE = {  # the same where the range of float64 is what is wrong, above or below
+    "beyond": (
+        "Not solved: the solution is beyond the range of float64, and x is NaN throughout. Divide the right-hand side "
+        "by a number, or multiply the matrix by it."
+    ),
+    "below": (
+        "Not converged: the solution is at the lower end of the range of float64, where numbers have few digits or "
+        "none: |b - A x| / |b| is {residual:.1e}, where {asked} was asked. Multiply the right-hand side by a number, "
+        "or divide the matrix by it."
+    ),
 }
 REMEDIES = {  # what is not positive definite -> what to try
     "A": "Raise alpha: duplicate points with alpha near 0 make such a matrix, and so do some kernels.",
@@ -199,7 +210,7 @@ def conditioned(method: str, precond: str) -> str:
 
 
 def message(status: str, **figures: Any) -> str:
-    """The sentence of a status, filled with the figures of a solve; condition is that of A, or of `matrix`."""
+    """The sentence of a status, or of a row of RANGE, filled with figures; condition is that of A, or of `matrix`."""
     condition, matrix = figures.get("condition"), figures.get("matrix", "A")
     of = "" if matrix == "A" else f" of {matrix}"
     if status == "maxiter":
@@ -208,7 +219,7 @@ def message(status: str, **figures: Any) -> str:
         known = condition is not None and matrix == "A"
         figures["condition"] = f" (the condition number is at least {condition:.0e})" if known else ""
     figures["remedy"] = REMEDIES.get(figures.get("culprit", "A"))
-    return MESSAGES[status].format(**figures)
+    return (MESSAGES | RANGE)[status].format(**figures)
 
 
 def info_of(status: str, iterations: int) -> int:
@@ -317,7 +328,14 @@ def _ritz_ratio(step: np.ndarray, ratio: np.ndarray) -> float | None:
     beside = np.sqrt(ratio[1:]) / step[:-1]
     if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
         return None
-    ends = [eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(i, i))[0] for i in (0, len(step) - 1)]
+    unit = np.abs(diagonal).max()
+    try:
+        ends = [
+            eigvalsh_tridiagonal(diagonal / unit, beside / unit, select="i", select_range=(i, i))[0]
+            for i in (0, len(step) - 1)
+        ]
+    except LinAlgError:  # entries of so different sizes that LAPACK's bisection does not end
+        return None
     return float(ends[1] / ends[0]) if ends[0] > 0 else None
 
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,17 @@ from .cg import Exits, conjugate_gradients
 from .meter import Meter, tell
 from .plan import Plan, Question
 from .policy import planned
-from .problem import Problem, as_numbers, check_callback, check_real, check_tolerances, finite, start_from
+from .problem import (
+    Problem,
+    as_numbers,
+    check_callback,
+    check_real,
+    check_tolerances,
+    check_word,
+    finite,
+    in_own_errstate,
+    start_from,
+)
 from .refine import in_double, refine
 from .solution import FAILURES, Solution
 from .state import SolveState, check_state
@@ -108,14 +119,37 @@ def solve(
     """
     if not isinstance(on_fail, str) or on_fail not in ON_FAIL:
         raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
+    check_callback(callback)
+    if callback is not None:
+        callback = in_own_errstate(callback)
+    with np.errstate(all="ignore"):  # what leaves the range of numbers becomes a status, not a warning of numpy
+        tolerances, choices = (rtol, atol, maxiter), (M, precond, method, state, seed)
+        solution = _solution(A, B, x0, tolerances, choices, callback, progress, verbose)
+    if verbose:
+        tell(str(solution))
+    judge(solution, on_fail, stacklevel=3)
+    return solution
+
+
+def _solution(
+    A: Any,
+    B: Any,
+    x0: Any,
+    tolerances: tuple[Any, Any, Any],
+    choices: tuple[Any, str | None, str, SolveState | None, int],
+    callback: Callable[[np.ndarray], Any] | None,
+    progress: bool,
+    verbose: bool,
+) -> Solution:
+    """What solve returns, not judged yet."""
+    M, precond, method, state, seed = choices
     system = as_system(A)
     verbs = system.verbs
     B = B if verbs.owns(B) else verbs.from_host(as_numbers(B, "B"))
     b = _block(B, system.n)
     question = Question.of(system, method, precond, M, seed, b.shape[:-2])
     shape = tuple(B.shape)
-    rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, max(100, 10 * system.n))
-    check_callback(callback)
+    rtol, atol, maxiter = check_tolerances(*tolerances, max(100, 10 * system.n))
     check_state(state)
     x0 = _start(x0, shape, b, system)
 
@@ -128,34 +162,35 @@ def solve(
         x, exits = verbs.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
         plan = Plan(question, "cg", "none", f"there is NaN or Inf in {faulty}")
     else:
-        check_symmetric(system, problem.product, b.shape[:-2])
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN and Inf are for the iteration to find
-            plan = problem.journal.clocked("setup", lambda b: planned(question, b.shape[-1], rtol, state))(b)
+        images = problem.look_for_units()
+        system, question = problem.system, replace(question, system=problem.system)
+        check_symmetric(system, problem.product, b.shape[:-2], images)
+        plan = problem.journal.clocked("setup", lambda b: planned(question, b.shape[-1], rtol, state))(b)
         if verbose:
             kept = f" ({100 * system.density:.2g} % of the entries kept)" if system.density < 1 else ""
             tell(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
         if isinstance(x0, str):
-            x0 = start_from(x0, plan.apply(verbs), b, verbs)
+            x0 = start_from(problem, plan.apply(verbs), lambda: plan.exponent(problem.unit))
         elif x0 is None and state is not None:
             x0, problem.carried = state.start(tuple(b.shape), problem.dtype), True
-            x0 = None if x0 is None else verbs.from_host(x0)
+            x0 = None if x0 is None else problem.scaled(verbs.from_host(x0))
+        elif x0 is not None:
+            x0 = problem.scaled(x0)
         x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
-    figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty or "a product of A or of M"}
+    figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty}
     solution = account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
         broken = solution.status in FAILURES
         state.leave(solution.x.reshape(tuple(b.shape)), plan, solution.iterations, broken)
-    if verbose:
-        tell(str(solution))
-    judge(solution, on_fail, stacklevel=3)
     return solution
 
 
 def _start(x0: Any, shape: tuple[int, ...], b: Any, system: System) -> Any:
     """x0 as a block, None or "Mb"."""
-    if x0 is None or isinstance(x0, str):
-        if x0 not in (None, "Mb"):
-            raise ArgumentError(f'x0 must be an array, None or "Mb", got {x0!r}')
+    if x0 is None:
+        return x0
+    if isinstance(x0, str):
+        check_word(x0)
         return x0
     x0 = as_numbers(x0, "x0")
     if x0.shape != shape:

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from ..arrays import is_tensor
 from ..errors import ArgumentError, DtypeError, ShapeError
 from .entries import DenseEntries, Entries
+from .units import OwnUnits
 from .verbs import HOST, Array
 
 ASYMMETRY = 1e-6  # of |u||Av|: far above the rounding of float32 products, far below what would mislead CG
@@ -40,11 +41,13 @@ class System:
         The matrix without alpha, one for each element of the batch in C order; empty where only products are there.
     alpha : ndarray, shape () or (..., n, 1)
         What the diagonal has besides, float64.
-    least : float
+    least : float, or ndarray of shape (..., 1)
         What is proved to be below all eigenvalues of the matrix without alpha: 0 where it is positive semidefinite;
         -inf where nothing is known.
     verbs : object
         See verbs.HostVerbs.
+    own_diagonal : callable, optional
+        () -> the diagonal, of a matrix that has no `entries` but knows it.
     """
 
     n: int
@@ -56,7 +59,8 @@ class System:
     verbs: Any = HOST
     entries: tuple[Entries, ...] = ()
     alpha: np.ndarray = field(default_factory=lambda: np.zeros(()))
-    least: float = -math.inf
+    least: float | np.ndarray = -math.inf
+    own_diagonal: Callable[[], np.ndarray] | None = None
 
     @property
     def density(self) -> float:
@@ -77,6 +81,7 @@ def as_system(A: Any) -> System:
     name = _called(A)
     # masked arrays and data frames have a product of another kind
     native = callable(getattr(A, "product", None)) and hasattr(A, "dtype") and not isinstance(A, np.ndarray)
+    given = A
     entries, alpha = getattr(A, "entries", ()) if native else (), getattr(A, "alpha", 0.0) if native else 0.0
     if not native:
         if isinstance(A, np.ndarray) and A.dtype.kind in "bifu" and A.ndim == 2 and A.shape[0] == A.shape[1]:
@@ -98,34 +103,47 @@ def as_system(A: Any) -> System:
         entries,
         np.asarray(alpha),
         getattr(A, "least", -math.inf) if native else -math.inf,
+        None if native or entries else getattr(given, "diagonal", None),
     )
 
 
-def as_preconditioner(M: Any, n: int, verbs: Any = HOST) -> tuple[Callable[[Array], Array], str]:
-    """M, an approximation of the inverse of A, as a function of blocks, and its name. It is applied on the host."""
+def as_preconditioner(M: Any, n: int, verbs: Any = HOST) -> tuple[Callable[[Array], Array], str, OwnUnits]:
+    """M, an approximation of the inverse of A, as a function of blocks, its name, and what knows how it was scaled.
+
+    It is applied on the host.
+    """
     name = _called(M)
     M = _as_operator(M, "M", "a LinearOperator or a matrix near the inverse of A")
     if _square(M.shape, "M") != n:
         raise ShapeError(f"M must have the shape of A, ({n}, {n}), got {tuple(M.shape)}")
-    return verbs.by_host(_checked(_columnwise(M), "M", HOST)), name
+    scaled = OwnUnits(_checked(_columnwise(M), "M", HOST))
+    return verbs.by_host(scaled), name, scaled
 
 
-def check_symmetric(system: System, product: Callable[[Array], Array], batch: tuple[int, ...] = ()) -> None:
+def probes(system: System, batch: tuple[int, ...] = ()) -> Array:
+    """Two seeded random vectors, as a block that A takes."""
+    draw = np.random.default_rng(20250)
+    block = draw.standard_normal((system.n, 2))
+    if system.dtype.kind == "c":
+        block = block + 1j * draw.standard_normal((system.n, 2))
+    return system.verbs.from_host(np.broadcast_to(block, (*batch, *block.shape)).copy())
+
+
+def check_symmetric(
+    system: System, product: Callable[[Array], Array], batch: tuple[int, ...] = (), images: Array = None
+) -> None:
     """Refuse a matrix that is known, or seen on two seeded probes, not to be symmetric (Hermitian).
 
-    product is the system's own, perhaps counted; batch holds the batch dimensions of the blocks it takes.
+    product is the system's own, perhaps counted; batch holds the batch dimensions of the blocks it takes. images are
+    those of the probes, where they are there already.
     """
     if system.symmetric == "no":
         raise ArgumentError(f"A must be symmetric for a solve; {system.name} says that it is not")
     if system.symmetric == "yes" or system.n == 0:
         return
-    draw = np.random.default_rng(20250)
-    probes = draw.standard_normal((system.n, 2))
-    if system.dtype.kind == "c":
-        probes = probes + 1j * draw.standard_normal((system.n, 2))
-    probes = system.verbs.from_host(np.broadcast_to(probes, (*batch, *probes.shape)).copy())
-    images = product(probes)
-    u, v = probes[..., :1], probes[..., 1:]
+    given = probes(system, batch)
+    images = product(given) if images is None else images
+    u, v = given[..., :1], given[..., 1:]
     au, av = images[..., :1], images[..., 1:]
     pairs = [(u, av), (au, v), (u, u), (av, av), (au, au), (v, v)]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -190,6 +208,8 @@ def _columnwise(operator: LinearOperator) -> Callable[[np.ndarray], np.ndarray]:
     single = getattr(operator, "_CustomLinearOperator__matmat_impl", operator) is None
 
     def product(block: np.ndarray) -> np.ndarray:
+        if not block.size:
+            return block
         flat = np.moveaxis(block, -2, 0)
         columns = flat.reshape(block.shape[-2], -1)
         if columns.shape[1] == 1:

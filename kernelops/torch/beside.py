@@ -54,7 +54,8 @@ class Beside:
     """Where a log-determinant leaves what no tensor function can return."""
 
     estimate: Estimate | None = field(default=None)
-    factors: tuple[Cholesky, ...] = ()
+    factors: tuple[Cholesky, ...] = ()  # of the matrices divided by 2^unit
+    unit: np.ndarray = field(default_factory=lambda: np.zeros((), int))
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class LogDet(torch.autograd.Function):
     def forward(spec: SolveSpec, account: Beside, n_probes: int, alpha: torch.Tensor, *tensors: torch.Tensor) -> tuple:
         found = ready(spec, spec.bind(tensors), check_alpha(alpha), n_probes)
         estimate = determinant(found, n_probes, spec.options["seed"], spec.options["rtol"])
-        account.estimate, account.factors = estimate, found.factors
+        account.estimate, account.factors, account.unit = estimate, found.factors, found.unit
         results = (estimate.value, estimate.stderr, estimate.left, estimate.right)
         return tuple(torch.from_numpy(np.array(r)).to(_device(tensors)) for r in results)
 
@@ -263,7 +264,8 @@ def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
     for factor in account.factors:
         lower, _ = dpotri(factor.L, lower=1)  # the other triangle is that of L
         found.append(np.tril(lower) + np.tril(lower, -1).T)
-    return torch.from_numpy(np.stack(found)).reshape(*batch, *found[0].shape)
+    inverse = np.stack(found).reshape(*batch, *found[0].shape)
+    return torch.from_numpy(np.ldexp(inverse, -account.unit[..., None]) if account.unit.any() else inverse)
 
 
 def _solved(

@@ -257,7 +257,7 @@ def test_in_double_from_a_start():
     A, b = Dense(spd(50, 1e4)), right_hand_sides(50, 4)
     exact = np.linalg.solve(A.truth, b)
     problem = Problem(as_system(A), b, 1e-8, 0.0)
-    x, r = problem.start(exact * [1, 0, 1, 1.001])
+    x, r = problem.start(problem.scaled(exact * [1, 0, 1, 1.001]))
     assert in_double(problem, x, r, 500, iterate=block_conjugate_gradients).status == "converged"
     assert_solves(A, problem.unscaled(x), b, 1e-8)
     np.testing.assert_array_equal(problem.unscaled(x)[:, 0], exact[:, 0])

@@ -95,6 +95,48 @@ class Identity(Preconditioner):
         return "none"
 
 
+class Rescaled(Preconditioner):
+    """P^-1 / 4^k of a preconditioner P, as an operator; all that is told of it besides is what P tells."""
+
+    def __init__(self, inner: Preconditioner, unit: int) -> None:
+        super().__init__(inner.shape[0])
+        self.inner, self.unit = inner, unit
+        self.name, self.rank, self.columns, self.pairs = inner.name, inner.rank, inner.columns, inner.pairs
+        self.logdet = inner.logdet + inner.shape[0] * unit * math.log(2.0)
+
+    @property
+    def certificate(self) -> float:  # type: ignore[override]
+        return self.inner.certificate
+
+    @property
+    def inflation(self) -> float:  # type: ignore[override]
+        return self.inner.inflation
+
+    def withdraw(self) -> None:
+        self.inner.withdraw()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        half = 2.0 ** (-self.unit // 2)
+        return (self.inner.matmat(V * V.dtype.type(half)) * half).astype(V.dtype, copy=False)
+
+    def half(self, V: np.ndarray) -> np.ndarray:
+        return self.inner.half(V * 2.0 ** (-self.unit // 2))
+
+    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+        return self.inner.half_transposed(V) * 2.0 ** (-self.unit // 2)
+
+    def unhalf(self, V: np.ndarray) -> np.ndarray:
+        return self.inner.unhalf(V) * 2.0 ** (self.unit // 2)
+
+    def describe(self) -> str:
+        return self.inner.describe()
+
+
 def inexact(V: np.ndarray) -> np.ndarray:
     """V in the dtype of products with it: its own if that is float32, float64 or complex, else float64."""
     return V if V.dtype.char in "fdFD" else V.astype(np.float64)

@@ -100,6 +100,7 @@ def _assemble(parts: list[tuple], size: int) -> tuple[csr_array, int]:
     return G, sum(part[4] for part in parts)
 
 
+@np.errstate(all="ignore")  # a thread of a pool does not have that of its caller
 def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
     """One task: rows of G, their lengths, columns and values, and how many sets were mended.
 
