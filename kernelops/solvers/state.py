@@ -73,7 +73,8 @@ class SolveState:
     def hold(self, plan: Plan | None) -> None:
         """Keep a plan for the solves to come."""
         if plan is not None and not plan.kept and plan is not self.plan:
-            self.plan, self.fresh, self.worn = plan, None, False
+            self.fresh, self.worn = None, False
+            self.plan = plan if plan.question.M is None else None  # an M of the caller's is never taken from here
             self.builds += bool(plan.preconditioners)
 
     def leave(self, x: np.ndarray, plan: Plan, iterations: int, broken: bool = False) -> None:

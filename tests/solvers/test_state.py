@@ -1,8 +1,14 @@
 """SolveState: what one solve leaves for the next changes how long that takes, and nothing else."""
 
+import copy
+import gc
+import pickle
+import weakref
+
 import numpy as np
 import pytest
 from judges import assert_solves
+from scipy.sparse.linalg import LinearOperator
 from systems import Dense, spd
 
 from kernelops import KernelOperator, SolveState, solve
@@ -254,3 +260,42 @@ def test_a_kept_preconditioner_bounds_no_error():
         assert np.sqrt(error @ dense @ error) <= found.bound * (1 + 1e-9)
     assert state.builds == 1 and "kept" in found.reason
     np.testing.assert_allclose(found.bound, found.residual * np.linalg.norm(b) / np.sqrt(1e-3), rtol=1e-12)
+
+
+WAYS_TO_BUILD = [{"method": "direct"}, *({"method": "cg", "precond": p} for p in (None, "pivoted_cholesky", "fsai"))]
+WAYS_TO_BUILD += [{"method": "cg", "precond": p} for p in ("nystrom", "jacobi", "auto")]
+
+
+@pytest.mark.parametrize("duplicate", [lambda s: pickle.loads(pickle.dumps(s)), copy.deepcopy], ids=["pickle", "copy"])
+@pytest.mark.parametrize("how", WAYS_TO_BUILD, ids=str)
+def test_a_used_state_in_a_checkpoint(duplicate, how):
+    """It works on as the one that it was made of, and so does that."""
+    state = SolveState()
+    solve(operator(), B, state=state, **how)
+    state.adjoint()
+    twin = duplicate(state)
+    assert (twin.solves, twin.builds, twin.worn) == (state.solves, state.builds, state.worn)
+    assert (twin.backward.plan is twin.plan) == (state.backward.plan is state.plan)
+    near = B + 1e-3 * B[::-1]
+    first, second = (checked(operator(), near, matrix(), state=s, **how) for s in (state, twin))
+    assert twin.builds == state.builds and "kept" in second.reason and first.iterations == second.iterations
+    np.testing.assert_array_equal(first.x, second.x)
+
+
+@pytest.mark.parametrize(
+    "M", [np.eye(N), LinearOperator((N, N), matvec=lambda v: v, dtype=float)], ids=["array", "own"]
+)
+def test_a_state_that_has_seen_an_m(M):
+    state = SolveState()
+    solve(operator(), B, M=M, state=state)
+    twin = pickle.loads(pickle.dumps(state))
+    assert twin.plan is None and checked(operator(), B, matrix(), state=twin, **LOW).iterations == 0
+
+
+def test_a_state_keeps_no_data_alive():
+    A, state = operator(), SolveState()
+    data = weakref.ref(A.kernel_product)
+    solve(A, B, state=state, **LOW)
+    del A
+    gc.collect()
+    assert data() is None and state.plan is not None
