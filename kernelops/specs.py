@@ -96,6 +96,8 @@ class SolveSpec:
         As for a ReduceSpec.
     lost : float
         By how much the ranges may lower an eigenvalue of K, at the most.
+    wide : bool
+        Whether b may be float64 whatever the dtype of the other arrays, as the right-hand sides of derivatives are.
     """
 
     expr: Expr
@@ -110,6 +112,7 @@ class SolveSpec:
     on_fail: str = "warn"
     device: int | None = None
     lost: float = inf
+    wide: bool = False
 
     @property
     def axis(self) -> int:
@@ -139,11 +142,17 @@ class SolveSpec:
         return KernelSystem(self, bound, alpha)
 
     def __call__(
-        self, bound: Bound, alpha: np.ndarray, stacklevel: int = 2, system: KernelSystem | None = None
+        self,
+        bound: Bound,
+        alpha: np.ndarray,
+        stacklevel: int = 2,
+        system: KernelSystem | None = None,
+        b: Any = None,
     ) -> Solution:
         """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast.
 
-        system is what ``system`` makes of them, or the same with vectors of another kind.
+        system is what ``system`` makes of them, or the same with vectors of another kind; b a block of these that
+        takes the place of the right-hand side among the arrays.
         """
         system = self.system(bound, alpha) if system is None else system
         options = dict(self.options)
@@ -151,7 +160,8 @@ class SolveSpec:
             options["callback"] = _reshaping(options["callback"], system)
         if options.get("x0") is not None and not isinstance(options["x0"], str):
             options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
-        solution = solve(system, system.right_hand_side(bound), on_fail="ignore", **options)
+        b = system.right_hand_side(bound) if b is None else b
+        solution = solve(system, b, on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
         judge(solution, self.on_fail, stacklevel=stacklevel + 1)
         return solution

@@ -46,7 +46,9 @@ from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
+from .polish import Polish
 from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
+from .system import narrowed
 
 
 @dataclass
@@ -172,9 +174,10 @@ class LogDet(torch.autograd.Function):
         if g is None:
             return (None,) * len(ctx.needs_input_grad)
         alpha, *tensors, left, right = ctx.saved_tensors
+        by = ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:])
         forms = [
             replace(form, left=g[..., None, None] * form.left)
-            for form in _traces(ctx.spec, ctx.account, alpha, tensors, left, right)
+            for form in _traces(ctx.spec, ctx.account, alpha, tensors, left, right, by)
         ]
         for_alpha, found = pulled(forms, alpha, tensors, ctx.needs_input_grad[3:])
         return (None, None, None, for_alpha, *found)
@@ -182,7 +185,8 @@ class LogDet(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _spec: None, _account: None, _n: None, alpha_tangent: Any, *tangents: torch.Tensor | None) -> Any:
         alpha, *tensors, left, right = ctx.saved_tensors
-        forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right))
+        by = alpha_tangent is not None, any(t is not None for t in tangents)
+        forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right, by))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
         coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
         moved = sum(f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found)
@@ -217,8 +221,9 @@ def _traces(
     tensors: Sequence[torch.Tensor],
     left: torch.Tensor,
     right: torch.Tensor,
+    by: tuple[bool, bool],
 ) -> Iterator[Form]:
-    """Forms whose sum is tr(A^-1 dA), or an estimate of it."""
+    """Forms whose sum is tr(A^-1 dA), or an estimate of it; by says whether dA comes of alpha, and of the tensors."""
     D, n = spec.unknown.dim, tensors[spec.unknown.params[0]].shape[-2]
     coupled = scalar_kernel(spec.expr, spec.unknown) is None
     rows, count = (n * D if coupled else n), left.shape[-1]
@@ -235,7 +240,7 @@ def _traces(
         if coupled:
             z, u, solved = (t if t is None else _one_by_one(t, n, D) for t in (z, u, solved))
         if solved is None:
-            solved = _solved(wide, alpha, tensors, z, coupled)
+            solved = _solved(wide, alpha, tensors, z, u, coupled, by)
         cut = part if whole and not coupled and spec.ranges is None else None
         yield Form(wide, solved.to(torch.float64), u, cut)
 
@@ -269,17 +274,24 @@ def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
 
 
 def _solved(
-    spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], z: torch.Tensor, coupled: bool
+    spec: SolveSpec,
+    alpha: torch.Tensor,
+    tensors: Sequence[torch.Tensor],
+    z: torch.Tensor,
+    u: torch.Tensor,
+    coupled: bool,
+    by: tuple[bool, bool],
 ) -> torch.Tensor:
     """A^-T z by differentiable solves: a block of columns at once, or, of a matrix-valued kernel, one after another."""
     place = spec.unknown.params[0]
     backwards = _transposed(_again(aside(spec)))
 
-    def solve(b: torch.Tensor) -> torch.Tensor:
-        b = b.to(tensors[place].dtype)
-        return Solve.apply(backwards, Account(), alpha, *(b if p == place else t for p, t in enumerate(tensors)))
+    def solve(b: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        arguments = [b if p == place else t for p, t in enumerate(tensors)]
+        found = Solve.apply(backwards, Account(), alpha, *arguments)
+        return Polish.apply((backwards,), *by, alpha, found, u, None, *arguments)[0]
 
-    return torch.stack([solve(b) for b in z]) if coupled else solve(z)
+    return torch.stack([solve(*pair) for pair in zip(z, u, strict=True)]) if coupled else solve(z, u)
 
 
 class Quadratic(torch.autograd.Function):
@@ -292,9 +304,10 @@ class Quadratic(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        bound = spec.bind(tensors)
+        bound = spec.bind(narrowed(spec, tensors))
         kernel = spec.system(bound, check_alpha(alpha))
-        found = quadratic(kernel, as_system(kernel), kernel.b, a.numpy(force=True))
+        b = tensors[spec.unknown.params[0]].expand(kernel.b_shape).numpy(force=True)
+        found = quadratic(kernel, as_system(kernel), b, a.numpy(force=True))
         return torch.from_numpy(found).to(a.device)
 
     @staticmethod
@@ -307,6 +320,7 @@ class Quadratic(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple:
         alpha, a, *tensors = ctx.saved_tensors
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
+        a = _polished(spec, alpha, a, tensors, ctx.needs_input_grad[1], ctx.needs_input_grad[3:])
         weighed = g[..., None, :] * a.to(torch.float64)
         form = _energy(spec, a, weighed)
         wanted = (ctx.needs_input_grad[1], *ctx.needs_input_grad[3:])
@@ -319,6 +333,8 @@ class Quadratic(torch.autograd.Function):
     def jvp(ctx: Any, _spec: None, alpha_tangent: Any, _a: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
         alpha, a, *tensors = ctx.saved_tensors
         place = ctx.spec.unknown.params[0]
+        moving = [t is not None for t in tangents]
+        a = _polished(ctx.spec, alpha, a, tensors, alpha_tangent is not None, moving)
         (moved,) = pushed([_energy(ctx.spec, a, a.to(torch.float64))], alpha, tensors, alpha_tangent, tangents)
         if tangents[place] is not None:
             moved = moved + 2 * a.to(torch.float64) * tangents[place]
@@ -330,6 +346,22 @@ class Quadratic(torch.autograd.Function):
         info: Any, in_dims: tuple, spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor
     ) -> tuple:
         return Quadratic.apply(spec, *_mapped(spec, (alpha, a, *tensors), in_dims[1:], extra=1)), 0
+
+
+def _polished(
+    spec: SolveSpec,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    tensors: Sequence[torch.Tensor],
+    by_alpha: bool,
+    wanted: Sequence[bool],
+) -> torch.Tensor:
+    """a, as good as the derivatives by alpha, and by those tensors that are wanted, need it."""
+    by_kernel = any(w for p, w in enumerate(wanted) if p != spec.unknown.params[0])
+    if not (by_alpha or by_kernel):
+        return a
+    found: torch.Tensor = Polish.apply((_again(spec),), by_alpha, by_kernel, alpha, a, None, None, *tensors)[0]
+    return found
 
 
 def _energy(spec: SolveSpec, a: torch.Tensor, weighed: torch.Tensor) -> Form:
@@ -419,14 +451,12 @@ def predict(
         at = across(spec, tensors, new, ("Vi", "Vj"))
         at[v.params[0]] = None
         own = Reduce.apply(summed, *_wide(at[: 1 + max(x.params[0] for x in others)]))[..., 0].expand(*batch, m)
-        found, besides = [], aside(spec)
+        found, besides = [], replace(aside(spec), wide=True)
         for part in chunks(m):
             columns = part.stop - part.start
             wide = widened(besides, columns)
             some = {p: t[..., part, :] for p, t in new.items()}
-            right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=_device(tensors))).to(
-                dtype
-            )
+            right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=_device(tensors)))
             b = [right if p == v.params[0] else t for p, t in enumerate(tensors)]
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
         spread = _rounded((own - torch.cat(found, -1)).clamp(min=0), dtype, "variance", spec.on_fail)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..formula.expr import variable
-from ..kernel_product import alpha_layout, check_alpha
+from ..kernel_product import alpha_layout
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
-from .system import TensorSystem, device_of
+from .polish import Polish
+from .system import run
 
 
 @dataclass
@@ -42,12 +42,7 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        bound, checked = spec.bind(tensors), check_alpha(alpha)
-        device = device_of(bound)
-        system = None if device is None else TensorSystem(spec, bound, checked, device)
-        level = 1 + users_level()
-        with nullcontext() if device is None else torch.autocast(device.type, enabled=False):  # no halves in a solve
-            account.solution = spec(bound, checked, stacklevel=level, system=system)
+        account.solution = run(spec, alpha, tensors, 1 + users_level())
         return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
 
     @staticmethod
@@ -60,10 +55,13 @@ class Solve(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple:
         alpha, *tensors, a = ctx.saved_tensors
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
-        at = [a if p == place else t for p, t in enumerate(tensors)]
         across = _transposed(_again(spec))
         z = Solve.apply(across, Account(), alpha, *_with(tensors, place, g))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
+        by_alpha, by_kernel = ctx.needs_input_grad[2], any(wanted)
+        if by_alpha or by_kernel:
+            a, z = Polish.apply((_again(spec), across), by_alpha, by_kernel, alpha, a, z, g, *tensors)
+        at = [a if p == place else t for p, t in enumerate(tensors)]
         wide = pullback(
             product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], -z.to(torch.float64), wanted
         )
@@ -100,8 +98,8 @@ class Solve(torch.autograd.Function):
 
 
 def _with(tensors: Sequence[torch.Tensor], place: int, b: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors with another right-hand side, in their dtype."""
-    return [b.to(t.dtype) if p == place else t for p, t in enumerate(tensors)]
+    """The tensors with another right-hand side, in float64: rounding it is an error that the solve would amplify."""
+    return [b.to(torch.float64) if p == place else t for p, t in enumerate(tensors)]
 
 
 def _wide(tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
@@ -125,7 +123,7 @@ def _again(spec: SolveSpec) -> SolveSpec:
     state = spec.options.get("state")
     quiet = {"x0": None, "callback": None, "progress": False, "verbose": False}
     options = {**spec.options, **quiet, "state": None if state is None else state.adjoint()}
-    return replace(spec, dtype=None, options=options)
+    return replace(spec, dtype=None, options=options, wide=True)
 
 
 def _transposed(spec: SolveSpec) -> SolveSpec:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from ..arrays import Bound
 from ..device_array import DeviceArray
+from ..kernel_product import check_alpha
+from ..solvers import Solution
 from ..specs import KernelSystem, SolveSpec
 from .blocks import on
 from .verbs import TensorVerbs
@@ -46,3 +51,27 @@ class TensorSystem(KernelSystem):
         if self._alpha is None:
             return image.add_(V, alpha=float(self.alpha))
         return image.add_(self._alpha * V)
+
+
+def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """The tensors with b in the dtype of the others, where the spec allows it to be wider."""
+    place = spec.unknown.params[0]
+    others = [t.dtype for p, t in enumerate(tensors) if t is not None and p != place]
+    if not spec.wide or not others or tensors[place].dtype == others[0]:
+        return tensors
+    return [t.to(others[0]) if p == place else t for p, t in enumerate(tensors)]
+
+
+def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], stacklevel: int) -> Solution:
+    """The solve of a spec, on the device of the tensors; a b that is wider than the other tensors keeps its digits."""
+    given = narrowed(spec, tensors)
+    bound, checked = spec.bind(given), check_alpha(alpha)
+    device = device_of(bound)
+    system = spec.system(bound, checked) if device is None else TensorSystem(spec, bound, checked, device)
+    b = None
+    if given is not tensors:
+        b = tensors[spec.unknown.params[0]].detach().to(torch.float64).expand(system.b_shape)
+        b = b.reshape(*b.shape[:-2], -1, 1) if system.coupled else b
+        b = b.numpy(force=True) if device is None else b.to(device)
+    with nullcontext() if device is None else torch.autocast(device.type, enabled=False):  # no halves in a solve
+        return spec(bound, checked, stacklevel=stacklevel + 1, system=system, b=b)
