@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
+from .deflation import deflated
+from .lanczos import Lanczos
 from .precond.base import Preconditioner
-from .verbs import QUIET
 
 STEPS = 500  # of Lanczos' process, at the most
 FEWEST = 100  # that the memory has to suffice for: where it does not, probes go one group after another
@@ -32,7 +32,7 @@ BASIS_BYTES = 1 << 30  # for the vectors of one group
 FIRST = 3  # steps before the first look at the value
 APART = 8  # looks are this part of the steps done so far apart, but at least FIRST
 SHARE = 0.01  # of the standard error: an error of the quadrature that does not count
-ROUNDING = 1e-15  # of the largest: an eigenvalue of T below it is raised to it
+LONGER = 2  # times the steps that the quadrature takes: to find the few eigenvalues that make the value scatter
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Estimate:
     value, stderr : ndarray of the batch shape
         The standard error is that of the mean over the probes: the root of the variance that Student's distribution
         gives it, (k - 1) / (k - 3) times the textbook's for k probes, so that few of them do not promise too much.
-        Where the quadrature had to end early, the square of what it is thought to be off by is added.
+        Added to its square is that of what the quadrature is thought to be off by, which counts where it had to end
+        early, or where nearly all that scatters was found and taken out (see deflation.py); and of rounding.
     exact : bool
         Whether P is A, so that nothing was estimated.
     left, right : ndarray, shape (..., n, k)
@@ -120,7 +121,7 @@ def logdet(
     rest = np.mean([part.rest for part in parts], axis=0)
     k = values.shape[1]
     with np.errstate(invalid="ignore"):
-        spread = np.zeros(len(base)) if whole else values.std(axis=1, ddof=1) * np.sqrt((k - 1) / (k - 3) / k)
+        spread = _spread(values, whole) * (1.0 if whole else np.sqrt((k - 1) / (k - 3)))
         stderr = np.sqrt(spread**2 + rest**2)
     steps = max(part.steps for part in parts)
     blocks = np.broadcast_to(probes, (len(base), *probes.shape))
@@ -143,10 +144,12 @@ def _probes(n: int, count: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Part:
-    """g^T log(M) g of some probes: (elements, k); what their mean is thought to be off by; whether M was definite."""
+    """g^T log(M) g of some probes: (elements, k); what the quadrature is thought to be off by, and whether it was to be
+    ended there; whether M was definite."""
 
     values: np.ndarray
     rest: np.ndarray
+    done: bool
     steps: int
     definite: bool
 
@@ -156,24 +159,42 @@ def _quadrature(
 ) -> _Part:
     """Lanczos' process until the mean over the probes moves no more."""
     process = Lanczos(product, np.broadcast_to(probes, (len(base), *probes.shape)))
-    k, means, looks = probes.shape[1], list[np.ndarray](), list[int]()
+    means, looks = list[np.ndarray](), list[int]()
     most = max(1, min(STEPS, len(probes), BASIS_BYTES // (8 * len(base) * probes.size)))
+    longer = most
     while True:
         until = min(most, process.steps + max(FIRST, process.steps // APART))
         while process.steps < until and process.alive.any():
             process.step()
         values, definite = process.logarithms()
         if not np.isfinite(values).all():
-            return _Part(np.full(values.shape, np.nan), np.full(len(base), np.nan), process.steps, definite)
+            return _Part(np.full(values.shape, np.nan), np.full(len(base), np.nan), True, process.steps, definite)
         mean = values.mean(axis=1)
         means.append(mean)
         looks.append(process.steps)
-        rest = _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), process.alive.any(axis=1))
-        spread = values.std(axis=1, ddof=1) / np.sqrt(k) if k > 1 and not whole else np.zeros(len(base))
-        enough = np.maximum(rtol * np.abs(base + mean), SHARE * spread)
-        if not process.alive.any() or process.steps >= most or (rest <= enough).all():
-            rest = np.where(rest <= enough, 0.0, np.minimum(rest, np.abs(mean)))
-            return _Part(values, rest, process.steps, definite)
+        rest = np.minimum(
+            _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), process.alive.any(axis=1)), np.abs(mean)
+        )
+        over, few = not process.alive.any() or process.steps >= most, False
+        asked = rtol * np.abs(base + mean)
+        if not over and (rest > np.maximum(asked, SHARE * _spread(values, whole))).any():
+            continue
+        if definite and not whole:
+            runs = [process.runs(e) for e in range(len(base))]
+            cleared = [deflated(v, r, probes, 0.1 * a) for v, r, a in zip(values, runs, asked, strict=True)]
+            values, few = np.stack([v for v, _ in cleared]), any(f for _, f in cleared)
+            rest = np.hypot(rest, [np.mean([run.rounding for run in r]) for r in runs])
+        done = bool((rest <= np.maximum(asked, SHARE * _spread(values, whole))).all())
+        longer = min(longer, LONGER * process.steps)
+        if over or (done and (not few or process.steps >= longer)):
+            rest = np.where(rest <= asked, 0.0, rest) if whole else rest
+            return _Part(values, rest, done, process.steps, definite)
+
+
+def _spread(values: np.ndarray, whole: bool) -> np.ndarray:
+    """The standard error of the mean over the last axis; 0 where that is the whole trace."""
+    k = values.shape[-1]
+    return np.zeros(len(values)) if whole or k < 2 else values.std(axis=1, ddof=1) / np.sqrt(k)
 
 
 def _rest(falls: Sequence[np.ndarray], lengths: Sequence[int], alive: np.ndarray) -> np.ndarray:
@@ -191,76 +212,6 @@ def _rest(falls: Sequence[np.ndarray], lengths: Sequence[int], alive: np.ndarray
     return np.where(alive & (now > 0), rest, 0.0)
 
 
-class Lanczos:
-    """Lanczos' process with a symmetric matrix from every column of a block, reorthogonalised in full, in float64.
-
-    Attributes
-    ----------
-    size : ndarray, shape (elements, k)
-        |g|^2 of the first vectors.
-    diagonal, beside : list of ndarray, shape (elements, k)
-        T; a column that has come to its end has zeros.
-    length : ndarray, shape (elements, k)
-        Rows of T that count.
-    alive : ndarray, shape (elements, k)
-        The columns that go on.
-    """
-
-    def __init__(self, product: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> None:
-        self.product = product
-        first = np.swapaxes(start, 1, 2)  # (elements, k, n): a vector lies in one piece
-        self.size = np.einsum("ekn,ekn->ek", first, first)
-        self.basis = np.empty((*first.shape[:2], 16, first.shape[2]))
-        self.basis[:, :, 0] = first / np.sqrt(self.size)[:, :, None]
-        self.diagonal: list[np.ndarray] = []
-        self.beside: list[np.ndarray] = []
-        self.length = np.zeros(self.size.shape, np.int64)
-        self.alive = np.ones(self.size.shape, bool)
-        self.largest = np.zeros(self.size.shape)
-
-    @property
-    def steps(self) -> int:
-        return len(self.diagonal)
-
-    @QUIET
-    def step(self) -> None:
-        """One row of T more, and the next vector."""
-        m = self.steps
-        v = self.basis[:, :, m]
-        w = np.swapaxes(self.product(np.ascontiguousarray(np.swapaxes(v, 1, 2))), 1, 2).copy()
-        a = np.einsum("ekn,ekn->ek", v, w)
-        w -= a[:, :, None] * v
-        if m:
-            w -= self.beside[-1][:, :, None] * self.basis[:, :, m - 1]
-        done = self.basis[:, :, : m + 1]
-        w -= ((done @ w[:, :, :, None]).swapaxes(2, 3) @ done)[:, :, 0]
-        b = np.sqrt(np.einsum("ekn,ekn->ek", w, w))
-        self.largest = np.maximum(self.largest, np.maximum(np.abs(a), b))
-        self.length += self.alive
-        self.alive = self.alive & (b > w.shape[-1] * np.finfo(np.float64).eps * self.largest) & (m + 1 < w.shape[-1])
-        b = np.where(self.alive, b, 0.0)
-        self.diagonal.append(a)
-        self.beside.append(b)
-        if m + 1 == self.basis.shape[2]:
-            self.basis = np.concatenate([self.basis, np.empty_like(self.basis)], axis=2)
-        self.basis[:, :, m + 1] = np.where(self.alive[:, :, None], w / np.where(b > 0, b, 1.0)[:, :, None], 0.0)
-
-    def logarithms(self) -> tuple[np.ndarray, bool]:
-        """|g|^2 e_1^T log(T) e_1 of every column, nan where T is not finite; and whether every T was definite."""
-        diagonal, beside = np.array(self.diagonal), np.array(self.beside)
-        values, definite = np.full(self.size.shape, np.nan), True
-        for at in np.ndindex(self.size.shape):
-            m = self.length[at]
-            d, e = diagonal[(slice(m), *at)], beside[(slice(m - 1), *at)]
-            if not (np.isfinite(d).all() and np.isfinite(e).all()):
-                continue
-            theta, vectors = eigh_tridiagonal(d, e)
-            least = max(ROUNDING * theta[-1], np.finfo(np.float64).tiny)
-            definite = definite and bool(theta[0] > least)
-            values[at] = self.size[at] * (vectors[0] ** 2 @ np.log(np.maximum(theta, least)))
-        return values, definite
-
-
 def _complaint(parts: Sequence[_Part], value: np.ndarray, rest: np.ndarray, tolerated: np.ndarray, steps: int) -> str:
     """What is wrong with an estimate, or nothing."""
     if not np.isfinite(value).all():
@@ -270,7 +221,7 @@ def _complaint(parts: Sequence[_Part], value: np.ndarray, rest: np.ndarray, tole
             "log det A is not what it says: A is not positive definite to the precision of its products. Eigenvalues "
             "below rounding were raised to it. Raise alpha: duplicate points with alpha near 0 make such a matrix."
         )
-    if (rest > tolerated).any():
+    if not all(part.done for part in parts) and (rest > tolerated).any():
         return (
             f"log det A is not certain: after {steps} steps of Lanczos' process the quadrature is still off by about "
             f"{rest.max():.2g}, which the standard error holds. Give a preconditioner, or raise alpha."

@@ -36,9 +36,9 @@ class Polish(torch.autograd.Function):
     """``Polish.apply(specs, by_alpha, by_kernel, alpha, a, z, g, *tensors)``: a and z with the residuals they need.
 
     a = A^-1 b and z = A^-1 g are float64, with b at the unknown's place among the tensors, and made for -z^T dA a: for
-    derivatives by alpha if `by_alpha`, by what K depends on if `by_kernel`. specs has the solves of a and of z; that of a
-    alone, which is returned alone then, where z is given and g is None, or where z is None, for -a^T dA a. As functions
-    they are what they were, and so are their derivatives.
+    derivatives by alpha if `by_alpha`, by what K depends on if `by_kernel`. specs has the solves of a and of z; that of
+    a alone, which is returned alone then, where z is given and g is None, or where z is None, for -a^T dA a. As
+    functions they are what they were, and so are their derivatives.
     """
 
     @staticmethod

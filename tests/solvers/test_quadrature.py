@@ -48,7 +48,7 @@ def test_as_many_probes_as_rows_are_exact(name):
     assert abs(found.value - truth(A)) < 1e-9 * abs(truth(A))
     assert found.stderr < 1e-9
     fewer = logdet(lambda V: A @ V, 40, (), [preconditioner(name, K, 0.05)], n_probes=39, rtol=1e-12)
-    assert fewer.stderr > 1e-3
+    assert fewer.stderr > 1e-12 and abs(fewer.value - truth(A)) <= 5 * fewer.stderr
 
 
 def test_the_standard_error_is_what_the_value_scatters_by():
@@ -61,9 +61,9 @@ def test_the_standard_error_is_what_the_value_scatters_by():
 
 
 def test_a_good_preconditioner_leaves_little_to_estimate():
-    K, A = matrix(alpha=0.05)
+    K, A = matrix(400, length=0.05, alpha=0.05)  # of a spectrum that falls slowly: no few carry the sum
     plain, good = (
-        logdet(lambda V: A @ V, len(A), (), [p]) for p in (Identity(len(A)), low_rank(DenseEntries(K), 0.05, most=100))
+        logdet(lambda V: A @ V, len(A), (), [p]) for p in (Identity(len(A)), low_rank(DenseEntries(K), 0.05, most=300))
     )
     assert good.stderr < plain.stderr / 3 and good.steps < plain.steps
 
@@ -136,7 +136,7 @@ def test_probes_go_in_groups_where_memory_is_short(monkeypatch):
     widths = []
     monkeypatch.setattr(quadrature, "BASIS_BYTES", 8 * 120 * 100 * 3)
     parts = logdet(lambda V: (widths.append(V.shape[-1]), A @ V)[1], len(A), (), [Identity(len(A))], rtol=1e-8)
-    assert max(widths) == 3 and abs(whole.value - parts.value) < 0.05 * whole.stderr
+    assert max(widths) == 3 and abs(whole.value - parts.value) < parts.stderr  # groups of 3 find less than all 10
 
 
 def test_a_quadrature_that_is_not_done_says_so(monkeypatch):
