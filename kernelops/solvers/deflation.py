@@ -43,11 +43,11 @@ def deflated(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least
     if k <= SPARE:
         return values, False
     middle = _median(np.concatenate([r.logs for r in runs]), np.concatenate([r.weights for r in runs]))
-    heavy = [_heavy(runs, middle, run, k * least**2) for run in runs]
+    heavy = [_heavy(runs, middle, run) for run in runs]
     spaces = _spaces([v for run, h in zip(runs, heavy, strict=True) for v in run.eigenvectors(h & run.found)])
     seen = [(run.weights * (run.logs - middle) ** 2, h, run.found) for run, h in zip(runs, heavy, strict=True)]
     missing, rest = (sum(w[~f & (h | both)].sum() for w, h, f in seen) for both in (False, True))
-    few = bool(missing > FEW * rest)
+    few = bool(missing > max(FEW * rest, (k * least) ** 2 / 2))  # 2 |L|^2 / k is the variance of the mean
     if not spaces:
         return values, few
     size = np.array([space.shape[1] for space, _ in spaces])
@@ -65,14 +65,14 @@ def _median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
-def _heavy(runs: Sequence[Ritz], middle: float, run: Ritz, least: float) -> np.ndarray:
+def _heavy(runs: Sequence[Ritz], middle: float, run: Ritz) -> np.ndarray:
     """Which Ritz values of a run carry a part of the sum of l^2 over themselves and all that are smaller."""
     squares = np.concatenate([(r.logs - middle) ** 2 for r in runs])
     order = np.argsort(squares)
     below = np.cumsum((np.concatenate([r.weights for r in runs]) * squares)[order]) / len(runs)
     own = (run.logs - middle) ** 2
     sums = below[np.searchsorted(squares[order], own, side="right") - 1]
-    return (own >= HEAVY * sums) & (sums >= least)
+    return (own >= HEAVY * sums) & (sums > (len(run.theta) * np.finfo(np.float64).eps) ** 2)
 
 
 def _spaces(found: list[tuple[float, float, float, np.ndarray]]) -> list[tuple[np.ndarray, float]]:

@@ -46,7 +46,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
-from .polish import Polish
+from .polish import Polish, Use
 from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
 from .system import narrowed
 
@@ -174,10 +174,10 @@ class LogDet(torch.autograd.Function):
         if g is None:
             return (None,) * len(ctx.needs_input_grad)
         alpha, *tensors, left, right = ctx.saved_tensors
-        by = ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:])
+        use = Use(ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:]))
         forms = [
             replace(form, left=g[..., None, None] * form.left)
-            for form in _traces(ctx.spec, ctx.account, alpha, tensors, left, right, by)
+            for form in _traces(ctx.spec, ctx.account, alpha, tensors, left, right, use)
         ]
         for_alpha, found = pulled(forms, alpha, tensors, ctx.needs_input_grad[3:])
         return (None, None, None, for_alpha, *found)
@@ -185,8 +185,8 @@ class LogDet(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _spec: None, _account: None, _n: None, alpha_tangent: Any, *tangents: torch.Tensor | None) -> Any:
         alpha, *tensors, left, right = ctx.saved_tensors
-        by = alpha_tangent is not None, any(t is not None for t in tangents)
-        forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right, by))
+        use = Use(alpha_tangent is not None, any(t is not None for t in tangents))
+        forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right, use))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
         coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
         moved = sum(f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found)
@@ -221,9 +221,9 @@ def _traces(
     tensors: Sequence[torch.Tensor],
     left: torch.Tensor,
     right: torch.Tensor,
-    by: tuple[bool, bool],
+    use: Use,
 ) -> Iterator[Form]:
-    """Forms whose sum is tr(A^-1 dA), or an estimate of it; by says whether dA comes of alpha, and of the tensors."""
+    """Forms whose sum is tr(A^-1 dA), or an estimate of it; use says what dA comes of."""
     D, n = spec.unknown.dim, tensors[spec.unknown.params[0]].shape[-2]
     coupled = scalar_kernel(spec.expr, spec.unknown) is None
     rows, count = (n * D if coupled else n), left.shape[-1]
@@ -240,7 +240,7 @@ def _traces(
         if coupled:
             z, u, solved = (t if t is None else _one_by_one(t, n, D) for t in (z, u, solved))
         if solved is None:
-            solved = _solved(wide, alpha, tensors, z, u, coupled, by)
+            solved = _solved(wide, alpha, tensors, z, u, coupled, use)
         cut = part if whole and not coupled and spec.ranges is None else None
         yield Form(wide, solved.to(torch.float64), u, cut)
 
@@ -263,6 +263,16 @@ def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
     return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in (alpha, *tensors))
 
 
+def _differentiated(tensors: Sequence[torch.Tensor | None]) -> bool:
+    """Whether somebody asks for derivatives by one of these, in whatever way."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    given = [t for t in tensors if t is not None]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+        return True
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in given)
+
+
 def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
     """A^-1 by the dense factors of the forward pass: (*batch, rows, rows), on the host."""
     found = []
@@ -280,7 +290,7 @@ def _solved(
     z: torch.Tensor,
     u: torch.Tensor,
     coupled: bool,
-    by: tuple[bool, bool],
+    use: Use,
 ) -> torch.Tensor:
     """A^-T z by differentiable solves: a block of columns at once, or, of a matrix-valued kernel, one after another."""
     place = spec.unknown.params[0]
@@ -289,7 +299,7 @@ def _solved(
     def solve(b: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         arguments = [b if p == place else t for p, t in enumerate(tensors)]
         found = Solve.apply(backwards, Account(), alpha, *arguments)
-        return Polish.apply((backwards,), *by, alpha, found, u, None, *arguments)[0]
+        return Polish.apply((backwards,), use, alpha, found, u, None, *arguments)[0]
 
     return torch.stack([solve(*pair) for pair in zip(z, u, strict=True)]) if coupled else solve(z, u)
 
@@ -357,10 +367,10 @@ def _polished(
     wanted: Sequence[bool],
 ) -> torch.Tensor:
     """a, as good as the derivatives by alpha, and by those tensors that are wanted, need it."""
-    by_kernel = any(w for p, w in enumerate(wanted) if p != spec.unknown.params[0])
-    if not (by_alpha or by_kernel):
+    use = Use(by_alpha, any(w for p, w in enumerate(wanted) if p != spec.unknown.params[0]))
+    if not any(use):
         return a
-    found: torch.Tensor = Polish.apply((_again(spec),), by_alpha, by_kernel, alpha, a, None, None, *tensors)[0]
+    found: torch.Tensor = Polish.apply((_again(spec),), use, alpha, a, None, None, *tensors)[0]
     return found
 
 
@@ -461,5 +471,8 @@ def predict(
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
         spread = _rounded((own - torch.cat(found, -1)).clamp(min=0), dtype, "variance", spec.on_fail)
         spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
-    mean = product(spec, new, (outer,), Solve.apply(spec, Account(), alpha, *tensors))
+    a = Solve.apply(spec, Account(), alpha, *tensors)
+    if _differentiated((alpha, *tensors, *new.values())):
+        a = Polish.apply((_again(spec),), Use(unknown=True), alpha, a, None, None, *tensors)[0]
+    mean = product(spec, new, (outer,), a)
     return _rounded(mean, dtype, "mean", spec.on_fail), spread

@@ -10,13 +10,16 @@ A solve to rtol leaves |r| = rtol |b|. That suffices where b or g is rough. But 
 |g| |b| / |A|^2 while the bound is rtol |g| |b| / alpha^2: the relative error is rtol times the square of the condition
 number, though both solves are as good as was asked. z^T b, the value, does not suffer from that: right values tell
 nothing. Where a bound is no small share, the solutions are iterated on until it is, or float64 has no more to give.
+
+A solution whose use is not known may be used in sums that nearly cancel: the mean K(at, x) a of a prediction from
+smooth b hardly depends on the scale of K, by the order of alpha / |A|. There the residual is to be that share of |b|.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,27 +28,33 @@ from ..beside import aside
 from ..formula.structure import scalar_kernel
 from ..specs import SolveSpec
 from .autograd import core_ranks, mapped_in_front
-from .system import run
+from .system import run, size_of
 
 LEAST = 1e-15  # relative residual: below, float64 has nothing to give
 MARGIN = 4.0  # times what is small: bounds of the worst case do not pay for going on where they miss by little
 ROUNDS = 4  # the first values may be wrong by orders of magnitude, and so may be what they are said to need
 
 
-class Polish(torch.autograd.Function):
-    """``Polish.apply(specs, by_alpha, by_kernel, alpha, a, z, g, *tensors)``: a and z with the residuals they need.
+class Use(NamedTuple):
+    """What solutions are used for: derivatives by alpha, by what K depends on, or what nobody knows."""
 
-    a = A^-1 b and z = A^-1 g are float64, with b at the unknown's place among the tensors, and made for -z^T dA a: for
-    derivatives by alpha if `by_alpha`, by what K depends on if `by_kernel`. specs has the solves of a and of z; that of
-    a alone, which is returned alone then, where z is given and g is None, or where z is None, for -a^T dA a. As
-    functions they are what they were, and so are their derivatives.
+    by_alpha: bool = False
+    by_kernel: bool = False
+    unknown: bool = False
+
+
+class Polish(torch.autograd.Function):
+    """``Polish.apply(specs, use, alpha, a, z, g, *tensors)``: a and z with the residuals they need.
+
+    a = A^-1 b and z = A^-1 g are float64, with b at the unknown's place among the tensors, and made for -z^T dA a.
+    specs has the solves of a and of z; that of a alone, which is returned alone then, where z is given and g is None,
+    or where z is None, for -a^T dA a. As functions they are what they were, and so are their derivatives.
     """
 
     @staticmethod
     def forward(
         specs: tuple[SolveSpec, ...],
-        by_alpha: bool,
-        by_kernel: bool,
+        use: Use,
         alpha: torch.Tensor,
         a: torch.Tensor,
         z: torch.Tensor | None,
@@ -54,7 +63,9 @@ class Polish(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         place = specs[0].unknown.params[0]
         rhs = [tensors[place]] if g is None else [tensors[place], g]
-        pair = Pair(alpha, [a] if z is None else [a, z], rhs, specs[0], (by_alpha, by_kernel))
+        pair = Pair(alpha, [a] if z is None else [a, z], rhs, specs[0], use)
+        if use.unknown:
+            pair.ratio = pair.least / size_of(specs[0], alpha, tensors)
         for _ in range(ROUNDS):
             wanted = [pair.needed(k) for k in range(len(specs))]
             if all(rtol is None for rtol in wanted):
@@ -72,10 +83,10 @@ class Polish(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *g: torch.Tensor | None) -> tuple:
-        return (None, None, None, None, *g, *(None,) * (len(ctx.needs_input_grad) - 4 - len(g)))
+        return (None, None, None, *g, *(None,) * (len(ctx.needs_input_grad) - 3 - len(g)))
 
     @staticmethod
-    def jvp(ctx: Any, _specs: None, _alpha: None, _kernel: None, _: Any, *tangents: torch.Tensor | None) -> Any:
+    def jvp(ctx: Any, _specs: None, _use: None, _alpha: Any, *tangents: torch.Tensor | None) -> Any:
         found = ctx.saved_tensors
         return tuple(torch.zeros_like(f) if t is None else t.clone() for f, t in zip(found, tangents, strict=False))
 
@@ -84,16 +95,15 @@ class Polish(torch.autograd.Function):
         info: Any,
         in_dims: tuple,
         specs: tuple[SolveSpec, ...],
-        by_alpha: bool,
-        by_kernel: bool,
+        use: Use,
         alpha: torch.Tensor,
         *tensors: torch.Tensor | None,
     ) -> tuple:
-        in_dims = in_dims[3:]
+        in_dims = in_dims[2:]
         if in_dims[0] is not None and alpha.ndim == 1:  # a number for each
             alpha, in_dims = alpha[:, None, None], (0, *in_dims[1:])
         cores = dict.fromkeys(range(4), 2) | {4 + p: core for p, core in core_ranks(specs[0].variables).items()}
-        found = Polish.apply(specs, by_alpha, by_kernel, *mapped_in_front(cores, (alpha, *tensors), in_dims))
+        found = Polish.apply(specs, use, *mapped_in_front(cores, (alpha, *tensors), in_dims))
         return found, tuple(None if d is None else 0 for d in in_dims[1 : 1 + len(found)])
 
 
@@ -117,10 +127,10 @@ class Pair:
         found: Sequence[torch.Tensor],
         b: Sequence[torch.Tensor],
         spec: SolveSpec,
-        by: tuple[bool, bool],
+        use: Use,
     ) -> None:
         self.found, self.b = ([t.detach().to(torch.float64) for t in part] for part in (found, b))
-        self.by_alpha, self.by_kernel = by
+        self.use, self.ratio = use, torch.zeros(())
         coupled = scalar_kernel(spec.expr, spec.unknown) is None
         self.over = (-2, -1) if coupled else (-2,)
         self.given, self.alpha = alpha.detach(), alpha.detach().to(self.found[0])
@@ -144,13 +154,15 @@ class Pair:
         v, w, b, size, residual = self.found[k], self.found[k - 1], self.b[k], self.sizes[k], self.residuals[k]
         allowed = torch.full_like(size, torch.inf)
         portion = 0.5 * self.share / self._norm(w)
-        if self.by_alpha:
+        if self.use.by_alpha:
             product = v * w
             value = self._norm(product) if self.by_rows else product.sum(self.over).abs()
             allowed = _total(value) * portion * self.least
-        if self.by_kernel:
+        if self.use.by_kernel:
             value = (w * (b - self.alpha * v)).sum(self.over).abs()  # w^T K v
             allowed = allowed.minimum(_total(value) * portion)
+        if self.use.unknown:
+            allowed = allowed.minimum(self.share * self.ratio * size)
         enough = (residual <= MARGIN * allowed) | ~(residual.isfinite() & allowed.isfinite()) | (size == 0)
         if bool(enough.all()):
             return None

@@ -14,7 +14,7 @@ from ..kernel_product import alpha_layout
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
-from .polish import Polish
+from .polish import Polish, Use
 from .system import run
 
 
@@ -58,9 +58,9 @@ class Solve(torch.autograd.Function):
         across = _transposed(_again(spec))
         z = Solve.apply(across, Account(), alpha, *_with(tensors, place, g))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
-        by_alpha, by_kernel = ctx.needs_input_grad[2], any(wanted)
-        if by_alpha or by_kernel:
-            a, z = Polish.apply((_again(spec), across), by_alpha, by_kernel, alpha, a, z, g, *tensors)
+        use = Use(ctx.needs_input_grad[2], any(wanted))
+        if any(use):
+            a, z = Polish.apply((_again(spec), across), use, alpha, a, z, g, *tensors)
         at = [a if p == place else t for p, t in enumerate(tensors)]
         wide = pullback(
             product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], -z.to(torch.float64), wanted
@@ -85,7 +85,9 @@ class Solve(torch.autograd.Function):
         moved = pushforward(product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], _wide(others))
         b = b if moved is None else b - moved
         b = b if alpha_tangent is None else b - alpha_tangent.to(a.device) * a
-        return Solve.apply(_again(spec), Account(), alpha, *_with(tensors, place, b))
+        again, arguments = _again(spec), _with(tensors, place, b)
+        moved = Solve.apply(again, Account(), alpha, *arguments)
+        return Polish.apply((again,), Use(unknown=True), alpha, moved, None, None, *arguments)[0]
 
     @staticmethod
     def vmap(

@@ -16,6 +16,8 @@ from ..specs import KernelSystem, SolveSpec
 from .blocks import on
 from .verbs import TensorVerbs
 
+SIGNS = 4  # columns of the product that tells how large a matrix is
+
 
 def device_of(bound: Bound) -> torch.device | None:
     """The device on which a solve with these arrays keeps its vectors; None for the host, where they are numpy's."""
@@ -64,14 +66,28 @@ def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch
 
 def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], stacklevel: int) -> Solution:
     """The solve of a spec, on the device of the tensors; a b that is wider than the other tensors keeps its digits."""
-    given = narrowed(spec, tensors)
-    bound, checked = spec.bind(given), check_alpha(alpha)
-    device = device_of(bound)
-    system = spec.system(bound, checked) if device is None else TensorSystem(spec, bound, checked, device)
-    b = None
-    if given is not tensors:
-        b = tensors[spec.unknown.params[0]].detach().to(torch.float64).expand(system.b_shape)
+    bound, system = bound_system(spec, alpha, tensors)
+    b, given, device = None, tensors[spec.unknown.params[0]].detach(), device_of(bound)
+    if narrowed(spec, tensors) is not tensors:
+        b = given.to(torch.float64).expand(system.b_shape)
         b = b.reshape(*b.shape[:-2], -1, 1) if system.coupled else b
         b = b.numpy(force=True) if device is None else b.to(device)
     with nullcontext() if device is None else torch.autocast(device.type, enabled=False):  # no halves in a solve
-        return spec(bound, checked, stacklevel=stacklevel + 1, system=system, b=b)
+        return spec(bound, check_alpha(alpha), stacklevel=stacklevel + 1, system=system, b=b)
+
+
+def size_of(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]) -> float:
+    """About the Frobenius norm of alpha I + K, of a batch the largest: at least about the largest eigenvalue."""
+    bound, system = bound_system(spec, alpha, tensors)
+    n, verbs = system.n, system.verbs
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (n, SIGNS))
+    V = verbs.from_host(np.broadcast_to(signs, (*system.b_shape[:-2], n, SIGNS)).copy())
+    image = system.product(V)
+    return float(np.sqrt(verbs.dot(image, image).real.mean(axis=-1).max(initial=0.0)))
+
+
+def bound_system(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Bound, KernelSystem]:
+    """The arrays of a solve, and its system where they are."""
+    bound, checked = spec.bind(narrowed(spec, tensors)), check_alpha(alpha)
+    device = device_of(bound)
+    return bound, spec.system(bound, checked) if device is None else TensorSystem(spec, bound, checked, device)
