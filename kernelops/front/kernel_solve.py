@@ -209,7 +209,7 @@ class KernelSolve:
         value, stderr : float64 scalars, or arrays of the batch shape
             For a scalar kernel the determinant is that of the n x n matrix, however long the unknown is; for a
             matrix-valued one that of the n D x n D matrix. stderr is 0 where a dense Cholesky factor was taken, as
-            ``method="direct"`` does, and "auto" where it is cheap.
+            ``method="direct"`` does, and "auto" where it is cheap. It says nothing of the gradient.
 
         Raises
         ------
@@ -222,11 +222,13 @@ class KernelSolve:
         -----
         Stochastic Lanczos quadrature with the preconditioner P of a solve, which has a determinant that is known: what
         is estimated is the rest, tr log(W A W^T) with P^-1 = W^T W (Ubaru, Chen and Saad 2017; Wenger et al. 2022).
+        Eigenvalues that carry most of what scatters are added exactly, where Lanczos' process has found them.
         Products are made in float64 whatever the dtype of the data.
 
-        With ``kernelops.torch`` the value is differentiable any number of times. The gradient tr(A^-1 dA) is estimated
-        from the same random vectors, without bias; it is not the derivative of the estimated value, from which it
-        differs within both standard errors.
+        With ``kernelops.torch`` the value is differentiable any number of times. Where stderr is not 0 the gradient
+        tr(A^-1 dA), by points, parameters and alpha, is an estimate too, from the same random vectors and without bias.
+        It is not the derivative of the estimated value, and has no error bar: gradients of several seeds show how they
+        scatter. With as many vectors as the matrix has rows it is exact.
 
         Examples
         --------

@@ -44,8 +44,9 @@ class Estimate:
     value, stderr : ndarray of the batch shape
         The standard error is that of the mean over the probes: the root of the variance that Student's distribution
         gives it, (k - 1) / (k - 3) times the textbook's for k probes, so that few of them do not promise too much.
-        Added to its square is that of what the quadrature is thought to be off by, which counts where it had to end
-        early, or where nearly all that scatters was found and taken out (see deflation.py); and of rounding.
+        Added to its square is that of what the quadrature is thought to be off by, where it had to end early. Where
+        nearly all that scatters was found and taken out (see deflation.py), the error that rtol allows, and rounding,
+        count too: there they may be all that is left.
     exact : bool
         Whether P is A, so that nothing was estimated.
     left, right : ndarray, shape (..., n, k)
@@ -181,13 +182,19 @@ def _quadrature(
             continue
         if definite and not whole:
             runs = [process.runs(e) for e in range(len(base))]
-            cleared = [deflated(v, r, probes, 0.1 * a) for v, r, a in zip(values, runs, asked, strict=True)]
+            rows = list(values)
+            cleared = [deflated(v, r, probes, 0.1 * a) for v, r, a in zip(rows, runs, asked, strict=True)]
+            changed = np.array([found is not v for (found, _), v in zip(cleared, rows, strict=True)])
             values, few = np.stack([v for v, _ in cleared]), any(f for _, f in cleared)
-            rest = np.hypot(rest, [np.mean([run.rounding for run in r]) for r in runs])
+            doubt = np.hypot(
+                np.where(process.alive.any(axis=1), asked, 0.0), [np.mean([run.rounding for run in r]) for r in runs]
+            )
+        else:
+            changed, doubt = np.zeros(len(base), bool), asked
         done = bool((rest <= np.maximum(asked, SHARE * _spread(values, whole))).all())
         longer = min(longer, LONGER * process.steps)
         if over or (done and (not few or process.steps >= longer)):
-            rest = np.where(rest <= asked, 0.0, rest) if whole else rest
+            rest = np.where(changed, np.hypot(rest, doubt), np.where(rest <= asked, 0.0, rest))
             return _Part(values, rest, done, process.steps, definite)
 
 

@@ -156,3 +156,48 @@ def test_what_is_not_definite_says_so():
 def test_nan_says_so():
     found = logdet(lambda V: V * np.nan, 30, (), [Identity(30)])
     assert np.isnan(found.value) and "not finite" in found.message
+
+
+def scores(A, p, n_probes, seeds=80):
+    """(value - truth) / stderr over some seeds."""
+    want = truth(A)
+    found = [logdet(lambda V: A @ V, len(A), (), [p], n_probes=n_probes, seed=seed) for seed in range(seeds)]
+    assert not any(f.message for f in found)
+    return np.array([float((f.value - want) / f.stderr) for f in found])
+
+
+def points(name):
+    draw = np.random.default_rng(0)
+    return {
+        "duplicates": lambda: np.repeat(draw.random((15, 2)), 8, axis=0),
+        "clusters": lambda: (draw.random((12, 1, 2)) + 1e-3 * draw.standard_normal((12, 10, 2))).reshape(-1, 2),
+        "one heap": lambda: np.concatenate([np.repeat(draw.random((1, 2)), 60, axis=0), draw.random((60, 2))]),
+    }[name]()
+
+
+@pytest.mark.parametrize("n_probes", [4, 10])
+@pytest.mark.parametrize("name", ["none", "low rank"])
+@pytest.mark.parametrize("kind", ["duplicates", "clusters", "one heap"])
+def test_the_standard_error_where_few_eigenvalues_carry_the_rest(kind, name, n_probes):
+    """Ratios to the standard error, which holds what rtol allows, over 40 seeds.
+
+    Student's distribution of 3 degrees, of 4 probes, exceeds 3 of its own standard deviations in 1.4 % and 5 in 0.3 %;
+    of 9 degrees in 0.4 % and 0.02 %: three and one are let pass.
+    """
+    x = points(kind)
+    K = np.exp(-5 * ((x[:, None] - x) ** 2).sum(-1))
+    p = Identity(len(x)) if name == "none" else low_rank(DenseEntries(K), np.float64(1e-3), most=10, seed=0)
+    z = np.abs(scores(K + 1e-3 * np.eye(len(x)), p, n_probes, seeds=40))
+    assert (z > 3).sum() <= 3 and (z > 5).sum() <= 1 and np.median(z) < 1.2
+
+
+def test_the_standard_error_of_what_a_preconditioner_left():
+    """A preconditioner of rank 14 for 15 points, each eight times: one eigenvalue is left, that four probes see.
+
+    It was beyond 5 standard errors in 4 % of the seeds, and as far as 25: |g|^2 log is a single chi^2.
+    """
+    x = points("duplicates")
+    K = np.exp(-5 * ((x[:, None] - x) ** 2).sum(-1))
+    p = low_rank(DenseEntries(K), np.float64(1e-4), most=14, seed=0)
+    z = np.abs(scores(K + 1e-4 * np.eye(len(x)), p, 4, seeds=100))
+    assert (z > 3).sum() <= 4 and (z > 5).sum() <= 1
