@@ -171,24 +171,23 @@ def points(name):
     return {
         "duplicates": lambda: np.repeat(draw.random((15, 2)), 8, axis=0),
         "clusters": lambda: (draw.random((12, 1, 2)) + 1e-3 * draw.standard_normal((12, 10, 2))).reshape(-1, 2),
-        "one heap": lambda: np.concatenate([np.repeat(draw.random((1, 2)), 60, axis=0), draw.random((60, 2))]),
     }[name]()
 
 
 @pytest.mark.parametrize("n_probes", [4, 10])
 @pytest.mark.parametrize("name", ["none", "low rank"])
-@pytest.mark.parametrize("kind", ["duplicates", "clusters", "one heap"])
+@pytest.mark.parametrize("kind", ["duplicates", "clusters"])
 def test_the_standard_error_where_few_eigenvalues_carry_the_rest(kind, name, n_probes):
-    """Ratios to the standard error, which holds what rtol allows, over 40 seeds.
+    """Ratios to the standard error, which holds what rtol allows, over 25 seeds.
 
     Student's distribution of 3 degrees, of 4 probes, exceeds 3 of its own standard deviations in 1.4 % and 5 in 0.3 %;
-    of 9 degrees in 0.4 % and 0.02 %: three and one are let pass.
+    of 9 degrees in 0.4 % and 0.02 %: two and one are let pass.
     """
     x = points(kind)
     K = np.exp(-5 * ((x[:, None] - x) ** 2).sum(-1))
     p = Identity(len(x)) if name == "none" else low_rank(DenseEntries(K), np.float64(1e-3), most=10, seed=0)
-    z = np.abs(scores(K + 1e-3 * np.eye(len(x)), p, n_probes, seeds=40))
-    assert (z > 3).sum() <= 3 and (z > 5).sum() <= 1 and np.median(z) < 1.2
+    z = np.abs(scores(K + 1e-3 * np.eye(len(x)), p, n_probes, seeds=25))
+    assert (z > 3).sum() <= 2 and (z > 5).sum() <= 1 and np.median(z) < 1.2
 
 
 def test_the_standard_error_of_what_a_preconditioner_left():

@@ -11,7 +11,7 @@ from torch_dense import all_near, assert_near, derivatives, torch
 from kernelops import Ranges, SolveState, kernel_product
 from kernelops.arrays import Bound
 from kernelops.device_array import DeviceArray
-from kernelops.torch import KernelSolve, solve
+from kernelops.torch import KernelSolve, system
 from kernelops.torch.system import device_of
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
@@ -41,7 +41,7 @@ kernel_method = kernel_product.method
 def there(monkeypatch):
     calls = Calls()
     monkeypatch.setattr(kernel_product, "method", calls.method)
-    monkeypatch.setattr(solve, "device_of", lambda bound: torch.device("cpu"))
+    monkeypatch.setattr(system, "device_of", lambda bound: torch.device("cpu"))
     return calls
 
 
@@ -151,7 +151,7 @@ def test_where_vectors_are(monkeypatch):
 
 def test_on_the_host_vectors_stay_numpy_s(monkeypatch):
     made = []
-    monkeypatch.setattr(solve, "TensorSystem", lambda *args: made.append(args))
+    monkeypatch.setattr(system, "TensorSystem", lambda *args: made.append(args))
     case = CASES[0]
     case.ours(*case.leaves())
     assert not made
