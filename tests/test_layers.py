@@ -41,7 +41,23 @@ LAYERS = [
     "doctor",
     "__init__",
 ]
-FORMULA = ["ops", "expr", "defined", "fold", "simplify", "grad", "structure", "tokens", "parse", "__init__"]
+FORMULA = [
+    "ops",
+    "expr",
+    "defined",
+    "fold",
+    "simplify",
+    "identities",
+    "polynomial",
+    "distances",
+    "series",
+    "limits",
+    "grad",
+    "structure",
+    "tokens",
+    "parse",
+    "__init__",
+]
 OPTIONAL = {"torch", "pycuda", "tqdm", "matplotlib", "platformdirs"}
 HOME = {"torch": "torch", "pycuda": "machines.gpu"}  # the one place that may import it at its top
 REQUIRED = {"numpy", "scipy", "threadpoolctl", "kernelops"}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .expr import Expr, apply, const, is_const
 
-_FOLD: dict[str, Callable[..., float]] = {  # values of constants, in float64
+VALUES: dict[str, Callable[..., float]] = {  # values of constants, in float64
     "Minus": lambda a: -a,
     "Inv": lambda a: 1 / a,
     "Exp": math.exp,
@@ -47,7 +47,7 @@ def usable(value: float) -> bool:
 
 def fold(node: Expr) -> Expr | None:
     """The constant, unless it cannot be computed: infinities and NaN are left to the machine."""
-    value_of = _FOLD.get(node.op)
+    value_of = VALUES.get(node.op)
     if value_of is None or not all(is_const(a) for a in node.args):
         return None
     try:
@@ -181,7 +181,7 @@ def without_roots(parts: list[Expr]) -> list[Expr] | None:
     """
     for f in parts:
         others = [h for h in parts if h is not f]
-        if f.op == "Rsqrt" and _nonnegative(f.args[0]) and len(others) + 1 == len(parts):
+        if f.op == "Rsqrt" and nonnegative(f.args[0]) and len(others) + 1 == len(parts):
             for k, h in enumerate(others):
                 if h.op == "Sqrt" and h.args[0] is f.args[0]:
                     return [*others[:k], apply("Sign", f.args[0]), *others[k + 1 :]]
@@ -193,5 +193,13 @@ def without_roots(parts: list[Expr]) -> list[Expr] | None:
     return None
 
 
-def _nonnegative(e: Expr) -> bool:
-    return e.op in ("Square", "Abs", "Exp") or (e.op == "Sum" and _nonnegative(e.args[0]))
+def nonnegative(e: Expr) -> bool:
+    """Whether e shows that it is at least 0."""
+    stack = [e]
+    while stack:
+        node = stack.pop()
+        if node.op in ("Sum", "Add"):
+            stack.extend(node.args)
+        elif node.op not in ("Square", "Abs", "Exp", "Sqrt", "Rsqrt"):
+            return False
+    return True

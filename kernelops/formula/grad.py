@@ -10,11 +10,14 @@ cotangent to f where a <= f <= b, to a below and to b above, and Powf' with resp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import FormulaError
 from .defined import stretch
+from .distances import aligned, bases, split
 from .expr import Expr, apply, const, is_const, topological, variable
+from .identities import Point, points
+from .limits import MixedComponentsError, with_finite_powers, with_limit
 from .ops import OPS, VARIABLES
 from .simplify import simplify
 
@@ -35,7 +38,10 @@ def _within(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
 
 def _vectorwise(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
     """The same for an operation that mixes components: there a condition must hold for all of them."""
-    return _within(g, linear) if _masked(g) and g.args[0].dim == 1 else linear(g)
+    if not _masked(g) or g.args[0].dim > 1:
+        return linear(g)
+    condition, *branches = g.args
+    return apply("IfElse", condition, *(b if is_const(b, 0) else _vectorwise(b, linear) for b in branches))
 
 
 def times(g: Expr, *factors: Expr) -> Expr:
@@ -170,7 +176,7 @@ def grad(expr: Expr, var: Expr, seed: Expr) -> Expr:
     seed : Expr
         As long as expr, or of length 1, which is stretched.
     """
-    return simplify(_reverse(expr, var, seed))
+    return with_finite_powers(simplify(_reverse(expr, var, seed)), points())
 
 
 def diff(expr: Expr, var: Expr, tangent: Expr) -> Expr:
@@ -179,7 +185,7 @@ def diff(expr: Expr, var: Expr, tangent: Expr) -> Expr:
     With J = d expr / d var, grad gives J^T w, which is linear in w; so its gradient along tangent is J tangent.
     """
     if expr.dim == 1:  # J is one row
-        return simplify(_dot(_reverse(expr, var, const(1)), _widen(tangent, var.dim)))
+        return with_finite_powers(simplify(_dot(_reverse(expr, var, const(1)), _widen(tangent, var.dim))), points())
     w = fresh("Pm", expr.dim, expr, var, tangent)
     return grad(_reverse(expr, var, w), w, tangent)
 
@@ -201,11 +207,26 @@ def _reverse(expr: Expr, var: Expr, seed: Expr) -> Expr:
         raise FormulaError(f"a seed of length {seed.dim} for an expression of length {expr.dim}")
     if var not in expr.vars:
         return const(0, var.dim)
+    at = points()
+    if bases(expr):
+        expr = aligned(expr, at)
+    while True:
+        try:
+            return _pull_back(expr, var, seed, at)
+        except MixedComponentsError as mixed:
+            expr = split(expr, mixed.base)
+
+
+def _pull_back(expr: Expr, var: Expr, seed: Expr, at: Sequence[Point]) -> Expr:
+    """The gradient from the last node to var; a cotangent that is infinite at 0 gets its limit (limits.py)."""
+    roots = bases(expr)
     cotangents = {id(expr): seed}
     for node in reversed([n for n in topological(expr) if var in n.vars]):
         g = cotangents.pop(id(node), None)
         if g is None:  # nothing but zeros came back
             continue
+        if node in roots:
+            g = with_limit(g, node, roots[node], expr, at)
         if node is var:  # the first node of all in that order
             return _widen(g, var.dim)
         for arg, ga in zip(node.args, RULES[node.op](g, node, *node.args), strict=True):

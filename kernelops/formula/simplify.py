@@ -236,12 +236,16 @@ def _pow(node: Expr, a: Expr) -> Expr | None:
 def _powf(node: Expr, a: Expr, b: Expr) -> Expr | None:
     if is_const(b) and b.dim == 1 and abs(b.params[0]) <= 16 and b.params[0] == int(b.params[0]):
         return build("Pow", a, params=(int(b.params[0]),))
-    return None
+    return const(1) if is_const(a, 1) else None
 
 
 def _if_else(node: Expr, c: Expr, a: Expr, b: Expr) -> Expr | None:
     if is_const(c):
         return a if c.params[0] >= 0 else b
+    if b.op == "IfElse" and b.args[0] is c and b.args[2].dim == b.dim == node.dim:
+        return build("IfElse", c, a, b.args[2])
+    if a.op == "IfElse" and a.args[0] is c and a.args[1].dim == a.dim == node.dim:
+        return build("IfElse", c, a.args[1], b)
     return a if core(a) is core(b) else None
 
 

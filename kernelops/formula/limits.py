@@ -1,0 +1,172 @@
+"""Derivatives at points where a distance is 0: the limit of the derivative, in place of what its terms give.
+
+A kernel that is smooth in the squared distance s may be written with r = sqrt(s). Its derivative by s is then a sum
+of terms, some of which are infinite at s = 0, and the engine, for which 1/sqrt(0) is 0, would leave them out. So
+wherever a cotangent arrives at such an s (a *base*: what stands under a root, or within Abs), its limit for s to 0 is
+worked out by series.py and chosen where s = 0:
+
+    IfElse(-s, limit, cotangent)
+
+By the chain rule the derivative by x is that cotangent times ds/dx, which is 0 where s is. So all derivatives of
+order n of a function phi(s) need of phi at s = 0 its derivatives up to n/2, and those exist where the n-th derivative
+in x does. Higher ones may be infinite, but come with factors ds/dx; such terms are left out of the limit: those whose
+coefficient is 0 where s is 0. Derivatives of derivatives meet the choice again: on the way to s = 0 it takes its second
+branch, and the outer choice replaces it.
+
+Conventions where there is no limit:
+
+* an infinite derivative by a distance s counts as 0 (exp(-r) has a cone at r = 0; its second derivative there is 0);
+* a jump at a = 0, of |a| say, leaves what the operations say (the derivative of |a| is 0 there); the derivative of
+  something that jumps is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .distances import NAN, ROOTS, bases, below, differentiated, is_distance, is_zero_with
+from .expr import Expr, apply, const, topological
+from .identities import Point, equal
+from .polynomial import Monomial, Polynomial
+from .series import LOG, ZERO, Expansion, Series, TooShortError, UnknownError, value_at_zero
+from .simplify import build, simplify
+
+_DEPTHS = (4, 8, 16)
+_COMPONENTS = 32  # of a vector that is taken apart where its components mix
+_SQUARED = (2, 1)  # s = e*e
+_SIDES = ((1, 1), (1, -1))  # a = e and a = -e
+
+
+class MixedComponentsError(Exception):
+    """The components of a base mix: the expression has to be written component by component."""
+
+    def __init__(self, base: Expr) -> None:
+        self.base = base
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What an expression tends to: ``value``, and terms c*e**q whose exponents q are known with the data only."""
+
+    value: Expr
+    open: tuple[tuple[Expr, Expr], ...] = ()  # (q, c)
+
+    def expr(self) -> Expr:
+        """The limit as an expression; infinite terms make it 0."""
+        total = self.value
+        for q, c in self.open:
+            total = build("Add", total, build("IfElse", build("Minus", build("Abs", q)), c, const(0)))
+        for q, _ in self.open:
+            total = build("IfElse", q, total, const(0))
+        return total
+
+
+def with_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point]) -> Expr:
+    """The cotangent g of base, of a derivative of expr, with its limit chosen where base is 0.
+
+    g comes back as it is where the engine computes the limit anyway, and where there is no other convention.
+    """
+    plain = simplify(g)
+    if not any(base in (b for b, _ in below(n)) for n in differentiated(plain) if n.op in ROOTS):
+        return g
+    value = value_at_zero(plain, base)
+    try:
+        limit = _two_sided(plain, base, expr, at) if signed else _one_sided(plain, base, expr, at)
+    except UnknownError:
+        if 1 < base.dim <= _COMPONENTS:
+            raise MixedComponentsError(base) from None
+        return g if value is None else _choice(base, signed, NAN, plain)
+    if limit is None or (value is not None and not limit.open and equal(value, limit.value, at)):
+        return g
+    return _choice(base, signed, limit.expr(), plain)
+
+
+def with_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
+    """expr with its limit chosen where a power of something that is 0 is infinite, but all of expr is not."""
+    if not any(n.op == "Powf" for n in topological(expr)):
+        return expr
+    for base, signed in bases(expr).items():
+        if base.dim not in (1, expr.dim) or value_at_zero(expr, base) is not None:
+            continue
+        try:
+            limit = _agreed(expr, base, at) if signed else limit_of(expr, base, _SQUARED, at)
+        except UnknownError:
+            continue
+        if limit is not None:
+            expr = _choice(base, signed, limit.expr(), expr)
+    return expr
+
+
+def _choice(base: Expr, signed: bool, at_zero: Expr, elsewhere: Expr) -> Expr:
+    condition = apply("Minus", apply("Abs", base) if signed else base)
+    return build("IfElse", condition, at_zero, elsewhere)
+
+
+def _one_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | None:
+    """What g shall be at base = 0, for a base that is never negative; None where g stays as it is."""
+    limit = limit_of(g, base, _SQUARED, at)
+    if limit is None and is_distance(base) and limit_of(expr, base, _SQUARED, at) is not None:
+        return Limit(const(0))
+    return limit
+
+
+def _two_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | None:
+    """The same for a base of either sign."""
+    right, left = (limit_of(expr, base, side, at) for side in _SIDES)
+    if right is None or left is None:
+        return None
+    if not equal(right.expr(), left.expr(), at):
+        return Limit(const(0))
+    right, left = (limit_of(g, base, side, at) for side in _SIDES)
+    if right is None or left is None:
+        return Limit(const(0))
+    return right if equal(right.expr(), left.expr(), at) else None
+
+
+def _agreed(expr: Expr, base: Expr, at: Sequence[Point]) -> Limit | None:
+    """The limit of expr if it is the same from both sides."""
+    right, left = (limit_of(expr, base, side, at) for side in _SIDES)
+    return right if right is not None and left is not None and equal(right.expr(), left.expr(), at) else None
+
+
+def limit_of(expr: Expr, base: Expr, small: tuple[int, int], at: Sequence[Point]) -> Limit | None:
+    """The limit of expr where base is small; None for an infinite one. Raises UnknownError."""
+    for depth in _DEPTHS:
+        try:
+            series = Expansion(base, *small, depth, at).of(expr)
+        except TooShortError:
+            continue
+        if series.order > 0:
+            return _limit(series, base, at)
+    raise UnknownError
+
+
+def _limit(series: Series, base: Expr, at: Sequence[Point]) -> Limit | None:
+    """The limit of a series; infinite terms must have coefficients that are 0 where base is.
+
+    Such a factor belongs to one derivative by base, which is infinite then: its finite part is left out too.
+    """
+    value, found, infinite = None, [], set[Monomial]()
+    for exponent, c in series.terms:
+        if exponent == ZERO and not c.contains(LOG):
+            value = c
+        elif not exponent.positive:
+            if not is_zero_with(base, c.expr(), at):
+                if exponent.negative or exponent == ZERO:
+                    return None
+                found.append((exponent.expr(), c.expr()))
+            elif not exponent.symbols:
+                infinite.update(_factors_zero_with(base, c, at))
+    infinite.discard(())
+    if value is not None and infinite:
+        factors = _factors_zero_with(base, value, at)
+        value = value.without(m for m, f in zip(value.terms, factors, strict=True) if f in infinite)
+    return Limit(const(0) if value is None else value.expr(), tuple(found))
+
+
+def _factors_zero_with(base: Expr, c: Polynomial, at: Sequence[Point]) -> list[Monomial]:
+    """Of each term of c the factors that are 0 where base is."""
+    atoms = c.ring.atoms
+    zero = {k: is_zero_with(base, atoms[k], at) for k in sorted({k for m in c.terms for k, _ in m})}
+    return [tuple((k, p) for k, p in m if zero[k]) for m in c.terms]
