@@ -158,16 +158,15 @@ def aligned(expr: Expr, at: Sequence[Point]) -> Expr:
 
 def _pulled(node: Expr) -> Expr:
     """node with a factor of length 1 in front, where it is a square, an absolute value or a difference of products."""
-    if node.op in ("Square", "Abs") and node.args[0].op == "Subtract":
-        left, right = node.args[0].args  # |y - x| is |x - y|
-        if "Vi" in {v.op for v in right.vars} and "Vi" not in {v.op for v in left.vars}:
-            return build(node.op, build("Subtract", right, left))
     if node.op in ("Square", "Abs", "Sum"):
         f = _factor(node.args[0])
         if f is not None:
             scale = f[0] if node.op == "Sum" else build(node.op, f[0])
-            return build("Mult", scale, build(node.op, f[1]))
+            return build("Mult", scale, _pulled(build(node.op, f[1])))
     if node.op == "Subtract":
+        left, right = node.args
+        if "Vi" in {v.op for v in right.vars} and "Vi" not in {v.op for v in left.vars}:  # y - x is -(x - y)
+            return apply("Minus", _pulled(build("Subtract", right, left)))
         left_factor, right_factor = (_factor(a) for a in node.args)
         if left_factor is not None and right_factor is not None and left_factor[0] is right_factor[0]:
             return build("Mult", left_factor[0], build("Subtract", left_factor[1], right_factor[1]))

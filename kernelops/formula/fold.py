@@ -118,6 +118,7 @@ def scalar_factor(a: Expr) -> tuple[Expr, Expr] | None:
     return None
 
 
+_ROUNDING = 2.0**-50  # of a sum of few numbers, relative to their absolute values
 _PARTS = 16  # more parts of a product or sum stay together: shared ones would be listed again and again
 
 
@@ -153,13 +154,17 @@ def summands(e: Expr) -> list[tuple[float, Expr | None]]:
 
 
 def merged(terms: list[tuple[float, Expr | None]]) -> list[tuple[float, Expr | None]] | None:
-    """The same sum with each term once, at least one left; None if each stands once already."""
-    total: dict[Expr | None, float] = {}
+    """The same sum with each term once, at least one left; None if each stands once already.
+
+    A term of which only rounding is left is gone: near a pole it would be all that is left.
+    """
+    total: dict[Expr | None, tuple[float, float]] = {}
     for c, rest in terms:
-        total[rest] = total.get(rest, 0.0) + c
+        value, size = total.get(rest, (0.0, 0.0))
+        total[rest] = (value + c, size + abs(c))
     if len(total) == len(terms):
         return None
-    return [(c, rest) for rest, c in total.items() if c != 0] or [(0.0, None)]
+    return [(c, rest) for rest, (c, size) in total.items() if abs(c) > _ROUNDING * size] or [(0.0, None)]
 
 
 def shared(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], list[Expr]]:

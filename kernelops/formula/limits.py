@@ -47,18 +47,25 @@ class MixedComponentsError(Exception):
 
 @dataclass(frozen=True)
 class Limit:
-    """What an expression tends to: ``value``, and terms c*e**q whose exponents q are known with the data only."""
+    """What an expression tends to: ``value``, and terms c*e**q whose exponents q are known with the data only.
+
+    A term (q, None) has a logarithm of e in its coefficient.
+    """
 
     value: Expr
-    open: tuple[tuple[Expr, Expr], ...] = ()  # (q, c)
+    open: tuple[tuple[Expr, Expr | None], ...] = ()  # (q, c)
 
     def expr(self) -> Expr:
         """The limit as an expression; infinite terms make it 0."""
         total = self.value
         for q, c in self.open:
-            total = build("Add", total, build("IfElse", build("Minus", build("Abs", q)), c, const(0)))
-        for q, _ in self.open:
-            total = build("IfElse", q, total, const(0))
+            if c is not None:
+                total = build("Add", total, build("IfElse", build("Minus", build("Abs", q)), c, const(0)))
+        for q, c in self.open:
+            if c is None:
+                total = build("IfElse", build("Minus", q), const(0), total)
+            else:
+                total = build("IfElse", q, total, const(0))
         return total
 
 
@@ -147,7 +154,8 @@ def _limit(series: Series, base: Expr, at: Sequence[Point]) -> Limit | None:
 
     Such a factor belongs to one derivative by base, which is infinite then: its finite part is left out too.
     """
-    value, found, infinite = None, [], set[Monomial]()
+    value, infinite = None, set[Monomial]()
+    found: list[tuple[Expr, Expr | None]] = []
     for exponent, c in series.terms:
         if exponent == ZERO and not c.contains(LOG):
             value = c
@@ -155,7 +163,7 @@ def _limit(series: Series, base: Expr, at: Sequence[Point]) -> Limit | None:
             if not is_zero_with(base, c.expr(), at):
                 if exponent.negative or exponent == ZERO:
                     return None
-                found.append((exponent.expr(), c.expr()))
+                found.append((exponent.expr(), None if c.contains(LOG) else c.expr()))
             elif not exponent.symbols:
                 infinite.update(_factors_zero_with(base, c, at))
     infinite.discard(())

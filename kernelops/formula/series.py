@@ -246,7 +246,7 @@ class Expansion:
             return left + args[1].map(lambda c: of(build("Concat", const(0, lengths[0]), vector(c, 1))))
         if node.op == "TensorDot":
             return self.product(
-                *args, combine=lambda a, b: of(build("TensorDot", vector(a), vector(b, 1), params=node.params))
+                args[0], args[1], lambda a, b: of(build("TensorDot", vector(a), vector(b, 1), params=node.params))
             )
         return args[0].map(lambda c: of(build(node.op, vector(c), params=node.params)))
 
@@ -478,6 +478,6 @@ def _is_finite(node: Expr, args: list[Expr]) -> bool:
         return node.params[0] >= 0 or not is_const(args[0], 0)
     if node.op == "Powf" and is_const(args[0], 0):
         if is_const(args[1]):
-            return args[1].params[0] >= 0
+            return bool(args[1].params[0] >= 0)
         return args[1].dim == 1 and _linear(args[1]).positive
     return True
