@@ -6,7 +6,7 @@ order. A spelling takes one way to write rho, one to write its square, and one t
 
 import random
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import mpmath as mp
 
@@ -55,7 +55,7 @@ SQUARES = [  # its square, with {r} for the distance
 
 @dataclass(frozen=True)
 class Kernel:
-    """``text`` with {r} and {s} for rho and its square; ``value`` of rho; so often differentiable at 0 as ``smooth``."""
+    """``text`` with {r} and {s} for rho and its square, ``value`` of rho; ``smooth`` times differentiable at 0."""
 
     name: str
     text: str
@@ -86,7 +86,8 @@ KERNELS = [
            lambda r: (1 - r / 9) ** 6 * (35 * r**2 / 81 + 2 * r + 3), 4),
     kernel("Wendland C2, a choice", "IfElse(9-{r},Pow(1-{r}/9,4)*(4*{r}/9+1),0)",
            lambda r: (1 - r / 9) ** 4 * (4 * r / 9 + 1), 2),
-    kernel("Wendland C2, clamped", "Clamp(1-{r}/9,0,1)**4*(4*{r}/9+1)", lambda r: (1 - r / 9) ** 4 * (4 * r / 9 + 1), 2),
+    kernel("Wendland C2, clamped", "Clamp(1-{r}/9,0,1)**4*(4*{r}/9+1)",
+           lambda r: (1 - r / 9) ** 4 * (4 * r / 9 + 1), 2),
     kernel("cosine", "Cos({r})", mp.cos),
     kernel("damped cosine", "Cos({r})*Exp(-{s}/2)", lambda r: mp.cos(r) * mp.exp(-(r**2) / 2)),
     kernel("sinc", "SinXDivX({r})", mp.sinc),
@@ -125,7 +126,7 @@ def spellings(count, seed=0):
     return chosen[:count]
 
 
-@lru_cache(maxsize=None)
+@cache
 def taylor(kernel):
     """The Taylor coefficients of f at 0."""
     with mp.workdps(60):

@@ -7,7 +7,7 @@ an even n and 0 for an odd one; away from 0 it is a derivative by differences of
 import numpy as np
 import pytest
 import torch
-from smooth_kernels import ALIASES, G, KERNELS, along, away, spellings
+from smooth_kernels import ALIASES, KERNELS, G, along, away, spellings
 
 import kernelops.numpy
 from kernelops.torch import Genred
