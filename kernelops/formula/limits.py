@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from .distances import NAN, ROOTS, bases, below, differentiated, is_distance, is_zero_with
 from .expr import Expr, apply, const, topological
+from .fold import nonnegative
 from .identities import Point, equal
 from .polynomial import Monomial, Polynomial
 from .series import LOG, ZERO, Expansion, Series, TooShortError, UnknownError, value_at_zero
@@ -106,8 +107,9 @@ def with_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
 
 
 def _choice(base: Expr, signed: bool, at_zero: Expr, elsewhere: Expr) -> Expr:
-    condition = apply("Minus", apply("Abs", base) if signed else base)
-    return build("IfElse", condition, at_zero, elsewhere)
+    # base stays a node of the condition, which simplification would take apart if it were a difference
+    size = apply("Abs", base) if signed else base if nonnegative(base) else apply("ReLU", base)
+    return build("IfElse", apply("Minus", size), at_zero, elsewhere)
 
 
 def _one_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | None:
