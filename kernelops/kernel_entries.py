@@ -12,6 +12,7 @@ from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
 from .kernel_product import KernelProduct
 from .ranges import Ranges
+from .ranges.clusters import moderate
 from .reduction import method, pair_work, pairwise
 
 NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
@@ -126,9 +127,12 @@ class KernelEntries:
         x = x.astype(np.float64)
         draw = np.random.default_rng(0)
         I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED)
-        near = cKDTree(x).query(x[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
+        y = moderate(x)
+        near = cKDTree(y).query(y[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
+        near = np.where(near < self.points, near, I[:, None])  # itself where nothing else is at a finite distance
         chosen = np.sort(np.concatenate([near, np.broadcast_to(J, (len(I), len(J)))], axis=1), axis=1)
-        order = np.argsort(((x[I, None] - x[chosen]) ** 2).sum(-1), axis=1, kind="stable")
+        with np.errstate(over="ignore"):
+            order = np.argsort(((y[I, None] - y[chosen]) ** 2).sum(-1), axis=1, kind="stable")
         entries = np.abs(self._pairwise(I[:, None], np.take_along_axis(chosen, order, 1))[:, 0, :, 0, 0])
         allowed = (GROWTH if p.ranges is None else DROPPED) * entries.max()
         return x if (np.diff(entries, axis=1) <= allowed).all() else None  # false for nan
