@@ -26,7 +26,7 @@ from .fold import (
     summands,
     without_roots,
 )
-from .ops import OPS
+from .ops import LARGEST, OPS
 
 
 def simplify(expr: Expr) -> Expr:
@@ -229,7 +229,8 @@ def _pow(node: Expr, a: Expr) -> Expr | None:
         power = build("Pow", a.args[0], params=(m,))
         return build("Minus", power) if m % 2 else power
     if a.op == "Square" or (a.op == "Pow" and m > 0 and a.params[0] > 0):
-        return build("Pow", a.args[0], params=(m * (2 if a.op == "Square" else a.params[0]),))
+        m *= 2 if a.op == "Square" else a.params[0]
+        return build("Pow", a.args[0], params=(m,)) if abs(m) <= LARGEST else None
     return None
 
 

@@ -34,8 +34,15 @@ def complain(message: str, text: str, place: int) -> NoReturn:
     raise FormulaError(f"{message}\n  {shown}\n  {' ' * column}^") from None
 
 
+def shortened(text: str) -> str:
+    """The text, or how it begins where it is long."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of a message, "; did you mean ...?", or nothing where no known name is near."""
+    if len(name) > 60:
+        return ""
     from difflib import get_close_matches  # slow to import, and wanted for messages only
 
     by_lower = {k.lower(): k for k in known}
