@@ -118,7 +118,7 @@ def scalar_factor(a: Expr) -> tuple[Expr, Expr] | None:
     return None
 
 
-_PARTS = 16  # more parts of a product or sum stay together: shared ones would be listed again and again
+PARTS = 16  # more parts of a product or sum stay together: shared ones would be listed again and again
 
 
 def factors(e: Expr) -> list[Expr]:
@@ -127,7 +127,7 @@ def factors(e: Expr) -> list[Expr]:
     stack = [e]
     while stack:
         node = stack.pop()
-        if node.op in ("Mult", "Square") and len(found) + len(stack) < _PARTS:
+        if node.op in ("Mult", "Square") and len(found) + len(stack) < PARTS:
             stack.extend(reversed(node.args) if node.op == "Mult" else node.args * 2)
         else:
             found.append(node)
@@ -140,7 +140,7 @@ def summands(e: Expr) -> list[tuple[float, Expr | None]]:
     stack = [(1.0, e)]
     while stack:
         sign, node = stack.pop()
-        if node.op in ("Add", "Subtract", "Minus") and len(found) + len(stack) < _PARTS:
+        if node.op in ("Add", "Subtract", "Minus") and len(found) + len(stack) < PARTS:
             signs = {"Add": (sign, sign), "Subtract": (sign, -sign), "Minus": (-sign,)}[node.op]
             stack.extend(reversed(list(zip(signs, node.args, strict=True))))
         else:
@@ -194,4 +194,6 @@ def without_roots(parts: list[Expr]) -> list[Expr] | None:
 
 
 def _nonnegative(e: Expr) -> bool:
-    return e.op in ("Square", "Abs", "Exp") or (e.op == "Sum" and _nonnegative(e.args[0]))
+    while e.op == "Sum":
+        e = e.args[0]
+    return e.op in ("Square", "Abs", "Exp")
