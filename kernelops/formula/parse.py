@@ -20,7 +20,8 @@ from .tokens import Token, complain, nearest, shortened, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
 LONGEST = 2**19  # characters of a text
-MOST_OPERATIONS = 50_000  # of a formula, and of a derivative that its text asks for: some seconds of work
+MOST_OPERATIONS = 50_000  # of a formula: some seconds of work
+MOST_DERIVED = 30_000  # of a derivative that a text asks for: that of a derivative may have three times as many
 MOST_ARGUMENTS = 10_000  # of a call: every list of arrays has a place for each position
 
 _SPELLINGS = {"Vi": "Vi", "Vj": "Vj", "Pm": "Pm", "Vx": "Vi", "Vy": "Vj"}
@@ -387,6 +388,6 @@ class _Reader:
             found = grad(f, var, seed)
         except FormulaError as error:  # an exponent or an order that is out of range
             self.complain(str(error), name)
-        if sum(1 for _ in topological(found)) > MOST_OPERATIONS:
-            self.complain(f"the derivative has more than {MOST_OPERATIONS} operations", name)
+        if sum(1 for _ in topological(found)) > MOST_DERIVED:
+            self.complain(f"the derivative has more than {MOST_DERIVED} operations", name)
         return found
