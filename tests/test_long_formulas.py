@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,16 @@ from kernelops.bounds import bounds
 from kernelops.errors import FormulaError
 from kernelops.formula.expr import apply, const, topological, variable
 from kernelops.formula.grad import grad
-from kernelops.formula.ops import LARGEST, MOST_AXES
-from kernelops.formula.parse import DEEPEST, LONGEST, MOST_ARGUMENTS, MOST_OPERATIONS, parse, parse_alias
+from kernelops.formula.ops import HIGHEST_ORDER, LARGEST, MOST_AXES
+from kernelops.formula.parse import (
+    DEEPEST,
+    LONGEST,
+    MOST_ARGUMENTS,
+    MOST_DERIVED,
+    MOST_OPERATIONS,
+    parse,
+    parse_alias,
+)
 from kernelops.formula.structure import symmetric
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import lowering
@@ -154,6 +163,23 @@ def test_limits_have_names(formula, message):
         parse(formula, ALIASES)
     lines = str(caught.value).split("\n")
     assert caught.match("(?m)" + message) and len(lines) <= 3 and max(map(len, lines)) < 200
+
+
+def test_the_documents_have_these_limits():
+    page = (Path(__file__).parent.parent / "docs" / "formulas.md").read_text()
+    rows = (
+        ("characters of a text", LONGEST),
+        ("operations of a formula", MOST_OPERATIONS),
+        ("operations of what `Grad` gives", MOST_DERIVED),
+        ("brackets within brackets", DEEPEST),
+        ("aliases, and positions", MOST_ARGUMENTS),
+        ("static parameters such as the exponent of `Pow`", LARGEST),
+        ("and of its result", MOST_AXES),
+        ("the order of `SinXDivX`", HIGHEST_ORDER),
+        ("for a row, a column or a pair", lowering.MOST_COMPONENTS),
+    )
+    for of, most in rows:
+        assert f"{of} | {most:,}" in page, of
 
 
 def test_limits_of_aliases():

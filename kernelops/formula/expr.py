@@ -175,7 +175,9 @@ def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
     if _is_sign(node):
         return ["-", *_bracketed(node.args[0], _binding(node.args[0], names) != _TIGHT)]
     params = [str(list(p)).replace(" ", "") if isinstance(p, tuple) else str(p) for p in node.params]
-    listed: list[Expr | str] = [part for a in (*node.args, *params) for part in (a, ",")]
+    listed: list[Expr | str] = []
+    for a in (*node.args, *params):
+        listed += [a, ","]
     return [node.op, "(", *listed[:-1], ")"]
 
 

@@ -326,7 +326,7 @@ class Lowering:
 
     def _in_tile(self, node: Expr) -> Operand:
         """A copy where an export would name a parameter (Extract of one, say)."""
-        source = run(self.stored(node))
+        source: Operand = run(self.stored(node))
         if source.place == TILE:
             return source
         number, opened = self.new(node.dim), self.loop(node.dim)
