@@ -176,8 +176,10 @@ def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
         return ["-", *_bracketed(node.args[0], _binding(node.args[0], names) != _TIGHT)]
     params = [str(list(p)).replace(" ", "") if isinstance(p, tuple) else str(p) for p in node.params]
     listed: list[Expr | str] = []
-    for a in (*node.args, *params):
-        listed += [a, ","]
+    for operand in node.args:
+        listed += [operand, ","]
+    for param in params:
+        listed += [param, ","]
     return [node.op, "(", *listed[:-1], ")"]
 
 
