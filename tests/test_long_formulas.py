@@ -10,12 +10,11 @@ import pytest
 from kernelops import KernelOperator
 from kernelops.bounds import bounds
 from kernelops.errors import FormulaError
-from kernelops.formula.expr import apply, const, topological, variable
+from kernelops.formula.expr import LONGEST, apply, const, topological, variable
 from kernelops.formula.grad import grad
 from kernelops.formula.ops import HIGHEST_ORDER, LARGEST, MOST_AXES
 from kernelops.formula.parse import (
     DEEPEST,
-    LONGEST,
     MOST_ARGUMENTS,
     MOST_DERIVED,
     MOST_OPERATIONS,
@@ -95,6 +94,15 @@ def test_a_formula_that_is_gone_leaves_nothing():
     for k in range(100_000):
         e = apply("Add", e, const(float(k)))
     del e
+
+
+def test_the_text_of_what_is_shared_again_and_again():
+    """200 operations, whose text would have 2**200: it is cut, and its end says so."""
+    e = variable("Vi", 0, 1)
+    for _ in range(100):
+        e = apply("Sin", apply("Add", e, e))
+    assert str(e).endswith("...") and LONGEST < len(str(e)) < LONGEST + 100 and len(repr(e)) < 100
+    assert pickle.loads(pickle.dumps(e)) is e
 
 
 LONG = {

@@ -137,20 +137,28 @@ def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     return done[id(expr)]
 
 
+LONGEST = 2**19  # characters of a text, read or written
 _INFIX = {"Add": ("+", 3), "Subtract": ("-", 3), "Mult": ("*", 4), "Divide": ("/", 4)}  # sign, how tightly it binds
 _UNARY, _TIGHT = 5, 9
 
 
 def text(expr: Expr, names: Mapping[Expr, str] | None = None) -> str:
-    """The formula as text that the parser reads back to the same node; variables by name where names has one."""
+    """The formula as text that the parser reads back to the same node; variables by name where names has one.
+
+    What is shared is written again each time: of a text that is too long for the parser "..." ends it.
+    """
     pieces: list[str] = []
     todo: list[Expr | str] = [expr]
+    length = 0
     while todo:
         part = todo.pop()
-        if isinstance(part, str):
-            pieces.append(part)
-        else:
+        if not isinstance(part, str):
             todo.extend(reversed(_parts(part, names or {})))
+            continue
+        pieces.append(part)
+        length += len(part)
+        if length > LONGEST:
+            return "".join([*pieces, "..."])
     return "".join(pieces)
 
 

@@ -13,13 +13,12 @@ from typing import NoReturn
 
 from ..errors import FormulaError
 from .defined import DEFINED, call, signature
-from .expr import Expr, const, is_const, topological, variable
+from .expr import LONGEST, Expr, const, is_const, topological, variable
 from .grad import grad
 from .ops import LARGEST, OPS, VARIABLES
 from .tokens import Token, complain, nearest, shortened, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
-LONGEST = 2**19  # characters of a text
 MOST_OPERATIONS = 50_000  # of a formula: some seconds of work
 MOST_DERIVED = 30_000  # of a derivative that a text asks for: that of a derivative may have three times as many
 MOST_ARGUMENTS = 10_000  # of a call: every list of arrays has a place for each position
