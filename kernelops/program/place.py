@@ -14,6 +14,8 @@ from functools import reduce
 
 from ..formula.expr import Expr, apply, const, is_const, topological
 
+FACTORS = 64  # of the product that a sum is of; more stay together: long products in many sums would be quadratic work
+
 
 class Place(IntEnum):
     """The lowest place at which a node can be evaluated."""
@@ -119,7 +121,7 @@ def _scalar_factors(node: Expr) -> tuple[list[Expr], list[Expr]]:
         part = todo.pop()
         if part.dim == 1 or is_const(part):
             scalars.append(const(part.params[0]) if is_const(part) else part)
-        elif part.op == "Mult":
+        elif part.op == "Mult" and len(scalars) + len(vectors) + len(todo) < FACTORS:
             todo.extend(reversed(part.args))
         else:
             vectors.append(part)
