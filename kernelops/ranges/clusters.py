@@ -115,7 +115,10 @@ def moderate(x: np.ndarray) -> np.ndarray:
     infinity from them, which a k-d tree tells by the index behind the last one.
     """
     sizes = np.abs(x[x != 0])
-    return np.ldexp(x, -int(np.frexp(np.median(sizes))[1])) if sizes.size else x
+    if not sizes.size:
+        return x
+    usual, largest = (int(e) for e in np.frexp(np.partition(sizes, [sizes.size // 2, -1])[[sizes.size // 2, -1]])[1])
+    return np.ldexp(x, -max(usual, largest - 1000))  # and none becomes infinite
 
 
 def near(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: float) -> np.ndarray:

@@ -75,6 +75,15 @@ def test_a_point_out_of_reach():
     np.testing.assert_array_equal(near[others], np.where(want < 0, -1, others[want]))
 
 
+def test_points_of_all_sizes():
+    """From the least to the largest numbers: all that is asked is that an answer comes, of earlier points."""
+    x = np.random.default_rng(5).uniform(-1, 1, (900, 2)) * 10.0 ** np.linspace(-320, 308, 900)[:, None]
+    for some in (x, x[:500], np.concatenate([x[:300], np.zeros((600, 2))]), x[-300:], np.full((900, 2), 1.7e308)):
+        rank = random_rank(len(some), np.arange(0))
+        near = nearest_predecessors(some, rank, 9)
+        assert (np.where(near < 0, -1, rank[near]) < rank[:, None]).all()
+
+
 def test_no_neighbour_wanted():
     assert nearest_predecessors(np.zeros((900, 2)), np.arange(900), 0).shape == (900, 0)
 
