@@ -45,7 +45,7 @@ from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
-from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
+from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
 from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
 
 
@@ -179,8 +179,9 @@ class LogDet(torch.autograd.Function):
         return (None, None, None, for_alpha, *found)
 
     @staticmethod
-    def jvp(ctx: Any, _spec: None, _account: None, _n: None, alpha_tangent: Any, *tangents: torch.Tensor | None) -> Any:
-        alpha, *tensors, left, right = ctx.saved_tensors
+    @forward_rule
+    def jvp(ctx: Any, saved: list, _s: None, _a: None, _n: None, alpha_tangent: Any, *tangents: Any) -> Any:
+        alpha, *tensors, left, right = saved
         forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
         coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
@@ -252,7 +253,7 @@ def _columns_of_identity(rows: int, part: slice) -> torch.Tensor:
 
 def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
     """Whether what is computed now may be differentiated: then it has to be a Solve."""
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():  # levels around this one do not show
         return True
     return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in (alpha, *tensors))
 
@@ -314,8 +315,9 @@ class Quadratic(torch.autograd.Function):
         return (None, for_alpha, None, *found)
 
     @staticmethod
-    def jvp(ctx: Any, _spec: None, alpha_tangent: Any, _a: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
-        alpha, a, *tensors = ctx.saved_tensors
+    @forward_rule
+    def jvp(ctx: Any, saved: list, _spec: None, alpha_tangent: Any, _a: Any, *tangents: Any) -> torch.Tensor:
+        alpha, a, *tensors = saved
         place = ctx.spec.unknown.params[0]
         (moved,) = pushed([_energy(ctx.spec, a, a.to(torch.float64))], alpha, tensors, alpha_tangent, tangents)
         if tangents[place] is not None:

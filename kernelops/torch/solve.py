@@ -14,7 +14,7 @@ from ..formula.expr import variable
 from ..kernel_product import alpha_layout, check_alpha
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
-from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
+from .autograd import core_ranks, forward_rule, gradient, mapped_in_front, pullback, pushforward
 from .system import TensorSystem, device_of
 
 
@@ -78,8 +78,11 @@ class Solve(torch.autograd.Function):
         return (None, None, for_alpha, *found)
 
     @staticmethod
-    def jvp(ctx: Any, _spec: None, _account: None, alpha_tangent: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
-        alpha, *tensors, a = ctx.saved_tensors
+    @forward_rule
+    def jvp(
+        ctx: Any, saved: list, _spec: None, _account: None, alpha_tangent: Any, *tangents: torch.Tensor | None
+    ) -> torch.Tensor:
+        alpha, *tensors, a = saved
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
         at = [a if p == place else t for p, t in enumerate(tensors)]
         others = [None if p == place else t for p, t in enumerate(tangents)]
