@@ -35,15 +35,17 @@ from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..generic import generic_functions
 from ..kernel_product import check_alpha
+from ..ranges import Ranges
 from ..reduction import REDUCTIONS
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec
 from . import beside, cluster
 from .autograd import Reduce
-from .best import best
-from .bound import bound_of
+from .best import AtWinners, Best, best
+from .bound import Look, bound_of
 from .solve import Account, Solve, shaped_alpha, users_level
+from .uncompiled import leave_uncompiled
 
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
@@ -221,3 +223,10 @@ def _zeros(like: Any, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)
+
+leave_uncompiled(front.Genred, "__init__", "__call__")
+leave_uncompiled(front.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
+leave_uncompiled(cluster, *cluster.__all__)
+leave_uncompiled(Ranges, "from_tuple", "of", "dense", "from_mask", "from_clusters", "from_radius", "band", "order")
+for rule in (Reduce, Best, AtWinners, Solve, beside.LogDet, beside.Quadratic, Look):
+    leave_uncompiled(rule, "forward", "setup_context", "backward", "jvp", "vmap")

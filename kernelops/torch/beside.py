@@ -429,7 +429,9 @@ def predict(
             )
             b = [right if p == v.params[0] else t for p, t in enumerate(tensors)]
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
-        spread = _rounded((own - torch.cat(found, -1)).clamp(min=0), dtype, "variance", spec.on_fail)
-        spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
+        if found:
+            own = own - torch.cat(found, -1)
+            spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
+        spread = _rounded(own.clamp(min=0), dtype, "variance", spec.on_fail)
     mean = product(spec, new, (outer,), Solve.apply(spec, Account(), alpha, *tensors))
     return _rounded(mean, dtype, "mean", spec.on_fail), spread

@@ -23,9 +23,7 @@ SUM = Genred("Exp(-g*SqDist(x,y))*b", ALIASES, axis=1)
 DRAW = torch.Generator().manual_seed(0)
 X, B, AT = (torch.randn(n, d, generator=DRAW, dtype=torch.float64) for n, d in ((N, 2), (N, 1), (3, 2)))
 G, ALPHA = torch.tensor([0.7], dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
-AWAY = X + 0.1 * torch.randn(
-    N, 2, generator=DRAW, dtype=torch.float64
-)  # no y_j is an x_i
+AWAY = X + 0.1 * torch.randn(N, 2, generator=DRAW, dtype=torch.float64)  # no y_j is an x_i
 
 
 def kernel(x, y, g):
