@@ -185,7 +185,7 @@ class KernelProduct:
         d, k = (self.expr.dim if transposed else self.v.dim), V.shape[-1]
         moved: Any = sys.modules["torch"].movedim if is_tensor(V) else np.moveaxis
         image = self(moved(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d), transposed)
-        return moved(image.reshape(k, *V.shape[:-2], -1), 0, -1)
+        return moved(image.reshape(k, *V.shape[:-2], image.shape[-2] * image.shape[-1]), 0, -1)
 
     def times(self, columns: int, kind: str | None = None) -> Expr:
         """The kernel times a variable of so many columns in the unknown's place, of its kind or of another one."""

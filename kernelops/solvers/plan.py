@@ -43,7 +43,8 @@ class Question:
             raise KeywordError(f"M and precond = {precond!r} are both preconditioners: give one of them")
         if method == "direct" and (M is not None or precond not in (None, "auto")):
             raise KeywordError('method = "direct" takes no preconditioner: leave out M and precond')
-        if (method == "direct" or precond in NEED_ENTRIES) and not system.entries:
+        something = system.n > 0 and 0 not in batch  # else there are no entries, and none are needed
+        if (method == "direct" or precond in NEED_ENTRIES) and something and not system.entries:
             what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
             raise ArgumentError(
                 f"{what} needs entries of A, which a KernelOperator and a real array have; got {system.name}"

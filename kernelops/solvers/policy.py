@@ -53,7 +53,7 @@ def make_plan(question: Question, columns: int, digits: float) -> Plan:
     method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
     if q.M is not None:
         return Plan(q, method, q.M[1], f"preconditioner given: {q.M[1]}")
-    if not system.n or not columns:
+    if not system.n or not columns or 0 in q.batch:
         return Plan(q, "cg", "none", "nothing to solve")
     if q.method == "direct":
         return _factored(q, "as asked for")

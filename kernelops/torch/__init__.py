@@ -29,7 +29,7 @@ except ImportError as error:
     ) from error
 
 from .. import front
-from ..arrays import Bound, fitted, float_dtype, is_scalar, is_tensor, label, to_numpy
+from ..arrays import Bound, fitted, float_dtype, is_scalar, is_tensor, label
 from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
@@ -173,15 +173,14 @@ class KernelSolve(front.KernelSolve):
 
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
         tensors = _tensors(args, spec.variables, spec.names)
-        x0 = spec.options["x0"]
-        if is_tensor(x0):
-            x0 = x0.cpu() if x0.device == tensors[spec.unknown.params[0]].device else x0
-            spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
+        x0, start = spec.options["x0"], []
+        if is_tensor(x0):  # which a transform of torch.func may have wrapped
+            spec, start = replace(spec, options={**spec.options, "x0": None}), [x0.detach()]
         alpha = _alpha(alpha)
         if spec.options["state"] is None:  # the backward solves take the preconditioner from here
             spec = replace(spec, options={**spec.options, "state": SolveState(warm=False)})
         account = Account()
-        a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
+        a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors, *start)
         assert account.solution is not None
         dtype = tensors[spec.unknown.params[0]].dtype
         return a.to(dtype), spec.returned(account.solution, dtype, stacklevel=1 + users_level())

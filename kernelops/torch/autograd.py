@@ -23,6 +23,7 @@ from ..formula.grad import diff, grad
 from ..formula.simplify import build
 from ..specs import ReduceSpec
 from .joint import joined, passes
+from .older_vmap import by_rule
 
 Tensors = Sequence["torch.Tensor | None"]
 
@@ -56,7 +57,10 @@ class Reduce(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> Any:
-        result = spec(spec.bind(tensors))
+        try:
+            result = spec(spec.bind(tensors))
+        except RuntimeError as error:
+            return by_rule(Reduce, (spec, *tensors), error)
         return tuple(map(_tensor, result)) if isinstance(result, tuple) else _tensor(result)
 
     @staticmethod

@@ -46,6 +46,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
+from .older_vmap import with_older_vmap
 from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
 
 
@@ -151,6 +152,7 @@ class LogDet(torch.autograd.Function):
     """
 
     @staticmethod
+    @with_older_vmap(lambda: LogDet)
     def forward(spec: SolveSpec, account: Beside, n_probes: int, alpha: torch.Tensor, *tensors: torch.Tensor) -> tuple:
         found = ready(spec, spec.bind(tensors), check_alpha(alpha), n_probes)
         estimate = determinant(found, n_probes, spec.options["seed"], spec.options["rtol"])
@@ -185,8 +187,8 @@ class LogDet(torch.autograd.Function):
         forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
         coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
-        moved = sum(f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found)
-        return moved, None, None, None
+        traces = [f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found]
+        return sum(traces, left.new_zeros(left.shape[:-2])), None, None, None
 
     @staticmethod
     def vmap(
@@ -223,7 +225,7 @@ def _traces(
     coupled = scalar_kernel(spec.expr, spec.unknown) is None
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
-    dense = whole and bool(account.factors) and not _followed(tensors, alpha)
+    dense = whole and bool(account.factors) and not _followed()
     inverse = _inverse(account, tuple(batch)).to(left.device) if dense else None
     for part in chunks(rows if whole else count):
         if whole:
@@ -251,11 +253,10 @@ def _columns_of_identity(rows: int, part: slice) -> torch.Tensor:
     return columns
 
 
-def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
-    """Whether what is computed now may be differentiated: then it has to be a Solve."""
-    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():  # levels around this one do not show
-        return True
-    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in (alpha, *tensors))
+def _followed() -> bool:
+    """Whether what is computed now may be differentiated, by whatever level: then it has to be a Solve."""
+    forward = forward_ad._current_level >= 0
+    return torch.is_grad_enabled() or forward or torch._C._are_functorch_transforms_active()
 
 
 def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
@@ -290,6 +291,7 @@ class Quadratic(torch.autograd.Function):
     """
 
     @staticmethod
+    @with_older_vmap(lambda: Quadratic)
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         bound = spec.bind(tensors)
         kernel = spec.system(bound, check_alpha(alpha))

@@ -16,6 +16,7 @@ import torch
 from ..formula.expr import Expr, apply, const, is_const, substitute, variable
 from ..specs import ReduceSpec
 from .autograd import Tensors, _tensor, core_ranks, derivative, forward_rule, gradient, mapped_in_front, result_kind
+from .older_vmap import by_rule, with_older_vmap
 
 GATHERED = 1 << 20  # numbers that are gathered and computed at a time
 
@@ -72,6 +73,7 @@ class AtWinners(torch.autograd.Function):
     """
 
     @staticmethod
+    @with_older_vmap(lambda: AtWinners)
     def forward(pairs: Pairs, winners: torch.Tensor, *tensors: torch.Tensor | None) -> torch.Tensor:
         cores, given = pairs.cores(), [(p, t) for p, t in enumerate(tensors) if t is not None]
         lead = torch.broadcast_shapes(winners.shape[:-1], *(t.shape[: -cores[p]] for p, t in given))
@@ -181,7 +183,10 @@ class Best(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
-        values, indices = spec(spec.bind(tensors))
+        try:
+            values, indices = spec(spec.bind(tensors))
+        except RuntimeError as error:
+            return by_rule(Best, (spec, *tensors), error)  # type: ignore[no-any-return]
         return _tensor(values), _tensor(indices)
 
     @staticmethod

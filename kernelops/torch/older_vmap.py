@@ -1,0 +1,58 @@
+"""Tensors of torch's older vmap, which is behind ``is_grads_batched`` and ``vectorize``, met in the forward of a Function.
+
+They pass for tensors of the shape that one element has, until somebody asks for their numbers. torch.func's vmap never
+shows its own to a Function, whose vmap rule it calls; here the rule is called for the older one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+
+def with_older_vmap(function: Callable[[], Any]) -> Callable[..., Any]:
+    """A decorator for the forward of a Function, which function() returns.
+
+    Nothing is looked at until the numbers of a tensor cannot be had: then torch raises a RuntimeError.
+    """
+
+    def decorated(forward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(forward)
+        def called(*args: Any) -> Any:
+            try:
+                return forward(*args)
+            except RuntimeError as error:
+                return by_rule(function(), args, error)
+
+        return called
+
+    return decorated
+
+
+def _is_mapped(a: Any) -> bool:
+    return isinstance(a, torch.Tensor) and torch._C._functorch.is_legacy_batchedtensor(a)
+
+
+def by_rule(function: Any, args: tuple, error: RuntimeError) -> Any:
+    """The results of a Function by its vmap rule, mapped as the arguments are; the error, where none is mapped."""
+    mapped = [_is_mapped(a) for a in args]
+    if not any(mapped):
+        raise error
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    # a tensor that only another level maps gets a dimension of length 1, which broadcasts
+    whole = [torch._remove_batch_dim(a, level, 1, 0) if m else a for a, m in zip(args, mapped, strict=True)]
+    size = max(a.shape[0] for a, m in zip(whole, mapped, strict=True) if m)
+    torch._C._vmapmode_decrement_nesting()
+    try:  # outside of this level
+        info = SimpleNamespace(batch_size=size, randomness="error")
+        found, _ = function.vmap(info, tuple(0 if m else None for m in mapped), *whole)
+    finally:
+        torch._C._vmapmode_increment_nesting()
+    results = found if isinstance(found, tuple) else (found,)
+    back = tuple(torch._add_batch_dim(t, 0, level) for t in results)
+    return back if isinstance(found, tuple) else back[0]
