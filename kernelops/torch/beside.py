@@ -89,14 +89,20 @@ class Form:
     def at(self, tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """The arguments of that sum, in float64; or their tangents, with None for the unknown's."""
         place = self.spec.unknown.params[0]
-        cut = [t if t is None or not self._cut(p) else t[..., self.rows, :] for p, t in enumerate(tensors)]
-        cut[place] = self.right if self.rows is None else self.right[..., self.rows, :]
+        cut = [t if t is None or not self._cut(p) else _some(t, self.rows) for p, t in enumerate(tensors)]
+        cut[place] = self.right if self.rows is None else _some(self.right, self.rows)
         return _wide(cut)
 
     def _cut(self, place: int) -> bool:
         """Whether the argument at this place has the index that is summed over."""
         kinds = {v.params[0]: v.op for v in self.spec.variables}
         return self.rows is not None and kinds.get(place) == self.spec.unknown.op
+
+
+def _some(t: torch.Tensor, rows: slice | None) -> torch.Tensor:
+    """Some rows; to index them is more than torch's older vmap can do."""
+    assert rows is not None
+    return t.narrow(-2, rows.start, rows.stop - rows.start)
 
 
 def pulled(
@@ -425,7 +431,7 @@ def predict(
         for part in chunks(m):
             columns = part.stop - part.start
             wide = widened(besides, columns)
-            some = {p: t[..., part, :] for p, t in new.items()}
+            some = {p: _some(t, part) for p, t in new.items()}
             right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=_device(tensors))).to(
                 dtype
             )

@@ -1,4 +1,4 @@
-"""Tensors of torch's older vmap, which is behind ``is_grads_batched`` and ``vectorize``, met in the forward of a Function.
+"""Tensors of torch's older vmap, behind ``is_grads_batched`` and ``vectorize``, met in the forward of a Function.
 
 They pass for tensors of the shape that one element has, until somebody asks for their numbers. torch.func's vmap never
 shows its own to a Function, whose vmap rule it calls; here the rule is called for the older one.
