@@ -44,6 +44,7 @@ from . import beside, cluster
 from .autograd import Reduce
 from .best import AtWinners, Best, best
 from .bound import Look, bound_of
+from .older_vmap import Function
 from .solve import Account, Solve, shaped_alpha, users_level
 from .uncompiled import leave_uncompiled
 
@@ -227,5 +228,6 @@ leave_uncompiled(front.Genred, "__init__", "__call__")
 leave_uncompiled(front.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
 leave_uncompiled(cluster, *cluster.__all__)
 leave_uncompiled(Ranges, "from_tuple", "of", "dense", "from_mask", "from_clusters", "from_radius", "band", "order")
-for rule in (Reduce, Best, AtWinners, Solve, beside.LogDet, beside.Quadratic, Look):
+leave_uncompiled(Function, "apply")
+for rule in (Reduce, Best, AtWinners, Solve, beside.LogDet, beside.Quadratic, beside.Rounded, Look):
     leave_uncompiled(rule, "forward", "setup_context", "backward", "jvp", "vmap")

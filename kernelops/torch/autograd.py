@@ -23,7 +23,7 @@ from ..formula.grad import diff, grad
 from ..formula.simplify import build
 from ..specs import ReduceSpec
 from .joint import joined, passes
-from .older_vmap import by_rule
+from .older_vmap import Function
 
 Tensors = Sequence["torch.Tensor | None"]
 
@@ -48,7 +48,7 @@ def forward_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
     return jvp
 
 
-class Reduce(torch.autograd.Function):
+class Reduce(Function):
     """``Reduce.apply(spec, *tensors)``: the result of a reduction; a tuple where the reduction gives several.
 
     Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (best.py
@@ -57,10 +57,7 @@ class Reduce(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> Any:
-        try:
-            result = spec(spec.bind(tensors))
-        except RuntimeError as error:
-            return by_rule(Reduce, (spec, *tensors), error)
+        result = spec(spec.bind(tensors))
         return tuple(map(_tensor, result)) if isinstance(result, tuple) else _tensor(result)
 
     @staticmethod

@@ -46,7 +46,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
-from .older_vmap import with_older_vmap
+from .older_vmap import Function
 from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
 
 
@@ -150,7 +150,7 @@ def pushed(
     return found
 
 
-class LogDet(torch.autograd.Function):
+class LogDet(Function):
     """``LogDet.apply(spec, account, n_probes, alpha, *tensors)``: (value, stderr, left, right) in float64.
 
     Whatever stands at the unknown's place says no more than how many rows there are. alpha has shape () or (..., n, 1).
@@ -158,7 +158,6 @@ class LogDet(torch.autograd.Function):
     """
 
     @staticmethod
-    @with_older_vmap(lambda: LogDet)
     def forward(spec: SolveSpec, account: Beside, n_probes: int, alpha: torch.Tensor, *tensors: torch.Tensor) -> tuple:
         found = ready(spec, spec.bind(tensors), check_alpha(alpha), n_probes)
         estimate = determinant(found, n_probes, spec.options["seed"], spec.options["rtol"])
@@ -288,7 +287,7 @@ def _solved(
     return torch.stack([solve(b) for b in z]) if coupled else solve(z)
 
 
-class Quadratic(torch.autograd.Function):
+class Quadratic(Function):
     """``Quadratic.apply(spec, alpha, a, *tensors)``: b^T A^-1 b of every column, float64 (..., k), for a = A^-1 b.
 
     b stands at the unknown's place, and a is the result of a Solve. The value is 2 b^T a - a^T A a; its derivative by a
@@ -297,7 +296,6 @@ class Quadratic(torch.autograd.Function):
     """
 
     @staticmethod
-    @with_older_vmap(lambda: Quadratic)
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         bound = spec.bind(tensors)
         kernel = spec.system(bound, check_alpha(alpha))
@@ -349,7 +347,7 @@ def _device(tensors: Sequence[torch.Tensor | None]) -> torch.device:
     return next(t.device for t in tensors if t is not None)
 
 
-class Rounded(torch.autograd.Function):
+class Rounded(Function):
     """``Rounded.apply(a, dtype, name, on_fail)``: a float64 tensor in a dtype; what does not fit into it is said."""
 
     @staticmethod
@@ -368,7 +366,8 @@ class Rounded(torch.autograd.Function):
         return g.to(ctx.dtypes[0]), None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
+    @forward_rule
+    def jvp(ctx: Any, _saved: list, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         return tangent.to(ctx.dtypes[1])
 
     @staticmethod

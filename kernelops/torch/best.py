@@ -16,7 +16,7 @@ import torch
 from ..formula.expr import Expr, apply, const, is_const, substitute, variable
 from ..specs import ReduceSpec
 from .autograd import Tensors, _tensor, core_ranks, derivative, forward_rule, gradient, mapped_in_front, result_kind
-from .older_vmap import by_rule, with_older_vmap
+from .older_vmap import Function
 
 GATHERED = 1 << 20  # numbers that are gathered and computed at a time
 
@@ -66,14 +66,13 @@ class Pairs:
         return (*lead, self.expr.dim) if self.result == "Pm" else (*lead, counts[self.result], self.expr.dim)
 
 
-class AtWinners(torch.autograd.Function):
+class AtWinners(Function):
     """``AtWinners.apply(pairs, winners, *tensors)``: a formula summed over winning pairs, in the dtype of the tensors.
 
     winners (..., P) are numbers of rows of "theirs". Where nobody has won it is -1, and the pair counts as 0.
     """
 
     @staticmethod
-    @with_older_vmap(lambda: AtWinners)
     def forward(pairs: Pairs, winners: torch.Tensor, *tensors: torch.Tensor | None) -> torch.Tensor:
         cores, given = pairs.cores(), [(p, t) for p, t in enumerate(tensors) if t is not None]
         lead = torch.broadcast_shapes(winners.shape[:-1], *(t.shape[: -cores[p]] for p, t in given))
@@ -175,7 +174,7 @@ def _pushed(pairs: Pairs, winners: torch.Tensor, tensors: Tensors, tangents: Ten
     return total
 
 
-class Best(torch.autograd.Function):
+class Best(Function):
     """``Best.apply(spec, *tensors)``: values and indices of a Min, Max or KMin; the values are differentiable.
 
     Their derivatives are those of the formula at the winning pairs.
@@ -183,10 +182,7 @@ class Best(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
-        try:
-            values, indices = spec(spec.bind(tensors))
-        except RuntimeError as error:
-            return by_rule(Best, (spec, *tensors), error)  # type: ignore[no-any-return]
+        values, indices = spec(spec.bind(tensors))
         return _tensor(values), _tensor(indices)
 
     @staticmethod

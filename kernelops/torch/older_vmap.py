@@ -1,47 +1,41 @@
-"""Tensors of torch's older vmap, behind ``is_grads_batched`` and ``vectorize``, met in the forward of a Function.
+"""Functions that torch's older vmap can map too, which is behind ``is_grads_batched`` and ``vectorize``.
 
-They pass for tensors of the shape that one element has, until somebody asks for their numbers. torch.func's vmap never
-shows its own to a Function, whose vmap rule it calls; here the rule is called for the older one.
+Its tensors pass for tensors of the shape that one element has, until somebody asks for their numbers. torch.func's vmap
+never shows its own to a Function, whose vmap rule it calls; here the rule is called for the older one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 
-def with_older_vmap(function: Callable[[], Any]) -> Callable[..., Any]:
-    """A decorator for the forward of a Function, which function() returns.
+class Function(torch.autograd.Function):
+    """A Function with a vmap rule for both.
 
-    Nothing is looked at until the numbers of a tensor cannot be had: then torch raises a RuntimeError.
+    Nothing is looked at until the numbers of a tensor cannot be had: then torch raises a RuntimeError. (It is too late
+    in forward, where no graph is made.)
     """
 
-    def decorated(forward: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(forward)
-        def called(*args: Any) -> Any:
-            try:
-                return forward(*args)
-            except RuntimeError as error:
-                return by_rule(function(), args, error)
-
-        return called
-
-    return decorated
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        try:
+            return super().apply(*args)
+        except RuntimeError:
+            if not any(map(_is_mapped, args)):
+                raise
+        return _by_rule(cls, args)
 
 
 def _is_mapped(a: Any) -> bool:
     return isinstance(a, torch.Tensor) and torch._C._functorch.is_legacy_batchedtensor(a)
 
 
-def by_rule(function: Any, args: tuple, error: RuntimeError) -> Any:
-    """The results of a Function by its vmap rule, mapped as the arguments are; the error, where none is mapped."""
+def _by_rule(function: type[Function], args: tuple) -> Any:
+    """The results of a Function by its vmap rule, mapped as the arguments are."""
     mapped = [_is_mapped(a) for a in args]
-    if not any(mapped):
-        raise error
     level = torch._C._vmapmode_increment_nesting() - 1
     torch._C._vmapmode_decrement_nesting()
     # a tensor that only another level maps gets a dimension of length 1, which broadcasts

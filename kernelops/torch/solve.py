@@ -16,7 +16,7 @@ from ..kernel_product import alpha_layout, check_alpha
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, forward_rule, gradient, mapped_in_front, pullback, pushforward
-from .older_vmap import with_older_vmap
+from .older_vmap import Function
 from .system import TensorSystem, device_of
 
 
@@ -27,7 +27,7 @@ class Account:
     solution: Solution | None = field(default=None)
 
 
-class Solve(torch.autograd.Function):
+class Solve(Function):
     """``Solve.apply(spec, account, alpha, *tensors)``: a with (alpha I + K) a = b, b standing at the unknown's place.
 
     One more tensor behind the arguments is where the iteration starts. Nothing is differentiated by it.
@@ -45,7 +45,6 @@ class Solve(torch.autograd.Function):
     """
 
     @staticmethod
-    @with_older_vmap(lambda: Solve)
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         count = _count(spec)
         if len(tensors) > count:
