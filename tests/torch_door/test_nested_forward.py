@@ -144,3 +144,15 @@ def test_components_that_are_infinite_at_the_winner_of_another():
     assert_near(grad(total)(x), want)
     assert_near(jacfwd(total)(x), want)
     assert_near(jacfwd(jacfwd(total))(x).reshape(2, 2), torch.diag(-(want.ravel() ** 2) / 2))
+
+
+def test_predictions_of_float32():
+    """Which are rounded from float64, by a function with a jvp of its own."""
+    tensors = [t.float() for t in (X, B, AT)]
+    for q in (0, 1):
+
+        def total(g, q=q):
+            x, b, at = tensors
+            return GAUSS.predict(x, x, b, g, at=at, alpha=0.4)[q].pow(2).sum()
+
+        assert_near(jacfwd(jacfwd(total))(G.float()), jacrev(jacrev(total))(G.float()), 1e-4)
