@@ -97,7 +97,7 @@ def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Rea
     options = spec.options
     question = Question.of(system, options["method"], options["precond"], None, options["seed"], batch)
     state: SolveState = options["state"]
-    plan = planned(question, columns, options["rtol"], state)
+    plan = planned(question, columns, options["rtol"], state, exact=True)
     state.hold(plan)
     return Ready(kernel, system, plan, plan.question is question)
 
