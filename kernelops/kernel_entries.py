@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -59,13 +60,13 @@ class KernelEntries:
         found.setflags(write=False)
         return found
 
-    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
+    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = FLOAT64) -> np.ndarray:
         J = np.asarray(J)
         if self.width == 1:  # rows of K, each written in one piece: columns, as K is symmetric
-            return self._pairwise(J, np.arange(first, self.points))[:, :, 0, 0].T
+            return self._pairwise(J, np.arange(first, self.points), dtype)[:, :, 0, 0].T
         every = np.arange(self.points)
         points, where = np.unique(J // self.width, return_inverse=True)
-        found = self._pairwise(every, points)[:, where, :, J % self.width]  # (k, points, width)
+        found = self._pairwise(every, points, dtype)[:, where, :, J % self.width]  # (k, points, width)
         return found.reshape(len(J), self.n).T[first:]
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
@@ -81,12 +82,12 @@ class KernelEntries:
             out[first : first + step] = found[p, i, j, (part % w)[:, :, None], (part % w)[:, None, :]]
         return out
 
-    def _pairwise(self, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+    def _pairwise(self, I: np.ndarray, J: np.ndarray, dtype: Any = FLOAT64) -> np.ndarray:
         """The blocks of points I and J, indices (..., r) of the result's and (..., c): (..., r, c, width, width)."""
         p = self.product
         i, j = (I, J) if p.axis == 1 else (J, I)
         bound = self._gathered(i, j)
-        each = [pairwise(e, bound, None, FLOAT64) for e in self._kernels]
+        each = [pairwise(e, bound, None, np.dtype(dtype)) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
             held = p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]

@@ -47,6 +47,7 @@ def _linear_step(node: Expr, var: Expr) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)  # of every solve, often of formulas that were read anew
 def scalar_kernel(expr: Expr, var: Expr) -> Expr | None:
     """The k of length 1, free of var, with expr = k*var; None if expr does not show one."""
     if expr.dim != var.dim or not linear_in(expr, var):
@@ -90,6 +91,11 @@ def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
     pairs : iterable of (int, int)
         The positions of a Vi and a Vj whose arrays are equal.
     """
+    return _symmetric(expr, var, tuple(pairs))
+
+
+@lru_cache(maxsize=1024)
+def _symmetric(expr: Expr, var: Expr, pairs: tuple[tuple[int, int], ...]) -> str:
     if expr.dim != var.dim:
         return "no"
     if var.op == "Pm" or not linear_in(expr, var):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
+from threading import local
 
 PROC_CGROUP = Path("/proc/self/cgroup")
 SYS_CGROUP = Path("/sys/fs/cgroup")
@@ -26,8 +29,22 @@ def thread_reasons() -> dict[str, int]:
 
 
 def thread_count() -> int:
-    """The number of threads a parallel region uses: the least of :func:`thread_reasons`."""
-    return min(thread_reasons().values())
+    """The number of threads a parallel region uses: the least of :func:`thread_reasons`, or 1 within `by_itself`."""
+    return 1 if getattr(_here, "alone", False) else min(thread_reasons().values())
+
+
+_here = local()
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """The calling thread is one of several that share the cores: its parallel regions use no others."""
+    before = getattr(_here, "alone", False)
+    _here.alone = True
+    try:
+        yield
+    finally:
+        _here.alone = before
 
 
 def _wished() -> int | None:
