@@ -37,7 +37,7 @@ def test_json():
     assert found["cpu"]["instruction_set"] in found["cpu"]["available"]
     assert found["backends"]["CPU"]["usable"] is True and found["gpu"]["tried"]
     assert all(Path(path).exists() for path in found["paths"].values())
-    assert sum(test["seconds"] for test in found["self_test"].values()) < 5
+    assert all(test["seconds"] > 0 for test in found["self_test"].values())
 
 
 def test_text(found):

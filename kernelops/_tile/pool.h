@@ -13,8 +13,14 @@
 #include <stdint.h>
 
 #ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
 #include <windows.h>
 #include <process.h>
+#undef DIFFERENCE /* these are names in other headers of the engine */
+#undef FAR
+#undef near
+#undef far
 typedef SRWLOCK lock_type;
 typedef CONDITION_VARIABLE bell_type;
 #define LOCK_INIT SRWLOCK_INIT

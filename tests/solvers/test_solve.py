@@ -91,9 +91,9 @@ STATUSES = {  # name -> (system, right-hand side, keywords, status, info: a sign
 @pytest.mark.parametrize("name", STATUSES)
 def test_every_status_by_a_system_that_earns_it(name):
     make, b, keywords, status, info = STATUSES[name]
-    A, start = make(), time.perf_counter()
+    A = make()
     solution = solve(A, b, on_fail="ignore", **keywords)
-    assert time.perf_counter() - start < 1
+    assert sum(solution.products.values()) <= (4 if status == "nonfinite" else 10 * len(b))  # it ends, and soon
     assert solution.status == status and not solution.converged
     assert solution.info == (solution.iterations if info is None else info)
     assert solution.message == str(solution).splitlines()[1].strip()
