@@ -1,8 +1,8 @@
 """Is a small product slower on all threads than on one, because the machine is busy?
 
-Milliseconds of products with one thread and with all, which take turns, beside processes that do nothing but compute: the
-median and the slowest tenth of many calls. Other work takes its share of the processors from both; threads that wait
-for each other by spinning lose far more, and so do those that wait for a thread which has not begun.
+Milliseconds of products with one thread and with all, which take turns, beside processes that do nothing but compute:
+the median and the slowest tenth of many calls. Other work takes its share of the processors from both; threads that
+wait for each other by spinning lose far more, and so do those that wait for a thread which has not begun.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOP = "while True: pass"
 
 
 def products():
-    """Name -> a product, from just above the counted work from which threads are used to some that are no more small."""
+    """Name -> a product, from just above the work that threads are used for to some that is no more small."""
     rng, found = np.random.default_rng(0), {}
     for n, text, dim in (
         (257, "Cos(Sum(g*(x-y)))*b", 33),

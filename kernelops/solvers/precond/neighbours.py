@@ -91,13 +91,21 @@ def _among_few(y: np.ndarray, count: int) -> np.ndarray:
     return np.pad(near, ((0, 0), (0, count - near.shape[1])), constant_values=-1)
 
 
+def _nearest(tree: cKDTree, y: np.ndarray, count: int) -> np.ndarray:
+    """The nearest points of a tree."""
+    try:
+        return tree.query(y, k=np.arange(1, count + 1), workers=thread_count())[1]
+    except RuntimeError:  # no thread can be started
+        return tree.query(y, k=np.arange(1, count + 1))[1]
+
+
 def _from_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """Nearest predecessors of some points, of which there are enough in the tree: more candidates until it is so."""
     found = np.empty((len(rows), count), np.int64)
     short, candidates = np.arange(len(rows)), 3 * count
     while len(short):
         candidates = min(candidates, tree.n)
-        _, near = tree.query(y[rows[short]], k=np.arange(1, candidates + 1), workers=thread_count())
+        near = _nearest(tree, y[rows[short]], candidates)
         earlier = near < rows[short, None]
         first = np.argsort(~earlier, axis=1, kind="stable")[:, :count]
         found[short] = np.take_along_axis(near, first, 1)
