@@ -66,4 +66,4 @@ cdef extern from "_tile/isa.h" nogil:
     const char *const *ISA_NAMES
     int isa_usable(int)
     const machine *isa_machine(int)
-    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, size_t)
+    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, int64_t)

@@ -98,21 +98,25 @@ static const machine *isa_machine(int isa) {
     return &machine_of_baseline;
 }
 
-/* Results too small for a normal number become 0 while this holds: they take a hundred times as long as others, and there
- * are many where a kernel has decayed. Returns what restore_small needs. */
-static inline uint64_t flush_small(void) {
+/* How a thread rounds, and what it does with numbers below the normal ones, is as the C standard begins while pieces run,
+ * whatever their caller has set and whatever was set when a thread was made: so a result is the same to the bit in all
+ * threads. With `flush` results too small for a normal number become 0: they take a hundred times as long as others, and
+ * there are many where a kernel has decayed. Returns what restore_mode needs. */
+static inline uint64_t set_mode(int flush) {
     uint64_t before = 0;
 #if defined(KERNELOPS_X86)
     before = _mm_getcsr();
-    _mm_setcsr((unsigned)before | 0x8000);
+    _mm_setcsr(flush ? 0x9f80 : 0x1f80);
 #elif defined(__aarch64__) && defined(KERNELOPS_VECTORS)
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1u << 24));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)(flush ? 1u << 24 : 0)));
+#else
+    (void)flush;
 #endif
     return before;
 }
 
-static inline void restore_small(uint64_t before) {
+static inline void restore_mode(uint64_t before) {
 #if defined(KERNELOPS_X86)
     _mm_setcsr((unsigned)before);
 #elif defined(__aarch64__) && defined(KERNELOPS_VECTORS)
@@ -122,26 +126,24 @@ static inline void restore_small(uint64_t before) {
 #endif
 }
 
-static void run_piece(piece what, const job *w, int64_t item, void *scratch) {
-    if (!w->flush) {
-        what(w, item, scratch);
-        return;
-    }
-    const uint64_t before = flush_small();
-    what(w, item, scratch);
-    restore_small(before);
-}
-
 /* Pieces first .. last-1, spread over the threads; each thread has its own scratch. One thread means no OpenMP at all,
  * because its runtime cannot be entered in a forked child. */
-static void run_pieces(piece what, const job *w, int64_t first, int64_t last, int threads, char *scratch, size_t bytes) {
+static void run_pieces(piece what, const job *w, int64_t first, int64_t last, int threads, char *scratch, int64_t bytes) {
     if (threads <= 1) {
-        for (int64_t item = first; item < last; item++) run_piece(what, w, item, scratch);
+        const uint64_t before = set_mode(w->flush);
+        for (int64_t item = first; item < last; item++) what(w, item, scratch);
+        restore_mode(before);
         return;
     }
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int64_t item = first; item < last; item++) run_piece(what, w, item, scratch + (size_t)omp_get_thread_num() * bytes);
+#pragma omp parallel num_threads(threads)
+    {
+        const uint64_t before = set_mode(w->flush);
+        char *own = scratch + omp_get_thread_num() * bytes;
+#pragma omp for schedule(dynamic)
+        for (int64_t item = first; item < last; item++) what(w, item, own);
+        restore_mode(before);
+    }
 #else
     (void)bytes;
 #endif

@@ -37,6 +37,9 @@ V_INLINE V FN(of_bits)(VBITS bits) {
     return v;
 }
 
+/* Bits moved up; what leaves a lane is lost. */
+V_INLINE VBITS FN(raised)(VBITS bits, int by) { return (VBITS)((UVBITS)bits << by); }
+
 /* Where mask (all bits or none in a lane) is set a, else b. */
 V_INLINE V FN(select)(VBITS mask, V a, V b) { return FN(of_bits)((mask & FN(bits_of)(a)) | (~mask & FN(bits_of)(b))); }
 

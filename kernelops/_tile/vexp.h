@@ -100,7 +100,7 @@ V_INLINE V FN(exp2)(V t) {
     t = FN(at_most)(FN(all)(BIAS + 2), FN(at_least)(FN(all)(1 - BIAS), t));
     const V shifted = t + (ROUND + (BIAS - 1)), n = shifted - (ROUND + (BIAS - 1));
     const V p = FN(power_of_two)(t - n);
-    return (p + p) * FN(of_bits)(FN(bits_of)(shifted) << EXPONENT); /* 2^(n-1) */
+    return (p + p) * FN(of_bits)(FN(raised)(FN(bits_of)(shifted), EXPONENT)); /* 2^(n-1) */
 }
 
 /* exp(r) by its Taylor series, 1 and r added last; 2^n in two factors, so that results in the subnormal range and just
@@ -130,7 +130,7 @@ V_INLINE V FN(exp_of)(V a) {
     p = p * r * r + r + 1;
     const VBITS whole = FN(bits_of)(shifted) - FN(bits_of)(FN(all)(ROUND));
     const VBITS half = whole / 2;
-    return p * FN(of_bits)((half + BIAS) << EXPONENT) * FN(of_bits)((whole - half + BIAS) << EXPONENT);
+    return p * FN(of_bits)(FN(raised)(half + BIAS, EXPONENT)) * FN(of_bits)(FN(raised)(whole - half + BIAS, EXPONENT));
 }
 
 #undef ROUND
