@@ -259,10 +259,10 @@ cdef class _Memory:
     cdef char *block
     cdef char *start
 
-    def __cinit__(self, int64_t size, str what):
+    def __cinit__(self, int64_t size):
         self.block = <char *> PyMem_RawMalloc(size + 64)
         if self.block == NULL:
-            raise MemoryError(f"{size} bytes of scratch, for {what}")
+            raise MemoryError
         self.start = <char *> ((<uintptr_t> self.block + 63) // 64 * 64)
 
     def __dealloc__(self):
@@ -395,7 +395,11 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     packed = w.batch, tiles, w.col.n_exports, TILE_WIDTH, itemsize
     packed_bytes = product("batch * tiles * components * columns * bytes", packed) + 2 * SLACK * itemsize  # 64 divides it
     asked = params_bytes + packed_bytes + threads * bytes_each + sides_bytes
-    memory = _Memory(asked, f"{threads} threads, {N} columns of {w.col.n_exports} numbers and a batch of {batch}")
+    try:
+        memory = _Memory(asked)
+    except MemoryError:
+        what = f"{threads} threads, {N} columns of {w.col.n_exports} numbers and a batch {batch}"
+        raise MemoryError(f"{asked} bytes of scratch for {what}") from None
     if program.kind == REDUCE_BEST:
         values.fill(-np.inf if largest else np.inf)
         indices.fill(-1)

@@ -59,9 +59,15 @@ static inline int lowest_bit(uint64_t mask) {
 #include "precision.h"
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC pop_options
+#endif
+
+#ifndef KERNELOPS_WITHOUT_AVX512 /* a build that is to be quick on a processor that has not got it */
+#define KERNELOPS_AVX512 1
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
@@ -74,6 +80,7 @@ static inline int lowest_bit(uint64_t mask) {
 #pragma GCC pop_options
 #endif
 #endif
+#endif
 
 enum { ISA_BASELINE = 0, ISA_AVX2 = 1, ISA_AVX512 = 2, ISA_COUNT = 3 };
 static const char *const ISA_NAMES[] = {"baseline", "avx2", "avx512"};
@@ -82,6 +89,8 @@ static int isa_usable(int isa) {
     if (isa == ISA_BASELINE) return 1;
 #ifdef KERNELOPS_X86
     if (isa == ISA_AVX2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+#ifdef KERNELOPS_AVX512
     if (isa == ISA_AVX512)
         return isa_usable(ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -92,6 +101,8 @@ static int isa_usable(int isa) {
 static const machine *isa_machine(int isa) {
 #ifdef KERNELOPS_X86
     if (isa == ISA_AVX2) return &machine_of_avx2;
+#endif
+#ifdef KERNELOPS_AVX512
     if (isa == ISA_AVX512) return &machine_of_avx512;
 #endif
     (void)isa;
