@@ -248,7 +248,7 @@ def auxiliaries(p):
             ]
             room += [1 + (p.sizes(stage)[PLACES[r[3 + 3 * q]]] - 1 - r[4 + 3 * q]) // r[5 + 3 * q] for q in moving]
         bad.append(Change(f"Loop at {at}: rounds {min(room) + 1}", {("code", stage, at, 1): min(room) + 1}))
-        good.append(Change(f"Loop at {at}: rounds {min(room)}", {("code", stage, at, 1): min(room)}))
+        good += [Change(f"Loop at {at}: rounds {v}", {("code", stage, at, 1): v}) for v in (1, min(room))]
     return bad, good
 
 
@@ -257,9 +257,7 @@ def tables(p):
     bad, good = [], []
     for stage, name in enumerate(STAGES):
         low, high = ((len(p.constants), p.given), (0, p.planes[1]), (0, p.planes[2]), (0, 0))[stage]
-        bad += [
-            Change(f"{name}: planes {v}", {("planes", stage): v}) for v in (-1, p.planes[stage] - 1) if p.planes[stage]
-        ]
+        bad += [Change(f"{name}: planes {v}", {("planes", stage): v}) for v in {-1, p.planes[stage] - 1}]
         for k, (_, count, plane) in enumerate(p.loads[stage]):
             path = "loads", stage, k
             bad += [Change(f"{name}: position -1", {(*path, 0): -1})]
@@ -412,6 +410,19 @@ def test_contractions_have_rows_and_columns_among_pairs_alone(name, stage, lengt
     p.planes[stage] = max(p.planes[stage], 1)
     with pytest.raises(ValueError, match="tile program"):
         p()
+
+
+@pytest.mark.parametrize("op", ["Loop", "End"])
+def test_loops_are_closed_once_and_not_nested(op):
+    for name in ("loop", "entries"):
+        p = Encoded(name)
+        opens = next(at for at, row in enumerate(p.code[3]) if NAMES[row[0]] == "Loop")
+        for at in (0, opens, opens + 1, p.code[3][opens][2], len(p.code[3])):
+            p = Encoded(name)
+            last = len(p.code[3])
+            p.code[3].insert(at, [_core.OPCODES[op], 1, last, *[0] * 12])
+            with pytest.raises(ValueError, match="is not closed|closes no loop"):
+                p()
 
 
 def test_pairs_load_and_export_nothing():
