@@ -58,7 +58,7 @@ def is_set(name):
 
 
 def has_avx512():
-    """Whether this processor has AVX-512, as far as that can be read; a sanitized build takes a third longer with it."""
+    """Whether this processor has AVX-512, as far as can be read: a sanitized build takes a third longer with it."""
     cpuinfo = Path("/proc/cpuinfo")
     return not cpuinfo.is_file() or "avx512vl" in cpuinfo.read_text()
 

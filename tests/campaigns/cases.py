@@ -14,13 +14,31 @@ from kernelops.ranges import Ranges
 from kernelops.reduction import REDUCTIONS
 
 LENGTHS = (1, 1, 1, 2, 3, 3, 4, 5, 8, 17, 32, 33, 64, 70)  # of vectors; from 32 on their distances are wide ones
-SIZES = (0, 1, 2, 3, 31, 63, 64, 65, 255, 256, 257, 300, 513)  # of arrays, around tasks of 64 rows and tiles of 256 columns
+SIZES = (
+    0,
+    1,
+    2,
+    3,
+    31,
+    63,
+    64,
+    65,
+    255,
+    256,
+    257,
+    300,
+    513,
+)  # of arrays, around tasks of 64 rows and tiles of 256 columns
 MIRRORED = (1024, 1025, 1300)  # points from which a symmetric sum evaluates each pair once
 BATCHES = ((), (), (), (1,), (2,), (2, 3), (3, 1), (0,))
 KEPT = (1, 2, 3, 4, 7, 8, 9, 16, 17, 40, 300)
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-310, 1e-40, 1e38, 1e300)
 MOST_WORK = 1.5e6  # numbers of a dense oracle
-ACCUMULATORS = {"float16": ("auto", "float16", "float32"), "float32": ("auto", "float32", "float64"), "float64": ("auto", "float64")}
+ACCUMULATORS = {
+    "float16": ("auto", "float16", "float32"),
+    "float32": ("auto", "float32", "float64"),
+    "float64": ("auto", "float64"),
+}
 SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
 
 
@@ -46,8 +64,8 @@ class Case:
     def __str__(self):
         shapes = [None if a is None else (a.shape, a.strides) for a in self.arrays]
         return (
-            f"{self.op} (K = {self.kept}) over axis {self.axis} of {self.expr}, weight {self.weight}; M, N = {self.M}, {self.N}, "
-            f"batch {self.batch}, {self.dtype}, {self.accumulator}, {self.scheme}, ranges {self.ranges}, arrays {shapes}"
+            f"{self.op} (K = {self.kept}) over axis {self.axis} of {self.expr}, weight {self.weight}; "
+            f"M, N = {self.M}, {self.N}, batch {self.batch}, {self.dtype}, {self.accumulator}, {self.scheme}, ranges {self.ranges}, arrays {shapes}"
         )
 
 
@@ -70,7 +88,9 @@ def make(seed):
     M, N = int(_any(rng, SIZES)), int(_any(rng, SIZES))
     square = rng.random() < 0.3
     if square:
-        M = N = int(_any(rng, MIRRORED)) if rng.random() < 0.3 and expr.dim == 1 and len(list(topological(expr))) < 8 else M
+        M = N = (
+            int(_any(rng, MIRRORED)) if rng.random() < 0.3 and expr.dim == 1 and len(list(topological(expr))) < 8 else M
+        )
     wide = sum(node.dim for e in (expr, weight) if e is not None for node in topological(e))
     while M * N * wide > MOST_WORK and max(M, N) > 2 and not (M == N and M in MIRRORED and wide < 20):
         M, N = (M // 2, N) if M >= N else (M, N // 2)
@@ -79,7 +99,9 @@ def make(seed):
     if not any(e.vars for e in (expr, weight) if e is not None):
         dtype = "float64"  # that of a call without arrays
     special = bool(rng.random() < 0.15)
-    arrays = _arrays(rng, [e for e in (expr, weight) if e is not None], {"Vi": (M,), "Vj": (N,), "Pm": ()}, batch, dtype, special)
+    arrays = _arrays(
+        rng, [e for e in (expr, weight) if e is not None], {"Vi": (M,), "Vj": (N,), "Pm": ()}, batch, dtype, special
+    )
     if square and M == N and rng.random() < 0.8:
         _share(arrays, [v for e in (expr, weight) if e is not None for v in e.vars], M)
     leads = [arrays[v.params[0]].shape[: -1 - (v.op != "Pm")] for e in (expr, weight) if e is not None for v in e.vars]
@@ -88,7 +110,9 @@ def make(seed):
     accumulator, scheme = str(_any(rng, ACCUMULATORS[dtype])), str(_any(rng, SCHEMES))
     if op == "entries":
         accumulator = scheme = "auto"
-    return Case(expr, weight, op, int(rng.integers(2)), kept, M, N, batch, dtype, accumulator, scheme, arrays, ranges, special)
+    return Case(
+        expr, weight, op, int(rng.integers(2)), kept, M, N, batch, dtype, accumulator, scheme, arrays, ranges, special
+    )
 
 
 def _any(rng, items):
@@ -158,7 +182,9 @@ def _contraction(rng, f, g):
         if fitting and rng.random() < 0.6:
             over_f.append(i)
             over_g.append(int(_any(rng, fitting)))
-    kept = [n for k, n in enumerate(shapes[0]) if k not in over_f] + [n for k, n in enumerate(shapes[1]) if k not in over_g]
+    kept = [n for k, n in enumerate(shapes[0]) if k not in over_f] + [
+        n for k, n in enumerate(shapes[1]) if k not in over_g
+    ]
     if np.prod(kept, dtype=float) > 100:
         longest = max(f.dim, g.dim)
         return apply("Add", _fitted(rng, f, longest), _fitted(rng, g, longest))
@@ -187,7 +213,9 @@ def _known(rng, leaves):
     profiles = [
         lambda: apply("Exp", apply("Minus", distance)),
         lambda: apply("Exp", apply("Mult", distance, apply("Minus", apply("Square", number)))),
-        lambda: apply("Mult", apply("Add", const(1), distance), apply("Exp", apply("Mult", const(-0.3), apply("Abs", distance)))),
+        lambda: apply(
+            "Mult", apply("Add", const(1), distance), apply("Exp", apply("Mult", const(-0.3), apply("Abs", distance)))
+        ),
         lambda: apply("Inv", apply("Add", const(1), apply("Square", distance))),
         lambda: apply("Cos", distance),
         lambda: distance,

@@ -1,8 +1,8 @@
 """What a formula is at all pairs, in extended precision, and how far an engine of some precision may be from it.
 
-Every node has a value and a bound of its error: what the errors of its operands move it by, found by moving them, and a
-few units of its own rounding. Where a bound is infinite there is no right answer: a switch may have flipped, a divisor may
-be 0, a number may have left the range.
+Every node has a value and a bound of its error: what the errors of its operands move it by, found by moving them, and
+a few units of its own rounding. Where a bound is infinite there is no right answer: a switch may have flipped, a
+divisor may be 0, a number may have left the range.
 """
 
 from itertools import product
