@@ -4,16 +4,19 @@ import ctypes
 import ctypes.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kernelops import _core
+from kernelops.device_array import DeviceArray
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
+from kernelops.machines import cpu, gpu
 from kernelops.numpy import Genred
 from kernelops.reduction import Reduction
 
+SANITIZED = b"__asan_report" in Path(_core.__file__).read_bytes()  # which takes all addresses there are
 BEGIN = """
 import numpy as np
 from kernelops.numpy import Genred
@@ -41,8 +44,7 @@ HUGE = {  # arrays of a few bytes, whose strides are 0
 def child(code):
     """What a process of its own, which may take 8 GB and a minute, says."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))\n"
-    sanitized = b"__asan_report" in open(_core.__file__, "rb").read()  # which takes all addresses there are
-    program = ("" if sanitized or sys.platform != "linux" else limit) + BEGIN + code
+    program = ("" if SANITIZED or sys.platform != "linux" else limit) + BEGIN + code
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -104,6 +106,19 @@ def test_pairs_that_do_not_fit_64_bits_are_many():
     assert _core.Work(tasks, np.tile([[3, 10]], (8, 1))).pairs == 2 * 64 * 8 * 7
 
 
+@pytest.mark.parametrize("shape", [(2**40, 2**40), (2**32, 2**32, 3)])
+def test_arrays_of_a_gpu_that_no_memory_holds(shape):
+    """Their sizes are whole numbers that do not wrap around, and what is asked for them is refused before a GPU is."""
+    a = DeviceArray(256, (*shape, 1, 1), None, np.dtype(np.float32), 0, None, "host")
+    assert a.size == np.prod(np.array(shape, object)) and a.strides[0] == 4 * a.size // shape[0]
+    with pytest.raises(MemoryError, match=r"batch \* bytes"):
+        gpu._variable("x0", a, shape, None)
+    program = cpu.prepare("best", parse("x*y", ["x = Vi(1)", "y = Vj(1)"]).expr, None, False, 1).program
+    how = gpu.How("float32", (), 2**31 - 1, False, True, False, False, "values", "float32")
+    with pytest.raises(MemoryError, match="parts"):
+        gpu._partials(program, how, 2**40, None)
+
+
 # ---- addresses ------------------------------------------------------------------------------------------------------
 
 
@@ -114,8 +129,8 @@ def test_numbers_at_any_address(dtype, offset):
     rng = np.random.default_rng(offset)
     record = np.zeros(300, np.dtype([("before", "u1", offset), ("x", dtype, 3), ("p", dtype, 3)]))
     record["x"], record["p"] = rng.random((300, 3)), rng.random(3)
-    x, p = record["x"], record["p"][7]
-    assert not x.flags.aligned and not p.flags.aligned
+    x, p = record["x"], next(row for row in record["p"] if not row.flags.aligned)
+    assert not x.flags.aligned
     expr = parse("Exp(-WeightedSqDist(p,x,y))*y", ["x = Vi(3)", "y = Vj(3)", "p = Pm(3)"]).expr
     for accumulator in ("auto", "float64"):
         found, want = (

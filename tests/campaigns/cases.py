@@ -65,7 +65,8 @@ class Case:
         shapes = [None if a is None else (a.shape, a.strides) for a in self.arrays]
         return (
             f"{self.op} (K = {self.kept}) over axis {self.axis} of {self.expr}, weight {self.weight}; "
-            f"M, N = {self.M}, {self.N}, batch {self.batch}, {self.dtype}, {self.accumulator}, {self.scheme}, ranges {self.ranges}, arrays {shapes}"
+            f"M, N = {self.M}, {self.N}, batch {self.batch}, {self.dtype}, {self.accumulator}, {self.scheme}, "
+            f"ranges {self.ranges}, arrays {shapes}"
         )
 
 
