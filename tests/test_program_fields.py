@@ -25,6 +25,7 @@ PROGRAMS = {  # name -> kind, formula, weight; together they have every kind of 
     "tensor": ("sum", "TensorDot(TensorProd(x,y),x-y,[3,3],[3],[1],[0])", None),
     "whole": ("sum", "Pow(x-y,3)*Powf(Square(x),y)", None),
     "exponential": ("exp", "SqDist(x,y)*g", "x*y"),
+    "exponential without a factor": ("exp", "SqDist(x,y)", None),
     "best": ("best", "Exp(g)*(x-y)", None),
     "entries": ("entries", "Exp(Square(g))*(x-y)*Sum(Abs(x-y))", None),
 }
@@ -399,6 +400,10 @@ def test_vectors_of_no_components_fill_no_place():
         p.centred = [[0, 0, *places, d]]
         with pytest.raises(ValueError, match="shifted vectors"):
             p()
+    for stage in (1, 2):  # one component, and its square
+        p.exports[stage].append(-1)
+    p.centred = [[0, 0, *places, 1]]
+    assert p().cost > 1
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
@@ -425,9 +430,69 @@ def test_loops_are_closed_once_and_not_nested(op):
                 p()
 
 
+@pytest.mark.parametrize("op", ["OutDot", "OutDiff"])
+def test_results_at_once_are_not_those_of_a_loop(op):
+    """Both would count from the place of the first: one of them alone says how many there are."""
+    p = Encoded("loop")
+    p.n_out = 20
+    tile, row, col = (_core.PLACES[place] for place in ("tile", "row", "col"))
+    out = next(r for *_, r, _ in p.instructions() if NAMES[r[0]] == "OutDot")
+    rest = [tile, 0, 0, col, 0, 0, 0, 0, 0] if op == "OutDot" else [tile, 0, 0, row, 0, 0, col, 0, 0]
+    out[:] = [_core.OPCODES[op], 0, 1 + (op == "OutDot"), 0, 0, 0, *rest]
+    with pytest.raises(ValueError, match="results at once in a loop"):
+        p()
+    loop = next(r for r in p.code[3] if NAMES[r[0]] == "Loop")
+    loop[1] = 1
+    assert p().cost > 1
+
+
 def test_pairs_load_and_export_nothing():
     for part, entry in (("loads", [0, 1, 0]), ("exports", 0)):
         p = Encoded("loop")
         getattr(p, part)[3].append(entry)
         with pytest.raises(ValueError, match="tile program"):
+            p()
+
+
+# ---- contractions at the ends of what they may be -------------------------------------------------------------------
+
+CONTRACTIONS = [  # table; whether it stays inside, and its products can be counted
+    ([0, 0], True),
+    ([0, 1, 1, 0, 0], True),
+    ([1, 0, 1, 0, 0, 0], True),
+    ([0, 1, 2, 1, 0], True),
+    ([0, 1, 3, 1, 1], True),
+    ([0, 1, 4, 1, 1], False),
+    ([0, 2, 2**16, 0, 0, 2**15 - 1, 0, 0], True),
+    ([0, 2, 2**16, 0, 0, 2**15, 0, 0], False),
+    ([0, 1, 2**31 - 1, 0, 0], True),
+    ([0, 1, 0, 0, 0], False),
+    ([0, 1, -1, 0, 0], False),
+    ([0, 1, 1, -1, 0], False),
+    ([0, 1, 1, 0, -1], False),
+    ([1, 0, 1, -1, 0, 0], False),
+    ([-1, 1, 1, 0, 0], False),
+    ([1, -1, 1, 0, 0, 0], False),
+    ([1, 1, 1, 0, 0, 0, 1, 0], False),
+    ([0], False),
+    ([], False),
+]
+
+
+@pytest.mark.parametrize(("table", "inside"), CONTRACTIONS, ids=str)
+def test_contractions_at_the_ends(table, inside):
+    p = Encoded("tensor")
+    row = next(row for *_, row, _ in p.instructions() if NAMES[row[0]] == "TensorDot")
+    row[3:12] = [_core.PLACES["tile"], 0, 0, _core.PLACES["row"], 0, 0, _core.PLACES["col"], 0, 0]
+    p.code[3], p.loads[3], p.contractions = [row], [], list(table)
+    p.planes[3] = 1
+    for at in (-1, len(table) - 1, len(table)):
+        row[1] = at
+        with pytest.raises(ValueError, match="tile program: no contraction at"):
+            p()
+    row[1] = 0
+    if inside:
+        assert p().cost >= 1
+    else:
+        with pytest.raises(ValueError, match="tile program: "):
             p()
