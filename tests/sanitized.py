@@ -22,6 +22,7 @@ TESTS = (  # what reaches every loop of the engine and every check of its door, 
     "test_nonfinite.py",
     "test_mirrored.py",
 )
+SEEDS = "75"  # of the campaign, unless the environment says how many
 # Freed memory of Python is given back, so that a use after free is seen; leaks of an interpreter that ends say nothing.
 ENVIRONMENT = {
     "PYTHONMALLOC": "malloc",
@@ -55,7 +56,8 @@ def main(options):
     given = [str(ROOT / option) if (ROOT / option.split("::")[0]).exists() else option for option in options]
     files = [] if given != options else [str(FOLDER / name) for name in TESTS]
     package = build()
-    variables = os.environ | ENVIRONMENT | {"LD_PRELOAD": str(runtime()), "PYTHONPATH": f"{package}{os.pathsep}{ROOT}"}
+    variables = {"KERNELOPS_FUZZ_SEEDS": SEEDS} | os.environ | ENVIRONMENT
+    variables |= {"LD_PRELOAD": str(runtime()), "PYTHONPATH": f"{package}{os.pathsep}{ROOT}"}
     # reports go to the standard error of the process itself, which pytest must not keep to itself
     command = [sys.executable, "-m", "pytest", "-q", "--capture=sys", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     command += ["-c", str(ROOT / "pyproject.toml"), *files, *given]
