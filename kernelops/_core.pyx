@@ -393,7 +393,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     of_batch = w.n_params + <int64_t> w.n_centres
     params_bytes = _padded(product("batch * parameters * bytes", (w.batch, of_batch, itemsize)))
     packed = w.batch, tiles, w.col.n_exports, TILE_WIDTH, itemsize
-    packed_bytes = product("batch * tiles * components * columns * bytes", packed) + 2 * SLACK * itemsize  # 64 divides it
+    packed_bytes = product("batch * tiles * components * columns * bytes", packed) + 2 * SLACK * itemsize
     asked = params_bytes + packed_bytes + threads * bytes_each + sides_bytes
     try:
         memory = _Memory(asked)
