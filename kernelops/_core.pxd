@@ -67,4 +67,4 @@ cdef extern from "_tile/isa.h" nogil:
     int isa_usable(int)
     int pool_open()
     const machine *isa_machine(int)
-    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, size_t)
+    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, int64_t)

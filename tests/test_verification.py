@@ -212,6 +212,10 @@ def test_what_only_pairs_can_do(op, stage):
     arguments = encoded("Exp(g)*Exp(x)*Exp(y)")
     row = find(arguments, "Exp", stage)
     row[[OP, AUX0]] = _core.OPCODES[op], 0
+    if op in ("OutSum", "OutDot", "OutDiff", "OutBest"):
+        row[OUT : OUT + 3] = 0
+    else:
+        row[AUX0] = 1
     with pytest.raises(ValueError, match="result component|results at once|in (tile|param|None)"):
         _core.Program(*arguments)
 
