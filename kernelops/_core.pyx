@@ -18,7 +18,6 @@ from .program.verify import Encoded, Names, Stage, decays, pair_cost, two_sided,
 OPCODES = {OP_NAMES[k].decode(): k for k in range(OP_COUNT)}
 PLACES = {None: IN_NONE, "tile": IN_TILE, "row": IN_ROW, "col": IN_COL, "param": IN_PARAM}
 INSTRUCTION_SETS = {ISA_NAMES[k].decode(): k for k in range(ISA_COUNT) if isa_usable(k)}
-OPENMP = bool(HAS_OPENMP)
 TASK_ROWS = ROWS_PER_TASK_MAX
 TILE = TILE_WIDTH
 WIDTH = CODE_WIDTH
@@ -37,6 +36,10 @@ _NAMES = Names(
     places={number: name for name, number in PLACES.items()},
     kinds={number: name for name, number in KINDS.items()},
 )
+
+
+if pool_open():
+    raise MemoryError("the threads of the engine cannot be prepared for a fork")
 
 
 cpdef int64_t product(str what, tuple sizes) except -1:
@@ -377,7 +380,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
 
     if w.batch == 0 or M == 0:
         return results
-    threads = max(threads, 1) if OPENMP else 1
+    threads = max(threads, 1)
     share = 1.0
     if met is not None:
         share = max(1e-3, np.count_nonzero(met) / max(1, met.size))

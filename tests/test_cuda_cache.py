@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 
 from kernelops.errors import ArgumentError
 from kernelops.machines.cuda import cache, compilers
@@ -100,7 +101,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
 def cold(compiler, texts, start, results):
     """What a process of its own does: it knows nothing yet of these texts."""
     compilers.find_compiler = lambda: compiler
-    start.wait(60)
+    start.wait(PATIENCE)
     results.put([compilers.compiled(text, "sm_90") for text in texts])
 
 
@@ -111,15 +112,15 @@ def test_sixteen_cold_processes_at_once(tmp_path, where):
     processes = [context.Process(target=cold, args=(compiler, texts, start, results)) for _ in range(16)]
     for process in processes:
         process.start()
-    got = [results.get(timeout=60) for _ in processes]
+    got = [results.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
     assert got == [[f"{text} for sm_90".encode() for text in texts]] * 16
     assert 5 <= compiler.count <= 80
     assert len(list(where.iterdir())) == 5, "unfinished files are left"
     before = compiler.count
     context.Process(target=cold, args=(compiler, texts, context.Barrier(1), results)).start()
-    assert results.get(timeout=60) == got[0] and compiler.count == before
+    assert results.get(timeout=PATIENCE) == got[0] and compiler.count == before
 
 
 # ---- files that are not what they were ------------------------------------------------------------------------------
@@ -307,8 +308,8 @@ def test_a_folder_that_can_only_be_read(monkeypatch):
         results = context.Queue()
         process = context.Process(target=readers, args=(where, results))
         process.start()
-        assert results.get(timeout=60) == [b"old", 0, b"new", b"new", 1, 2]
-        process.join(60)
+        assert results.get(timeout=PATIENCE) == [b"old", 0, b"new", b"new", 1, 2]
+        process.join(PATIENCE)
         assert os.listdir(where) == [f"{keys(1)[0]}.kernel"]
     finally:
         os.chmod(where, 0o755)

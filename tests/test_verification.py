@@ -4,6 +4,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 from kernelops import _core
 from kernelops.formula.parse import parse
@@ -337,7 +338,7 @@ def test_mutants_are_refused_or_harmless():
     """In another process, which is asked whether it came out alive."""
     child = multiprocessing.get_context("spawn").Process(target=run_mutants, args=(0, 3000))
     child.start()
-    child.join(120)
+    child.join(PATIENCE)
     child.kill()
     child.join()
     assert child.exitcode == 0

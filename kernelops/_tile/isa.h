@@ -3,11 +3,8 @@
 #define KERNELOPS_ISA_H
 
 #include "plan.h"
+#include "pool.h"
 #include "vmath.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD __pragma(loop(ivdep))
@@ -137,33 +134,31 @@ static inline void restore_mode(uint64_t before) {
 #endif
 }
 
-/* Pieces first .. last-1, spread over the threads; each thread has its own scratch. One thread means no OpenMP at all,
- * because its runtime cannot be entered in a forked child. */
+typedef struct {
+    region pieces;
+    piece what;
+    const job *w;
+    char *scratch;
+    int64_t bytes;
+} shared_pieces;
+
+static void run_shared(const region *pieces, int64_t item, int seat) {
+    const shared_pieces *s = (const shared_pieces *)pieces;
+    const uint64_t before = set_mode(s->w->flush);
+    s->what(s->w, item, s->scratch + seat * s->bytes);
+    restore_mode(before);
+}
+
+/* Pieces first .. last-1, spread over the threads; each thread has its own scratch. */
 static void run_pieces(piece what, const job *w, int64_t first, int64_t last, int threads, char *scratch, int64_t bytes) {
-    if (threads <= 1) {
+    if (threads <= 1 || last - first <= 1) {
         const uint64_t before = set_mode(w->flush);
         for (int64_t item = first; item < last; item++) what(w, item, scratch);
         restore_mode(before);
         return;
     }
-#ifdef _OPENMP
-#pragma omp parallel num_threads(threads)
-    {
-        const uint64_t before = set_mode(w->flush);
-        char *own = scratch + omp_get_thread_num() * bytes;
-#pragma omp for schedule(dynamic)
-        for (int64_t item = first; item < last; item++) what(w, item, own);
-        restore_mode(before);
-    }
-#else
-    (void)bytes;
-#endif
+    shared_pieces s = {{.run = run_shared, .next = first, .last = last}, what, w, scratch, bytes};
+    share_out(&s.pieces, threads);
 }
-
-#ifdef _OPENMP
-enum { HAS_OPENMP = 1 };
-#else
-enum { HAS_OPENMP = 0 };
-#endif
 
 #endif

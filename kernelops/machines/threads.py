@@ -1,14 +1,15 @@
-"""How many threads a parallel region may use: the least of what the user, the scheduler and the container allow."""
+"""How many threads may be used: the least of what the user, the scheduler and the container allow; Python's threads."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
-from threading import local
+from threading import Lock, Thread, local
+from typing import Any
 
 PROC_CGROUP = Path("/proc/self/cgroup")
 SYS_CGROUP = Path("/sys/fs/cgroup")
@@ -45,6 +46,42 @@ def by_itself() -> Iterator[None]:
         yield
     finally:
         _here.alone = before
+
+
+def map_on_threads(function: Callable[..., Any], *arguments: Iterable[Any], threads: int | None = None) -> list[Any]:
+    """What ``map`` gives, as a list, on at most so many threads (:func:`thread_count`), of which the caller's is one.
+
+    Where no more threads can be started, those that there are do it.
+    """
+    tasks = list(zip(*arguments, strict=False))
+    results: list[Any] = [None] * len(tasks)
+    numbers, lock, errors = iter(range(len(tasks))), Lock(), []
+
+    def work() -> None:
+        while not errors:
+            with lock:
+                k = next(numbers, None)
+            if k is None:
+                return
+            try:
+                results[k] = function(*tasks[k])
+            except BaseException as error:
+                errors.append(error)
+
+    helpers: list[Thread] = []
+    try:
+        for _ in range(min(threads or thread_count(), len(tasks)) - 1):
+            helper = Thread(target=work)
+            helper.start()
+            helpers.append(helper)
+    except (RuntimeError, MemoryError):  # "can't start new thread"
+        pass
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+    return results
 
 
 def _wished() -> int | None:

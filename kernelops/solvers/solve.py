@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from ..machines.blas import one_blas_thread
+from ..machines.blas import one_blas_thread, take_memory
 from .account import account
 from .block import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
@@ -154,6 +154,7 @@ def _solution(
     x0 = _start(x0, shape, b, system)
 
     returned = np.result_type(inexact(verbs.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
+    take_memory()
     problem = Problem(system, b, rtol, atol, returned)
     faulty = "" if finite(b, verbs) else "B"
     if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, verbs):

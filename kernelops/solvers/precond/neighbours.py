@@ -95,13 +95,22 @@ def _among_few(y: np.ndarray, count: int) -> np.ndarray:
     return np.pad(near, ((0, 0), (0, count - near.shape[1])), constant_values=-1)
 
 
+def _nearest(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distances of the nearest points of a tree, and these points."""
+    wanted = np.arange(1, count + 1)
+    try:
+        return tree.query(y, k=wanted, workers=thread_count())  # type: ignore[no-any-return]
+    except RuntimeError:  # no thread can be started
+        return tree.query(y, k=wanted)  # type: ignore[no-any-return]
+
+
 def _from_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """Nearest predecessors of some points: more candidates until there are enough, or the tree has no more."""
     found = np.empty((len(rows), count), np.int64)
     short, candidates = np.arange(len(rows)), 3 * count
     while len(short):
         candidates = min(candidates, tree.n)
-        distance, near = tree.query(y[rows[short]], k=np.arange(1, candidates + 1), workers=thread_count())
+        distance, near = _nearest(tree, y[rows[short]], candidates)
         earlier = near < rows[short, None]  # False for tree.n, which stands where there is none
         first = np.argsort(~earlier, axis=1, kind="stable")[:, :count]
         found[short] = np.where(np.take_along_axis(earlier, first, 1), np.take_along_axis(near, first, 1), -1)
