@@ -10,6 +10,9 @@ PIP_OPTIONS ?=
 TESTS ?=
 # what test-cuda compiles kernels for, such as ARCHS=all; sm_90 unless said
 ARCHS ?=
+# random calls that fuzz makes, and the number of the first
+SEEDS ?= 5000
+FIRST ?= 0
 # processes that run tests at a time
 WORKERS ?= 2
 # where wheels are kept that take a minute to build; they outlive the environments
@@ -25,7 +28,7 @@ GPU_TESTS := tests/gpu
 CUDA_TESTS := $(wildcard tests/test_cuda_text.py tests/test_cuda_compilers.py tests/test_cuda_compiled.py)
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test test-cuda test-engine bench bench-solve bench-ranges agree lint docs clean
+.PHONY: help demo test test-cuda test-engine test-sanitized fuzz bench bench-solve bench-ranges agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -33,6 +36,8 @@ help:
 	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
 	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
 	@echo "make test-cuda  run the tests of the GPU engine that need PyCUDA or NVRTC (2 minutes; needs no GPU)"
+	@echo "make test-sanitized  run the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)"
+	@echo "make fuzz    try random calls of the engine: SEEDS=5000 of them, from FIRST=0 on"
 	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
 	@echo "make bench-solve  time solves on real data beside the packages that do the same (20 minutes; the same)"
 	@echo "make bench-ranges  time products with block-sparse ranges beside KeOps (2 minutes; the same)"
@@ -64,6 +69,12 @@ endif
 
 test-engine: $(VENV)/test.stamp
 	$(PY) tests/each_instruction_set.py $(TESTS)
+
+test-sanitized: $(VENV)/test.stamp
+	$(PY) tests/sanitized.py $(SPREAD) $(TESTS)
+
+fuzz: $(VENV)/test.stamp
+	KERNELOPS_FUZZ_SEEDS=$(SEEDS) KERNELOPS_FUZZ_FIRST=$(FIRST) $(PY) -m pytest $(SPREAD) tests/campaigns
 
 bench: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/products.py

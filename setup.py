@@ -2,25 +2,20 @@
 
 The files that CUDA kernels include lie in a folder of their own, cuda/, and are shipped inside the package.
 
-OpenMP is used where the compiler has it, which a probe program finds out. Where it has none, or where
-KERNELOPS_NO_OPENMP=1 is set, the module is built for one thread and a note says so; `python -m kernelops.doctor`
-tells later which of both was built.
+KERNELOPS_SANITIZE=1 builds the module with AddressSanitizer and UndefinedBehaviorSanitizer (tests/sanitized.py, which
+puts it into a folder of its own).
 """
 
 import os
-import subprocess
-import sys
-import tempfile
 from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.errors import CCompilerError
 
 # Speed without a change of meaning: no -ffast-math (NaN, infinity and -0.0 count), no -march (instruction sets are
-# chosen when the module is imported). -fopenmp-simd heeds the pragmas on loops where there are no threads.
+# chosen when the module is imported). -fopenmp-simd heeds the pragmas on loops, without the threads of OpenMP.
 COMPILE_FLAGS = {
     "unix": [
         "-O3",
@@ -30,72 +25,33 @@ COMPILE_FLAGS = {
         "-fno-trapping-math",
         "-ffp-contract=fast",
         "-fopenmp-simd",
+        "-pthread",
         "-fno-semantic-interposition",
         "-fvisibility=hidden",
         "-g0",
     ],
     "msvc": ["/O2", "/std:c11"],
 }
-NO_OPENMP = "kernelops is built without OpenMP and will use one thread: {why}"
-PROBE = """
-#include <omp.h>
-int main(void) {
-    int n = 0;
-    #pragma omp parallel reduction(+:n)
-    n += 1;
-    return n != omp_get_max_threads();
-}
-"""
+LINK_FLAGS = {"unix": ["-pthread"], "msvc": []}
+# An error in memory, or undefined behaviour, ends the process with a report. -O1: faults may not be optimised away.
+SANITIZE_FLAGS = ["-O1", "-g1", "-fno-omit-frame-pointer"]
+SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+
+
+def is_set(name):
+    """Whether an environment variable asks for something."""
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+def has_avx512():
+    """Whether this processor has AVX-512, as far as can be read: a sanitized build takes a third longer with it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return not cpuinfo.is_file() or "avx512vl" in cpuinfo.read_text()
 
 
 def family(compiler):
     """The key of COMPILE_FLAGS for a compiler object of setuptools."""
     return "msvc" if compiler.compiler_type == "msvc" else "unix"
-
-
-def libomp_folders():
-    """Where libomp may lie on macOS, whose own compiler has none."""
-    yield from filter(None, [os.environ.get("LIBOMP_PREFIX")])
-    yield from ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp", "/opt/local/libexec/libomp")
-
-
-def openmp_candidates(compiler):
-    """(flags to compile with, flags to link with) that may turn OpenMP on, best first."""
-    if family(compiler) == "msvc":
-        yield ["/openmp:llvm"], []
-        return
-    if sys.platform == "darwin":
-        for folder in filter(os.path.isdir, libomp_folders()):
-            compile_flags = ["-Xpreprocessor", "-fopenmp", f"-I{folder}/include"]
-            yield compile_flags, [f"-L{folder}/lib", f"-Wl,-rpath,{folder}/lib", "-lomp"]
-        yield ["-Xpreprocessor", "-fopenmp"], ["-lomp"]
-    yield ["-fopenmp"], ["-fopenmp"]
-
-
-def builds(compiler, compile_flags, link_flags):
-    """Whether the probe program compiles and links with these flags."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.c")
-        source.write_text(PROBE)
-        try:
-            objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_flags)
-            compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=link_flags)
-        except (CCompilerError, OSError, subprocess.SubprocessError):
-            return False
-    return True
-
-
-def openmp_flags(compiler):
-    """(flags to compile with, flags to link with) that turn OpenMP on; where it is off, a note says so."""
-    if os.environ.get("KERNELOPS_NO_OPENMP", "0") not in ("", "0"):
-        why = "KERNELOPS_NO_OPENMP is set"
-    else:
-        for compile_flags, link_flags in openmp_candidates(compiler):
-            if builds(compiler, compile_flags, link_flags):
-                return compile_flags, link_flags
-        why = "the C compiler has none (the probe program does not build)"
-    print("\n" + "*" * 100 + "\n  " + NO_OPENMP.format(why=why) + "\n" + "*" * 100 + "\n", file=sys.stderr, flush=True)
-    return [], []
 
 
 class BuildExt(build_ext):
@@ -104,9 +60,12 @@ class BuildExt(build_ext):
     def build_extensions(self):
         from Cython.Build import cythonize  # only a build needs it: sdist and metadata do without
 
-        compile_flags, link_flags = openmp_flags(self.compiler)
+        compile_flags, link_flags = COMPILE_FLAGS[family(self.compiler)], LINK_FLAGS[family(self.compiler)]
+        if is_set("KERNELOPS_SANITIZE"):
+            compile_flags, link_flags = [*compile_flags, *SANITIZE_FLAGS, *SANITIZERS], [*link_flags, *SANITIZERS]
+            compile_flags += [] if has_avx512() else ["-DKERNELOPS_WITHOUT_AVX512"]
         for extension in self.extensions:
-            extension.extra_compile_args = COMPILE_FLAGS[family(self.compiler)] + compile_flags
+            extension.extra_compile_args = compile_flags
             extension.extra_link_args = link_flags
         translated = cythonize(
             self.extensions,

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from timing import seconds_of
 STARTING, CHECKING = 180.0, 300.0  # seconds that imports, compilers and data may take, and the true residual
 SMALL = 200  # points of the system that is solved first
 SLACK = 1.01  # of what was asked for: a carried residual may stop so much too early
-ONCE = 0.3  # seconds below which a solve is done again, and the median of three counts
+ONCE, TIMES = 0.3, 5  # seconds below which a solve is done again, so many times in all; the median counts
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def solved(name: str, problem: Solve, rtol: float) -> tuple[float, Answer]:
     call = partial(PEERS[name].solve, problem, rtol)
     seconds, answer = seconds_of(call)
     if seconds < ONCE:
-        seconds = sorted([seconds, *(seconds_of(call)[0] for _ in range(2))])[1]
+        seconds = median([seconds, *(seconds_of(call)[0] for _ in range(TIMES - 1))])
     return seconds, answer
 
 
@@ -101,7 +102,7 @@ class Worker:
             theirs.close()
         self.pipe.send((replace(problem), rtol))  # a copy without the arrays
         # a short solve is repeated, which its limit has to leave room for
-        for stage, wait in (("start", STARTING), ("solve", limit + 3 * ONCE), ("check", CHECKING)):
+        for stage, wait in (("start", STARTING), ("solve", limit + TIMES * ONCE), ("check", CHECKING)):
             said = self._heard(wait)
             if said is None:
                 self.close()

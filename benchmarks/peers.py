@@ -225,7 +225,7 @@ class Peer:
     single: bool = False
 
 
-OURS = "kernelops"
+OURS, DENSE = "kernelops", "Cholesky"
 PEERS = {
     OURS: Peer("kernelops", "kernelops", kernelops),
     "KeOps": Peer("pykeops", "pykeops", partial(keops, "float64")),
@@ -236,7 +236,7 @@ PEERS = {
     "SciPy cg on kernelops": Peer("scipy", "scipy", scipy_on_ours),
     "SciPy cg, dense": Peer("scipy", "scipy", scipy_on_dense, dense=True),
     "KernelRidge": Peer("sklearn", "scikit-learn", kernel_ridge, power=3, dense=True),
-    "Cholesky": Peer("scipy", "scipy", cholesky, power=3, dense=True),
+    DENSE: Peer("scipy", "scipy", cholesky, power=3, dense=True),
 }
 assert set(KERNELS) == {"gaussian", "matern32", "exponential"}  # that _matrix and _nu know
 

@@ -61,12 +61,12 @@ KERNELOPS_DEVICE float v_powi(float a, int m) {
  * series. In double for float too. */
 KERNELOPS_DEVICE double v_sinc(double x, int m) {
     if (fabs(x) <= (m > 1 ? m : 1)) {
-        int k = (m + 1) / 2;
+        i64 k = ((i64)m + 1) / 2;
         double term = ((k & 1) ? -1.0 : 1.0) * ((2 * k - m) ? x : 1.0), sum = 0.0; /* (-1)^k x^(2k-m) / (2k-m)! */
 #pragma unroll 1
-        for (int step = 0; step < 40 + m; step++, k++) {
-            sum += term / (2 * k + 1);
-            term *= -x * x / ((2.0 * k - m + 1) * (2.0 * k - m + 2));
+        for (i64 step = 0; step < 40 + (i64)m; step++, k++) {
+            sum += term / (double)(2 * k + 1);
+            term *= -x * x / ((double)(2 * k - m + 1) * (double)(2 * k - m + 2));
         }
         return sum;
     }
@@ -74,9 +74,9 @@ KERNELOPS_DEVICE double v_sinc(double x, int m) {
     sine_and_cosine(x, sine, cosine);
     double s = sine / x;
 #pragma unroll 1
-    for (int order = 1; order <= m; order++) {
+    for (i64 order = 1; order <= m; order++) {
         const double turn = order & 1 ? cosine : sine;
-        s = ((order & 2 ? -turn : turn) - order * s) / x;
+        s = ((order & 2 ? -turn : turn) - (double)order * s) / x;
     }
     return s;
 }

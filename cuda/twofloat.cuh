@@ -135,7 +135,7 @@ KERNELOPS_DEVICE twofloat v_exp2(twofloat a) {
     power = larger_plus(0x1.62e43p-1f, -0x1.05c61p-29f, power, f);
     power = larger_plus(1.0f, 0.0f, power, f);
     power = quick_sum(power.hi, power.lo);
-    const float unit = __int_as_float((__float_as_int(shifted) << 23) + 0x3f800000); /* 2^n, or 0 */
+    const float unit = __int_as_float((int)(((unsigned)__float_as_int(shifted) << 23) + 0x3f800000u)); /* 2^n, or 0 */
     return {__fmul_rn(power.hi, unit), __fmul_rn(power.lo, unit)};
 }
 

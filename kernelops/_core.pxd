@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "_tile/isa.h" nogil:
     enum:
-        TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, HAS_OPENMP, ISA_COUNT
+        TILE_WIDTH, ROWS_PER_TILE_MAX, ROWS_PER_TASK_MAX, CODE_WIDTH, SLACK, ISA_COUNT
         IN_NONE, IN_TILE, IN_ROW, IN_COL, IN_PARAM
         OP_COUNT, OP_Sin, OP_SinXDivX, OP_Add, OP_Powf, OP_LessOrEqual, OP_IfElse
         OP_Loop, OP_End, OP_Zero, OP_SqDist, OP_WeightedSqDist, OP_WideSqDist, OP_TensorDot, OP_ExpScaled
@@ -65,5 +65,6 @@ cdef extern from "_tile/isa.h" nogil:
     const char *const *OP_NAMES
     const char *const *ISA_NAMES
     int isa_usable(int)
+    int pool_open()
     const machine *isa_machine(int)
-    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, size_t)
+    void run_pieces(piece, const job *, int64_t, int64_t, int, char *, int64_t)

@@ -18,7 +18,6 @@ from .program.verify import Encoded, Names, Stage, decays, pair_cost, two_sided,
 OPCODES = {OP_NAMES[k].decode(): k for k in range(OP_COUNT)}
 PLACES = {None: IN_NONE, "tile": IN_TILE, "row": IN_ROW, "col": IN_COL, "param": IN_PARAM}
 INSTRUCTION_SETS = {ISA_NAMES[k].decode(): k for k in range(ISA_COUNT) if isa_usable(k)}
-OPENMP = bool(HAS_OPENMP)
 TASK_ROWS = ROWS_PER_TASK_MAX
 TILE = TILE_WIDTH
 WIDTH = CODE_WIDTH
@@ -30,11 +29,42 @@ cdef int64_t STRIPS_LEAST = 8, STRIPS_MOST = 64  # of a mirrored sum: enough for
 cdef int64_t STRIP_BYTES = 1 << 28
 cdef int64_t BUFFER_WORK = 2048  # counted work of pairs for each point that is worth another strip
 
+MOST_BYTES = 1 << 60  # no machine has as many; some times that, and counts of bytes and of rows, fit 64 bits
+
 _NAMES = Names(
     operations=tuple(OPCODES),
     places={number: name for name, number in PLACES.items()},
     kinds={number: name for name, number in KINDS.items()},
 )
+
+
+if pool_open():
+    raise MemoryError("the threads of the engine cannot be prepared for a fork")
+
+
+cpdef int64_t product(str what, tuple sizes) except -1:
+    """The product of some sizes, in Python's numbers, which do not overflow.
+
+    Whatever counts bytes, or pieces of work, is made here, before memory is asked for.
+
+    Raises
+    ------
+    MemoryError
+        With the sizes, where they are more than any memory has.
+    """
+    total = 1
+    for size in sizes:
+        total = total * size
+    if total > MOST_BYTES:
+        raise MemoryError(f"{what} = {' * '.join(map(str, sizes))}: more than any memory has")
+    return total
+
+
+cdef int32_t _count(Py_ssize_t size) except -1:
+    """A length as the C code counts it."""
+    if size > 2**31 - 1:
+        raise ValueError(f"tile program: a table of {size} rows")
+    return <int32_t> size
 
 
 cdef class _Stage:
@@ -50,7 +80,8 @@ cdef class _Stage:
         self.code, self.loads = _copy(code, np.int32).reshape(-1, CODE_WIDTH), _copy(loads, np.int32).reshape(-1, 3)
         self.exports = _copy(exports, np.int32)
         code_view, loads_view, exports_view = self.code, self.loads, self.exports
-        self.c.length, self.c.n_loads, self.c.n_exports = code_view.shape[0], loads_view.shape[0], exports_view.shape[0]
+        self.c.length, self.c.n_loads = _count(code_view.shape[0]), _count(loads_view.shape[0])
+        self.c.n_exports = _count(exports_view.shape[0])
         self.c.planes = planes
         self.c.code = <const instruction *> &code_view[0, 0] if self.c.length else NULL
         self.c.loads = &loads_view[0, 0] if self.c.n_loads else NULL
@@ -81,6 +112,8 @@ cdef class Program:
         self.kind, self.n_out, self.n_params = kind, n_out, n_params
         self.constants, self.contractions = _copy(constants, np.float64), _copy(contractions, np.int32)
         self.centred = _copy(centred, np.int32).reshape(-1, 5)
+        for table in (self.constants, self.contractions, self.centred):
+            _count(len(table))
         self.param, self.row, self.col, self.pair = _Stage(*param), _Stage(*row), _Stage(*col), _Stage(*pair)
         encoded = Encoded(
             _NAMES, kind, n_out, len(self.constants), n_params, self.contractions.tolist(), self.param.numbers(),
@@ -115,7 +148,7 @@ cdef class Work:
     rows, columns : int
         How many rows and columns must be there.
     pairs : int
-        Of a row and a column that meet.
+        Of a row and a column that meet; exact up to 2^53, at most 2^62.
     """
 
     cdef const int64_t[:, ::1] tasks, intervals
@@ -134,8 +167,10 @@ cdef class Work:
             raise ValueError("an interval lies outside the columns")
         self.rows, self.columns = tasks[:, 1].max(initial=0), intervals.max(initial=0)
         self.tasks, self.intervals = tasks, intervals
-        met = np.concatenate([np.zeros(1, np.int64), np.cumsum(intervals[:, 1] - intervals[:, 0])])
-        self.pairs = (height * np.maximum(met[tasks[:, 3]] - met[tasks[:, 2]], 0)).sum()
+        met = np.concatenate([np.zeros(1), np.cumsum(intervals[:, 1] - intervals[:, 0], dtype=np.float64)])
+        pairs = height * np.maximum(met[tasks[:, 3]] - met[tasks[:, 2]], 0)
+        # whole numbers are exact up to 2^53, and more pairs than that are never evaluated
+        self.pairs = int(min(pairs.sum(), float(1 << 62)))
 
 
 cdef class _Arrays:
@@ -150,13 +185,10 @@ cdef class _Arrays:
     cdef Py_ssize_t count, batch
 
     def __cinit__(self, Program program, tuple arrays, tuple batch, int64_t M, int64_t N):
-        cdef Py_ssize_t size
-        self.count, self.batch = len(arrays), 1
-        for size in batch:
-            self.batch *= size
+        self.count, self.batch = len(arrays), product("elements of a batch", batch)
         self.variables = <variable *> _zeroed(self.count * sizeof(variable))
         self.views = <Py_buffer *> _zeroed(self.count * sizeof(Py_buffer))
-        self.starts = <const char **> _zeroed(self.count * self.batch * sizeof(char *))
+        self.starts = <const char **> _zeroed(product("arrays * batch * bytes", (self.count, *batch, sizeof(char *))))
         self._read(&program.param.c, 1, arrays, batch)
         self._read(&program.row.c, M, arrays, batch)
         self._read(&program.col.c, N, arrays, batch)
@@ -200,6 +232,8 @@ cdef class _Arrays:
         cdef Py_ssize_t lead = view.ndim - 2, missing = len(batch) - lead, repeat = 1, d, k, t, size
         if missing < 0:
             raise ValueError(f"argument {position}: {lead} batch dimensions for {batch}")
+        if self.batch == 0:
+            return 0
         for t in range(self.batch):
             starts[t] = <const char *> view.buf
         for d in range(len(batch) - 1, missing - 1, -1):
@@ -228,17 +262,17 @@ cdef class _Memory:
     cdef char *block
     cdef char *start
 
-    def __cinit__(self, size_t size):
+    def __cinit__(self, int64_t size):
         self.block = <char *> PyMem_RawMalloc(size + 64)
         if self.block == NULL:
-            raise MemoryError(f"{size} bytes of scratch")
+            raise MemoryError
         self.start = <char *> ((<uintptr_t> self.block + 63) // 64 * 64)
 
     def __dealloc__(self):
         PyMem_RawFree(self.block)
 
 
-cdef void *_zeroed(size_t size) except NULL:
+cdef void *_zeroed(int64_t size) except NULL:
     """Memory full of zeros, to be given back by PyMem_RawFree."""
     cdef void *found = PyMem_RawCalloc(size + 1, 1)
     if found == NULL:
@@ -256,7 +290,7 @@ cdef void *_start(array) except? NULL:
     return view.buf
 
 
-cdef size_t _padded(size_t size) noexcept:
+cdef int64_t _padded(int64_t size) noexcept:
     return (size + 63) // 64 * 64
 
 
@@ -300,15 +334,15 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     cdef job w
     cdef const machine *m = isa_machine(isa)
     cdef int itemsize = 8 if float64 else 4
-    cdef int64_t tiles = (N + TILE_WIDTH - 1) // TILE_WIDTH, first, last, step, total
-    cdef size_t bytes_each, params_bytes, packed_bytes, sides_bytes
+    cdef int64_t tiles = N // TILE_WIDTH + (N % TILE_WIDTH != 0), first, last, step, total
+    cdef int64_t bytes_each, params_bytes, packed_bytes, sides_bytes
     cdef char *scratch
     cdef _Arrays held
     cdef _Memory memory
     cdef const unsigned char[:, ::1] tile_pairs
     if not isa_usable(isa):
         raise ValueError(f"isa = {isa} is not usable on this processor")
-    if (batch and min(batch) < 0) or M < 0 or N < 0 or best < 1:
+    if (batch and min(batch) < 0) or not 0 <= M <= MOST_BYTES or not 0 <= N <= MOST_BYTES or best < 1:
         raise ValueError(f"sizes {batch}, {M}, {N}, {best}")
     if mirrored and not (program.two_sided and M == N and not (wide_sums or compensated)):
         raise ValueError(f"a mirrored sum of {M} rows and {N} columns")
@@ -339,27 +373,41 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     held = _Arrays(program, arrays, batch, M, N)
     w.variables, w.batch = held.variables, held.batch
 
-    results = _results(program.kind, (*batch, M), N, program.n_out, best, largest, float64)
+    results = _results(program.kind, (*batch, M), N, program.n_out, best, float64)
     sums, maxima, values, indices, entries = results
     w.sums, w.maxima = <double *> _start(sums), <double *> _start(maxima)
     w.values, w.indices, w.entries = <double *> _start(values), <int64_t *> _start(indices), _start(entries)
 
-    threads = max(threads, 1) if OPENMP else 1
+    if w.batch == 0 or M == 0:
+        return results
+    threads = max(threads, 1)
     share = 1.0
     if met is not None:
         share = max(1e-3, np.count_nonzero(met) / max(1, met.size))
     # a few tiles that meet are not worth many buffers
-    _cut_strips(&w, STRIPS_MOST if met is None else <int64_t> (share * N * program.cost) // BUFFER_WORK)
+    _cut_strips(&w, STRIPS_MOST if met is None else <int64_t> min(share * N * program.cost / BUFFER_WORK, STRIPS_MOST))
     if met is not None:
         tile_pairs = met
         w.strips.held = &tile_pairs[0, 0] if tiles else NULL
-    sides_bytes = w.strips.count * w.strips.window * TILE_WIDTH * w.n_out * sizeof(double)
-    bytes_each = _padded(m.scratch_bytes[float64](&w) + 64)
-    params_bytes = _padded(w.batch * (w.n_params + w.n_centres) * itemsize)
-    packed_bytes = (w.batch * tiles * w.col.n_exports * TILE_WIDTH + 2 * SLACK) * itemsize  # 64 divides it
-    memory = _Memory(params_bytes + packed_bytes + threads * bytes_each + sides_bytes)
+    side = w.strips.count, w.strips.window, TILE_WIDTH, w.n_out, sizeof(double)
+    sides_bytes = product("strips * blocks * rows * results * bytes", side)
+    product("rows * results * best values * bytes", (ROWS_PER_TASK_MAX, w.n_out, best, 16))  # a part of the next
+    bytes_each = product("threads * scratch", (threads, _padded(m.scratch_bytes[float64](&w) + 64))) // threads
+    of_batch = w.n_params + <int64_t> w.n_centres
+    params_bytes = _padded(product("batch * parameters * bytes", (w.batch, of_batch, itemsize)))
+    packed = w.batch, tiles, w.col.n_exports, TILE_WIDTH, itemsize
+    packed_bytes = product("batch * tiles * components * columns * bytes", packed) + 2 * SLACK * itemsize
+    asked = params_bytes + packed_bytes + threads * bytes_each + sides_bytes
+    try:
+        memory = _Memory(asked)
+    except MemoryError:
+        what = f"{threads} threads, {N} columns of {w.col.n_exports} numbers and a batch {batch}"
+        raise MemoryError(f"{asked} bytes of scratch for {what}") from None
+    if program.kind == REDUCE_BEST:
+        values.fill(-np.inf if largest else np.inf)
+        indices.fill(-1)
     w.params, w.packed = memory.start, memory.start + params_bytes
-    w.centres = memory.start + w.batch * w.n_params * itemsize
+    w.centres = memory.start + w.batch * w.n_params * itemsize  # a part of params_bytes
     scratch = memory.start + params_bytes + packed_bytes
     w.sides = <double *> (scratch + threads * bytes_each)
     memset(scratch - 2 * SLACK * itemsize, 0, 2 * SLACK * itemsize)
@@ -375,9 +423,9 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     if mirrored:
         _run_strips(m, &w, float64, program.cost, share, threads, scratch, bytes_each)
         return results
-    total = w.batch * w.n_tasks
+    total = product("batch * tasks", (w.batch, w.n_tasks))
     # as many tasks as have so much work on the average
-    step = max(threads, 4 * PAIRS_PER_CALL // max(1, program.cost * work.pairs // max(1, w.n_tasks)))
+    step = max(threads, 4 * PAIRS_PER_CALL // program.cost // max(1, work.pairs // max(1, w.n_tasks)))
     first = 0
     while first < total:
         last = min(first + step, total)
@@ -404,7 +452,7 @@ cdef void _cut_strips(job *w, int64_t wanted) noexcept:
 
 
 cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, double share, int threads, char *scratch,
-                     size_t bytes_each) except -1:
+                     int64_t bytes_each) except -1:
     """All strips of one batch element after another; some blocks of some strips between two looks at the keyboard.
     share is that of the pairs which are held."""
     cdef int64_t batch, begin, end, first, count = w.strips.count
@@ -429,10 +477,13 @@ cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, doubl
     return 0
 
 
-def _results(int kind, tuple rows, int64_t N, int n_out, int best, bint largest, bint float64):
+def _results(int kind, tuple rows, int64_t N, int n_out, int best, bint float64):
+    """Arrays for the results; those of best values are still to be filled, when all memory has been got."""
     if kind == REDUCE_BEST:
-        values = np.full((*rows, n_out, best), -np.inf if largest else np.inf)
-        return None, None, values, np.full(values.shape, -1, np.int64), None
+        product("results * best values * bytes", (*rows, n_out, best, 8))
+        return None, None, np.empty((*rows, n_out, best)), np.empty((*rows, n_out, best), np.int64), None
     if kind == REDUCE_ENTRIES:
+        product("entries * bytes", (*rows, N, n_out, 8))
         return None, None, None, None, np.zeros((*rows, N, n_out), np.float64 if float64 else np.float32)
+    product("results * bytes", (*rows, n_out, 8))
     return np.zeros((*rows, n_out)), np.full(rows, -np.inf) if kind == REDUCE_EXP else None, None, None, None

@@ -111,7 +111,7 @@ def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Rea
     options = spec.options
     question = Question.of(scaled, options["method"], options["precond"], None, options["seed"], batch)
     state: SolveState = options["state"]
-    plan = planned(question, columns, options["rtol"], state)
+    plan = planned(question, columns, options["rtol"], state, exact=True)
     state.hold(plan)
     return Ready(kernel, system, scaled, unit, plan, not plan.kept)
 

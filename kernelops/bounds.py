@@ -11,6 +11,8 @@ other, after the expression was simplified: where a variable is left in it more 
 from __future__ import annotations
 
 import math
+import string
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import reduce
 from itertools import product
@@ -41,15 +43,21 @@ def bounds(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
     (lo, hi)
         (..., expr.dim) each.
     """
-    expr, found = simplify(expr), {}
+    expr = simplify(expr)
+    nodes, found = list(topological(expr)), dict[int, Interval]()
+    uses = Counter(id(a) for node in nodes for a in node.args)
     with np.errstate(all="ignore"):
-        for node in topological(expr):
+        for node in nodes:
             if node.op == "Const":
                 found[id(node)] = _constant(float(node.params[0]), node.dim)
             elif node in given:
                 found[id(node)] = given[node]
             else:
                 found[id(node)] = _widened(*_RULES[node.op](node, *(found[id(a)] for a in node.args)))
+            uses.subtract(map(id, node.args))
+            for a in node.args:
+                if not uses[id(a)]:
+                    found.pop(id(a), None)  # arrays of so many boxes: only what is wanted is kept
     lo, hi = found[id(expr)]
     unknown = np.isnan(lo) | np.isnan(hi)
     return np.where(unknown, -np.inf, lo), np.where(unknown, np.inf, hi)
@@ -244,7 +252,7 @@ def _concat(node: Expr, f: Interval, g: Interval) -> Interval:
 
 def _tensordot(node: Expr, f: Interval, g: Interval) -> Interval:
     dims_f, dims_g, cont_f, cont_g, permute = node.params
-    letters = "abcdefghijklmnopqrstuvwxyz"
+    letters = string.ascii_letters
     of_f = list(letters[: len(dims_f)])
     of_g = list(letters[len(dims_f) : len(dims_f) + len(dims_g)])
     for a, b in zip(cont_f, cont_g, strict=True):

@@ -139,10 +139,11 @@ def _sorted_one(name: str, a: Any, rows: int, take: Callable[[str, Any], Any]) -
 
 def means(x: Any, weights: Any, totals: Any, sizes: Any, add: Callable[[Any], Any]) -> tuple[Any, Any]:
     """The weighted means of clusters and their weights, arrays or tensors; add sums rows by label."""
-    moments = add(x if weights is None else x * weights[:, None])
+    down = 2.0 ** -len(x).bit_length()  # so many numbers, times this, have no sum beyond float64
+    moments = add(x * down if weights is None else x * down * weights[:, None])
     if totals is None:
         totals = sizes if weights is None else add(weights)
-    return moments / totals[:, None], totals
+    return moments / totals[:, None] / down, totals
 
 
 def six_arrays(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[np.ndarray, ...]:

@@ -6,6 +6,9 @@ Nothing here touches a GPU, or imports what would.
 from __future__ import annotations
 
 import sys
+from itertools import accumulate
+from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -53,7 +56,7 @@ class DeviceArray:
         stream: int | None = None,
     ) -> None:
         if strides is None:  # the protocols' word for an array in C order
-            strides = tuple(np.cumprod((dtype.itemsize, *shape[:0:-1]))[::-1].tolist()) if shape else ()
+            strides = tuple(accumulate(shape[:0:-1], mul, initial=dtype.itemsize))[::-1] if shape else ()
         self.pointer, self.shape, self.strides, self.dtype = pointer, shape, strides, dtype
         self.device, self.owner, self.home, self.host, self.stream = device, owner, home, host, stream
 
@@ -63,7 +66,7 @@ class DeviceArray:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
     @property
     def contiguous(self) -> bool:

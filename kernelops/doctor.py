@@ -19,7 +19,7 @@ import numpy as np
 
 from . import _core
 from .backends import available_backends, find_gpus, installed
-from .machines.cpu import available_instruction_sets, has_openmp, instruction_set
+from .machines.cpu import available_instruction_sets, instruction_set
 from .machines.threads import thread_count, thread_reasons
 from .numpy import Genred, KernelSolve
 
@@ -46,7 +46,6 @@ def report() -> dict[str, Any]:
             "available": list(available_instruction_sets()),
             "threads": thread_count(),
             "limits": thread_reasons(),
-            "openmp": has_openmp(),
         },
         "gpu": find_gpus(),
         "backends": {name: backend._asdict() for name, backend in backends.items()},
@@ -108,11 +107,9 @@ def as_text(found: dict[str, Any]) -> str:
     cpu, gpu = found["cpu"], found["gpu"]
     versions = [f"  {name:<13}{number or 'not installed'}" for name, number in found["versions"].items()]
     limits = ", ".join(f"{name} {limit}" for name, limit in cpu["limits"].items())
-    single = "" if cpu["openmp"] else ": products use one thread; a C compiler with OpenMP at build time changes that"
     machine = [
         f"  instructions {cpu['instruction_set']} (of {', '.join(cpu['available'])})",
         f"  threads      {cpu['threads']} (the least of: {limits})",
-        f"  OpenMP       {'yes' if cpu['openmp'] else 'no'}{single}",
         f"  GPUs         {', '.join(gpu['devices']) or 'none found'}",
         f"  GPU driver   {gpu['driver'] or 'not found'}",
         f"  CUDA         {gpu['compiler'] or 'no compiler found'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -12,6 +13,7 @@ from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
 from .kernel_product import KernelProduct
 from .ranges import Ranges
+from .ranges.clusters import moderate
 from .reduction import method, pair_work, pairwise
 
 NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
@@ -58,13 +60,13 @@ class KernelEntries:
         found.setflags(write=False)
         return found
 
-    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
+    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = FLOAT64) -> np.ndarray:
         J = np.asarray(J)
         if self.width == 1:  # rows of K, each written in one piece: columns, as K is symmetric
-            return self._pairwise(J, np.arange(first, self.points))[:, :, 0, 0].T
+            return self._pairwise(J, np.arange(first, self.points), dtype)[:, :, 0, 0].T
         every = np.arange(self.points)
         points, where = np.unique(J // self.width, return_inverse=True)
-        found = self._pairwise(every, points)[:, where, :, J % self.width]  # (k, points, width)
+        found = self._pairwise(every, points, dtype)[:, where, :, J % self.width]  # (k, points, width)
         return found.reshape(len(J), self.n).T[first:]
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
@@ -80,12 +82,12 @@ class KernelEntries:
             out[first : first + step] = found[p, i, j, (part % w)[:, :, None], (part % w)[:, None, :]]
         return out
 
-    def _pairwise(self, I: np.ndarray, J: np.ndarray) -> np.ndarray:
+    def _pairwise(self, I: np.ndarray, J: np.ndarray, dtype: Any = FLOAT64) -> np.ndarray:
         """The blocks of points I and J, indices (..., r) of the result's and (..., c): (..., r, c, width, width)."""
         p = self.product
         i, j = (I, J) if p.axis == 1 else (J, I)
         bound = self._gathered(i, j)
-        each = [pairwise(e, bound, None, FLOAT64) for e in self._kernels]
+        each = [pairwise(e, bound, None, np.dtype(dtype)) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
             held = p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
@@ -126,9 +128,12 @@ class KernelEntries:
         x = x.astype(np.float64)
         draw = np.random.default_rng(0)
         I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED)
-        near = cKDTree(x).query(x[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
+        y = moderate(x)
+        near = cKDTree(y).query(y[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
+        near = np.where(near < self.points, near, I[:, None])  # itself where nothing else is at a finite distance
         chosen = np.sort(np.concatenate([near, np.broadcast_to(J, (len(I), len(J)))], axis=1), axis=1)
-        order = np.argsort(((x[I, None] - x[chosen]) ** 2).sum(-1), axis=1, kind="stable")
+        with np.errstate(over="ignore"):
+            order = np.argsort(((y[I, None] - y[chosen]) ** 2).sum(-1), axis=1, kind="stable")
         entries = np.abs(self._pairwise(I[:, None], np.take_along_axis(chosen, order, 1))[:, 0, :, 0, 0])
         allowed = (GROWTH if p.ranges is None else DROPPED) * entries.max()
         return x if (np.diff(entries, axis=1) <= allowed).all() else None  # false for nan

@@ -57,11 +57,14 @@ def check_alpha(alpha: Any) -> np.ndarray:
     return a.astype(np.float64)
 
 
-def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] = ()) -> tuple[int, ...]:
+def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] | None = None) -> tuple[int, ...]:
     """The shape, () or (..., n, 1), in which alpha meets the rows of a block (..., n, k).
 
-    alpha may have shape (), (1,), (n,) or (n, 1), with batch dimensions in front.
+    alpha may have shape (), (1,), (n,) or (n, 1), with batch dimensions in front. They may be more than those of the
+    arrays, `batch`, where both dimensions behind are written out, (..., 1, 1) or (..., n, 1): an (n, n) matrix is no
+    alpha, and (1, n) is more likely a row by mistake. None stands for what has no batches.
     """
+    several, batch = batch is not None and len(shape) > 2, batch or ()
     if shape in ((), (1,), (1, 1)):
         return ()
     # (n, 1) with n = 1 and (1,) in a batch look alike: the batch dimensions tell
@@ -73,11 +76,13 @@ def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] = ()) ->
         )
     found = shape if column else (*shape, 1)
     try:
-        if found[-2] not in (1, n) or np.broadcast_shapes(found[:-2], batch) != batch:
+        whole = np.broadcast_shapes(found[:-2], batch)
+        if found[-2] not in (1, n) or (whole != batch and not (several and column)):
             raise ValueError
     except ValueError:
         wanted = f"(), (1,), ({n},) or ({n}, 1)" + (f", with batch dimensions {batch} in front" if batch else "")
-        raise ShapeError(f"alpha: wanted shape {wanted}, got {shape}") from None
+        hint = f"; several alphas for one problem have shape (..., 1, 1) or (..., {n}, 1)" * several
+        raise ShapeError(f"alpha: wanted shape {wanted}, got {shape}{hint}") from None
     return found
 
 
@@ -185,7 +190,7 @@ class KernelProduct:
         d, k = (self.expr.dim if transposed else self.v.dim), V.shape[-1]
         moved: Any = sys.modules["torch"].movedim if is_tensor(V) else np.moveaxis
         image = self(moved(V, -1, 0).reshape(k, *V.shape[:-2], V.shape[-2] // d, d), transposed)
-        return moved(image.reshape(k, *V.shape[:-2], -1), 0, -1)
+        return moved(image.reshape(k, *V.shape[:-2], image.shape[-2] * image.shape[-1]), 0, -1)
 
     def times(self, columns: int, kind: str | None = None) -> Expr:
         """The kernel times a variable of so many columns in the unknown's place, of its kind or of another one."""

@@ -232,7 +232,7 @@ class KernelSystem:
                 b = np.broadcast_to(b, self.b_shape)
             except ValueError:
                 raise ShapeError(f"{name} must have the shape of b, {self.b_shape}, got {b.shape}") from None
-        return b.reshape(*b.shape[:-2], -1, 1) if self.coupled else b
+        return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
 
     def unblock(self, x: np.ndarray) -> np.ndarray:
         """The inverse of ``block``."""

@@ -143,6 +143,13 @@ def test_integers_have_means_that_are_none():
     assert cluster.cluster_centroids(np.array([[0], [1]]), np.array([0, 0])).tolist() == [[0.5]]
 
 
+def test_means_of_the_largest_numbers():
+    x = np.array([[1.7e308, -1e300], [1.5e308, 1.7e308], [1.6e308, -1.7e308]])
+    found = cluster.cluster_centroids(x, [0, 0, 0]), cluster.cluster_centroids(x, [0, 0, 0], weights=np.ones(3))
+    for mean in found:
+        np.testing.assert_allclose(mean, [[1.6e308, -1e300 / 3]], rtol=1e-8, atol=1e293)
+
+
 def test_many_points_of_float16():
     x = np.ones((70000, 1), np.float16)  # more than float16 can count
     _, centroids, totals = cluster.cluster_ranges_centroids(x, np.zeros(70000, int))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 
 from kernelops.errors import ArgumentError
 from kernelops.machines.cuda import cache, compilers
@@ -100,7 +101,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
 def cold(compiler, texts, start, results):
     """What a process of its own does: it knows nothing yet of these texts."""
     compilers.find_compiler = lambda: compiler
-    start.wait(60)
+    start.wait(PATIENCE)
     results.put([compilers.compiled(text, "sm_90") for text in texts])
 
 
@@ -111,15 +112,15 @@ def test_sixteen_cold_processes_at_once(tmp_path, where):
     processes = [context.Process(target=cold, args=(compiler, texts, start, results)) for _ in range(16)]
     for process in processes:
         process.start()
-    got = [results.get(timeout=60) for _ in processes]
+    got = [results.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
     assert got == [[f"{text} for sm_90".encode() for text in texts]] * 16
     assert 5 <= compiler.count <= 80
     assert len(list(where.iterdir())) == 5, "unfinished files are left"
     before = compiler.count
     context.Process(target=cold, args=(compiler, texts, context.Barrier(1), results)).start()
-    assert results.get(timeout=60) == got[0] and compiler.count == before
+    assert results.get(timeout=PATIENCE) == got[0] and compiler.count == before
 
 
 # ---- files that are not what they were ------------------------------------------------------------------------------
@@ -148,6 +149,116 @@ def test_a_folder_in_place_of_a_file(where):
         assert kept(key, make) == b"binary"
     assert kept(key, make) == b"binary" and make.count == 2
     assert [file.name for file in where.iterdir()] == [f"{key}.kernel"]
+
+
+# ---- what somebody else could have put there -------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no modes and owners of this kind")
+
+
+def give_away(path, monkeypatch):
+    """Somebody else's from now on: chown for root, for others another user asks."""
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    else:
+        another = os.geteuid() + 1
+        monkeypatch.setattr(cache.os, "geteuid", lambda: another)
+
+
+@posix
+def test_folders_and_files_are_the_users_alone(where):
+    before = os.umask(0)
+    try:
+        kept(key_of(["a"]), Maker())
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (where, *where.iterdir())]
+    assert modes == [0o700, 0o644]
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
+def test_a_folder_that_others_may_write_to(where, mode):
+    """Neither read nor written: what is in it could be anybody's."""
+    planted, make = Maker(b"planted"), Maker()
+    kept(keys(1)[0], planted)
+    where.chmod(mode)
+    with pytest.warns(UserWarning, match="others may write to .*cache and could put any kernel there; chmod go-w"):
+        assert kept(keys(1)[0], make) == b"binary"
+    assert kept(keys(2)[1], make) == b"binary" and len(list(where.iterdir())) == 1
+    where.chmod(0o755)
+    assert kept(keys(1)[0], make) == b"planted" and make.count == 2
+
+
+@posix
+@pytest.mark.parametrize("what", ["a folder", "a link to one"])
+def test_a_folder_of_somebody_else(where, tmp_path, monkeypatch, what):
+    make = Maker()
+    kept(keys(1)[0], Maker(b"planted"))
+    if what == "a folder":
+        give_away(where, monkeypatch)
+    else:
+        (tmp_path / "link").symlink_to(where)
+        monkeypatch.setenv("KERNELOPS_CACHE_DIR", str(tmp_path / "link"))
+        give_away(tmp_path / "link", monkeypatch)
+    with pytest.warns(
+        UserWarning, match=r"belongs to user \d+, who could put any kernel there; take a folder of your own"
+    ):
+        assert kept(keys(1)[0], make) == kept(keys(2)[1], make) == b"binary"
+    assert len(list(where.iterdir())) == 1
+
+
+@posix
+def test_a_link_of_ones_own_to_a_folder(where, tmp_path, monkeypatch):
+    kept(keys(1)[0], Maker())
+    (tmp_path / "link").symlink_to(where)
+    monkeypatch.setenv("KERNELOPS_CACHE_DIR", str(tmp_path / "link"))
+    assert kept(keys(1)[0], Maker(b"never")) == b"binary"
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_file_that_others_may_write_to_is_made_again(where, mode):
+    key, make = key_of(["a"]), Maker()
+    kept(key, Maker(b"planted"))
+    (where / f"{key}.kernel").chmod(mode)
+    assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+    assert (where / f"{key}.kernel").stat().st_mode & 0o022 == 0
+
+
+@posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_somebody_else_is_made_again(where):
+    key, make = key_of(["a"]), Maker()
+    kept(key, Maker(b"planted"))
+    os.chown(where / f"{key}.kernel", 65534, 65534)
+    assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+
+
+@posix
+def test_a_link_in_place_of_a_file_is_replaced(where, tmp_path):
+    """What it points to is a whole file, and stays what it is."""
+    key, make = key_of(["a"]), Maker()
+    kept(key, Maker(b"planted"))
+    (where / f"{key}.kernel").rename(tmp_path / "elsewhere")
+    (where / f"{key}.kernel").symlink_to(tmp_path / "elsewhere")
+    assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+    assert not (where / f"{key}.kernel").is_symlink() and b"planted" in (tmp_path / "elsewhere").read_bytes()
+
+
+@posix
+@pytest.mark.parametrize("written", [False, True])
+def test_a_pipe_in_place_of_a_file_is_replaced(where, written):
+    """Nobody waits for what comes out of it."""
+    key, make = key_of(["a"]), Maker()
+    where.mkdir(mode=0o700, parents=True)
+    os.mkfifo(where / f"{key}.kernel")
+    held = os.open(where / f"{key}.kernel", os.O_RDWR) if written else None
+    try:
+        assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 # ---- folders that cannot be used ------------------------------------------------------------------------------------
@@ -197,8 +308,8 @@ def test_a_folder_that_can_only_be_read(monkeypatch):
         results = context.Queue()
         process = context.Process(target=readers, args=(where, results))
         process.start()
-        assert results.get(timeout=60) == [b"old", 0, b"new", b"new", 1, 2]
-        process.join(60)
+        assert results.get(timeout=PATIENCE) == [b"old", 0, b"new", b"new", 1, 2]
+        process.join(PATIENCE)
         assert os.listdir(where) == [f"{keys(1)[0]}.kernel"]
     finally:
         os.chmod(where, 0o755)

@@ -35,10 +35,9 @@ def test_json():
     assert found["versions"]["numpy"] == np.__version__ and found["versions"]["scipy"] == scipy.__version__
     assert found["cpu"]["threads"] == min(found["cpu"]["limits"].values())
     assert found["cpu"]["instruction_set"] in found["cpu"]["available"]
-    assert isinstance(found["cpu"]["openmp"], bool)
     assert found["backends"]["CPU"]["usable"] is True and found["gpu"]["tried"]
     assert all(Path(path).exists() for path in found["paths"].values())
-    assert sum(test["seconds"] for test in found["self_test"].values()) < 5
+    assert all(test["seconds"] > 0 for test in found["self_test"].values())
 
 
 def test_text(found):
@@ -49,7 +48,6 @@ def test_text(found):
         "numpy",
         "instructions",
         "threads",
-        "OpenMP",
         "GPUs",
         "tried",
         "CPU",
@@ -71,11 +69,6 @@ def test_versions_are_found_without_imports():
 def test_what_is_not_installed_is_said(found):
     versions = {**found["versions"], "torch": None}
     assert "torch        not installed" in doctor.as_text({**found, "versions": versions})
-
-
-def test_a_build_without_openmp_is_said(found):
-    text = doctor.as_text({**found, "cpu": {**found["cpu"], "openmp": False}})
-    assert "OpenMP       no: products use one thread" in text
 
 
 @pytest.mark.parametrize("factor", [1.001, np.nan])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 WITHOUT = """
@@ -34,7 +35,7 @@ def python(code, *options, **environment):
         [sys.executable, "-W", "error", *options, "-c", code],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": paths, **environment},
         check=False,
     )

@@ -176,3 +176,28 @@ def test_what_ranges_leave_out_is_0_even_where_the_formula_is_not_finite():
         dense = np.where(ranges.mask(80, 80), 1 / (x - x.T) ** 2, 0.0)
     np.testing.assert_allclose(found, dense, rtol=1e-12)
     np.testing.assert_array_equal(entries.diagonal(), 0.0)
+
+
+@pytest.mark.parametrize("how", [{}, {"precond": "fsai"}, {"method": "cg"}, {"truncate": 1e-4}], ids=str)
+@pytest.mark.parametrize("size", [2.0**510, 2.0**660, 2.0**-660])
+def test_a_solve_with_points_whose_squared_distances_leave_float64(size, how):
+    """A parameter brings them back to where distances count: the solution is that of points near 1, to the bit."""
+    formula, aliases = "Exp(-SqDist(g*x,g*y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+    x, b = np.random.default_rng(0).random((400, 2)), np.random.default_rng(1).random((400, 1))
+    solver = KernelSolve(formula, aliases, "b", axis=1)
+    here, there = (
+        solver(x * s, x * s, b, np.array([20 / s]), alpha=0.1, return_solution=True, **how) for s in (1.0, size)
+    )
+    assert (here[1].method, here[1].precond) == (there[1].method, there[1].precond)
+    np.testing.assert_array_equal(here[0], there[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+@pytest.mark.parametrize("how", [{}, {"precond": "fsai"}, {"method": "cg"}, {"method": "direct"}], ids=str)
+def test_a_solve_with_points_out_of_each_others_reach(how, alpha, dtype):
+    """K is the unit matrix there."""
+    x = (np.random.default_rng(0).random((400, 2)) * np.finfo(dtype).max).astype(dtype)
+    b = np.random.default_rng(1).random((400, 1)).astype(dtype)
+    solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"], "b", axis=1)
+    np.testing.assert_allclose(solver(x, x, b, alpha=alpha, **how), b / (1 + alpha), rtol=2e-6)

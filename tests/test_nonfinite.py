@@ -1,7 +1,5 @@
 """NaN and Inf: a solve has the status "nonfinite" at once, whatever they stand in; a reduction carries them on."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -43,10 +41,9 @@ def test_a_solve_says_nonfinite(name, value, dtype):
     if name == "g" and value == np.inf:
         value = -np.inf  # exp(-inf) is 0 and the matrix a diagonal one
     found = spoilt(name, value, dtype)
-    begun = time.perf_counter()
     with pytest.warns(ConvergenceWarning, match="Not solved: there is NaN or Inf in .*, and x is NaN throughout"):
         a, solution = run(found)
-    assert time.perf_counter() - begun < 1
+    assert sum(solution.products.values()) <= 3  # at once
     assert solution.status == "nonfinite" and not solution.converged and solution.info == -1
     assert a.dtype == dtype and np.isnan(a).all() and np.isnan(solution.x).all() and np.isnan(solution.residual).all()
     assert {"b": "in B", "x0": "in x0"}.get(name, "in a product of A or of M") in solution.message

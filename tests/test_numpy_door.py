@@ -9,6 +9,7 @@ import dense
 import numpy as np
 import pytest
 from judges import assert_solves, assert_sum_close
+from processes import PATIENCE
 
 from kernelops import ArgumentError, ConvergenceWarning, DtypeError, Ranges, ShapeError, SolveError
 from kernelops.numpy import (
@@ -234,7 +235,7 @@ def test_failures():
 
 def fresh(code):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -202,7 +202,8 @@ def test_a_whole_run(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(solves, "present", lambda: ["kernelops", "Cholesky"])
     monkeypatch.setattr(solves, "SYSTEMS", (small(script), replace(small(script), data="diamonds")))
     monkeypatch.setattr(solves.datasets, "missing", lambda names: ["no diamonds"] if "diamonds" in names else [])
-    monkeypatch.setattr(solves, "QUICK", solves.Plan((100, 150), middle=100, limit=60.0, minutes=9.0, alphas=(1.0,)))
+    plan = solves.Plan((100, 150), middle=120, limit=60.0, minutes=9.0, alphas=(1.0,), columns=(16, 100))
+    monkeypatch.setattr(solves, "QUICK", plan)
     page, picture = tmp_path / "page.md", tmp_path / "found.png"
     monkeypatch.setattr("sys.argv", ["solves.py", "--quick", "--output", str(page), "--picture", str(picture)])
     monkeypatch.setattr(solves.datasets, "LOADERS", {"terrain": solves.datasets.terrain})
@@ -212,9 +213,32 @@ def test_a_whole_run(script, monkeypatch, tmp_path, capsys):
     assert "- KeOps is not installed" in text and "- no diamonds" in text
     found = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     sizes = [(row["problem"]["N"], row["problem"]["columns"]) for row in found]
-    assert sizes == [(100, 2), (150, 2), (100, 16), (100, 2)]
+    assert sizes == [(100, 2), (150, 2), (120, 16), (120, 100), (100, 2), (120, 2)]
     assert all(row[name]["verified"] for row in found for name in ("kernelops", "Cholesky"))
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_verdict(script):
+    solves, Outcome = script("solves"), script("apart").Outcome
+
+    def verdict(*seconds, verified=True):
+        rows = [
+            solves.Row(
+                small(script, N=1000 * n, columns=n),
+                {"kernelops": Outcome(ours, verified=verified), "Cholesky": Outcome(dense, verified=True)},
+            )
+            for n, (ours, dense) in enumerate(seconds, 1)
+        ]
+        return solves.verdict(rows)
+
+    text = "no row slower than 1.1 times Cholesky: "
+    assert verdict() == verdict((1.0, None)) == text + "not measured"
+    good = "PASS (worst of 2: terrain, Matern 3/2, N = 2,000, alpha = 0.1, 2 columns, 1.10)"
+    assert verdict((1.0, 1.0), (1.1, 1.0), (9.0, None)) == text + good
+    bad = "FAIL (worst of 2: terrain, Matern 3/2, N = 1,000, alpha = 0.1, 1 column, 1.11)"
+    assert verdict((1.11, 1.0), (1.0, 1.0)) == text + bad
+    assert verdict((0.1, 1.0), verified=False).startswith(text + "FAIL")
+    assert verdict((None, 1.0)).startswith(text + "FAIL"), "an answer that did not come is no fast one"
 
 
 def test_the_tables(script, monkeypatch, capsys):

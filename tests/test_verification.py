@@ -4,6 +4,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 from kernelops import _core
 from kernelops.formula.parse import parse
@@ -211,6 +212,10 @@ def test_what_only_pairs_can_do(op, stage):
     arguments = encoded("Exp(g)*Exp(x)*Exp(y)")
     row = find(arguments, "Exp", stage)
     row[[OP, AUX0]] = _core.OPCODES[op], 0
+    if op in ("OutSum", "OutDot", "OutDiff", "OutBest"):
+        row[OUT : OUT + 3] = 0
+    else:
+        row[AUX0] = 1
     with pytest.raises(ValueError, match="result component|results at once|in (tile|param|None)"):
         _core.Program(*arguments)
 
@@ -333,7 +338,7 @@ def test_mutants_are_refused_or_harmless():
     """In another process, which is asked whether it came out alive."""
     child = multiprocessing.get_context("spawn").Process(target=run_mutants, args=(0, 3000))
     child.start()
-    child.join(120)
+    child.join(PATIENCE)
     child.kill()
     child.join()
     assert child.exitcode == 0

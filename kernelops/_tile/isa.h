@@ -3,11 +3,8 @@
 #define KERNELOPS_ISA_H
 
 #include "plan.h"
+#include "pool.h"
 #include "vmath.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD __pragma(loop(ivdep))
@@ -59,9 +56,15 @@ static inline int lowest_bit(uint64_t mask) {
 #include "precision.h"
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC pop_options
+#endif
+
+#ifndef KERNELOPS_WITHOUT_AVX512 /* a build that is to be quick on a processor that has not got it */
+#define KERNELOPS_AVX512 1
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
@@ -74,6 +77,7 @@ static inline int lowest_bit(uint64_t mask) {
 #pragma GCC pop_options
 #endif
 #endif
+#endif
 
 enum { ISA_BASELINE = 0, ISA_AVX2 = 1, ISA_AVX512 = 2, ISA_COUNT = 3 };
 static const char *const ISA_NAMES[] = {"baseline", "avx2", "avx512"};
@@ -82,6 +86,8 @@ static int isa_usable(int isa) {
     if (isa == ISA_BASELINE) return 1;
 #ifdef KERNELOPS_X86
     if (isa == ISA_AVX2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+#ifdef KERNELOPS_AVX512
     if (isa == ISA_AVX512)
         return isa_usable(ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -92,27 +98,33 @@ static int isa_usable(int isa) {
 static const machine *isa_machine(int isa) {
 #ifdef KERNELOPS_X86
     if (isa == ISA_AVX2) return &machine_of_avx2;
+#endif
+#ifdef KERNELOPS_AVX512
     if (isa == ISA_AVX512) return &machine_of_avx512;
 #endif
     (void)isa;
     return &machine_of_baseline;
 }
 
-/* Results too small for a normal number become 0 while this holds: they take a hundred times as long as others, and there
- * are many where a kernel has decayed. Returns what restore_small needs. */
-static inline uint64_t flush_small(void) {
+/* How a thread rounds, and what it does with numbers below the normal ones, is as the C standard begins while pieces run,
+ * whatever their caller has set and whatever was set when a thread was made: so a result is the same to the bit in all
+ * threads. With `flush` results too small for a normal number become 0: they take a hundred times as long as others, and
+ * there are many where a kernel has decayed. Returns what restore_mode needs. */
+static inline uint64_t set_mode(int flush) {
     uint64_t before = 0;
 #if defined(KERNELOPS_X86)
     before = _mm_getcsr();
-    _mm_setcsr((unsigned)before | 0x8000);
+    _mm_setcsr(flush ? 0x9f80 : 0x1f80);
 #elif defined(__aarch64__) && defined(KERNELOPS_VECTORS)
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | 1u << 24));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)(flush ? 1u << 24 : 0)));
+#else
+    (void)flush;
 #endif
     return before;
 }
 
-static inline void restore_small(uint64_t before) {
+static inline void restore_mode(uint64_t before) {
 #if defined(KERNELOPS_X86)
     _mm_setcsr((unsigned)before);
 #elif defined(__aarch64__) && defined(KERNELOPS_VECTORS)
@@ -122,35 +134,31 @@ static inline void restore_small(uint64_t before) {
 #endif
 }
 
-static void run_piece(piece what, const job *w, int64_t item, void *scratch) {
-    if (!w->flush) {
-        what(w, item, scratch);
-        return;
-    }
-    const uint64_t before = flush_small();
-    what(w, item, scratch);
-    restore_small(before);
+typedef struct {
+    region pieces;
+    piece what;
+    const job *w;
+    char *scratch;
+    int64_t bytes;
+} shared_pieces;
+
+static void run_shared(const region *pieces, int64_t item, int seat) {
+    const shared_pieces *s = (const shared_pieces *)pieces;
+    const uint64_t before = set_mode(s->w->flush);
+    s->what(s->w, item, s->scratch + seat * s->bytes);
+    restore_mode(before);
 }
 
-/* Pieces first .. last-1, spread over the threads; each thread has its own scratch. One thread means no OpenMP at all,
- * because its runtime cannot be entered in a forked child. */
-static void run_pieces(piece what, const job *w, int64_t first, int64_t last, int threads, char *scratch, size_t bytes) {
-    if (threads <= 1) {
-        for (int64_t item = first; item < last; item++) run_piece(what, w, item, scratch);
+/* Pieces first .. last-1, spread over the threads; each thread has its own scratch. */
+static void run_pieces(piece what, const job *w, int64_t first, int64_t last, int threads, char *scratch, int64_t bytes) {
+    if (threads <= 1 || last - first <= 1) {
+        const uint64_t before = set_mode(w->flush);
+        for (int64_t item = first; item < last; item++) what(w, item, scratch);
+        restore_mode(before);
         return;
     }
-#ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int64_t item = first; item < last; item++) run_piece(what, w, item, scratch + (size_t)omp_get_thread_num() * bytes);
-#else
-    (void)bytes;
-#endif
+    shared_pieces s = {{.run = run_shared, .next = first, .last = last}, what, w, scratch, bytes};
+    share_out(&s.pieces, threads);
 }
-
-#ifdef _OPENMP
-enum { HAS_OPENMP = 1 };
-#else
-enum { HAS_OPENMP = 0 };
-#endif
 
 #endif

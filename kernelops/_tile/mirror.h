@@ -43,7 +43,7 @@ static void FN(add_sides)(const FN(context) * s, const T *a, const T *weight, pt
         for (int r = 0, rows; r < s->rows; r += rows) {
             rows = s->rows - r < SIDE_ROWS ? 1 : SIDE_ROWS;
             (rows == 1 ? wide == 2 ? FN(side1by2) : FN(side1by1) : wide == 2 ? FN(sidesby2) : FN(sidesby1))(
-                a + r * TILE_WIDTH, weight + q * step_weight + r, side + q * TILE_WIDTH, s->n);
+                a + r * TILE_WIDTH, weight + q * step_weight + r, side + (ptrdiff_t)q * TILE_WIDTH, s->n);
         }
     }
 }
@@ -70,7 +70,7 @@ static void FN(do_mirrored)(const job *w, FN(context) * s, const FN(room) * room
     }
     if (!side) return;
     for (int q = 0; q < w->n_out; q++)
-        for (int i = 0; i < s->n; i++) side[q * TILE_WIDTH + i] += (double)room->side[q * TILE_WIDTH + i];
+        for (int i = 0; i < s->n; i++) side[(ptrdiff_t)q * TILE_WIDTH + i] += (double)room->side[(ptrdiff_t)q * TILE_WIDTH + i];
 }
 
 /* Blocks strip.from .. strip.to-1 (counted from its first) of one strip; item counts batch elements times strips. */

@@ -105,7 +105,7 @@ static const FN(producer) *FN(block_of)(int term, int left) {
 static void FN(wide_sums)(const FN(context) * s, int term, int at, const T *a, const T *b, const T *x, int count) {
     for (int r = 0; r < s->rows; r++)
         for (int q = 0; q < count; q++) {
-            const T *value = a + r * TILE_WIDTH, *other = b + q * TILE_WIDTH;
+            const T *value = a + r * TILE_WIDTH, *other = b + (ptrdiff_t)q * TILE_WIDTH;
             double sum = 0;
             if (term == FN(ALONE)) {
                 SIMD_SUM(sum) for (int i = 0; i < s->n; i++) sum += (double)value[i];
@@ -135,7 +135,7 @@ static void FN(add_products)(const FN(context) * s, int term, int at, const T *a
             step = s->rows - r < block->rows ? 1 : block->rows;
             for (int i = 0; i < s->n; i += FN(PIECE)) {
                 T sums[16];
-                (step == 1 ? block->one : block->many)(a + r * TILE_WIDTH + i, b + q * TILE_WIDTH + i,
+                (step == 1 ? block->one : block->many)(a + r * TILE_WIDTH + i, b + (ptrdiff_t)q * TILE_WIDTH + i,
                                                        x + (ptrdiff_t)r * s->row_stride + q, s->row_stride,
                                                        s->n - i < FN(PIECE) ? s->n - i : FN(PIECE), sums);
                 FN(add_block)(s, r, at + q, step, block->count, sums);

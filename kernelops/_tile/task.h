@@ -7,7 +7,7 @@
 
 static T FN(read)(const variable *v, int64_t batch, int64_t row, int component) {
     const char *at = v->start[batch] + row * v->row + component * v->component;
-    return v->is_double ? (T) * (const double *)at : (T) * (const float *)at;
+    return v->is_double ? (T)double_at(at) : (T)float_at(at);
 }
 
 /* Rows first .. first+n-1 of a stage's variables, as planes of a tile of one row. */
@@ -18,9 +18,9 @@ static void FN(fetch)(const job *w, const stage *g, T *tile, int64_t batch, int6
             T *plane = tile + (ptrdiff_t)(g->loads[3 * q + 2] + k) * TILE_WIDTH;
             const char *at = v->start[batch] + first * v->row + k * v->component;
             if (v->is_double)
-                for (int i = 0; i < n; i++) plane[i] = (T) * (const double *)(at + i * v->row);
+                for (int i = 0; i < n; i++) plane[i] = (T)double_at(at + i * v->row);
             else
-                for (int i = 0; i < n; i++) plane[i] = (T) * (const float *)(at + i * v->row);
+                for (int i = 0; i < n; i++) plane[i] = (T)float_at(at + i * v->row);
         }
     }
 }
@@ -77,7 +77,7 @@ static size_t FN(furnish)(const job *w, char *memory, FN(room) * room) {
     PART(indices, int64_t, kept)
     PART(values, T, kept)
     PART(rows, T, rows *w->row.n_exports + 1)
-    PART(side, T, w->mirrored ? w->n_out * TILE_WIDTH : 0)
+    PART(side, T, w->mirrored ? (size_t)w->n_out * TILE_WIDTH : 0)
 #undef PART
     return used;
 }

@@ -37,6 +37,9 @@ V_INLINE V FN(of_bits)(VBITS bits) {
     return v;
 }
 
+/* Bits moved up; what leaves a lane is lost. */
+V_INLINE VBITS FN(raised)(VBITS bits, int by) { return (VBITS)((UVBITS)bits << by); }
+
 /* Where mask (all bits or none in a lane) is set a, else b. */
 V_INLINE V FN(select)(VBITS mask, V a, V b) { return FN(of_bits)((mask & FN(bits_of)(a)) | (~mask & FN(bits_of)(b))); }
 
@@ -51,6 +54,16 @@ V_INLINE V FN(all)(T x) { return MM(set1)(x); }
 V_INLINE V FN(all)(T x) { return MM(set1)(x); }
 #else
 V_INLINE V FN(all)(T x) { return x - (V){0}; }
+#endif
+
+/* a*b + c and c - a*b, rounded once where the instruction set has that: what is right to the last place by it alone may
+ * not hang on whether a compiler finds it. */
+#if defined(MM) && REGISTER_BYTES > 16
+V_INLINE V FN(fused)(V a, V b, V c) { return MM(fmadd)(a, b, c); }
+V_INLINE V FN(fused_less)(V a, V b, V c) { return MM(fnmadd)(a, b, c); }
+#else
+V_INLINE V FN(fused)(V a, V b, V c) { return a * b + c; }
+V_INLINE V FN(fused_less)(V a, V b, V c) { return c - a * b; }
 #endif
 
 /* The larger and the smaller of v and a bound; a NaN in v stays. */

@@ -21,33 +21,33 @@ V_INLINE V FN(power_of_two)(V r, V t, int best) {
 #if IS_DOUBLE
     (void)best;
     V p = FN(all)(6.2634652734225902742e-10);
-    p = p * r + 6.5595298355172712178e-9;
-    p = p * r + 1.025321230405209001e-7;
-    p = p * r + 1.3208367308220049348e-6;
-    p = p * r + 0.00001525317505379524616;
-    p = p * r + 0.00015403512309733948746;
-    p = p * r + 0.0013333558629562675936;
-    p = p * r + 0.0096181290995508956128;
-    p = p * r + 0.055504108665602238723;
-    p = p * r + 0.24022650695906330315;
-    p = p * r + 0.69314718055994592839;
+    p = FN(fused)(p, r, FN(all)(6.5595298355172712178e-9));
+    p = FN(fused)(p, r, FN(all)(1.025321230405209001e-7));
+    p = FN(fused)(p, r, FN(all)(1.3208367308220049348e-6));
+    p = FN(fused)(p, r, FN(all)(0.00001525317505379524616));
+    p = FN(fused)(p, r, FN(all)(0.00015403512309733948746));
+    p = FN(fused)(p, r, FN(all)(0.0013333558629562675936));
+    p = FN(fused)(p, r, FN(all)(0.0096181290995508956128));
+    p = FN(fused)(p, r, FN(all)(0.055504108665602238723));
+    p = FN(fused)(p, r, FN(all)(0.24022650695906330315));
+    p = FN(fused)(p, r, FN(all)(0.69314718055994592839));
 #else
     if (best) {
         V p = FN(all)(0.00021612914969557343788f);
-        p = p * r + 0.0012467846450773492551f;
-        p = p * r + 0.0096754515652170405198f;
-        p = p * r + 0.055485280620182784799f;
-        p = p * r + 0.24022930555173854114f;
-        p = p * r + 0.69314704444336655545f;
-        return MM(scalef)(p * r + 1, t);
+        p = FN(fused)(p, r, FN(all)(0.0012467846450773492551f));
+        p = FN(fused)(p, r, FN(all)(0.0096754515652170405198f));
+        p = FN(fused)(p, r, FN(all)(0.055485280620182784799f));
+        p = FN(fused)(p, r, FN(all)(0.24022930555173854114f));
+        p = FN(fused)(p, r, FN(all)(0.69314704444336655545f));
+        return MM(scalef)(FN(fused)(p, r, FN(all)(1)), t);
     }
     V p = FN(all)(0.0018671300819070081778f);
-    p = p * r + 0.0090170302844367490406f;
-    p = p * r + 0.055799913145968066977f;
-    p = p * r + 0.24016445013606755314f;
-    p = p * r + 0.69315131180752295536f;
+    p = FN(fused)(p, r, FN(all)(0.0090170302844367490406f));
+    p = FN(fused)(p, r, FN(all)(0.055799913145968066977f));
+    p = FN(fused)(p, r, FN(all)(0.24016445013606755314f));
+    p = FN(fused)(p, r, FN(all)(0.69315131180752295536f));
 #endif
-    return MM(scalef)(p * r + 1, t);
+    return MM(scalef)(FN(fused)(p, r, FN(all)(1)), t);
 }
 
 V_INLINE V FN(exp2)(V t) { return FN(power_of_two)(MM(reduce)(t, 0x09), t, 0); }
@@ -74,25 +74,25 @@ V_INLINE V FN(exp_of)(V a) {
 V_INLINE V FN(power_of_two)(V r) {
 #if IS_DOUBLE
     V p = FN(all)(4.4347703747065074e-10);
-    p = p * r + 7.073784038300606e-09;
-    p = p * r + 1.017819958442151e-07;
-    p = p * r + 1.321543527796153e-06;
-    p = p * r + 1.5252733493081068e-05;
-    p = p * r + 0.00015403530457120258;
-    p = p * r + 0.0013333558146774685;
-    p = p * r + 0.009618129107594114;
-    p = p * r + 0.055504108664820084;
-    p = p * r + 0.2402265069591013;
-    p = p * r + 0.6931471805599453;
+    p = FN(fused)(p, r, FN(all)(7.073784038300606e-09));
+    p = FN(fused)(p, r, FN(all)(1.017819958442151e-07));
+    p = FN(fused)(p, r, FN(all)(1.321543527796153e-06));
+    p = FN(fused)(p, r, FN(all)(1.5252733493081068e-05));
+    p = FN(fused)(p, r, FN(all)(0.00015403530457120258));
+    p = FN(fused)(p, r, FN(all)(0.0013333558146774685));
+    p = FN(fused)(p, r, FN(all)(0.009618129107594114));
+    p = FN(fused)(p, r, FN(all)(0.055504108664820084));
+    p = FN(fused)(p, r, FN(all)(0.2402265069591013));
+    p = FN(fused)(p, r, FN(all)(0.6931471805599453));
 #else
     V p = FN(all)(0.00015594678161326619324f);
-    p = p * r + 0.0013406643902351759246f;
-    p = p * r + 0.0096176929729930623181f;
-    p = p * r + 0.055503105510137971734f;
-    p = p * r + 0.2402265278288773743f;
-    p = p * r + 0.6931472149680278995f;
+    p = FN(fused)(p, r, FN(all)(0.0013406643902351759246f));
+    p = FN(fused)(p, r, FN(all)(0.0096176929729930623181f));
+    p = FN(fused)(p, r, FN(all)(0.055503105510137971734f));
+    p = FN(fused)(p, r, FN(all)(0.2402265278288773743f));
+    p = FN(fused)(p, r, FN(all)(0.6931472149680278995f));
 #endif
-    return p * r + 1;
+    return FN(fused)(p, r, FN(all)(1));
 }
 
 /* Results below the least normal number become 0. */
@@ -100,37 +100,37 @@ V_INLINE V FN(exp2)(V t) {
     t = FN(at_most)(FN(all)(BIAS + 2), FN(at_least)(FN(all)(1 - BIAS), t));
     const V shifted = t + (ROUND + (BIAS - 1)), n = shifted - (ROUND + (BIAS - 1));
     const V p = FN(power_of_two)(t - n);
-    return (p + p) * FN(of_bits)(FN(bits_of)(shifted) << EXPONENT); /* 2^(n-1) */
+    return (p + p) * FN(of_bits)(FN(raised)(FN(bits_of)(shifted), EXPONENT)); /* 2^(n-1) */
 }
 
 /* exp(r) by its Taylor series, 1 and r added last; 2^n in two factors, so that results in the subnormal range and just
  * below overflow come out right. */
 V_INLINE V FN(exp_of)(V a) {
     a = FN(at_most)(FN(all)(IS_DOUBLE ? 711 : 90), FN(at_least)(FN(all)(IS_DOUBLE ? -747 : -105), a));
-    const V shifted = a * (T)LOG2_E + ROUND, n = shifted - ROUND;
+    const V shifted = FN(fused)(a, FN(all)(LOG2_E), FN(all)(ROUND)), n = shifted - ROUND;
 #if IS_DOUBLE /* ln 2 in two parts, so that n times the first is exact */
-    const V r = (a - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+    const V r = FN(fused_less)(n, FN(all)(1.90821492927058770002e-10), FN(fused_less)(n, FN(all)(6.93147180369123816490e-01), a));
     V p = FN(all)(1.0 / 6227020800.0);
-    p = p * r + 1.0 / 479001600.0;
-    p = p * r + 1.0 / 39916800.0;
-    p = p * r + 1.0 / 3628800.0;
-    p = p * r + 1.0 / 362880.0;
-    p = p * r + 1.0 / 40320.0;
-    p = p * r + 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
+    p = FN(fused)(p, r, FN(all)(1.0 / 479001600.0));
+    p = FN(fused)(p, r, FN(all)(1.0 / 39916800.0));
+    p = FN(fused)(p, r, FN(all)(1.0 / 3628800.0));
+    p = FN(fused)(p, r, FN(all)(1.0 / 362880.0));
+    p = FN(fused)(p, r, FN(all)(1.0 / 40320.0));
+    p = FN(fused)(p, r, FN(all)(1.0 / 5040.0));
+    p = FN(fused)(p, r, FN(all)(1.0 / 720.0));
 #else
-    const V r = (a - n * 0.693359375f) - n * -2.12194440054690583e-4f;
+    const V r = FN(fused_less)(n, FN(all)(-2.12194440054690583e-4f), FN(fused_less)(n, FN(all)(0.693359375f), a));
     V p = FN(all)((T)(1.0 / 5040.0));
-    p = p * r + (T)(1.0 / 720.0);
+    p = FN(fused)(p, r, FN(all)((T)(1.0 / 720.0)));
 #endif
-    p = p * r + (T)(1.0 / 120.0);
-    p = p * r + (T)(1.0 / 24.0);
-    p = p * r + (T)(1.0 / 6.0);
-    p = p * r + (T)0.5;
-    p = p * r * r + r + 1;
+    p = FN(fused)(p, r, FN(all)((T)(1.0 / 120.0)));
+    p = FN(fused)(p, r, FN(all)((T)(1.0 / 24.0)));
+    p = FN(fused)(p, r, FN(all)((T)(1.0 / 6.0)));
+    p = FN(fused)(p, r, FN(all)((T)0.5));
+    p = FN(fused)(p * r, r, r) + 1;
     const VBITS whole = FN(bits_of)(shifted) - FN(bits_of)(FN(all)(ROUND));
     const VBITS half = whole / 2;
-    return p * FN(of_bits)((half + BIAS) << EXPONENT) * FN(of_bits)((whole - half + BIAS) << EXPONENT);
+    return p * FN(of_bits)(FN(raised)(half + BIAS, EXPONENT)) * FN(of_bits)(FN(raised)(whole - half + BIAS, EXPONENT));
 }
 
 #undef ROUND
@@ -150,14 +150,15 @@ V_INLINE __mmask16 FN(plain_root)(V a) {
 
 V_INLINE V FN(sqrt_of)(V a) {
     const __mmask16 plain = FN(plain_root)(a);
-    const V y = _mm512_rsqrt14_ps(a), s = a * y, root = s + (a - s * s) * (y * 0.5f);
+    const V y = _mm512_rsqrt14_ps(a), s = a * y, root = FN(fused)(FN(fused_less)(s, s, a), y * 0.5f, s);
     if (plain == 0xffff) return root;
     return _mm512_mask_mov_ps(_mm512_sqrt_ps(a), plain, root);
 }
 
 V_INLINE V FN(rsqrt_of)(V a) {
     const __mmask16 plain = FN(plain_root)(a), zero = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_EQ_OQ);
-    const V y = _mm512_rsqrt14_ps(a), e = 1 - (a * y) * y, root = y + (y * e) * (0.5f + 0.375f * e);
+    const V y = _mm512_rsqrt14_ps(a), e = FN(fused_less)(a * y, y, FN(all)(1));
+    const V root = FN(fused)(y * e, FN(fused)(FN(all)(0.375f), e, FN(all)(0.5f)), y);
     if (plain == 0xffff) return root;
     return _mm512_mask_mov_ps(_mm512_mask_mov_ps(1 / _mm512_sqrt_ps(a), zero, _mm512_setzero_ps()), plain, root);
 }

@@ -15,7 +15,7 @@ V_INLINE V FN(scaled)(V v, V n) {
     return MM(scalef)(v, n);
 #else
     const V shifted = n * 0.5 + (ROUND + BIAS), rest = (n - (shifted - (ROUND + BIAS))) + (ROUND + BIAS);
-    return v * FN(of_bits)(FN(bits_of)(shifted) << MANTISSA) * FN(of_bits)(FN(bits_of)(rest) << MANTISSA);
+    return v * FN(of_bits)(FN(raised)(FN(bits_of)(shifted), MANTISSA)) * FN(of_bits)(FN(raised)(FN(bits_of)(rest), MANTISSA));
 #endif
 }
 
@@ -37,7 +37,7 @@ V_INLINE V FN(short_power)(V a, V b) {
     p = p * r + 0.2402264688933484;
     p = p * r + 0.6931472057391918;
     p = p * r + 1.0000000005543441;
-    return p * FN(of_bits)(FN(bits_of)(shifted) << MANTISSA);
+    return p * FN(of_bits)(FN(raised)(FN(bits_of)(shifted), MANTISSA));
 }
 
 /* v, as a number: not as the product that it is and that would be added without being rounded */
@@ -121,7 +121,7 @@ V_INLINE V FN(special_power)(V a, V b, V value) {
     const VBITS zero = MASK(size == 0), endless = MASK(size > LARGEST), big = MASK(much >= WHOLE);
     /* the lowest bit of a whole number is that of an odd one, from WHOLE up to 2 WHOLE */
     const V shifted = FN(select)(big, much, much + WHOLE);
-    const VBITS whole = big | MASK(shifted - WHOLE == much), lowest = FN(bits_of)(shifted) << (8 * sizeof(T) - 1);
+    const VBITS whole = big | MASK(shifted - WHOLE == much), lowest = FN(raised)(FN(bits_of)(shifted), 8 * sizeof(T) - 1);
     const VBITS odd = whole & lowest & MASK(much < 2 * WHOLE);
     value = FN(select)(zero | endless, FN(of_bits)((MASK(b > 0) ^ zero) & FN(bits_of)(FN(all)((T)INFINITY))), value);
     value = FN(of_bits)(FN(bits_of)(value) | (odd & FN(bits_of)(a) & SIGN_BIT));

@@ -27,7 +27,7 @@ V_INLINE V FN(short_sine)(V x, int cosine) {
     p = p * z + 0.00833308801854005;
     p = p * z - 0.16666660457335197;
     p = p * z + 1;
-    return FN(of_bits)(FN(bits_of)(p * r) ^ (FN(bits_of)(shifted) << 63));
+    return FN(of_bits)(FN(bits_of)(p * r) ^ FN(raised)(FN(bits_of)(shifted), 63));
 }
 
 V_INLINE V FN(near_sine)(V x, int cosine, VBITS *far) {
@@ -52,8 +52,8 @@ V_INLINE V FN(near_sine)(V x, int cosine, VBITS *far) {
     c = c * z + 0.0416666666666666;
     c = c * z - 0.5;
     c = c * z + 1;
-    const VBITS quarter = FN(bits_of)(shifted) + cosine, odd = -(quarter & 1);
-    const VBITS sign = (quarter << 62) ^ (cosine ? FN(bits_of)(FN(all)(0)) : FN(bits_of)(x));
+    const VBITS quarter = (VBITS)((UVBITS)FN(bits_of)(shifted) + (UBITS)cosine), odd = -(quarter & 1);
+    const VBITS sign = FN(raised)(quarter, 62) ^ (cosine ? FN(bits_of)(FN(all)(0)) : FN(bits_of)(x));
     return FN(of_bits)(FN(bits_of)(FN(select)(odd, c, s)) ^ (sign & SIGN_BIT));
 }
 #else

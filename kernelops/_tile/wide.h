@@ -138,7 +138,7 @@ static void FN(do_shift)(const job *w, int64_t item, void *scratch) {
         for (int k = 0; k < pair[4]; k++)
             for (int i = 0; i < TILE_WIDTH; i += FN(WIDE_PANEL)) {
                 const T *from = y + (ptrdiff_t)k * TILE_WIDTH + i;
-                T *panel = shifted + (ptrdiff_t)i * pair[4] + k * FN(WIDE_PANEL);
+                T *panel = shifted + (ptrdiff_t)i * pair[4] + (ptrdiff_t)k * FN(WIDE_PANEL);
                 SIMD for (int q = 0; q < FN(WIDE_PANEL); q++) {
                     panel[q] = from[q] - centre[k];
                     square[i + q] += (double)panel[q] * (double)panel[q];

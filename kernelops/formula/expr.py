@@ -50,7 +50,9 @@ class Expr:
         return f"<Expr {text(self)}>" if _tree_size(self) < 1000 else f"<Expr {self.op}(...) of length {self.dim}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (self.op, self.args, self.params, self.dim)
+        nodes = list(topological(self))  # in a row: a node that held its operands would nest as deep as the formula
+        place = {id(node): k for k, node in enumerate(nodes)}
+        return _made_again, ([(n.op, tuple(place[id(a)] for a in n.args), n.params, n.dim) for n in nodes],)
 
 
 _interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
@@ -69,6 +71,14 @@ def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) ->
                 object.__setattr__(found, "vars", (found,))
             _interned[key] = found
     return found
+
+
+def _made_again(rows: list[tuple[str, tuple[int, ...], tuple[Any, ...], int]]) -> Expr:
+    """The last of some nodes, each given with the places of its operands among them."""
+    nodes: list[Expr] = []
+    for op, places, params, dim in rows:
+        nodes.append(_make(op, tuple(nodes[k] for k in places), params, dim))
+    return nodes[-1]
 
 
 def const(value: float, dim: int = 1) -> Expr:
@@ -127,41 +137,75 @@ def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     return done[id(expr)]
 
 
+LONGEST = 2**19  # characters of a text, read or written
 _INFIX = {"Add": ("+", 3), "Subtract": ("-", 3), "Mult": ("*", 4), "Divide": ("/", 4)}  # sign, how tightly it binds
 _UNARY, _TIGHT = 5, 9
 
 
 def text(expr: Expr, names: Mapping[Expr, str] | None = None) -> str:
-    """The formula as text that the parser reads back to the same node; variables by name where names has one."""
-    done: dict[int, tuple[str, int]] = {}
-    for node in topological(expr):
-        done[id(node)] = _text(node, [done[id(a)] for a in node.args], names or {})
-    return done[id(expr)][0]
+    """The formula as text that the parser reads back to the same node; variables by name where names has one.
+
+    What is shared is written again each time: of a text that is too long for the parser "..." ends it.
+    """
+    pieces: list[str] = []
+    todo: list[Expr | str] = [expr]
+    length = 0
+    while todo:
+        part = todo.pop()
+        if not isinstance(part, str):
+            todo.extend(reversed(_parts(part, names or {})))
+            continue
+        pieces.append(part)
+        length += len(part)
+        if length > LONGEST:
+            return "".join([*pieces, "..."])
+    return "".join(pieces)
 
 
-def _text(node: Expr, args: list[tuple[str, int]], names: Mapping[Expr, str]) -> tuple[str, int]:
-    """The text of one node, given those of its operands, and how tightly its last operator binds."""
+def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
+    """What the text of one node consists of."""
     if node in names:
-        return names[node], _TIGHT
+        return [names[node]]
     if node.op in VARIABLES:
-        return f"Var({node.params[0]},{node.dim},{VARIABLES.index(node.op)})", _TIGHT
+        return [f"Var({node.params[0]},{node.dim},{VARIABLES.index(node.op)})"]
     if node.op == "Const":
         number = _number(node.params[0])
-        return (
-            (number, _UNARY if number[0] == "-" else _TIGHT)
-            if node.dim == 1
-            else (f"SumT({number},{node.dim})", _TIGHT)
-        )
+        return [number if node.dim == 1 else f"SumT({number},{node.dim})"]
     if node.op in _INFIX:
         sign, binding = _INFIX[node.op]
-        (left, outer), (right, inner) = args
-        left = left if outer >= binding else f"({left})"
-        right = right if inner > binding and inner != _UNARY else f"({right})"
-        return f"{left}{sign}{right}", binding
-    if node.op == "Minus" and not is_const(node.args[0]):  # "-3" is the constant, hence Minus(3) for the operation
-        return "-" + (args[0][0] if args[0][1] == _TIGHT else f"({args[0][0]})"), _UNARY
+        left, right = node.args
+        inner = _binding(right, names)
+        return [
+            *_bracketed(left, _binding(left, names) < binding),
+            sign,
+            *_bracketed(right, inner <= binding or inner == _UNARY),
+        ]
+    if _is_sign(node):
+        return ["-", *_bracketed(node.args[0], _binding(node.args[0], names) != _TIGHT)]
     params = [str(list(p)).replace(" ", "") if isinstance(p, tuple) else str(p) for p in node.params]
-    return f"{node.op}({','.join([a for a, _ in args] + params)})", _TIGHT
+    listed: list[Expr | str] = []
+    for operand in node.args:
+        listed += [operand, ","]
+    for param in params:
+        listed += [param, ","]
+    return [node.op, "(", *listed[:-1], ")"]
+
+
+def _binding(node: Expr, names: Mapping[Expr, str]) -> int:
+    """How tightly the last operator in the text of a node binds."""
+    if node in names or node.op in VARIABLES:
+        return _TIGHT
+    if node.op == "Const":
+        return _UNARY if node.dim == 1 and _number(node.params[0])[0] == "-" else _TIGHT
+    return _INFIX[node.op][1] if node.op in _INFIX else _UNARY if _is_sign(node) else _TIGHT
+
+
+def _is_sign(node: Expr) -> bool:
+    return node.op == "Minus" and not is_const(node.args[0])  # "-3" is the constant, hence Minus(3) for the operation
+
+
+def _bracketed(node: Expr, needed: bool) -> list[Expr | str]:
+    return ["(", node, ")"] if needed else [node]
 
 
 def _number(value: float) -> str:

@@ -18,7 +18,7 @@ from .distances import aligned, bases, split
 from .expr import Expr, apply, const, is_const, topological, variable
 from .identities import Point, points
 from .limits import MixedComponentsError, with_finite_powers, with_limit
-from .ops import OPS, VARIABLES
+from .ops import LARGEST, OPS, VARIABLES
 from .simplify import simplify
 
 _ZERO = const(0)
@@ -71,7 +71,9 @@ def _unless_zero(f: Expr, g: Expr) -> Expr:
 
 def _pow(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
     (m,) = e.params
-    return (times(g, const(m), apply("Pow", f, params=(m - 1,))) if m else _ZERO,)
+    if not m:
+        return (_ZERO,)
+    return (times(g, const(m), apply("Pow", f, params=(m - 1,)) if m > -LARGEST else apply("Divide", e, f)),)
 
 
 def _powf(g: Expr, e: Expr, f: Expr, p: Expr) -> tuple[Expr, ...]:

@@ -55,6 +55,8 @@ def _stretch(lengths: Lengths, params: Params) -> int:
     return longest
 
 
+LARGEST = 2**31 - 1  # lengths, positions and static parameters are 32-bit integers in every machine
+MOST_AXES = 16  # of an operand of TensorDot and of its result; so derivatives, which exchange these, have no more
 HIGHEST_ORDER = 100  # of SinXDivX: its series takes some forty steps more than the order, for every number
 
 
@@ -65,6 +67,8 @@ def _whole(value: object) -> bool:
 def _power(lengths: Lengths, params: Params) -> int:
     if not _whole(params[0]):
         raise FormulaError(f"Pow(f, m) wants a whole number m, got {params[0]!r}; Powf(f, g) takes any exponent")
+    if abs(params[0]) > LARGEST:
+        raise FormulaError(f"Pow(f, m) wants an m from -{LARGEST} to {LARGEST}, got {params[0]}")
     return lengths[0]
 
 
@@ -90,6 +94,9 @@ def _embed(lengths: Lengths, params: Params) -> int:
 
 def _tensordot(lengths: Lengths, params: Params) -> int:
     dims_f, dims_g, cont_f, cont_g, permute = params
+    for name, axes in (("the first operand", dims_f), ("the second operand", dims_g), ("the result", permute)):
+        if len(axes) > MOST_AXES:
+            raise FormulaError(f"TensorDot: {name} has {len(axes)} dimensions, wanted {MOST_AXES} at most")
     for name, length, dims in (("first", lengths[0], dims_f), ("second", lengths[1], dims_g)):
         if any(d < 1 for d in dims) or prod(dims) != length:
             raise FormulaError(

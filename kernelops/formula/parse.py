@@ -13,13 +13,15 @@ from typing import NoReturn
 
 from ..errors import FormulaError
 from .defined import DEFINED, call, signature
-from .expr import Expr, const, is_const, variable
+from .expr import LONGEST, Expr, const, is_const, topological, variable
 from .grad import grad
-from .ops import OPS, VARIABLES
-from .tokens import Token, complain, nearest, tokens
+from .ops import LARGEST, OPS, VARIABLES
+from .tokens import Token, complain, nearest, shortened, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
-LARGEST = 2**31 - 1  # lengths, positions and static parameters are 32-bit integers in every machine
+MOST_OPERATIONS = 50_000  # of a formula: some seconds of work
+MOST_DERIVED = 30_000  # of a derivative that a text asks for: that of a derivative may have three times as many
+MOST_ARGUMENTS = 10_000  # of a call: every list of arrays has a place for each position
 
 _SPELLINGS = {"Vi": "Vi", "Vj": "Vj", "Pm": "Pm", "Vx": "Vi", "Vy": "Vj"}
 _LISTS = frozenset(OPS["TensorDot"].params)
@@ -77,7 +79,9 @@ class Formula:
         for node, known in self.names.items():
             if known == name:
                 return node
-        raise FormulaError(f"there is no variable {name!r}{nearest(str(name), list(self.names.values()))}")
+        raise FormulaError(
+            f"there is no variable {shortened(repr(name))}{nearest(str(name), list(self.names.values()))}"
+        )
 
 
 def parse(text: str, aliases: Sequence[str] = ()) -> Formula:
@@ -95,7 +99,7 @@ def parse(text: str, aliases: Sequence[str] = ()) -> Formula:
     Formula
     """
     if not isinstance(text, str):
-        raise FormulaError(f"a formula is a text, got {type(text).__name__}: {text!r}")
+        raise FormulaError(f"a formula is a text, got {type(text).__name__}: {shortened(repr(text))}")
     names = _read_aliases(aliases)
     reader = _Reader(text, names)
     try:
@@ -109,22 +113,26 @@ def parse(text: str, aliases: Sequence[str] = ()) -> Formula:
 def parse_alias(text: str, index: int) -> tuple[str, Expr]:
     """The name and the variable of one alias, which stands at that index of the list."""
     if not isinstance(text, str):
-        raise FormulaError(f'an alias is a text such as "x = Vi(3)", got {type(text).__name__}: {text!r}')
+        raise FormulaError(
+            f'an alias is a text such as "x = Vi(3)", got {type(text).__name__}: {shortened(repr(text))}'
+        )
     return _Reader(text, {}).alias(index)
 
 
 def _read_aliases(aliases: Sequence[str]) -> dict[str, Expr]:
     if isinstance(aliases, str) or not isinstance(aliases, Sequence):
-        raise FormulaError(f'aliases are a list of texts such as ["x = Vi(3)"], got {aliases!r}')
+        raise FormulaError(f'aliases are a list of texts such as ["x = Vi(3)"], got {shortened(repr(aliases))}')
+    if len(aliases) > MOST_ARGUMENTS:
+        raise FormulaError(f"there are {len(aliases)} aliases, wanted {MOST_ARGUMENTS} at most")
     names: dict[str, Expr] = {}
     owners: dict[int, str] = {}
     for index, text in enumerate(aliases):
         name, node = parse_alias(text, index)
         position = node.params[0]
         if name in names:
-            complain(f"the name {name} is given twice", text, 0)
+            complain(f"the name {shortened(name)} is given twice", text, 0)
         if position in owners:
-            complain(f"position {position} is taken by {owners[position]} already", text, 0)
+            complain(f"position {position} is taken by {shortened(owners[position])} already", text, 0)
         names[name], owners[position] = node, name
     return names
 
@@ -136,16 +144,19 @@ class _Reader:
         self.text = text
         self.names = names
         self.variables: dict[int, Expr] = {node.params[0]: node for node in names.values()}
+        if len(text) > LONGEST:
+            raise FormulaError(f"the text has {len(text)} characters, wanted {LONGEST} at most: {shortened(text)}")
         self.tokens = tokens(text)
         self.next = 0
         self.depth = 0
+        self.operations = 0
 
     def formula(self) -> Expr:
         if self.peek().kind == "end":
             self.complain("the formula is empty", self.peek())
         expr = self.expression(0)
         if self.peek().kind != "end":
-            self.complain(f"expected an operator or the end, got {self.peek().text!r}", self.peek())
+            self.complain(f"expected an operator or the end, got {shortened(self.peek().text)!r}", self.peek())
         return expr
 
     def alias(self, index: int) -> tuple[str, Expr]:
@@ -158,7 +169,7 @@ class _Reader:
             self.complain("expected Vi, Vj, Pm or Var", kind)
         node = self.variable(kind, self.arguments(kind), index)
         if self.peek().kind != "end":
-            self.complain(f"expected the end of the alias, got {self.peek().text!r}", self.peek())
+            self.complain(f"expected the end of the alias, got {shortened(self.peek().text)!r}", self.peek())
         return name.text, node
 
     # tokens
@@ -174,13 +185,18 @@ class _Reader:
     def expect(self, sign: str) -> None:
         token = self.take()
         if token.text != sign:
-            self.complain(f"expected {sign!r}, got {token.text!r}" if token.text else f"expected {sign!r}", token)
+            self.complain(
+                f"expected {sign!r}, got {shortened(token.text)!r}" if token.text else f"expected {sign!r}", token
+            )
 
     def complain(self, message: str, token: Token) -> NoReturn:
         complain(message, self.text, token.place)
 
     def make(self, token: Token, name: str, *args: Expr, params: tuple[object, ...] = ()) -> Expr:
         """The operation, with its complaints put under the token."""
+        self.operations += 1
+        if self.operations > MOST_OPERATIONS:
+            self.complain(f"the formula has more than {MOST_OPERATIONS} operations", token)
         try:
             node = call(name, *args, params=params)
         except FormulaError as error:
@@ -222,12 +238,14 @@ class _Reader:
                 return inner
             return const(-inner.params[0], inner.dim) if is_const(inner) else self.make(token, "Minus", inner)
         wanted = "expected a variable, a number or an operation"
-        self.complain(f"{wanted}, got {token.text!r}" if token.text else f"{wanted}, but the text ends", token)
+        self.complain(
+            f"{wanted}, got {shortened(token.text)!r}" if token.text else f"{wanted}, but the text ends", token
+        )
 
     def number(self, token: Token) -> Expr:
         value = float(token.text)
         if not isfinite(value):
-            self.complain(f"the number {token.text[:20]} is too large", token)
+            self.complain(f"the number {shortened(token.text)} is too large", token)
         return const(value)
 
     def name(self, token: Token) -> Expr:
@@ -241,7 +259,7 @@ class _Reader:
         if token.text in _LATER:
             self.complain(f"the operation {token.text} of KeOps is not available here yet", token)
         known = [*self.names, *OPS, *DEFINED, "Grad"]
-        self.complain(f"unknown {what} {token.text}{nearest(token.text, known)}", token)
+        self.complain(f"unknown {what} {shortened(token.text)}{nearest(token.text, known)}", token)
 
     def binary(self, sign: Token, left: Expr, right: Expr) -> Expr:
         if sign.text == "**":
@@ -268,7 +286,7 @@ class _Reader:
         row = OPS.get(name.text) or DEFINED.get(name.text)
         if row is None:
             if name.text in self.names:
-                self.complain(f"{name.text} is a variable, not an operation", name)
+                self.complain(f"{shortened(name.text)} is a variable, not an operation", name)
             self.unknown("operation", name)
         arguments = self.arguments(name)
         most = row.arity + len(row.params)
@@ -346,6 +364,8 @@ class _Reader:
         position, length = numbers[:2]
         if position < 0 or length < 1:
             self.complain(f"expected a position >= 0 and a length >= 1, got {position} and {length}", kind)
+        if position >= MOST_ARGUMENTS:
+            self.complain(f"expected a position below {MOST_ARGUMENTS}, got {position}", kind)
         return variable(op, position, length)
 
     def declared(self, token: Token, node: Expr) -> Expr:
@@ -363,4 +383,10 @@ class _Reader:
         if seed.dim not in (1, f.dim):
             wanted = "1" if f.dim == 1 else f"1 or {f.dim}"
             self.complain(f"Grad(F, v, e) wants e of length {wanted}, got {seed.dim}", arguments[2][0])
-        return grad(f, var, seed)
+        try:
+            found = grad(f, var, seed)
+        except FormulaError as error:  # an exponent or an order that is out of range
+            self.complain(str(error), name)
+        if sum(1 for _ in topological(found)) > MOST_DERIVED:
+            self.complain(f"the derivative has more than {MOST_DERIVED} operations", name)
+        return found

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
+from ..errors import FormulaError
 from .defined import stretch
 from .expr import Expr, apply, const, is_const, topological
 from .fold import (
+    PARTS,
     coefficient,
     core,
     factors,
@@ -26,14 +28,20 @@ from .fold import (
     summands,
     without_roots,
 )
-from .ops import OPS
+from .ops import LARGEST, OPS
+
+_DIVISORS = 16  # more stay where they are: they would be walked through again and again
 
 
 def simplify(expr: Expr) -> Expr:
     """The same value in fewer operations; the length is that of expr."""
     done: dict[int, Expr] = {}
-    for node in topological(expr):
-        done[id(node)] = build(node.op, *(done[id(a)] for a in node.args), params=node.params) if node.args else node
+    try:
+        for node in topological(expr):
+            args = [done[id(a)] for a in node.args]
+            done[id(node)] = build(node.op, *args, params=node.params) if args else node
+    except RecursionError:  # of rules that go into choices within choices
+        raise FormulaError("the formula is nested too deeply to be simplified, or to be differentiated") from None
     return done[id(expr)]
 
 
@@ -89,12 +97,28 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
         if parted:
             return build("Mult", parted[0], build("Mult", *((parted[1], w) if v is a else (w, parted[1]))))
     for v, w in ((a, b), (b, a)):
-        if v.op == "Divide" and v.args[1].dim == 1 < v.dim:  # whoever divides all components does so last
-            return build("Divide", build("Mult", *((v.args[0], w) if v is a else (w, v.args[0]))), v.args[1])
+        vector, divisors = _divided(v)
+        if divisors:  # whoever divides all components does so last
+            return _over(build("Mult", *((vector, w) if v is a else (w, vector))), divisors)
     others = without_roots(factors(node))
     if others is not None:
         return _product(others)
     return build("Mult", b, a) if b.dim < a.dim else None
+
+
+def _divided(v: Expr) -> tuple[Expr, list[Expr]]:
+    """A vector and the divisors of length 1 that it was divided by, the last one first; none where there are many."""
+    vector, divisors = v, list[Expr]()
+    while vector.op == "Divide" and vector.args[1].dim == 1 < vector.dim:
+        vector, divisor = vector.args
+        divisors.append(divisor)
+        if len(divisors) > _DIVISORS:
+            return v, []
+    return vector, divisors
+
+
+def _over(vector: Expr, divisors: Sequence[Expr]) -> Expr:
+    return reduce(lambda f, g: build("Divide", f, g), reversed(divisors), vector)
 
 
 def _product(parts: Sequence[Expr]) -> Expr:
@@ -156,8 +180,11 @@ def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
     (c, p), (d, q) = coefficient(a), coefficient(b)
     if p is None or q is None:
         return None
-    common, left, right = shared(factors(p), factors(q))
-    if not any({"Vi", "Vj"} <= {x.op for x in f.vars} for f in common):
+    f, g = factors(p), factors(q)
+    if min(len(f), len(g)) >= PARTS:
+        return None  # what is left of both would have as many again, and again
+    common, left, right = shared(f, g)
+    if not any({"Vi", "Vj"} <= {x.op for x in h.vars} for h in common):
         return None
     v, w = (build("Mult", const(k), _product(rest)) for k, rest in ((c, left), (d, right)))
     return build("Mult", _product(common), build(node.op, v, w))
@@ -229,7 +256,8 @@ def _pow(node: Expr, a: Expr) -> Expr | None:
         power = build("Pow", a.args[0], params=(m,))
         return build("Minus", power) if m % 2 else power
     if a.op == "Square" or (a.op == "Pow" and m > 0 and a.params[0] > 0):
-        return build("Pow", a.args[0], params=(m * (2 if a.op == "Square" else a.params[0]),))
+        m *= 2 if a.op == "Square" else a.params[0]
+        return build("Pow", a.args[0], params=(m,)) if abs(m) <= LARGEST else None
     return None
 
 
@@ -259,8 +287,9 @@ def _sum(node: Expr, a: Expr) -> Expr | None:
         return build("Mult", const(a.dim), const(a.params[0]))
     if a.op == "ExtractT":
         return build("Sum", a.args[0])
-    if a.op == "Divide" and a.args[1].dim == 1:
-        return build("Divide", build("Sum", a.args[0]), a.args[1])
+    vector, divisors = _divided(a)
+    if divisors:
+        return _over(build("Sum", vector), divisors)
     if a.op == "IfElse" and a.args[0].dim == 1 and any(is_const(b, 0) for b in a.args[1:]):
         return build("IfElse", a.args[0], *(build("Sum", stretch(b, a.dim)) for b in a.args[1:]))
     return _linear(node, a)
@@ -268,6 +297,12 @@ def _sum(node: Expr, a: Expr) -> Expr | None:
 
 def _extract(node: Expr, a: Expr) -> Expr | None:
     start, count = node.params
+    whole = a
+    while a.op == "Concat" and (start + count <= a.args[0].dim or start >= a.args[0].dim):
+        behind = start >= a.args[0].dim
+        start, a = (start - a.args[0].dim, a.args[1]) if behind else (start, a.args[0])
+    if a is not whole:
+        return build("Extract", a, params=(start, count))
     if count == a.dim:
         return a
     if is_const(a):
@@ -280,10 +315,6 @@ def _extract(node: Expr, a: Expr) -> Expr | None:
         if first >= 0 and first + count <= inner.dim:
             return build("Extract", inner, params=(first, count))
         return const(0) if first + count <= 0 or first >= inner.dim else None
-    if a.op == "Concat" and start + count <= inner.dim:
-        return build("Extract", inner, params=(start, count))
-    if a.op == "Concat" and start >= inner.dim:
-        return build("Extract", a.args[1], params=(start - inner.dim, count))
     return _linear(node, a)
 
 

@@ -8,6 +8,7 @@ Two expressions with one form are equal wherever both are finite; the converse n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
@@ -46,6 +47,7 @@ def _linear_step(node: Expr, var: Expr) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)  # of every solve, often of formulas that were read anew
 def scalar_kernel(expr: Expr, var: Expr) -> Expr | None:
     """The k of length 1, free of var, with expr = k*var; None if expr does not show one."""
     if expr.dim != var.dim or not linear_in(expr, var):
@@ -89,6 +91,11 @@ def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
     pairs : iterable of (int, int)
         The positions of a Vi and a Vj whose arrays are equal.
     """
+    return _symmetric(expr, var, tuple(pairs))
+
+
+@lru_cache(maxsize=1024)
+def _symmetric(expr: Expr, var: Expr, pairs: tuple[tuple[int, int], ...]) -> str:
     if expr.dim != var.dim:
         return "no"
     if var.op == "Pm" or not linear_in(expr, var):
@@ -144,10 +151,18 @@ def _scaled(form: Form, c: float) -> Form:
 
 
 def _plus(f: Form, g: Form) -> Form:
-    total = dict(f)
+    return _add_to(dict(f), g)
+
+
+def _add_to(total: Form, g: Form) -> Form:
+    """total, to which g was added; what cancels is gone."""
     for monomial, k in g.items():
-        total[monomial] = total.get(monomial, 0.0) + k
-    return {m: k for m, k in total.items() if k != 0}
+        found = total.get(monomial, 0.0) + k
+        if found != 0:
+            total[monomial] = found
+        else:
+            total.pop(monomial, None)
+    return total
 
 
 def _merged(*monomials: Monomial) -> Monomial:
@@ -177,12 +192,19 @@ class _Forms:
     def of(self, expr: Expr, key: Callable[[Expr], tuple[object, ...]]) -> Form:
         """The form of expr; key tells which variables count as the same."""
         done: dict[int, Form] = {}
-        for node in topological(expr):
+        nodes = list(topological(expr))
+        uses = Counter(id(a) for node in nodes for a in node.args)
+        for node in nodes:
             form: Form
+            uses.subtract(map(id, node.args))
             if node.op == "Const":
                 form = {(): node.params[0]} if node.params[0] else {}
             elif not node.args:
                 form = self.atom(*key(node), dim=node.dim)
+            elif node.op in ("Add", "Subtract") and not uses[id(node.args[0])] and node.args[0] is not node.args[1]:
+                # nobody else wants the first one: so a long sum takes time by its length
+                f, g = done.pop(id(node.args[0])), done[id(node.args[1])]
+                form = _add_to(f, g if node.op == "Add" else _scaled(g, -1))
             else:
                 form = self.step(node, [done[id(a)] for a in node.args])
             done[id(node)] = form
@@ -274,7 +296,7 @@ class _Forms:
     def linear(self, op: str, params: tuple[int, ...], form: Form, dim: int, result: int) -> Form:
         """Sum, Extract or ExtractT, term by term, with the factors of length 1 in front."""
         if dim == 1 and result == 1:
-            return form
+            return dict(form)
         total: Form = {}
         for monomial, c in form.items():
             scalars, vectors = self.parted(monomial)

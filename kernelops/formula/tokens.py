@@ -9,8 +9,9 @@ from typing import NamedTuple, NoReturn
 from ..errors import FormulaError
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<sign>\*\*|[<>=!]=|[-+*/|<>=(),\[\]])|(?P<bad>\S))",
+    # blanks are a token of their own: in front of every other one, those at the end would be tried from each on
+    r"(?P<blank>\s+)|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
+    r"|(?P<sign>\*\*|[<>=!]=|[-+*/|<>=(),\[\]])|(?P<bad>\S)",
     re.ASCII,
 )
 
@@ -33,8 +34,15 @@ def complain(message: str, text: str, place: int) -> NoReturn:
     raise FormulaError(f"{message}\n  {shown}\n  {' ' * column}^") from None
 
 
+def shortened(text: str) -> str:
+    """The text, or how it begins where it is long."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of a message, "; did you mean ...?", or nothing where no known name is near."""
+    if len(name) > 60:
+        return ""
     from difflib import get_close_matches  # slow to import, and wanted for messages only
 
     by_lower = {k.lower(): k for k in known}
@@ -47,8 +55,8 @@ def tokens(text: str) -> list[Token]:
     found = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
-        place = match.start(kind)
         if kind == "bad":
-            complain(f"unexpected character {match[kind]!r}", text, place)
-        found.append(Token(kind, match[kind], place))
+            complain(f"unexpected character {match[0]!r}", text, match.start())
+        if kind != "blank":
+            found.append(Token(kind, match[0], match.start()))
     return [*found, Token("end", "", len(text.rstrip()))]

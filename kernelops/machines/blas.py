@@ -1,14 +1,19 @@
-"""BLAS beside the engine: two sets of threads that wait by spinning take the cores from each other."""
+"""BLAS beside the engine: its threads take the cores from the engine's, and its memory must be there."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
 
+import numpy as np
+from scipy.linalg.blas import dgemm
 from threadpoolctl import ThreadpoolController
+
+BUFFER = 1 << 26  # bytes of address space; OpenBLAS takes half of it for each thread that is inside, and keeps that
 
 _lock, _inside, _limit = Lock(), 0, None
 
@@ -19,6 +24,31 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
+def has_room(threads: int) -> bool:
+    """Whether so many threads more could be given the working memory of a library."""
+    try:
+        mmap.mmap(-1, threads * BUFFER).close()
+    except (OSError, MemoryError):
+        return False
+    return True
+
+
+@cache  # once it has succeeded
+def take_memory() -> None:
+    """Nothing, after NumPy's and SciPy's libraries have taken their working memory.
+
+    Raises
+    ------
+    MemoryError
+        Where there is none, which would end the process at the first product of a library.
+    """
+    small = np.ones((3, 3))
+    for product in (np.dot, lambda a, b: dgemm(1.0, a, b)):
+        if not has_room(1):
+            raise MemoryError(f"{BUFFER} bytes for the working memory of BLAS")
+        product(small, small)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Products of BLAS run on the thread that asks for them.
@@ -26,8 +56,9 @@ def one_blas_thread() -> Iterator[None]:
     For work in which they alternate with products of the engine, or those of NumPy's library with those of SciPy's: the
     threads of each go on spinning for milliseconds after their work, and where there are as many of them as cores, all
     becomes several times slower. Whoever comes first sets the limit, for the whole process, and whoever leaves last
-    takes it back.
+    takes it back. MemoryError where the libraries could not have their working memory.
     """
+    take_memory()
     global _inside, _limit
     with _lock:
         _inside += 1

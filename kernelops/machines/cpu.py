@@ -217,27 +217,8 @@ def _cut(half: Half, height: int) -> Any:
     return _core.Work(cut(half, height), half.intervals)
 
 
-_parallel_used = False
-_forked = False
-
-
-def _after_fork() -> None:
-    # the OpenMP runtime of a parent that has used its threads waits for ever in the child
-    global _forked
-    _forked = _forked or _parallel_used
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def _threads(work: int) -> int:
-    global _parallel_used
-    if work < SERIAL_BELOW or _forked:
-        return 1
-    threads = thread_count()
-    _parallel_used = _parallel_used or threads > 1
-    return threads
+    return 1 if work < SERIAL_BELOW else thread_count()
 
 
 def available_instruction_sets() -> tuple[str, ...]:
@@ -254,8 +235,3 @@ def instruction_set() -> str:
         usable = ", ".join(available_instruction_sets())
         raise ArgumentError(f"KERNELOPS_ISA = {wished!r}: wanted one of {usable}, which this processor has")
     return wished
-
-
-def has_openmp() -> bool:
-    """Whether the engine was compiled with OpenMP."""
-    return _core.OPENMP

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _core
 from ..arrays import Bound, working
 from ..device_array import DeviceArray
 from ..program.cuda import cuda_source, finish_source
@@ -25,6 +26,7 @@ from .tasks import cut_in_parts
 FINISH_BLOCK = 128  # threads of a block in the second pass
 LEGACY = 1  # the default stream, in the words of __cuda_array_interface__
 MOST_BLOCKS = 65535  # of a grid in y
+MOST_ACROSS = 2**31 - 1  # in x
 SLOW = 1 / 16  # of the speed in float: a GPU slower than that in double computes some sums in two floats
 INT64 = np.dtype(np.int64)
 
@@ -112,8 +114,11 @@ def run(
     home = home_of(bound, gpu)
     rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
     count = prod(bound.batch)
+    shapes = [((*bound.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
+    for shape, kind in shapes:
+        _core.product("results * bytes", (*shape, kind.itemsize))
     with gpu.current():
-        results = [home.empty((*bound.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
+        results = [home.empty(shape, kind) for shape, kind in shapes]
         if not all(r.size for r in results):
             return tuple(home.given(r) for r in results)
         inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
@@ -138,7 +143,7 @@ def run(
         words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
         between = _partials(program, asked, pieces * count * rows, home) if partial else {}
         words |= {name: a.pointer for name, a in between.items()}
-        grid = work.n_tasks, min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
+        grid = min(work.n_tasks, MOST_ACROSS), min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
         for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, asked) else (None,):
             kernel = _kernel(gpu, prepared, asked._replace(arithmetic=arithmetic), partial)
             gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
@@ -186,6 +191,7 @@ def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) ->
     size = a.dtype.itemsize
     lead = (0,) * (len(batch) + 2 - a.ndim) + a.strides[:-2]
     shape = (1,) * (len(batch) + 2 - a.ndim) + a.shape[:-2]
+    _core.product("batch * bytes", (*batch, INT64.itemsize))
     starts = np.zeros(batch, np.int64)
     for axis, (stride, length) in enumerate(zip(lead, shape, strict=True)):
         if length > 1:
@@ -234,6 +240,7 @@ def _cut(ranges: Ranges, axis: int, rows: int, height: int, pieces: int, grain: 
 def _partials(program: Program, how: How, rows: int, home: Home) -> dict[str, Any]:
     """Memory for what the parts of a sum, or of best values, leave; rows counts those of all parts."""
     n, wide = program.n_out, np.dtype(np.float64)
+    _core.product("parts * batch * rows * results * bytes", (rows, n, how.best, wide.itemsize))
     if program.kind == "best":
         return {"values": home.empty((rows, n, how.best), wide), "indices": home.empty((rows, n, how.best), INT64)}
     found = {"sums": home.empty((rows, n), wide)}

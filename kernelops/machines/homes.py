@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +42,7 @@ class Host:
         self.gpu, self.stream = gpu, None if beside is None else beside.stream
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
-        memory = self.gpu.allocate(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        memory = self.gpu.allocate(prod(shape) * dtype.itemsize)
         return DeviceArray(memory.pointer, shape, None, dtype, self.gpu.number, memory, "host")
 
     def given(self, a: DeviceArray) -> Any:

@@ -1,11 +1,15 @@
-"""How many threads a parallel region may use: the least of what the user, the scheduler and the container allow."""
+"""How many threads may be used: the least of what the user, the scheduler and the container allow; Python's threads."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
+from threading import Lock, Thread, local
+from typing import Any
 
 PROC_CGROUP = Path("/proc/self/cgroup")
 SYS_CGROUP = Path("/sys/fs/cgroup")
@@ -26,8 +30,58 @@ def thread_reasons() -> dict[str, int]:
 
 
 def thread_count() -> int:
-    """The number of threads a parallel region uses: the least of :func:`thread_reasons`."""
-    return min(thread_reasons().values())
+    """The number of threads a parallel region uses: the least of :func:`thread_reasons`, or 1 within `by_itself`."""
+    return 1 if getattr(_here, "alone", False) else min(thread_reasons().values())
+
+
+_here = local()
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """The calling thread is one of several that share the cores: its parallel regions use no others."""
+    before = getattr(_here, "alone", False)
+    _here.alone = True
+    try:
+        yield
+    finally:
+        _here.alone = before
+
+
+def map_on_threads(function: Callable[..., Any], *arguments: Iterable[Any], threads: int | None = None) -> list[Any]:
+    """What ``map`` gives, as a list, on at most so many threads (:func:`thread_count`), of which the caller's is one.
+
+    Where no more threads can be started, those that there are do it.
+    """
+    tasks = list(zip(*arguments, strict=False))
+    results: list[Any] = [None] * len(tasks)
+    numbers, lock, errors = iter(range(len(tasks))), Lock(), []
+
+    def work() -> None:
+        while not errors:
+            with lock:
+                k = next(numbers, None)
+            if k is None:
+                return
+            try:
+                results[k] = function(*tasks[k])
+            except BaseException as error:
+                errors.append(error)
+
+    helpers: list[Thread] = []
+    try:
+        for _ in range(min(threads or thread_count(), len(tasks)) - 1):
+            helper = Thread(target=work)
+            helper.start()
+            helpers.append(helper)
+    except (RuntimeError, MemoryError):  # "can't start new thread"
+        pass
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+    return results
 
 
 def _wished() -> int | None:

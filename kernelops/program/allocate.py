@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import inf
 
 from ..formula.ops import OPS
 from .instructions import Instruction, Operand
@@ -64,22 +66,28 @@ def _lifetimes(
     first: dict[int, int] = dict.fromkeys(fixed, -1)
     last: dict[int, int] = {}
     for at, instruction in enumerate(code):
-        for x in (*((instruction.out,) if instruction.out else ()), *instruction.args):
-            if x.value is not None:
-                first.setdefault(x.value, at)
-                last[x.value] = at
+        for value in _values(instruction):
+            first.setdefault(value, at)
+            last[value] = at
     last.update(dict.fromkeys(kept, len(code)))
-    begin = 0
+    begin, inside = 0, dict[int, None]()
     for at, instruction in enumerate(code):
+        inside.update(dict.fromkeys(_values(instruction)))
         if instruction.op == "Loop":
-            begin = at
+            begin, inside = at, {}
         elif instruction.op == "End":
-            for value in first:
+            for value in inside:
                 if first[value] < begin <= last[value] <= at:
                     last[value] = at
                 elif begin <= first[value] <= at < last[value]:
                     first[value] = begin
     return first, last
+
+
+def _values(instruction: Instruction) -> list[int]:
+    """The values that an instruction reads or writes."""
+    operands = (*((instruction.out,) if instruction.out else ()), *instruction.args)
+    return [x.value for x in operands if x.value is not None]
 
 
 def _resolved(instruction: Instruction, planes: dict[int, int]) -> Instruction:
@@ -91,20 +99,29 @@ def _resolved(instruction: Instruction, planes: dict[int, int]) -> Instruction:
 
 
 class _Planes:
-    """Which planes are taken."""
+    """Which planes are free: gaps (first, behind the last), ascending; the last one has no end."""
 
     def __init__(self) -> None:
-        self.used: set[int] = set()
+        self.gaps: list[tuple[int, float]] = [(0, inf)]
 
     def take(self, plane: int, size: int) -> None:
-        self.used.update(range(plane, plane + size))
+        k = bisect_right(self.gaps, (plane, inf)) - 1
+        begin, end = self.gaps[k]
+        self.gaps[k : k + 1] = [gap for gap in ((begin, plane), (plane + size, end)) if gap[0] < gap[1]]
 
     def free(self, plane: int, size: int) -> None:
-        self.used.difference_update(range(plane, plane + size))
+        k = bisect_right(self.gaps, (plane, inf))
+        begin, end = plane, float(plane + size)
+        if k and self.gaps[k - 1][1] == begin:
+            k -= 1
+            begin = self.gaps[k][0]
+        last = k + (begin < plane)
+        if self.gaps[last][0] == end:
+            end = self.gaps[last][1]
+            last += 1
+        self.gaps[k:last] = [(begin, end)]
 
     def fit(self, size: int) -> int:
-        plane = 0
-        while any(p in self.used for p in range(plane, plane + size)):
-            plane += 1
+        plane = next(begin for begin, end in self.gaps if end - begin >= size)
         self.take(plane, size)
         return plane

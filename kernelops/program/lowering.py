@@ -6,17 +6,43 @@ program. Only vectors that are used twice, or by an operation that mixes compone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from math import prod
 from typing import Any
 
+from ..errors import FormulaError
 from ..formula.expr import Expr, topological
 from ..formula.ops import OPS
 from .allocate import allocate
 from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand
 
+Steps = Generator[Any, Any, Any]  # a function that asks `run` for the results of others instead of calling them
+
+MOST_COMPONENTS = 2**20  # at a time for each row, column or pair: a tile of 256 columns of float64 then has 2 GiB
 WIDE_FROM = 32  # components from which a squared distance takes the product form (_tile/wide.h)
 _CHEAP = ("Add", "Subtract", "Mult", "Minus")  # recomputed rather than stored, on operands that are at hand
+
+
+def check_room(components: int) -> None:
+    """Refuse a formula that keeps too many numbers at a time."""
+    if components > MOST_COMPONENTS:
+        raise FormulaError(
+            f"the formula keeps {components} numbers at a time for a row, a column or a pair, wanted {MOST_COMPONENTS} "
+            "at most: shorter vectors, or such that are consumed component by component, as in Sum(f(x,y))"
+        )
+
+
+def run(steps: Steps) -> Any:
+    """What a function in steps returns, and all that it asks for: formulas may be nested deeper than Python calls."""
+    stack, answer = [steps], None
+    while stack:
+        try:
+            stack.append(stack[-1].send(answer))
+            answer = None
+        except StopIteration as done:
+            stack.pop()
+            answer = done.value
+    return answer
 
 
 class Lowering:
@@ -41,6 +67,7 @@ class Lowering:
                 self.uses[a] = self.uses.get(a, 0) + 1
 
     def new(self, size: int = 1) -> int:
+        check_room(size)
         self.sizes.append(size)
         return len(self.sizes) - 1
 
@@ -54,23 +81,27 @@ class Lowering:
         cheap = node.op in _CHEAP and all(a in self.known for a in node.args)
         return cheap or self.uses.get(node, 0) <= 1
 
-    def prepare(self, *nodes: Expr) -> None:
+    def prepare(self, *nodes: Expr) -> Steps:
         """Store all that a loop over the components of nodes will read."""
         for node in nodes:
             if self.is_component(node):
-                self.prepare(*node.args)
-            else:
-                self.stored(node)
+                yield self.prepare(*node.args)
+            elif node not in self.known:
+                yield self.stored(node)
 
-    def component(self, node: Expr, here: dict[Expr, Operand]) -> Operand:
-        """Component k of node inside a loop; ``here`` holds what the loop's body has computed."""
-        if not self.is_component(node):
-            return self.stored(node)
-        if node not in here:
-            args = [self.component(a, here) for a in node.args]
-            here[node] = Operand(TILE, 0, 0, self.new())
-            self.emit(node.op, here[node], *args, aux=_aux(node))
-        return here[node]
+    def components(self, nodes: Sequence[Expr], here: dict[Expr, Operand]) -> Steps:
+        """Component k of each node inside a loop; ``here`` holds what the loop's body has computed."""
+        found = []
+        for node in nodes:
+            if not self.is_component(node):
+                found.append((yield self.stored(node)))
+                continue
+            if node not in here:
+                args = yield self.components(node.args, here)
+                here[node] = Operand(TILE, 0, 0, self.new())
+                self.emit(node.op, here[node], *args, aux=_aux(node))
+            found.append(here[node])
+        return found
 
     def loop(self, count: int) -> int:
         """Open a loop (none for a single round); returns what ``close`` needs."""
@@ -83,30 +114,30 @@ class Lowering:
             self.emit("End", None)
             self.code[opened] = Instruction("Loop", None, (), self.code[opened].aux0, len(self.code) - 1)
 
-    def stored(self, node: Expr) -> Operand:
+    def stored(self, node: Expr) -> Steps:
         """Where node can be read whole; computed now if it has not been."""
         if node not in self.known:
-            self.known[node] = _STORE.get(node.op, Lowering._elementwise)(self, node)
+            self.known[node] = yield _STORE.get(node.op, Lowering._elementwise)(self, node)
         return self.known[node]
 
-    def _elementwise(self, node: Expr) -> Operand:
-        self.prepare(*node.args)
-        number, opened, here = self.new(node.dim), self.loop(node.dim), dict[Expr, Operand]()
-        args = [self.component(a, here) for a in node.args]
+    def _elementwise(self, node: Expr) -> Steps:
+        yield self.prepare(*node.args)
+        number, opened = self.new(node.dim), self.loop(node.dim)
+        args = yield self.components(node.args, {})
         out = Operand(TILE, 0, int(node.dim > 1), number)
         self.emit(node.op, out, *args, aux=_aux(node))
         self.close(opened)
         return out
 
-    def _sum(self, node: Expr) -> Operand:
+    def _sum(self, node: Expr) -> Steps:
         f = node.args[0]
         out = Operand(TILE, 0, 0, self.new())
         if self._contraction(out, f):
             return out
-        self.prepare(f)
+        yield self.prepare(f)
         self.emit("Zero", out)
         opened = self.loop(f.dim)
-        self.emit("Accum", out, self.component(f, {}))
+        self.emit("Accum", out, *(yield self.components([f], {})))
         self.close(opened)
         return out
 
@@ -140,14 +171,14 @@ class Lowering:
         self.exports = {ROW: row + d + 1, COL: col + d + 1}
         return Operand(ROW, row, 1), col
 
-    def _square_or_abs(self, node: Expr) -> Operand:
+    def _square_or_abs(self, node: Expr) -> Steps:
         """Of a difference of numbers: a contraction of vectors of length 1."""
         if node.dim == 1 and node.args[0] not in self.known and self.uses.get(node.args[0], 0) <= 1:
             out = Operand(TILE, 0, 0, self.new())
             if self._contraction(out, node):
                 return out
             self.sizes.pop()
-        return self._elementwise(node)
+        return (yield self._elementwise(node))
 
     def _scaled(self, node: Expr, uses: int) -> tuple[Expr, Operand | None]:
         """node as (f, scale) with a scale that is one number for each row at most, where only its product is wanted."""
@@ -157,46 +188,48 @@ class Lowering:
                     return f, self.known[c]
         return node, None
 
-    def _exp(self, node: Expr) -> Operand:
+    def _exp(self, node: Expr) -> Steps:
         f, scale = self._scaled(node.args[0], 1) if node.dim == 1 else (node, None)
         if scale is None:
-            return self._elementwise(node)
-        a, out = self.stored(f), Operand(TILE, 0, 0, self.new())
+            return (yield self._elementwise(node))
+        a, out = (yield self.stored(f)), Operand(TILE, 0, 0, self.new())
         self.emit("ExpScaled", out, a, scale)
         return out
 
-    def _extract(self, node: Expr) -> Operand:
-        source = self.stored(node.args[0])
+    def _extract(self, node: Expr) -> Steps:
+        source = yield self.stored(node.args[0])
         return Operand(
             source.place, source.base + node.params[0] * source.stride, source.stride * (node.dim > 1), source.value
         )
 
-    def _copy(self, node: Expr, at: int, number: int) -> None:
-        self.prepare(node)
+    def _copy(self, node: Expr, at: int, number: int) -> Steps:
+        yield self.prepare(node)
         opened = self.loop(node.dim)
-        self.emit("Copy", Operand(TILE, at, int(node.dim > 1), number), self.component(node, {}))
+        self.emit("Copy", Operand(TILE, at, int(node.dim > 1), number), *(yield self.components([node], {})))
         self.close(opened)
 
-    def _concat(self, node: Expr) -> Operand:
-        self.prepare(*node.args)
-        number = self.new(node.dim)
-        self._copy(node.args[0], 0, number)
-        self._copy(node.args[1], node.args[0].dim, number)
+    def _concat(self, node: Expr) -> Steps:
+        parts = self._parts(node)
+        yield self.prepare(*parts)
+        number, at = self.new(node.dim), 0
+        for part in parts:
+            yield self._copy(part, at, number)
+            at += part.dim
         return Operand(TILE, 0, 1, number)
 
-    def _embed(self, node: Expr) -> Operand:
-        self.prepare(*node.args)
+    def _embed(self, node: Expr) -> Steps:
+        yield self.prepare(*node.args)
         number, (start, total), f = self.new(node.dim), node.params, node.args[0]
         for at, count in ((0, start), (start + f.dim, total - start - f.dim)):
             if count:
                 opened = self.loop(count)
                 self.emit("Zero", Operand(TILE, at, int(count > 1), number))
                 self.close(opened)
-        self._copy(f, start, number)
+        yield self._copy(f, start, number)
         return Operand(TILE, 0, int(total > 1), number)
 
-    def _tensordot(self, node: Expr) -> Operand:
-        a, b = (self.stored(f) for f in node.args)
+    def _tensordot(self, node: Expr) -> Steps:
+        a, b = (yield self.stored(node.args[0])), (yield self.stored(node.args[1]))
         out = Operand(TILE, 0, int(node.dim > 1), self.new(node.dim))
         self.emit("TensorDot", out, a, b, aux=(len(self.tables), 0))
         self.tables.extend(_contraction_table(node.params, a.stride, b.stride))
@@ -207,9 +240,9 @@ class Lowering:
         if kind == "sum":
             self._out_sum(roots[0])
         elif kind in ("best", "entries"):
-            self.prepare(roots[0])
+            run(self.prepare(roots[0]))
             opened = self.loop(n_out)
-            self.emit("OutBest" if kind == "best" else "OutEntry", None, self.component(roots[0], {}))
+            self.emit("OutBest" if kind == "best" else "OutEntry", None, *run(self.components([roots[0]], {})))
             self.close(opened)
         else:
             self._out_exp(roots, n_out)
@@ -222,17 +255,23 @@ class Lowering:
 
     def _parts(self, root: Expr) -> list[Expr]:
         """What a Concat consists of: each part is added where it stands in the result, and none is stored for that."""
-        if root.op != "Concat" or root in self.known:
-            return [root]
-        return [part for f in root.args for part in self._parts(f)]
+        found: list[Expr] = []
+        todo = [root]
+        while todo:
+            part = todo.pop()
+            if part.op == "Concat" and part not in self.known:
+                todo.extend(reversed(part.args))
+            else:
+                found.append(part)
+        return found
 
     def _out_part(self, part: Expr, at: int) -> None:
         factors = part.args if part.op == "Mult" and part not in self.known else (part,)
         if len(factors) == 2 and self._out_vector(*factors, at=at):
             return
-        self.prepare(*factors)
-        opened, here = self.loop(part.dim), dict[Expr, Operand]()
-        operands = [self.component(f, here) for f in factors]
+        run(self.prepare(*factors))
+        opened = self.loop(part.dim)
+        operands = run(self.components(factors, {}))
         self.emit("OutDot" if len(factors) == 2 else "OutSum", None, *operands, aux=(at, int(len(factors) == 2)))
         self.close(opened)
 
@@ -242,7 +281,7 @@ class Lowering:
         places = [self.known[v].place for v in parts if v in self.known and v.dim == vector.dim]
         if scalar.dim > 1 or len(places) != len(parts) or places not in ([COL], [ROW, COL], [COL, ROW]):
             return False
-        a = self.stored(scalar)
+        a = run(self.stored(scalar))
         if a.place != TILE:
             return False
         if places == [COL, ROW]:  # y - x = -(x - y)
@@ -255,14 +294,14 @@ class Lowering:
 
     def _out_exp(self, roots: tuple[Expr, ...], n_out: int) -> None:
         f, scale = self._scaled(roots[0], 0)
-        self.prepare(f, *roots[1:])
-        out, a = Operand(TILE, 0, 0, self.new()), self.stored(f)
+        run(self.prepare(f, *roots[1:]))
+        out, a = Operand(TILE, 0, 0, self.new()), run(self.stored(f))
         self.emit("OutExp", out, a, *([] if scale is None else [scale]))
         if len(roots) == 2 and roots[1] in self.known and self.known[roots[1]].place == COL:
             self.emit("OutDot", None, out, self.known[roots[1]], aux=(0, roots[1].dim))
         elif len(roots) == 2:
             opened = self.loop(roots[1].dim)
-            self.emit("OutDot", None, out, self.component(roots[1], {}), aux=(0, 1))
+            self.emit("OutDot", None, out, *run(self.components([roots[1]], {})), aux=(0, 1))
             self.close(opened)
         if len(roots) == 1 or n_out > roots[1].dim:
             self.emit("OutSum", None, out, aux=(n_out - 1, 0))
@@ -271,6 +310,7 @@ class Lowering:
         self, wanted: Sequence[Expr], fixed: dict[int, int]
     ) -> tuple[tuple[Instruction, ...], int, tuple[int, ...]]:
         """Instructions, planes, and the planes of the wanted nodes, one after another."""
+        check_room(sum(n.dim for n in wanted))
         operands = [self._in_tile(n) for n in wanted]
         code, planes, highest = allocate(
             self.code, self.sizes, fixed, [x.value for x in operands if x.value is not None]
@@ -281,11 +321,12 @@ class Lowering:
             for k in range(n.dim)
             if x.value is not None
         ]
+        check_room(highest)
         return code, highest, tuple(exports)
 
     def _in_tile(self, node: Expr) -> Operand:
         """A copy where an export would name a parameter (Extract of one, say)."""
-        source = self.stored(node)
+        source: Operand = run(self.stored(node))
         if source.place == TILE:
             return source
         number, opened = self.new(node.dim), self.loop(node.dim)
@@ -295,7 +336,7 @@ class Lowering:
         return out
 
 
-_STORE: dict[str, Callable[[Lowering, Expr], Operand]] = {
+_STORE: dict[str, Callable[[Lowering, Expr], Steps]] = {
     "Sum": Lowering._sum,
     "Exp": Lowering._exp,
     "Square": Lowering._square_or_abs,

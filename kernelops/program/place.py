@@ -14,6 +14,8 @@ from functools import reduce
 
 from ..formula.expr import Expr, apply, const, is_const, topological
 
+FACTORS = 64  # of the product that a sum is of; more stay together: long products in many sums would be quadratic work
+
 
 class Place(IntEnum):
     """The lowest place at which a node can be evaluated."""
@@ -45,12 +47,23 @@ def _use_counts(roots: Sequence[Expr]) -> dict[Expr, int]:
     return counts
 
 
-def _factors(node: Expr, axis: int, counts: dict[Expr, int], top: bool = True) -> list[Expr]:
-    """The factors of a product of pairs; a product that is used elsewhere too stays whole, to be computed once."""
-    if node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR and (top or counts[node] == 1):
-        sign = [const(-1.0)] if node.op == "Minus" else []
-        return sign + [f for a in node.args for f in _factors(a, axis, counts, False)]
-    return [node]
+def _is_product(node: Expr, axis: int) -> bool:
+    return node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR
+
+
+def _factors(node: Expr, inner: set[Expr]) -> list[Expr]:
+    """The factors of a product of pairs, those of the products inside it among them."""
+    found: list[Expr] = []
+    todo = [node]
+    while todo:
+        part = todo.pop()
+        if part is not node and part not in inner:
+            found.append(part)
+        else:
+            todo.extend(reversed(part.args))
+            if part.op == "Minus":
+                found.append(const(-1.0))
+    return found
 
 
 def _product(factors: list[Expr]) -> list[Expr]:
@@ -101,12 +114,18 @@ def _scalars_in_front(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
 
 def _scalar_factors(node: Expr) -> tuple[list[Expr], list[Expr]]:
     """The factors of length 1 of a vector, a constant among them, and the others."""
-    if node.dim == 1 or is_const(node):
-        return [const(node.params[0]) if is_const(node) else node], []
-    if node.op != "Mult":
-        return [], [node]
-    (s, v), (t, w) = map(_scalar_factors, node.args)
-    return s + t, v + w
+    scalars: list[Expr] = []
+    vectors: list[Expr] = []
+    todo = [node]
+    while todo:
+        part = todo.pop()
+        if part.dim == 1 or is_const(part):
+            scalars.append(const(part.params[0]) if is_const(part) else part)
+        elif part.op == "Mult" and len(scalars) + len(vectors) + len(todo) < FACTORS:
+            todo.extend(reversed(part.args))
+        else:
+            vectors.append(part)
+    return scalars, vectors
 
 
 def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
@@ -122,9 +141,14 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
     nodes = list(topological(*roots))
     # pairs of length 1 in one order everywhere, so that two products of the same factors are one
     order = {n: k for k, n in enumerate(nodes) if n.dim == 1 and place_of(n, axis) is Place.PAIR}
+    products = {n for n in nodes if _is_product(n, axis)}
+    # one that is used elsewhere too stays whole, to be computed once
+    inner = {a for n in products for a in n.args if a in products and counts[a] == 1}
     for node in nodes:
-        if node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR:
-            factors = sorted(_factors(node, axis, counts), key=lambda f: order.get(f, -1))
+        if node in inner:
+            continue  # its factors go into the product that it is in
+        if node in products:
+            factors = sorted(_factors(node, inner), key=lambda f: order.get(f, -1))
             done[node] = _meet_low([done.get(f, f) for f in factors], axis)
         elif node.args:
             done[node] = apply(node.op, *(done[a] for a in node.args), params=node.params)

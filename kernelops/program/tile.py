@@ -13,7 +13,7 @@ from functools import lru_cache
 from ..formula.expr import Expr, topological
 from .allocate import allocate
 from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Operand, Program, Stage
-from .lowering import Lowering
+from .lowering import Lowering, check_room
 from .place import Place, place_of, regroup
 
 Leaves = dict[Expr, Operand]
@@ -64,6 +64,7 @@ def _compile(roots: tuple[Expr, ...], axis: int, kind: str, n_out: int) -> Progr
     later = (FILLED_LATER,) * sum(d + 1 for *_, d in lowering.centred)
     row_stage, col_stage = (replace(s, exports=s.exports + later) for s in (row_stage, col_stage))
     code, _, planes = allocate(lowering.code, lowering.sizes, {}, ())
+    check_room(planes)
     param_stage = param(tables)
     return Program(
         kind,
@@ -103,8 +104,9 @@ class _Params:
         """Where each wanted node will stand, and the stage that computes it once the tables are known."""
         everything = list(topological(*self.nodes))
         consts = [n for n in everything if n.op == "Const"]
-        self.constants = list(dict.fromkeys(n.params[0] for n in consts))
-        leaves = {n: Operand(PARAM, self.constants.index(n.params[0]), 0) for n in consts}
+        places: dict[float, int] = {}
+        leaves = {n: Operand(PARAM, places.setdefault(n.params[0], len(places)), 0) for n in consts}
+        self.constants = list(places)
         at, loads = len(self.constants), []
         for n in everything:
             if n.op == "Pm":

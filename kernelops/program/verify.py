@@ -74,11 +74,13 @@ def verify(p: Encoded) -> None:
     raw = p.n_constants + sum(count for _, count, _ in p.param.loads)
     if raw + len(p.param.exports) != p.n_params:
         _fail(f"{p.n_params} parameters, of which {raw} are given and {len(p.param.exports)} computed")
-    _verify_stage(p, p.param, {TILE: p.param.planes, PARAM: raw}, (p.n_constants, raw))
+    _verify_stage(p, p.param, {TILE: p.param.planes, PARAM: raw}, (p.n_constants, raw), least_export=0)
     for s in (p.row, p.col):
-        _verify_stage(p, s, {TILE: s.planes, PARAM: p.n_params}, (0, s.planes))
+        _verify_stage(p, s, {TILE: s.planes, PARAM: p.n_params}, (0, s.planes), least_export=FILLED_LATER)
     places: Sizes = {TILE: p.pair.planes, PARAM: p.n_params, ROW: len(p.row.exports), COL: len(p.col.exports)}
-    _verify_stage(p, p.pair, places, (0, 0))
+    _verify_stage(p, p.pair, places, (0, 0), least_export=0)
+    if p.pair.exports:
+        _fail(f"pairs export {len(p.pair.exports)} planes, which nothing reads")
     _verify_centred(p)
 
 
@@ -125,8 +127,9 @@ def _fail(text: str) -> NoReturn:
     raise ValueError(f"tile program: {text}")
 
 
-def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int]) -> None:
-    """sizes: how many components there are in each place that may be read; loads_into: planes that loads may fill."""
+def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int], least_export: int) -> None:
+    """sizes: how many components there are in each place that may be read; loads_into: planes that loads may fill;
+    least_export: FILLED_LATER where something fills such an export."""
     if s.planes < 0:
         _fail(f"{s.planes} planes")
     if s.code:
@@ -135,7 +138,7 @@ def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int
         if position < 0 or count < 1 or not loads_into[0] <= plane <= loads_into[1] - count:
             _fail(f"variable {position} does not fit at plane {plane}")
     for plane in s.exports:
-        if plane != FILLED_LATER and not 0 <= plane < s.planes:
+        if not least_export <= plane < s.planes:
             _fail("an export lies outside the tile")
 
 
@@ -165,6 +168,10 @@ def _verify_code(p: Encoded, s: Stage, sizes: Sizes) -> None:
 def _verify_operands(p: Encoded, op: str, at: int, row: list[int], rounds: int, sizes: Sizes) -> None:
     arity = ARITY[op]
     wanted = _wanted(p, op, row, tuple(sizes))
+    if op in DISTANCES and row[1] < 1:
+        _fail(f"instruction {at} contracts {row[1]} components")
+    if op in NO_OUT and any(row[3:6]):
+        _fail(f"instruction {at} has a result in {row[3:6]}: {op} adds to that of the program")
     if op == "WideSqDist" and [row[7], row[10], row[13], row[2], row[1]] not in p.centred:
         _fail(f"instruction {at} reads vectors that are not shifted")
     for q in range(op in NO_OUT, 1 + arity):
@@ -220,7 +227,7 @@ def _verify_centred(p: Encoded) -> None:
         filled: list[int] = []
         sound = True
         for *pair, d in p.centred:
-            sound = sound and 1 <= d <= len(s.exports) and 0 <= pair[k] <= len(s.exports) - d
+            sound = sound and 1 <= d and 0 <= pair[k] <= len(s.exports) - d
             sound = sound and FILLED_LATER not in s.exports[pair[k] : pair[k] + d]
             filled += range(pair[2 + k], pair[2 + k] + d + 1) if sound else ()
         if not sound or sorted(filled) != [at for at, e in enumerate(s.exports) if e == FILLED_LATER]:

@@ -90,8 +90,9 @@ def boxes(x: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray]:
 def centres(x: np.ndarray, clusters: Clusters) -> np.ndarray:
     """The mean of the points of each cluster, (C, D); of an empty one nan."""
     sizes = (clusters.blocks[:, 1] - clusters.blocks[:, 0])[:, None]
+    down = int(np.frexp(len(x))[1])  # so many points, times 2**-down, have no sum beyond float64
     with np.errstate(invalid="ignore"):
-        return np.divide(_each(np.add, x, clusters, 0.0), sizes, out=None)
+        return np.ldexp(_each(np.add, np.ldexp(x, -down), clusters, 0.0) / sizes, down)
 
 
 def _each(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) -> np.ndarray:
@@ -105,6 +106,19 @@ def _each(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) ->
         # what lies between two clusters is a segment too, which nobody reads; so is the row behind the last one
         found[sort] = combine.reduceat(np.concatenate([x, x[-1:]]), edges)[::2]
     return found
+
+
+def moderate(x: np.ndarray) -> np.ndarray:
+    """Points times a power of two that brings most of them near 1, so that few squared distances leave float64.
+
+    Their distances keep their order, to the bit. What lies 1e154 times as far out as most points do is at distance
+    infinity from them, which a k-d tree tells by the index behind the last one.
+    """
+    sizes = np.abs(x[x != 0])
+    if not sizes.size:
+        return x
+    usual, largest = (int(e) for e in np.frexp(np.partition(sizes, [sizes.size // 2, -1])[[sizes.size // 2, -1]])[1])
+    return np.ldexp(x, -max(usual, largest - 1000))  # and none becomes infinite
 
 
 def near(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: float) -> np.ndarray:

@@ -28,9 +28,21 @@ class Questions:
         bool
         """
         if not same_order(self.order_i, self.order_j):
-            return False
+            return self._symmetric_in_two_orders()
         held = rectangles(self._half(1))
         return first_difference(held, held[:, ::-1]) is None
+
+    def _symmetric_in_two_orders(self) -> bool:
+        """Whether the mask is that of its transpose, for rows and columns that stand in orders of their own.
+
+        Rectangles fall apart under two orders, so the mask and its transpose are compared by what they make of one
+        vector of random 64-bit numbers, modulo 2^64: a difference, of entries -1, 0 and 1, would have to map it to 0,
+        which it does for one vector in 2^64 at most. The vector is always the same one, and so is the answer.
+        """
+        n = max(self.extent)
+        vector = np.random.default_rng(0).integers(0, 2**64 - 1, n, np.uint64, endpoint=True)
+        i, j = (np.arange(n) if order is None else _longer(order, n) for order in (self.order_i, self.order_j))
+        return np.array_equal(_sums(self._half(1), vector[j])[inverse(i)], _sums(self._half(0), vector[i])[inverse(j)])
 
     def density(self, M: int, N: int) -> float:
         """The share of the M x N pairs that is held.
@@ -178,3 +190,28 @@ class Questions:
         for axis, places in enumerate(self._inverses.get(name) for name in ("order_i", "order_j")):
             dense = dense if places is None else dense.take(places, axis)
         return dense
+
+
+def _longer(order: np.ndarray, n: int) -> np.ndarray:
+    """The order of n rows that leaves those behind the last one where they are."""
+    return np.concatenate([order, np.arange(len(order), n)])
+
+
+def _sums(half: Half, vector: np.ndarray) -> np.ndarray:
+    """The sums, modulo 2^64, of the numbers that each position meets."""
+    before = _running(vector)
+    until = _running(before[half.intervals[:, 1]] - before[half.intervals[:, 0]])
+    each = np.diff(until[np.concatenate([[0], half.slices])])
+    steps = np.zeros(len(vector), np.uint64)
+    begin, end = half.blocks[half.blocks[:, 0] < half.blocks[:, 1]].T
+    each = each[half.blocks[:, 0] < half.blocks[:, 1]]
+    steps[begin] += each
+    steps[end[end < len(steps)]] -= each[end < len(steps)]
+    return np.cumsum(steps)
+
+
+def _running(a: np.ndarray) -> np.ndarray:
+    """Sums of the first 0, 1, 2, ... numbers, modulo 2^64."""
+    found = np.zeros(len(a) + 1, np.uint64)
+    np.cumsum(a, out=found[1:])
+    return found

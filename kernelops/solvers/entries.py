@@ -1,4 +1,4 @@
-"""What preconditioners and direct solves see of K: single entries, columns and small blocks, all in float64."""
+"""What preconditioners and direct solves see of K: single entries, columns and small blocks, in float64."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Entries(Protocol):
     def diagonal(self) -> np.ndarray:
         """K[i, i]: shape (n,)."""
 
-    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
-        """K[first:, J] for J of shape (k,): shape (n - first, k)."""
+    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = np.float64) -> np.ndarray:
+        """K[first:, J] for J of shape (k,): shape (n - first, k), evaluated in float64 or float32."""
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         """K[I[p]][:, I[p]] for I of shape (P, m): shape (P, m, m)."""
@@ -65,8 +65,8 @@ class DenseEntries:
     def diagonal(self) -> np.ndarray:
         return np.diagonal(self.K).copy()
 
-    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
-        return self.K[first:, J]
+    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = np.float64) -> np.ndarray:
+        return self.K[first:, J].astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         return self.K[I[:, :, None], I[:, None, :]]

@@ -120,6 +120,11 @@ class Plan:
         return max((p.rank for p in self.preconditioners), default=0)
 
     @property
+    def single(self) -> bool:
+        """Whether a dense factor of it is in float32."""
+        return any(getattr(p, "single", False) for p in self.preconditioners)
+
+    @property
     def setup(self) -> float:
         """Entries evaluated to build it for this solve, over those of the matrix."""
         if self.kept:

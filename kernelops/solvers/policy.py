@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,19 +35,26 @@ NEIGHBOURS = (30, 50)  # of each row, likewise
 RANK = 1500  # most columns of a low-rank part
 RANK_BYTES = 1 << 30  # that it may take while it is built
 SKETCH = 200  # columns of the sketch of a matrix of which only products are known
-SHARED_FROM = 2048  # rows from which a dense factorisation is worth several threads
+SINGLE_FROM = 1024  # rows from which a factor in float32 may be worth a look at the condition number
+SINGLE_RATE = 0.05  # of a residual that a correction by it may leave
+WORTH = 0.25  # of what a dense factor costs: what the cheapest low rank may, to be looked for
 SHARE = 0.05  # of the trace of alpha that is left of that of K, where low rank was asked for
 
 
-def planned(question: Question, columns: int, rtol: float, state: SolveState | None = None) -> Plan:
-    """The plan for a block of so many columns: that of the state where it still holds, else a new one."""
+def planned(
+    question: Question, columns: int, rtol: float, state: SolveState | None = None, exact: bool = False
+) -> Plan:
+    """The plan for a block of so many columns: that of the state where it still holds, else a new one.
+
+    exact: a dense factor is to be of float64, for it is used for more than a solve.
+    """
     kept = None if state is None or question.M is not None else state.kept(question.key)
-    if kept is None:
-        return make_plan(question, columns, math.log(2 / max(rtol, 1e-15)))
+    if kept is None or (exact and kept.single):
+        return make_plan(question, columns, math.log(2 / max(rtol, 1e-15)), exact)
     return replace(kept, kept=True)
 
 
-def make_plan(question: Question, columns: int, digits: float) -> Plan:
+def make_plan(question: Question, columns: int, digits: float, exact: bool = False) -> Plan:
     """Choose, and build what was chosen."""
     q, system = question, question.system
     method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
@@ -56,28 +63,54 @@ def make_plan(question: Question, columns: int, digits: float) -> Plan:
     if not system.n or not columns or 0 in q.batch:
         return Plan(q, "cg", "none", "nothing to solve")
     if q.method == "direct":
-        return _factored(q, "as asked for")
+        return _factored(q, _costs(q, columns, digits), "as asked for", exact)
     if q.precond is None:
         return Plan(q, method, "none", "no preconditioner, as asked for")
     if q.precond != "auto":
         return _built(q, method, q.precond, "as asked for")
     if not (system.native and system.entries):
         return Plan(q, method, "none", "no preconditioner: nothing is known of A but its products")
-    return _chosen(q, method, columns, digits)
+    return _chosen(q, method, columns, digits, exact)
 
 
-def _factored(q: Question, why: str) -> Plan:
+def in_float64(plan: Plan) -> Plan:
+    """The plan with factors in float64, where those in float32 are not good enough."""
+    return _factored(plan.question, (), "as one in float32 is not enough", exact=True)
+
+
+def _costs(q: Question, columns: int, digits: float) -> list[Costs]:
+    """Of each element of the batch."""
+    double, there = q.system.dtype != np.float32, q.system.verbs is not HOST
+    return [Costs(e, columns, double, digits, there) for e in q.system.entries]
+
+
+def _rate(q: Question, costs: Sequence[Costs], exact: bool) -> float:
+    """What a correction by a factor in float32 is predicted to leave of a residual; 0 where float64 is to be taken."""
+    if exact or q.system.n < SINGLE_FROM or not all((a > 0).all() for a in q.alphas()):
+        return 0.0
+    try:
+        condition = max(_condition(c.entries, a, q.seed) for c, a in zip(costs, q.alphas(), strict=True))
+    except FloatingPointError:
+        return 0.0
+    rate = float(np.finfo(np.float32).eps) / 2 * condition
+    return rate if rate <= SINGLE_RATE and costs[0].single(rate) < costs[0].direct() else 0.0
+
+
+def _factored(q: Question, costs: Sequence[Costs], why: str, exact: bool) -> Plan:
     """A dense Cholesky factor for each element of the batch."""
     size = 8 * q.system.n**2 * len(q.system.entries)
     if size > LARGEST_DIRECT:
         allowed = f"at most {LARGEST_DIRECT} are allowed"
         raise ArgumentError(f'method = "direct" would make arrays of {size} bytes, {allowed}: use method = "cg"')
-    try:
-        with one_blas_thread() if q.system.n < SHARED_FROM else nullcontext():
-            factors = tuple(Cholesky(e, a) for e, a in zip(q.system.entries, q.alphas(), strict=True))
-    except LinAlgError:
-        return Plan(q, "cg", "none", "no preconditioner: A has no Cholesky factor in float64")
-    return Plan(q, "direct", "cholesky", f"{factors[0].describe()}, {why}", factors)
+    rate = _rate(q, costs, exact)
+    for single in (True, False) if rate else (False,):
+        how = (np.dtype(np.float32), rate) if single else ()
+        try:
+            factors = tuple(Cholesky(e, a, *how) for e, a in zip(q.system.entries, q.alphas(), strict=True))
+        except LinAlgError:
+            continue
+        return Plan(q, "direct", "cholesky", f"{factors[0].describe()}, {why}", factors)
+    return Plan(q, "cg", "none", "no preconditioner: A has no Cholesky factor in float64")
 
 
 def _built(q: Question, method: str, name: str, why: str) -> Plan:
@@ -126,40 +159,48 @@ BUILDERS = {
 }
 
 
-def _chosen(q: Question, method: str, columns: int, digits: float) -> Plan:
+def _chosen(q: Question, method: str, columns: int, digits: float, exact: bool) -> Plan:
     """precond = "auto" of a matrix whose entries can be had."""
-    elements = list(zip(q.system.entries, q.alphas(), strict=True))
-    double, there = q.system.dtype != np.float32, q.system.verbs is not HOST
-    costs = [Costs(e, columns, double, digits, there) for e, _ in elements]
-    if q.method == "auto" and 8 * q.system.n**2 * len(elements) <= DIRECT_BYTES:
-        if costs[0].direct() < costs[0].sparse(*_sizes(costs[0])):
-            plan = _factored(q, "predicted to be faster than iterating")
-            if plan.method == "direct":
-                return plan
-    try:
-        with one_blas_thread():
-            found = [_automatic(q, c, a) for c, (_, a) in zip(costs, elements, strict=True)]
-    except FloatingPointError as error:
-        return Plan(q, "cg", "none", f"no preconditioner: {error}")
+    costs = _costs(q, columns, digits)
+    direct = math.inf  # what a dense factor is predicted to cost
+    if q.method == "auto" and 8 * q.system.n**2 * len(costs) <= DIRECT_BYTES:
+        rate = _rate(q, costs, exact)
+        direct = costs[0].single(rate) if rate else costs[0].direct()
+    for limit in (direct, math.inf):
+        try:
+            with one_blas_thread():
+                found = [_automatic(q, c, a, limit) for c, a in zip(costs, q.alphas(), strict=True)]
+        except FloatingPointError as error:
+            return Plan(q, "cg", "none", f"no preconditioner: {error}")
+        if all(p is not None for p, _ in found):
+            break
+        plan = _factored(q, costs, "predicted to be faster than iterating", exact)
+        if plan.method == "direct":
+            return plan
     first, why = next(((p, why) for p, why in found if p.name != "none"), found[0])  # names them all
     if first.name == "none":
         return Plan(q, method, "none", f"no preconditioner: {why}")
     return Plan(q, method, first.name, f"{first.describe()}: {why}", tuple(p for p, _ in found))
 
 
-def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditioner, str]:
-    """The preconditioner that is predicted to cost least, and why."""
+def _automatic(q: Question, costs: Costs, alpha: np.ndarray, direct: float) -> tuple[Preconditioner | None, str]:
+    """The preconditioner that is predicted to cost least, and why; None where it is a dense factor."""
     entries, n = costs.entries, costs.entries.n
-    if not (alpha > 0).all():
-        return _sparse(q, entries, alpha, None), "alpha is 0 somewhere"
-    if entries.density < SPARSE:
-        return _sparse(q, entries, alpha, None), "most of K is 0"
+    sparse = costs.sparse(*_sizes(costs, flat=True), flat=True)  # at least: what it is takes a look at the points
+    if direct < min(sparse, costs.low_rank(FIRST, 0.0) / WORTH):  # nothing else can be much faster
+        return None, ""
+    if sparse <= direct:
+        sparse = costs.sparse(*_sizes(costs))
+    if not (alpha > 0).all() or entries.density < SPARSE:
+        if direct < sparse:
+            return None, ""
+        why = "most of K is 0" if (alpha > 0).all() else "alpha is 0 somewhere"
+        return _sparse(q, entries, alpha, None), why
     condition = _condition(entries, alpha, q.seed)
-    if costs.plain(condition) <= costs.sparse(0, NEIGHBOURS[0]):
+    if costs.plain(condition) <= (direct if direct < sparse else costs.sparse(0, NEIGHBOURS[0])):
         return Identity(n), f"the condition number is at most about {condition:.0e}"
     scaled, most = Scaled.by_noise(entries, alpha), max(1, min(n // 8, _most(n)))
-    pivots, count = _sizes(costs)
-    other = costs.sparse(pivots, count)
+    pivots, other = _sizes(costs)[0] if sparse <= direct else 0, min(sparse, direct)
     partial, before, last, k = None, math.inf, 1, min(FIRST, most)
     while True:
         partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
@@ -170,6 +211,8 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray) -> tuple[Preconditi
             ), "that is all of K, to rounding"
         power = 1.0 if math.isinf(before) else max(0.0, math.log(before / trace) / math.log(k / last))
         best, cost = extrapolated(costs, k, trace, power, most)
+        if cost > other and direct < sparse:  # columns are of no use to a dense factor
+            return None, ""
         if cost > other and k >= min(pivots, most):  # up to there, columns are of use in either way
             return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
         if best == k and cost <= other:
@@ -203,9 +246,9 @@ def _sparse(q: Question, entries: Entries, alpha: np.ndarray, partial: Partial |
     return fsai(entries, alpha, shifted, count=count, seed=q.seed)
 
 
-def _sizes(costs: Costs) -> tuple[int, int]:
+def _sizes(costs: Costs, flat: bool | None = None) -> tuple[int, int]:
     """Pivots and neighbours of a sparse approximate inverse."""
-    wide = not costs.flat
+    wide = not (costs.flat if flat is None else flat)
     return min(costs.entries.n // 16, SPARSE_RANK[wide]), NEIGHBOURS[wide]
 
 

@@ -38,6 +38,7 @@ class Problem:
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
         self.product = self.journal.counted(system.product)
+        self.by_rows: Callable[[Any], Any] | None = None  # another product, for many columns
         self.unit = np.zeros((), int)
 
     @property
@@ -93,6 +94,12 @@ class Problem:
         `rounded`, which a block makes nearly free; the norms of their residuals are left in `size_rounded`.
         """
         self.unrounded[columns] = self.rounded is not None and not returned
+        if self.by_rows is not None:
+            image = self.by_rows(x)
+            if self.rounded is not None and returned:  # what is rounded off is small: its product may be in float32
+                off = (self._short(x, columns) - x).astype(np.result_type(self.rounded, np.float32))
+                self._note_rounded(image + self.by_rows(off), columns)
+            return self._minus(image, columns)
         if self.rounded is None or not returned:
             return self._minus(self.product(x), columns)
         both, k = self.product(self.system.verbs.join(x, self._short(x, columns))), len(columns)

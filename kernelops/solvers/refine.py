@@ -140,6 +140,57 @@ def refine(
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
 
+def correct(
+    problem: Problem,
+    x: Any,
+    r: Any,
+    maxiter: int,
+    precondition: Callable[[Any], Any],
+    rate: float,
+    watch: Callable[[Callable[[], Any]], None] | None = None,
+) -> Exits | None:
+    """Iterative refinement by a factor of A: x += M r, with r = b - A x from scratch after each correction.
+
+    Each leaves about `rate` of the residual, the share that the precision of the factor allows. None where one leaves
+    more than SLOW of it: then x is the best iterate so far, and r its residual.
+    """
+    verbs, journal, goal = problem.system.verbs, problem.journal, problem.goal
+    norm = np.sqrt(verbs.dot(r, r).real)
+    while True:
+        journal.record(norm)
+        exits = Exits.none(goal.shape)
+        exits.converged = norm <= goal
+        if exits.converged.all():
+            problem.catch_up(x)
+            return exits
+        if not np.isfinite(norm).all() or journal.iterations >= maxiter:
+            return None
+        at_work = np.flatnonzero(anywhere(norm > goal))
+        candidate = verbs.take(x, at_work)
+        verbs.axpy(np.ones(goal[..., at_work].shape), precondition(verbs.take(r, at_work)), candidate)
+        true = problem.residual(candidate, at_work, bool((rate * norm <= goal).all()))
+        size = norm.copy()
+        size[..., at_work] = np.sqrt(verbs.dot(true, true).real)
+        better = size < norm  # false for nan
+        slow = ((norm > goal) & ~(size <= np.maximum(SLOW * norm, goal))).any()
+        verbs.put(x, at_work, candidate, better[..., at_work])
+        verbs.put(r, at_work, true, better[..., at_work])
+        norm = np.where(better, size, norm)
+        journal.step(np.full(goal.shape, np.nan), np.zeros(goal.shape))
+        if watch is not None:
+            try:
+                watch(lambda: x)
+            except StopIteration:
+                journal.record(norm)
+                problem.catch_up(x)
+                exits = Exits.none(goal.shape, stopped=True)
+                exits.converged = norm <= goal
+                return exits
+        if slow:
+            journal.record(norm)
+            return None
+
+
 def in_double(
     problem: Problem,
     x: Any,

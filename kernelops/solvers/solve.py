@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from ..machines.blas import one_blas_thread
+from ..machines.blas import one_blas_thread, take_memory
 from .account import account
 from .block import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
 from .meter import Meter, tell
 from .plan import Plan, Question
-from .policy import planned
+from .policy import in_float64, planned
 from .problem import (
     Problem,
     as_numbers,
@@ -30,10 +30,10 @@ from .problem import (
     in_own_errstate,
     start_from,
 )
-from .refine import in_double, refine
+from .refine import correct, in_double, refine
 from .solution import FAILURES, Solution
 from .state import SolveState, check_state
-from .system import System, as_system, check_symmetric, inexact
+from .system import System, as_system, by_rows, check_symmetric, inexact, takes_rows
 
 ON_FAIL = ("warn", "raise", "ignore")
 
@@ -154,6 +154,7 @@ def _solution(
     x0 = _start(x0, shape, b, system)
 
     returned = np.result_type(inexact(verbs.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
+    take_memory()
     problem = Problem(system, b, rtol, atol, returned)
     faulty = "" if finite(b, verbs) else "B"
     if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, verbs):
@@ -176,7 +177,7 @@ def _solution(
             x0 = None if x0 is None else problem.scaled(verbs.from_host(x0))
         elif x0 is not None:
             x0 = problem.scaled(x0)
-        x, exits = _run(problem, x0, shape, maxiter, plan, callback, progress)
+        x, exits, plan = _run(problem, x0, shape, maxiter, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty}
     solution = account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
@@ -232,11 +233,9 @@ def _run(
     plan: Plan,
     callback: Callable[[np.ndarray], Any] | None,
     progress: bool,
-) -> tuple[Any, Exits]:
-    """The iterate, in scaled units, and how it was left."""
+) -> tuple[Any, Exits, Plan]:
+    """The iterate, in scaled units, how it was left, and the plan that was followed in the end."""
     system, journal = problem.system, problem.journal
-    apply = plan.apply(system.verbs)
-    precondition = None if apply is None else journal.clocked("preconditioner", apply)
     asked = np.max(problem.goal * journal.unit, initial=0.0)  # of the column that may stop first
     meter = Meter(float(asked)) if progress else None
 
@@ -254,19 +253,47 @@ def _run(
         x, r = problem.start(x0)
         iterate = block_conjugate_gradients if plan.method == "block_cg" else conjugate_gradients
         mixed = system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct"
-        how = {"precondition": precondition, "watch": watching}
         with one_blas_thread() if system.native else nullcontext():
+            if plan.method == "direct" and not plan.kept:
+                exits, plan = _corrected(problem, x, r, maxiter, plan, watching)
+                problem.by_rows = None
+                if exits is not None:
+                    return x, exits, plan
+            apply = plan.apply(system.verbs)
+            precondition = None if apply is None else journal.clocked("preconditioner", apply)
+            how = {"precondition": precondition, "watch": watching}
             exits = (refine if mixed else in_double)(problem, x, r, maxiter, iterate=iterate, **how)
             if plan.method == "block_cg" and exits.status == "stagnated" and journal.iterations < maxiter:
                 # near the end of float64 the common directions are lost before the columns are
                 r = problem.residual(x, np.arange(r.shape[-1]))
                 exits = in_double(problem, x, r, maxiter, **how)
-        return x, exits
+        return x, exits, plan
     finally:
         if meter is not None:
             if journal.history:
                 look(meter)
             meter.close()
+
+
+def _corrected(
+    problem: Problem, x: Any, r: Any, maxiter: int, plan: Plan, watch: Callable[[Callable[[], Any]], None] | None
+) -> tuple[Exits | None, Plan]:
+    """How corrections by dense factors ended, None where they do not get far enough; and the plan with these factors.
+
+    Where those in float32 hardly help, others in float64 take their place.
+    """
+    journal, verbs = problem.journal, problem.system.verbs
+    if takes_rows(problem.system, x):
+        problem.by_rows = journal.counted(by_rows(problem.system))
+    while True:
+        rate = max(p.rate for p in plan.preconditioners)
+        precondition = journal.clocked("preconditioner", plan.apply(verbs))
+        exits = correct(problem, x, r, maxiter, precondition, rate, watch)
+        if exits is not None or not plan.single or journal.iterations >= maxiter:
+            return exits, plan
+        plan = journal.clocked("setup", in_float64)(plan)
+        if plan.method != "direct":
+            return None, plan
 
 
 def _asked(rtol: float, atol: float) -> str:

@@ -130,8 +130,8 @@ class EntriesInUnits:
     def diagonal(self) -> np.ndarray:
         return np.ldexp(self.entries.diagonal(), -self.unit)
 
-    def columns(self, J: np.ndarray, first: int = 0) -> np.ndarray:
-        return np.ldexp(self.entries.columns(J, first), -self.unit)
+    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = np.float64) -> np.ndarray:
+        return np.ldexp(self.entries.columns(J, first), -self.unit).astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         return np.ldexp(self.entries.blocks(I), -self.unit)

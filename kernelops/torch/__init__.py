@@ -35,15 +35,18 @@ from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..generic import generic_functions
 from ..kernel_product import check_alpha
+from ..ranges import Ranges
 from ..reduction import REDUCTIONS
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec
 from . import beside, cluster
 from .autograd import Reduce
-from .best import best
-from .bound import bound_of
+from .best import AtWinners, Best, best
+from .bound import Look, bound_of
+from .older_vmap import Function
 from .solve import Account, Solve, shaped_alpha, users_level
+from .uncompiled import leave_uncompiled
 
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
@@ -171,15 +174,14 @@ class KernelSolve(front.KernelSolve):
 
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
         tensors = _tensors(args, spec.variables, spec.names)
-        x0 = spec.options["x0"]
-        if is_tensor(x0):
-            x0 = x0.cpu() if x0.device == tensors[spec.unknown.params[0]].device else x0
-            spec = replace(spec, options={**spec.options, "x0": to_numpy(x0, "x0")})
+        x0, start = spec.options["x0"], []
+        if is_tensor(x0):  # which a transform of torch.func may have wrapped
+            spec, start = replace(spec, options={**spec.options, "x0": None}), [x0.detach()]
         alpha = _alpha(alpha)
         if spec.options["state"] is None:  # the backward solves take the preconditioner from here
             spec = replace(spec, options={**spec.options, "state": SolveState(warm=False)})
         account = Account()
-        a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors)
+        a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors, *start)
         assert account.solution is not None
         dtype = tensors[spec.unknown.params[0]].dtype
         return a.to(dtype), spec.returned(account.solution, dtype, stacklevel=1 + users_level())
@@ -221,3 +223,11 @@ def _zeros(like: Any, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)
+
+leave_uncompiled(front.Genred, "__init__", "__call__")
+leave_uncompiled(front.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
+leave_uncompiled(cluster, *cluster.__all__)
+leave_uncompiled(Ranges, "from_tuple", "of", "dense", "from_mask", "from_clusters", "from_radius", "band", "order")
+leave_uncompiled(Function, "apply")
+for rule in (Reduce, Best, AtWinners, Solve, beside.LogDet, beside.Quadratic, beside.Rounded, Look):
+    leave_uncompiled(rule, "forward", "setup_context", "backward", "jvp", "vmap")

@@ -7,14 +7,15 @@ gradients of gradients, forward mode and vmap come without another rule.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from ..formula.expr import Expr, apply, const, is_const, variable
 from ..formula.fold import coefficient
@@ -22,6 +23,7 @@ from ..formula.grad import diff, grad
 from ..formula.simplify import build
 from ..specs import ReduceSpec
 from .joint import joined, passes
+from .older_vmap import Function
 
 Tensors = Sequence["torch.Tensor | None"]
 
@@ -29,7 +31,24 @@ Tensors = Sequence["torch.Tensor | None"]
 gradient, derivative = lru_cache(maxsize=1024)(grad), lru_cache(maxsize=1024)(diff)
 
 
-class Reduce(torch.autograd.Function):
+def forward_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """``rule(ctx, saved, *tangents)`` as the jvp of a Function, for any number of forward levels.
+
+    torch turns forward mode off while it calls a jvp, and with the level that the jvp serves those around it: what a
+    plain operation made there would be a constant to them. So it is turned on, and the saved tensors come without the
+    tangents of this level, which the rule has as arguments.
+    """
+
+    @wraps(rule)
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        with _set_fwd_grad_enabled(True):
+            saved = [None if t is None else unpack_dual(t).primal for t in ctx.saved_tensors]
+            return rule(ctx, saved, *tangents)
+
+    return jvp
+
+
+class Reduce(Function):
     """``Reduce.apply(spec, *tensors)``: the result of a reduction; a tuple where the reduction gives several.
 
     Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (best.py
@@ -67,10 +86,11 @@ class Reduce(torch.autograd.Function):
         return (None, *gradients)
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> Any:
+    @forward_rule
+    def jvp(ctx: Any, saved: Tensors, _: None, *tangents: torch.Tensor | None) -> Any:
         if not _has_derivative(ctx.spec):
             return None if ctx.results == 1 else (None,) * ctx.results
-        tensors, outputs = ctx.saved_tensors[: -ctx.results], ctx.saved_tensors[-ctx.results :]
+        tensors, outputs = saved[: -ctx.results], saved[-ctx.results :]
         summand, more = _summand(ctx.spec, tensors, outputs[-1])
         found = pushforward(ctx.spec, summand, tensors, more, tangents)
         parts = [None] * ctx.results if found is None else found.split(ctx.spec.parts or found.shape[-1], -1)

@@ -45,7 +45,8 @@ from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
 from ..specs import ReduceSpec, SolveSpec
-from .autograd import Reduce, core_ranks, mapped_in_front, pullback, pushforward
+from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
+from .older_vmap import Function
 from .polish import Polish, Use
 from .solve import Account, Solve, _again, _transposed, _wide, product_spec, shaped_alpha, users_level
 from .system import narrowed
@@ -91,14 +92,20 @@ class Form:
     def at(self, tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """The arguments of that sum, in float64; or their tangents, with None for the unknown's."""
         place = self.spec.unknown.params[0]
-        cut = [t if t is None or not self._cut(p) else t[..., self.rows, :] for p, t in enumerate(tensors)]
-        cut[place] = self.right if self.rows is None else self.right[..., self.rows, :]
+        cut = [t if t is None or not self._cut(p) else _some(t, self.rows) for p, t in enumerate(tensors)]
+        cut[place] = self.right if self.rows is None else _some(self.right, self.rows)
         return _wide(cut)
 
     def _cut(self, place: int) -> bool:
         """Whether the argument at this place has the index that is summed over."""
         kinds = {v.params[0]: v.op for v in self.spec.variables}
         return self.rows is not None and kinds.get(place) == self.spec.unknown.op
+
+
+def _some(t: torch.Tensor, rows: slice | None) -> torch.Tensor:
+    """Some rows; to index them is more than torch's older vmap can do."""
+    assert rows is not None
+    return t.narrow(-2, rows.start, rows.stop - rows.start)
 
 
 def pulled(
@@ -146,7 +153,7 @@ def pushed(
     return found
 
 
-class LogDet(torch.autograd.Function):
+class LogDet(Function):
     """``LogDet.apply(spec, account, n_probes, alpha, *tensors)``: (value, stderr, left, right) in float64.
 
     Whatever stands at the unknown's place says no more than how many rows there are. alpha has shape () or (..., n, 1).
@@ -183,14 +190,15 @@ class LogDet(torch.autograd.Function):
         return (None, None, None, for_alpha, *found)
 
     @staticmethod
-    def jvp(ctx: Any, _spec: None, _account: None, _n: None, alpha_tangent: Any, *tangents: torch.Tensor | None) -> Any:
-        alpha, *tensors, left, right = ctx.saved_tensors
+    @forward_rule
+    def jvp(ctx: Any, saved: list, _s: None, _a: None, _n: None, alpha_tangent: Any, *tangents: Any) -> Any:
+        alpha, *tensors, left, right = saved
         use = Use(alpha_tangent is not None, any(t is not None for t in tangents))
         forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right, use))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
         coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
-        moved = sum(f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found)
-        return moved, None, None, None
+        traces = [f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found]
+        return sum(traces, left.new_zeros(left.shape[:-2])), None, None, None
 
     @staticmethod
     def vmap(
@@ -228,7 +236,7 @@ def _traces(
     coupled = scalar_kernel(spec.expr, spec.unknown) is None
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
-    dense = whole and bool(account.factors) and not _followed(tensors, alpha)
+    dense = whole and bool(account.factors) and not _followed()
     inverse = _inverse(account, tuple(batch)).to(left.device) if dense else None
     for part in chunks(rows if whole else count):
         if whole:
@@ -256,11 +264,10 @@ def _columns_of_identity(rows: int, part: slice) -> torch.Tensor:
     return columns
 
 
-def _followed(tensors: Sequence[torch.Tensor], alpha: torch.Tensor) -> bool:
-    """Whether what is computed now may be differentiated: then it has to be a Solve."""
-    if torch.is_grad_enabled():
-        return True
-    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in (alpha, *tensors))
+def _followed() -> bool:
+    """Whether what is computed now may be differentiated, by whatever level: then it has to be a Solve."""
+    forward = forward_ad._current_level >= 0
+    return torch.is_grad_enabled() or forward or torch._C._are_functorch_transforms_active()
 
 
 def _differentiated(tensors: Sequence[torch.Tensor | None]) -> bool:
@@ -268,9 +275,9 @@ def _differentiated(tensors: Sequence[torch.Tensor | None]) -> bool:
     if torch._C._are_functorch_transforms_active():
         return True
     given = [t for t in tensors if t is not None]
-    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+    if forward_ad._current_level >= 0:
         return True
-    return any(forward_ad.unpack_dual(t).tangent is not None for t in given)
+    return torch.is_grad_enabled() and any(t.requires_grad for t in given)
 
 
 def _inverse(account: Beside, batch: tuple[int, ...]) -> torch.Tensor:
@@ -304,7 +311,7 @@ def _solved(
     return torch.stack([solve(*pair) for pair in zip(z, u, strict=True)]) if coupled else solve(z, u)
 
 
-class Quadratic(torch.autograd.Function):
+class Quadratic(Function):
     """``Quadratic.apply(spec, alpha, a, *tensors)``: b^T A^-1 b of every column, float64 (..., k), for a = A^-1 b.
 
     b stands at the unknown's place, and a is the result of a Solve. The value is 2 b^T a - a^T A a; its derivative by a
@@ -340,8 +347,9 @@ class Quadratic(torch.autograd.Function):
         return (None, for_alpha, None, *found)
 
     @staticmethod
-    def jvp(ctx: Any, _spec: None, alpha_tangent: Any, _a: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
-        alpha, a, *tensors = ctx.saved_tensors
+    @forward_rule
+    def jvp(ctx: Any, saved: list, _spec: None, alpha_tangent: Any, _a: Any, *tangents: Any) -> torch.Tensor:
+        alpha, a, *tensors = saved
         place = ctx.spec.unknown.params[0]
         moving = [t is not None for t in tangents]
         a = _polished(ctx.spec, alpha, a, tensors, alpha_tangent is not None, moving)
@@ -383,7 +391,7 @@ def _device(tensors: Sequence[torch.Tensor | None]) -> torch.device:
     return next(t.device for t in tensors if t is not None)
 
 
-class Rounded(torch.autograd.Function):
+class Rounded(Function):
     """``Rounded.apply(a, dtype, name, on_fail)``: a float64 tensor in a dtype; what does not fit into it is said."""
 
     @staticmethod
@@ -402,7 +410,8 @@ class Rounded(torch.autograd.Function):
         return g.to(ctx.dtypes[0]), None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
+    @forward_rule
+    def jvp(ctx: Any, _saved: list, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         return tangent.to(ctx.dtypes[1])
 
     @staticmethod
@@ -465,12 +474,14 @@ def predict(
         for part in chunks(m):
             columns = part.stop - part.start
             wide = widened(besides, columns)
-            some = {p: t[..., part, :] for p, t in new.items()}
+            some = {p: _some(t, part) for p, t in new.items()}
             right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=_device(tensors)))
             b = [right if p == v.params[0] else t for p, t in enumerate(tensors)]
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
-        spread = _rounded((own - torch.cat(found, -1)).clamp(min=0), dtype, "variance", spec.on_fail)
-        spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
+        if found:
+            own = own - torch.cat(found, -1)
+            spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
+        spread = _rounded(own.clamp(min=0), dtype, "variance", spec.on_fail)
     a = Solve.apply(spec, Account(), alpha, *tensors)
     if _differentiated((alpha, *tensors, *new.values())):
         a = Polish.apply((_again(spec),), Use(unknown=True), alpha, a, None, None, *tensors)[0]

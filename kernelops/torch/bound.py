@@ -15,11 +15,11 @@ from ..specs import ReduceSpec, SolveSpec
 def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Bound:
     """The tensors as a reduction or a solve sees them, whatever transform they are in."""
     found: list[Bound] = []
-    _Look.apply(lambda seen: found.append(spec.bind(seen)), *tensors)
+    Look.apply(lambda seen: found.append(spec.bind(seen)), *tensors)
     return found[0]
 
 
-class _Look(torch.autograd.Function):
+class Look(torch.autograd.Function):
     """A function of nothing: its forward gets tensors as they are, without what torch.func wraps around them.
 
     What it finds goes out by a call: torch.func makes new lists of the lists that it is given.

@@ -27,7 +27,8 @@ import torch
 from ..beside import aside
 from ..formula.structure import scalar_kernel
 from ..specs import SolveSpec
-from .autograd import core_ranks, mapped_in_front
+from .autograd import core_ranks, forward_rule, mapped_in_front
+from .older_vmap import Function
 from .system import run, size_of
 
 LEAST = 1e-15  # relative residual: below, float64 has nothing to give
@@ -43,7 +44,7 @@ class Use(NamedTuple):
     unknown: bool = False
 
 
-class Polish(torch.autograd.Function):
+class Polish(Function):
     """``Polish.apply(specs, use, alpha, a, z, g, *tensors)``: a and z with the residuals they need.
 
     a = A^-1 b and z = A^-1 g are float64, with b at the unknown's place among the tensors, and made for -z^T dA a.
@@ -86,8 +87,8 @@ class Polish(torch.autograd.Function):
         return (None, None, None, *g, *(None,) * (len(ctx.needs_input_grad) - 3 - len(g)))
 
     @staticmethod
-    def jvp(ctx: Any, _specs: None, _use: None, _alpha: Any, *tangents: torch.Tensor | None) -> Any:
-        found = ctx.saved_tensors
+    @forward_rule
+    def jvp(ctx: Any, found: list, _specs: None, _use: None, _alpha: Any, *tangents: torch.Tensor | None) -> Any:
         return tuple(torch.zeros_like(f) if t is None else t.clone() for f, t in zip(found, tangents, strict=False))
 
     @staticmethod

@@ -149,8 +149,9 @@ def _cholesky(p: Cholesky, device: torch.device) -> Form:
     L = on(device, p.L.T).mT  # its columns stay in one piece
 
     def apply(V: Tensor) -> Tensor:
-        half = torch.linalg.solve_triangular(L, V.to(torch.float64), upper=False)
-        return torch.linalg.solve_triangular(L.mT, half, upper=True).to(V.dtype)
+        unit = V.abs().amax(dim=0, keepdim=True).clamp_min(torch.finfo(V.dtype).tiny)  # small is no smaller for float32
+        half = torch.linalg.solve_triangular(L, (V / unit).to(L.dtype), upper=False)
+        return torch.linalg.solve_triangular(L.mT, half, upper=True).to(V.dtype) * unit
 
     return apply
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from ..arrays import to_numpy
 from ..formula.expr import variable
 from ..kernel_product import alpha_layout
 from ..solvers import Solution
 from ..specs import ReduceSpec, SolveSpec
-from .autograd import core_ranks, gradient, mapped_in_front, pullback, pushforward
+from .autograd import core_ranks, forward_rule, gradient, mapped_in_front, pullback, pushforward
+from .older_vmap import Function
 from .polish import Polish, Use
 from .system import run
 
@@ -25,8 +27,10 @@ class Account:
     solution: Solution | None = field(default=None)
 
 
-class Solve(torch.autograd.Function):
+class Solve(Function):
     """``Solve.apply(spec, account, alpha, *tensors)``: a with (alpha I + K) a = b, b standing at the unknown's place.
+
+    One more tensor behind the arguments is where the iteration starts. Nothing is differentiated by it.
 
     a is float64 whatever the dtype of the tensors: it is what derivatives are made of, and rounding it to float32 would
     be their largest error.
@@ -42,14 +46,19 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(spec: SolveSpec, account: Account, alpha: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+        count = _count(spec)
+        if len(tensors) > count:
+            tensors, start = tensors[:count], tensors[count]
+            start = start.cpu() if start.device == tensors[spec.unknown.params[0]].device else start
+            spec = replace(spec, options={**spec.options, "x0": to_numpy(start, "x0")})
         account.solution = run(spec, alpha, tensors, 1 + users_level())
         return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
-        ctx.spec = inputs[0]
-        ctx.save_for_backward(*inputs[2:], output)
-        ctx.save_for_forward(*inputs[2:], output)
+        ctx.spec, kept = inputs[0], inputs[2 : 3 + _count(inputs[0])]
+        ctx.save_for_backward(*kept, output)
+        ctx.save_for_forward(*kept, output)
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple:
@@ -73,11 +82,14 @@ class Solve(torch.autograd.Function):
             each = -(z * a)
             for_alpha = each.sum() if alpha.ndim == 0 else each.sum(-1, keepdim=True).sum_to_size(alpha.shape)
             for_alpha = for_alpha.to(alpha)  # its dtype and its device
-        return (None, None, for_alpha, *found)
+        return None, None, for_alpha, *found, *(None,) * (len(ctx.needs_input_grad) - 3 - len(found))
 
     @staticmethod
-    def jvp(ctx: Any, _spec: None, _account: None, alpha_tangent: Any, *tangents: torch.Tensor | None) -> torch.Tensor:
-        alpha, *tensors, a = ctx.saved_tensors
+    @forward_rule
+    def jvp(
+        ctx: Any, saved: list, _spec: None, _account: None, alpha_tangent: Any, *tangents: torch.Tensor | None
+    ) -> torch.Tensor:
+        alpha, *tensors, a = saved
         spec, place = ctx.spec, ctx.spec.unknown.params[0]
         at = [a if p == place else t for p, t in enumerate(tensors)]
         others = [None if p == place else t for p, t in enumerate(tangents)]
@@ -95,8 +107,18 @@ class Solve(torch.autograd.Function):
     ) -> tuple:
         if in_dims[2] is not None and alpha.ndim == 1:  # a number for each
             alpha, in_dims = alpha[:, None, None], (None, None, 0, *in_dims[3:])
-        cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
+        place, count = spec.unknown.params[0], _count(spec)
+        if all(d is None for d in in_dims[: 3 + count]):  # the start alone is mapped: all problems are the same
+            b = tensors[place].expand(info.batch_size, *tensors[place].shape)
+            tensors = (*tensors[:place], b, *tensors[place + 1 :])
+            in_dims = (*in_dims[: 3 + place], 0, *in_dims[4 + place :])
+        cores = {0: 2, 1 + count: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
         return Solve.apply(spec, account, *mapped_in_front(cores, (alpha, *tensors), in_dims[2:])), 0
+
+
+def _count(spec: SolveSpec) -> int:
+    """How many arguments the formula has, those at positions without a variable included."""
+    return 1 + max(v.params[0] for v in spec.variables)
 
 
 def _with(tensors: Sequence[torch.Tensor], place: int, b: torch.Tensor) -> list[torch.Tensor]:

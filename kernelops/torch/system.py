@@ -46,7 +46,7 @@ class TensorSystem(KernelSystem):
         if not isinstance(self.given, DeviceArray) or self.given.home != "torch":
             return on(self.verbs.device, super().right_hand_side(bound))
         b: torch.Tensor = self.given.owner.expand(self.b_shape)
-        return b.reshape(*b.shape[:-2], -1, 1) if self.coupled else b
+        return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
 
     def product(self, V: torch.Tensor) -> torch.Tensor:
         image: torch.Tensor = self.kernel.on_columns(V)

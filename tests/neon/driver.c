@@ -1,5 +1,6 @@
 /* One call of the tile engine as a program: reads the call from standard input, writes what it leaves to standard
  * output. It is compiled for a processor that an emulator then plays; engine.py is the other end. */
+#define _POSIX_C_SOURCE 200809L /* the flags ask for ISO C, and pool.h is there for threads */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -200,3 +200,23 @@ def test_a_type_that_numpy_has_not_got():
     torch = pytest.importorskip("torch")
     with pytest.raises(RangesError, match=r"^x: wanted an array, got Tensor of torch.bfloat16 of shape \(50, 2\)"):
         Ranges.from_radius(torch.tensor(X, dtype=torch.bfloat16), X, 0.1)
+
+
+@pytest.mark.parametrize("size", [1e155, 1.7e308, 1e-200])
+def test_points_at_the_ends_of_the_range(size):
+    """Neither centres nor radii overflow, and no warning comes."""
+    x = np.random.default_rng(5).uniform(-1, 1, (300, 2)) * size
+    seen = []
+
+    def keep(a, b):
+        seen.append(a)
+        return np.ones((len(a), len(b)), bool)
+
+    Ranges.from_clusters(x, x, keep, points_per_cluster=30)
+    order, labels = Ranges.order(x, 30)
+    wide = x.astype(np.longdouble)
+    want = np.stack([wide[labels == k].mean(0) for k in range(10)])
+    np.testing.assert_allclose(seen[0], want.astype(float), rtol=0, atol=1e-15 * size)
+    held = Ranges.from_radius(x, x, size / 8, points_per_cluster=10).mask(300, 300)
+    apart = np.sqrt(((wide[:, None] - wide) ** 2).sum(-1))
+    assert held[apart <= size / 8].all() and held.mean() < 0.5

@@ -46,9 +46,22 @@ def test_costs_of_what_is_asked_of_them():
     assert c.low_rank(100, 1.0) < c.low_rank(100, 4.0) and c.sparse(0, 30) < c.sparse(200, 30) < c.sparse(200, 50)
     assert c.low_rank(200, 1.0) > c.low_rank(100, 1.0)  # where more columns lower nothing
     assert c.plain(1.0) < c.plain(100.0) < c.plain(1e4)
+    assert c.direct() == c.direct(1) < c.direct(2) and c.direct(2, single=True) < c.direct(2)
+    assert c.single(1e-7) < c.single(1e-3) < c.single(0.5)  # the more a correction leaves, the more of them
     assert c.plain(1e20) == c.plain(1e30) == (1 + 5000) * c.iteration  # no more than n iterations
     assert costs(work=1).entry == costs(work=2).entry  # an entry by itself costs a while whatever it is
     assert [costs(dimension=d).flat for d in (1, 3, 4, None)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("n", [1000, 2000, 4000, 8000])
+def test_many_columns_are_for_a_dense_factor(n):
+    """1,000 of them: iterating takes a product with all of them at each step, a factor two triangular solves in all."""
+    for dimension in (2, 6):
+        c = costs(columns=1000, double=False, n=n, dimension=dimension)
+        assert c.direct() < min(c.sparse(200, 30), c.plain(100.0))
+        few = costs(columns=1, double=False, n=n, dimension=dimension)
+        # ns of a column: 2 n^2 operations by blocks, and as many of a product; by vectors it would be ten times that
+        assert (c.direct() - few.direct()) / 999 < 0.2 * n**2
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 4.0])

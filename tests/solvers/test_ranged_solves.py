@@ -33,6 +33,15 @@ def isolated(n, order):
     return Ranges.from_mask(clusters, clusters, np.eye(2, dtype=bool)).ordered(order, order)
 
 
+def two_orders(labels):
+    """Clusters that meet themselves; within each, rows and columns stand in orders of their own."""
+    draw = np.random.default_rng(10)
+    order_i, order_j = (np.lexsort((draw.random(len(labels)), labels)) for _ in range(2))
+    ends = np.cumsum(np.bincount(labels))
+    clusters = np.stack([np.r_[0, ends[:-1]], ends], axis=1)
+    return Ranges.from_mask(clusters, clusters, np.eye(len(ends), dtype=bool)).ordered(order_i, order_j)
+
+
 class Case:
     """A formula with its matrix, cut off by ranges; alpha makes it positive definite where the pattern does not."""
 
@@ -65,6 +74,7 @@ CASES = {
     "a radius": Case(SMOOTH, smooth, Ranges.from_radius(X, X, 0.4, points_per_cluster=20)),
     "labels": Case(SMOOTH, smooth, Ranges.from_mask(LABELS, LABELS, np.eye(4, dtype=bool)), 1e-3),
     "neighbours in an order": Case(ROUGH, rough, along(N, 1, ORDER)),
+    "rows and columns in two orders": Case(SMOOTH, smooth, two_orders(LABELS), 1e-3),
     "alpha by rows, some 0": Case(ROUGH, rough, Ranges.from_mask(LABELS, LABELS, np.eye(4, dtype=bool)), PER_ROW),
     "rows in no block": Case(SMOOTH, smooth, isolated(N, ORDER), 0.01),
     "matrix-valued": Case(HESSIAN, hessian, along(90, 0, np.random.default_rng(9).permutation(90)), 0.1, 90),

@@ -130,13 +130,13 @@ def test_jacobians_of_solves(name):
 
 
 def second_derivatives(f, leaves):
-    """The Hessian of a functional in three ways: forward over reverse, reverse over forward, reverse over reverse."""
+    """The Hessian of a functional in all four ways; reverse over reverse is the last."""
     everything = tuple(range(len(leaves)))
 
     def total(*leaves):
         return f(*leaves).pow(3).sum()
 
-    for outer, inner in ((jacfwd, jacrev), (jacrev, jacfwd), (jacrev, jacrev)):
+    for outer, inner in ((jacfwd, jacfwd), (jacfwd, jacrev), (jacrev, jacfwd), (jacrev, jacrev)):
         blocks = outer(inner(total, everything), everything)(*leaves)
         yield [block for row in blocks for block in row]
 

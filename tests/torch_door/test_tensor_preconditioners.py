@@ -72,6 +72,17 @@ def test_products(name, dtype, k, device, monkeypatch):
     assert (np.linalg.norm(found.cpu().numpy() - wanted, axis=0) <= 300 * np.finfo(dtype).eps * size).all()
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-60, 1e60])
+def test_a_factor_in_float32_on_float64(size):
+    """What is too small or too large for float32 is scaled."""
+    p, V = Cholesky(entries(), ALPHA, np.dtype(np.float32)), size * right_hand_sides(N, 3)
+    found, wanted = precondition([p], torch.from_numpy(V)), p.matmat(V)
+    whole = p.matmat(np.eye(N))
+    error = np.finfo(np.float32).eps * np.linalg.cond(whole) * np.linalg.norm(whole, 2) * np.linalg.norm(V, axis=0)
+    assert found.dtype == torch.float64 and wanted.dtype == np.float64
+    assert (np.linalg.norm(found.numpy() - wanted, axis=0) <= 10 * error).all() and np.abs(wanted).min() > 0
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_positive_definite_and_symmetric(name):
     p = CASES[name]()

@@ -3,6 +3,9 @@
 A file is written under a name of its own and then renamed, so nobody sees half of it; it holds a checksum of what it
 keeps, so one that was cut or changed is made again. Nothing waits for anything: of processes that want the same at once
 each makes it. Where the folder cannot be used kernels are compiled in every process, and one warning says so.
+
+A kernel is a program, and a checksum is no signature: what somebody else could have put there is not run. The folder
+and the files must be the user's or root's, and nobody else's to write to (on Windows the user's folders are his own).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import sys
 import time
 import warnings
@@ -25,6 +29,9 @@ MAGIC = b"kernelops kernel 1\n"  # another layout of the files is another number
 HEAD = len(MAGIC) + hashlib.sha256().digest_size  # bytes before what a file keeps
 FILE = re.compile(r"[0-9a-f]{64}\.kernel")
 UNFINISHED = re.compile(r"[0-9a-f]{64}\.kernel\.[0-9a-f]+\.part")
+OTHERS = stat.S_IWGRP | stat.S_IWOTH  # may write
+READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_BINARY"))
 ABANDONED = 3600.0  # seconds after which a file that was never renamed is nobody's
 
 _warned = False
@@ -93,23 +100,58 @@ def _limit() -> int:
 
 def _path(key: str) -> Path | None:
     where = folder()
-    if where is None:
-        _warn("there is no home folder")
+    why = "there is no home folder" if where is None else _distrust(where)
+    if where is None or why is not None:
+        _warn(str(why))
         return None
     return where / f"{key}.kernel"
 
 
-def _read(path: Path) -> bytes | None:
-    """What a file keeps, or None where it is not there or not whole."""
+def _distrust(where: Path) -> str | None:
+    """Why a folder must not be used, with what would help; None where it may be, or is not there."""
     try:
-        data = path.read_bytes()
+        link, facts = os.lstat(where), os.stat(where)
     except OSError:
         return None
-    content = data[HEAD:]
-    if data[:HEAD] != _head(content):
+    for some in (link, facts):
+        if not _own(some):
+            return f"{where} belongs to user {some.st_uid}, who could put any kernel there; take a folder of your own"
+    if _writable(facts):
+        return f"others may write to {where} and could put any kernel there; chmod go-w takes that away"
+    return None
+
+
+def _own(facts: os.stat_result) -> bool:
+    """Whether something is the user's or root's."""
+    return not hasattr(os, "geteuid") or facts.st_uid in (os.geteuid(), 0)
+
+
+def _writable(facts: os.stat_result) -> bool:
+    """Whether somebody else may write to it."""
+    return hasattr(os, "geteuid") and bool(facts.st_mode & OTHERS)
+
+
+def _read(path: Path) -> bytes | None:
+    """What a file keeps, or None where it is not there, not whole or not to be trusted."""
+    try:
+        file = os.open(path, READING)  # a link is refused, and a pipe does not wait for somebody to write
+    except OSError:
         return None
-    with suppress(OSError):  # a folder that only can be read
-        os.utime(path)  # when it was used last
+    try:
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode) or not _own(facts) or _writable(facts):
+            return None
+        with open(file, "rb", closefd=False) as opened:
+            data = opened.read()
+        content = data[HEAD:]
+        if data[:HEAD] != _head(content):
+            return None
+        with suppress(OSError):  # a folder that only can be read
+            os.utime(file if os.utime in os.supports_fd else path)  # when it was used last
+    except OSError:
+        return None
+    finally:
+        os.close(file)
     return content
 
 
@@ -120,9 +162,13 @@ def _head(content: bytes) -> bytes:
 def _keep(path: Path, content: bytes, limit: int) -> None:
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        why = _distrust(path.parent)  # somebody else may have made it
+        if why is not None:
+            _warn(why)
+            return
         try:
-            with open(unfinished, "xb") as file:
+            with open(os.open(unfinished, WRITING, 0o644), "wb") as file:
                 file.write(_head(content) + content)
             os.replace(unfinished, path)
         except OSError:
@@ -140,7 +186,7 @@ def _shrink(newest: Path, limit: int) -> None:
     with os.scandir(newest.parent) as entries:
         for entry in entries:
             with suppress(OSError):  # another process has removed it
-                facts = entry.stat()
+                facts = entry.stat(follow_symlinks=False)
                 if FILE.fullmatch(entry.name):
                     size += facts.st_size
                     files.append((entry.name != newest.name, -facts.st_mtime_ns, facts.st_size, entry.path))

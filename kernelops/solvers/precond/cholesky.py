@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError
 
+from ...machines import dense
 from ..entries import Entries
 from .base import Preconditioner
 
-COLUMNS_AT_ONCE = 512  # of K while the matrix is filled
+COLUMNS_AT_ONCE = 128  # of K while the matrix is filled
 JITTERS = (0.0, 1.0, 1e2, 1e4)  # times eps and the mean of the diagonal: what may be added before a factor is given up
+FLOAT64 = np.dtype(np.float64)
 
 
 class Cholesky(Preconditioner):
-    """A = L L^T in float64, for n (n + 1) / 2 entries and n^3 / 3 multiplications.
+    """A = L L^T, for n (n + 1) / 2 entries and n^3 / 3 multiplications and additions.
 
     Where A is not positive definite to the precision of float64, the smallest of a few multiples of the identity is
-    added that makes it so: what comes out is still a preconditioner, and the iteration judges A itself.
+    added that makes it so: what comes out is still a preconditioner, and the iteration judges A itself. In float32
+    nothing is added: where that is not enough, float64 is what is wanted.
 
     Parameters
     ----------
@@ -24,9 +27,15 @@ class Cholesky(Preconditioner):
         K.
     alpha : ndarray, shape () or (n,)
         The rest of the diagonal.
+    dtype : dtype
+        Of the entries and of the factor: float64 or float32.
+    rate : float
+        What is thought to be left of a residual after a correction by this factor.
 
     Attributes
     ----------
+    L : ndarray, shape (n, n)
+        In Fortran order, with zeros above the diagonal.
     jitter : float
         What was added to the diagonal.
 
@@ -38,43 +47,56 @@ class Cholesky(Preconditioner):
 
     name = "cholesky"
 
-    def __init__(self, entries: Entries, alpha: np.ndarray) -> None:
+    def __init__(self, entries: Entries, alpha: np.ndarray, dtype: np.dtype = FLOAT64, rate: float = 0.0) -> None:
         super().__init__(entries.n)
-        self.columns = entries.n
+        self.columns, self.rate, self.single = entries.n, rate, dtype != FLOAT64
         diagonal = entries.diagonal() + alpha
         unit = np.finfo(np.float64).eps * float(np.abs(diagonal).mean())
-        for share in JITTERS:
+        jitters = JITTERS[:1] if self.single else JITTERS
+        for share in jitters:
             self.jitter = share * unit
             try:
-                self.L = _factor(entries, diagonal + self.jitter)
+                self.L = _factor(entries, diagonal + self.jitter, dtype)
                 break
-            except (LinAlgError, ValueError):  # ValueError: NaN or Inf
-                if share == JITTERS[-1] or not np.isfinite(unit):
+            except LinAlgError:
+                if share == jitters[-1] or not np.isfinite(unit):
                     raise LinAlgError("A is not positive definite") from None
-        self.logdet = 2.0 * float(np.log(np.diagonal(self.L)).sum())
+        self.logdet = 2.0 * float(np.log(np.diagonal(self.L), dtype=np.float64).sum())
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
-        return self.half_transposed(self.half(V)).astype(V.dtype, copy=False)
+        return self._solved(V, "LLT")
 
     def half(self, V: np.ndarray) -> np.ndarray:
-        return solve_triangular(self.L, V, lower=True, check_finite=False)
+        return self._solved(V, "L")
 
     def half_transposed(self, V: np.ndarray) -> np.ndarray:
-        return solve_triangular(self.L, V, lower=True, trans="T", check_finite=False)
+        return self._solved(V, "LT")
 
     def unhalf(self, V: np.ndarray) -> np.ndarray:
         return self.L @ V
 
+    def _solved(self, V: np.ndarray, which: str) -> np.ndarray:
+        if not self.single or V.dtype == np.float32:
+            return dense.solve(self.L, V, which).astype(V.dtype, copy=False)
+        exponents = np.frexp(np.abs(V).max(axis=0, initial=0.0))[1]  # a small residual is no smaller for float32
+        return np.ldexp(dense.solve(self.L, np.ldexp(V, -exponents), which), exponents, dtype=V.dtype)
+
     def describe(self) -> str:
-        return "dense Cholesky factor" + (f", {self.jitter:.1e} added to the diagonal" if self.jitter else "")
+        precision = " in float32" if self.single else ""
+        return f"dense Cholesky factor{precision}" + (
+            f", {self.jitter:.1e} added to the diagonal" if self.jitter else ""
+        )
 
 
-def _factor(entries: Entries, diagonal: np.ndarray) -> np.ndarray:
+def _factor(entries: Entries, diagonal: np.ndarray, dtype: np.dtype) -> np.ndarray:
     n = entries.n
-    A = np.zeros((n, n), order="F")  # what is above the blocks of the diagonal stays 0
-    for first in range(0, n, COLUMNS_AT_ONCE):
-        last = min(first + COLUMNS_AT_ONCE, n)
-        A[first:, first:last] = entries.columns(np.arange(first, last), first)
+    A = np.zeros((n, n), dtype, order="F")  # what is above the blocks of the diagonal stays 0
+
+    def fill(J: slice) -> None:
+        A[J.start :, J] = entries.columns(np.arange(n)[J], J.start, dtype)
+        A[J, J] = np.tril(A[J, J])
+
+    dense.in_blocks(n, COLUMNS_AT_ONCE, fill)
     A[np.arange(n), np.arange(n)] = diagonal
-    L: np.ndarray = cholesky(A, lower=True, overwrite_a=True)
-    return L
+    dense.factor(A)
+    return A

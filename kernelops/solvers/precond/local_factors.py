@@ -13,15 +13,14 @@ smaller sets, so that the last rows of R^-1 are the rows of G for all of them.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from ...machines.blas import one_blas_thread
-from ...machines.threads import thread_count
+from ...machines.blas import has_room, one_blas_thread
+from ...machines.threads import map_on_threads, thread_count
 from ..entries import Entries
 
 SLAB = 1 << 21  # numbers of the small matrices of a slab, whose entries are asked for at once
@@ -67,7 +66,8 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
     """
     place, k = schur.place, schur.F.shape[1]
     parts = []
-    with one_blas_thread(), ThreadPoolExecutor(thread_count()) as pool:
+    with one_blas_thread():
+        threads = thread_count() if has_room(thread_count()) else 1
         for sets, own in groups:
             m = sets.shape[1]
             slab, task = max(1, SLAB // m**2), max(1, TASK // (m * (k + m)))
@@ -76,7 +76,8 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
                 A = _blocks(schur, np.where(I < 0, I[:, -1:], I))  # asked for here: entries have threads of their own
                 tasks = [slice(start, start + task) for start in range(0, len(I), task)]
                 places = (place[I[rows]] for rows in tasks)
-                parts += pool.map(_rows, (A[rows] for rows in tasks), repeat(schur), places, repeat(own))
+                blocks = (A[rows] for rows in tasks)
+                parts += map_on_threads(_rows, blocks, repeat(schur), places, repeat(own), threads=threads)
     return _assemble(parts, len(schur.rest))
 
 

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from ...machines.threads import thread_count
+from ...ranges.clusters import moderate
 from ..entries import Entries
 
 FEW = 256  # points whose distances are all computed
@@ -63,16 +64,17 @@ def by_tree(entries: Entries) -> bool:
 def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndarray:
     """For each point the `count` points of smaller rank that are nearest to it; shaped as `predecessors` has it.
 
-    The ranks are cut into [n/2, n), [n/4, n/2), ... A tree of the points below n answers for the first part: at least
-    half of what it holds precedes any of them, so that 3 times as many candidates as wanted are nearly always enough.
+    Points whose squared distance is beyond float64 are not near. The ranks are cut into [n/2, n), [n/4, n/2), ...
+    A tree of the points below n answers for the first part: at least half of what it holds precedes any of them, so
+    that 3 times as many candidates as wanted are nearly always enough.
     """
     order = np.argsort(rank)  # of the points
-    y = np.ascontiguousarray(x[order])
+    y = np.ascontiguousarray(moderate(x)[order])
     found = np.full((len(y), count), -1, np.int64)
     few = min(len(y), max(FEW, 4 * count))
     found[:few] = _among_few(y[:few], count)
     stop = len(y)
-    while stop > few:
+    while stop > few and count:
         start = max(few, stop // 2)
         tree = cKDTree(y[:stop])
         for low in range(start, stop, SLAB):
@@ -93,16 +95,26 @@ def _among_few(y: np.ndarray, count: int) -> np.ndarray:
     return np.pad(near, ((0, 0), (0, count - near.shape[1])), constant_values=-1)
 
 
+def _nearest(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distances of the nearest points of a tree, and these points."""
+    wanted = np.arange(1, count + 1)
+    try:
+        return tree.query(y, k=wanted, workers=thread_count())  # type: ignore[no-any-return]
+    except RuntimeError:  # no thread can be started
+        return tree.query(y, k=wanted)  # type: ignore[no-any-return]
+
+
 def _from_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Nearest predecessors of some points, of which there are enough in the tree: more candidates until it is so."""
+    """Nearest predecessors of some points: more candidates until there are enough, or the tree has no more."""
     found = np.empty((len(rows), count), np.int64)
     short, candidates = np.arange(len(rows)), 3 * count
     while len(short):
         candidates = min(candidates, tree.n)
-        _, near = tree.query(y[rows[short]], k=np.arange(1, candidates + 1), workers=thread_count())
-        earlier = near < rows[short, None]
+        distance, near = _nearest(tree, y[rows[short]], candidates)
+        earlier = near < rows[short, None]  # False for tree.n, which stands where there is none
         first = np.argsort(~earlier, axis=1, kind="stable")[:, :count]
-        found[short] = np.take_along_axis(near, first, 1)
-        short = short[earlier.sum(1) < count]
+        found[short] = np.where(np.take_along_axis(earlier, first, 1), np.take_along_axis(near, first, 1), -1)
+        more = (earlier.sum(1) < count) & np.isfinite(distance).all(1)
+        short = short[more & (candidates < tree.n)]
         candidates *= 2
     return found

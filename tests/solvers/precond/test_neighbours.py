@@ -53,6 +53,41 @@ def test_duplicates_get_as_many_predecessors():
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in near)
 
 
+@pytest.mark.parametrize("size", [1e155, 1e200, 1.7e308, 1e-170, 1e-310])
+@pytest.mark.parametrize("n", [FEW, 900])
+def test_points_whose_squared_distances_leave_float64(n, size):
+    x = np.random.default_rng(3).integers(-1000, 1000, (n, 2)) / 1000 * size
+    rank = random_rank(n, np.arange(0))
+    near, want = nearest_predecessors(x, rank, 9), by_hand(x.astype(np.longdouble), rank, 9)
+    np.testing.assert_array_equal(near < 0, want < 0)
+    to = np.sort(((x[:, None].astype(np.longdouble) - x[[near, want]]) ** 2).sum(-1), axis=-1)
+    np.testing.assert_array_equal(*np.where(want < 0, 0, to))  # where two are as near, either will do
+
+
+def test_a_point_out_of_reach():
+    """Nobody's neighbour, and without one: no endless search, and the others have theirs."""
+    x = np.random.default_rng(4).random((900, 2))
+    x[[5, 500]] = [1e300, -1e300], [-1.7e308, 1.7e308]
+    rank = random_rank(900, np.arange(0))
+    near, others = nearest_predecessors(x, rank, 9), np.delete(np.arange(900), [5, 500])
+    assert (near[[5, 500]] < 0).all() and not np.isin(near, [5, 500]).any()
+    want = by_hand(x[others], rank[others], 9)
+    np.testing.assert_array_equal(near[others], np.where(want < 0, -1, others[want]))
+
+
+def test_points_of_all_sizes():
+    """From the least to the largest numbers: all that is asked is that an answer comes, of earlier points."""
+    x = np.random.default_rng(5).uniform(-1, 1, (900, 2)) * 10.0 ** np.linspace(-320, 308, 900)[:, None]
+    for some in (x, x[:500], np.concatenate([x[:300], np.zeros((600, 2))]), x[-300:], np.full((900, 2), 1.7e308)):
+        rank = random_rank(len(some), np.arange(0))
+        near = nearest_predecessors(some, rank, 9)
+        assert (np.where(near < 0, -1, rank[near]) < rank[:, None]).all()
+
+
+def test_no_neighbour_wanted():
+    assert nearest_predecessors(np.zeros((900, 2)), np.arange(900), 0).shape == (900, 0)
+
+
 def test_more_neighbours_than_few_points():
     x = np.random.default_rng(2).random((FEW + 300, 2))
     rank = random_rank(len(x), np.arange(0))

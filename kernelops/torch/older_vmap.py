@@ -1,0 +1,52 @@
+"""Functions that torch's older vmap can map too, which is behind ``is_grads_batched`` and ``vectorize``.
+
+Its tensors pass for tensors of the shape that one element has, until somebody asks for their numbers. torch.func's vmap
+never shows its own to a Function, whose vmap rule it calls; here the rule is called for the older one.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+
+class Function(torch.autograd.Function):
+    """A Function with a vmap rule for both.
+
+    Nothing is looked at until the numbers of a tensor cannot be had: then torch raises a RuntimeError. (It is too late
+    in forward, where no graph is made.)
+    """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        try:
+            return super().apply(*args)
+        except RuntimeError:
+            if not any(map(_is_mapped, args)):
+                raise
+        return _by_rule(cls, args)
+
+
+def _is_mapped(a: Any) -> bool:
+    return isinstance(a, torch.Tensor) and torch._C._functorch.is_legacy_batchedtensor(a)
+
+
+def _by_rule(function: type[Function], args: tuple) -> Any:
+    """The results of a Function by its vmap rule, mapped as the arguments are."""
+    mapped = [_is_mapped(a) for a in args]
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    # a tensor that only another level maps gets a dimension of length 1, which broadcasts
+    whole = [torch._remove_batch_dim(a, level, 1, 0) if m else a for a, m in zip(args, mapped, strict=True)]
+    size = max(a.shape[0] for a, m in zip(whole, mapped, strict=True) if m)
+    torch._C._vmapmode_decrement_nesting()
+    try:  # outside of this level
+        info = SimpleNamespace(batch_size=size, randomness="error")
+        found, _ = function.vmap(info, tuple(0 if m else None for m in mapped), *whole)
+    finally:
+        torch._C._vmapmode_increment_nesting()
+    results = found if isinstance(found, tuple) else (found,)
+    back = tuple(torch._add_batch_dim(t, 0, level) for t in results)
+    return back if isinstance(found, tuple) else back[0]

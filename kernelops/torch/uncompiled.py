@@ -1,0 +1,57 @@
+"""What torch.compile does not look into: our functions run as they are, compiled parts end and begin there.
+
+Python code that makes and checks formulas is nothing to compile, and the work is done by the engine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from inspect import getattr_static
+from typing import Any
+
+import torch
+
+Function = Callable[..., Any]
+
+
+def leave_uncompiled(owner: Any, *names: str) -> None:
+    """Have torch.compile leave functions of a class or module alone, with all that they call.
+
+    The marks are on the functions and on their code, so that a call costs nothing more and torch's compiler, which
+    takes seconds to import, is imported by nobody who does not compile.
+    """
+    for name in names:
+        found = getattr_static(owner, name)
+        kind = type(found) if isinstance(found, (staticmethod, classmethod)) else None
+        function = found if kind is None else found.__func__
+        if not _code_is_skipped(function.__code__):
+            function = _disabled_when_compiling(function)
+            setattr(owner, name, function if kind is None else kind(function))
+        function._torchdynamo_disable = True  # read where a caller is compiled
+        function._torchdynamo_disable_msg = "kernelops is not compiled"
+
+
+def _code_is_skipped(code: Any) -> bool:
+    """Whether this torch takes the mark that a frame of this code, and what it calls, is not to be compiled."""
+    try:
+        from torch._C._dynamo import eval_frame
+
+        skip = eval_frame._FrameAction.SKIP
+        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
+    except (ImportError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def _disabled_when_compiling(function: Function) -> Function:
+    """The function, called with the compiler off where it has been imported."""
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        return torch.compiler.disable(function)(*args, **kwargs)
+
+    return called

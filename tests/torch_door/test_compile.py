@@ -1,0 +1,119 @@
+"""torch.compile around calls: they run as they are, forward and backward, and compiled parts begin and end at them."""
+
+import subprocess
+import sys
+
+import pytest
+from torch_dense import assert_near, torch
+
+from kernelops import Ranges, front
+from kernelops.torch import Genred, KernelSolve, cluster
+from kernelops.torch import uncompiled as guard
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look
+
+ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+FORMULA = "Exp(-SqDist(x,y))*b"
+SUM, SOLVER = Genred(FORMULA, ALIASES, axis=1), KernelSolve(FORMULA, ALIASES, "b", axis=1)
+NEAREST = Genred("SqDist(x,y)", ALIASES[:2], "KMin", axis=1, opt_arg=2)
+LOGSUM = Genred("-SqDist(x,y)", ALIASES[:2], "LogSumExp", axis=1)
+SPLIT = torch.tensor([0, 1] * 6)
+
+
+def gradient_inside(x, b):
+    return torch.autograd.grad((SUM(x, x, b.sin()) * 2).sum(), x, create_graph=True)[0] * 2
+
+
+def solve_inside(x, b):
+    return torch.autograd.grad((SOLVER(x, x, b, alpha=0.1) ** 2).sum(), x)[0] * x
+
+
+def clustered(x, b):
+    labels = cluster.grid_cluster(x * 2, 0.5)
+    ranges, centroids, _ = cluster.cluster_ranges_centroids(x * 2, labels)
+    x, labels = cluster.sort_clusters(x, labels)
+    near = ((centroids[:, None] - centroids) ** 2).sum(-1) < 0.5
+    return SUM(x * 2, x * 2, b, ranges=cluster.from_matrix(ranges, ranges, near)) * 2
+
+
+CALLS = {
+    "Genred": lambda x, b: SUM(x * 2, x, b.sin()) * 2,
+    "LogSumExp": lambda x, b: LOGSUM(x * 2, x) * b,
+    "KMin": lambda x, b: NEAREST(x.sin(), x * 2) * b,
+    "KernelSolve": lambda x, b: SOLVER(x, x, b.cos(), alpha=0.1) * 3,
+    "logdet": lambda x, b: SOLVER.logdet(x.sin(), x.sin(), alpha=0.1)[0] * b,
+    "inv_quad_logdet": lambda x, b: SOLVER.inv_quad_logdet(x.sin(), x.sin(), b * 2, alpha=0.1).inv_quad * 2,
+    "predict": lambda x, b: SOLVER.predict(x, x, b * 2, at=x[:3] + 0.1, alpha=0.1)[1] * 2,
+    "clusters": clustered,
+    "centroids": lambda x, b: cluster.cluster_centroids(x * 2, SPLIT, weights=x[:, 0].exp()) * 2,
+    "ranges": lambda x, b: SUM(x * 2, x, b, ranges=Ranges.band(12, 3)) * 2,
+    "made inside": lambda x, b: Genred(FORMULA, ALIASES, axis=1)(x, x, b * 2) * 2,
+    "gradient inside": gradient_inside,
+    "gradient of a solve inside": solve_inside,
+    "vmap inside": lambda x, b: torch.func.vmap(lambda b: SUM(x, x, b))(torch.stack([b, 2 * b])) * 2,
+    "jvp inside": lambda x, b: torch.func.jvp(lambda x: SUM(x, x, b), (x,), (x.cos(),))[1] * 2,
+}
+
+
+def leaves():
+    draw = torch.Generator().manual_seed(0)
+    x, b = (torch.rand(12, d, generator=draw, dtype=torch.float64) for d in (2, 1))
+    return x.requires_grad_(), b.requires_grad_()
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_in_compiled_functions(name, backend):
+    torch._dynamo.reset()
+    x, b = leaves()
+    compiled = torch.compile(CALLS[name], backend=backend)
+    for _ in range(2):  # compiled, and found compiled
+        want, got = CALLS[name](x, b), compiled(x, b)
+        assert_near(got, want, 1e-12)
+        assert got.requires_grad == want.requires_grad
+        if want.requires_grad:
+            slopes = [torch.autograd.grad(f.square().sum(), (x, b), materialize_grads=True) for f in (got, want)]
+            for g, w in zip(*slopes, strict=True):
+                assert_near(g, w, 1e-12)
+
+
+def test_fullgraph_is_refused_by_name():
+    torch._dynamo.reset()
+    x, b = leaves()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="kernelops is not compiled"):
+        torch.compile(CALLS["Genred"], backend="eager", fullgraph=True)(x, b)
+
+
+def test_nothing_is_wrapped_and_no_compiler_imported():
+    code = (
+        "import sys, torch, kernelops.torch as k; x = torch.rand(3, 1, requires_grad=True);"
+        "k.Genred('x-y', ['x = Vi(1)', 'y = Vj(1)'], axis=1)(x, x).sum().backward();"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == [b"False"]
+    if guard._code_is_skipped((lambda: None).__code__):  # else a wrapper is all that this torch allows
+        assert not hasattr(front.Genred.__call__, "__wrapped__")
+        assert not hasattr(front.KernelSolve.__call__, "__wrapped__")
+
+
+def test_a_torch_without_marks_of_code(monkeypatch):
+    """There functions are wrapped."""
+
+    class Door:
+        def call(self, b):
+            return SUM(b.detach(), b.detach(), b[:, :1]) + 1
+
+        @staticmethod
+        def still(b):
+            return b.detach().numpy().sum()
+
+        @classmethod
+        def made(cls, b):
+            return cls().call(b)
+
+    monkeypatch.setattr(guard, "_code_is_skipped", lambda code: False)
+    guard.leave_uncompiled(Door, "call", "still", "made")
+    torch._dynamo.reset()
+    x, _ = leaves()
+    for f in (Door().call, Door.made, lambda b: Door.still(b) * b):
+        assert_near(torch.compile(lambda b, f=f: f(b * 2) * 2, backend="eager")(x), f(x * 2) * 2)
