@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from threading import Condition, Thread
+from threading import Condition
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -17,7 +17,7 @@ from scipy.linalg.blas import dtrsm, strsm
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs, spotrf, spotrs, strtrs
 
 from .blas import one_blas_thread
-from .threads import by_itself, thread_count
+from .threads import by_itself, map_on_threads, thread_count
 
 PANEL = 160  # columns of a factor that one thread finishes
 SHARED_FROM = 640  # rows from which several threads factor a matrix
@@ -164,25 +164,15 @@ def _pieces(j: int) -> list[tuple[int, int]]:
 
 
 def side_by_side(work: Iterable[Callable[[], object]]) -> None:
-    """Call functions, the first one here and each of the others in a thread of its own; an error of theirs is raised.
+    """Call functions, on as many threads of which this is one; an error of theirs is raised.
 
-    Within them the engine uses no other threads, and BLAS should not.
+    Where no more threads can be started those that there are call them all. Within them the engine uses no other
+    threads, and BLAS should not.
     """
-    first, *others = work
-    errors: list[BaseException] = []
 
     def guarded(function: Callable[[], object]) -> None:
-        try:
-            with by_itself(), np.errstate(all="ignore"):  # threads begin with numpy's own settings
-                function()
-        except BaseException as error:
-            errors.append(error)
+        with by_itself(), np.errstate(all="ignore"):  # threads begin with numpy's own settings
+            function()
 
-    threads = [Thread(target=guarded, args=(function,)) for function in others]
-    for thread in threads:
-        thread.start()
-    guarded(first)
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    functions = list(work)
+    map_on_threads(guarded, functions, threads=len(functions))
