@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 import pytest
-from campaigns.cases import make
+from campaigns.random_calls import make
 from campaigns.oracle import evaluate
 
 from kernelops import _core
