@@ -44,9 +44,17 @@ def _by_rule(function: type[Function], args: tuple) -> Any:
     torch._C._vmapmode_decrement_nesting()
     try:  # outside of this level
         info = SimpleNamespace(batch_size=size, randomness="error")
-        found, _ = function.vmap(info, tuple(0 if m else None for m in mapped), *whole)
+        found, dims = function.vmap(info, tuple(0 if m else None for m in mapped), *whole)
     finally:
         torch._C._vmapmode_increment_nesting()
-    results = found if isinstance(found, tuple) else (found,)
-    back = tuple(torch._add_batch_dim(t, 0, level) for t in results)
-    return back if isinstance(found, tuple) else back[0]
+    if not isinstance(found, tuple):
+        return _back(found, dims, size, level)
+    return tuple(_back(t, d, size, level) for t, d in zip(found, dims, strict=True))
+
+
+def _back(t: torch.Tensor, d: int | None, size: int, level: int) -> torch.Tensor:
+    """A result, mapped again; at its dimension all have the length of the map. What is not mapped stays so."""
+    if d is None:
+        return t
+    t = t.movedim(d, 0)
+    return torch._add_batch_dim(t.expand(size, *t.shape[1:]), 0, level)
