@@ -15,11 +15,12 @@ import torch
 from scipy.linalg import solve_triangular
 from scipy.sparse import csr_array
 
-from ..solvers.precond.base import Identity, Preconditioner
+from ..solvers.precond.base import Identity, Preconditioner, Rescaled
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.precond.fsai import Fsai
 from ..solvers.precond.jacobi import Jacobi
 from ..solvers.precond.low_rank import LowRank
+from ..solvers.units import SINGLE
 from .blocks import OF_TORCH, on, pieces, product
 
 Tensor = torch.Tensor
@@ -156,10 +157,22 @@ def _cholesky(p: Cholesky, device: torch.device) -> Form:
     return apply
 
 
+def _rescaled(p: Rescaled, device: torch.device) -> Form:
+    inner, digits = form(p.inner, device), -p.unit // 2
+    factor, far = 2.0**digits, abs(digits) > SINGLE
+
+    def apply(V: Tensor) -> Tensor:
+        part = V.to(torch.float64) if far else V
+        return inner(part * factor).mul(factor).to(V.dtype)
+
+    return apply
+
+
 FORMS: dict[type[Preconditioner], Callable[[Any, torch.device], Form]] = {
     Identity: _identity,
     LowRank: _low_rank,
     Fsai: _fsai,
     Jacobi: _jacobi,
     Cholesky: _cholesky,
+    Rescaled: _rescaled,
 }

@@ -9,7 +9,7 @@ from tensor_systems import DEVICES, gaussian, right_hand_sides
 from torch_dense import torch
 
 from kernelops.solvers.entries import DenseEntries
-from kernelops.solvers.precond.base import Identity, Preconditioner
+from kernelops.solvers.precond.base import Identity, Preconditioner, Rescaled
 from kernelops.solvers.precond.cholesky import Cholesky
 from kernelops.solvers.precond.fsai import block_jacobi, fsai
 from kernelops.solvers.precond.jacobi import Jacobi
@@ -45,6 +45,8 @@ CASES = {
     "Jacobi": lambda: Jacobi(entries(), ALPHA),
     "Jacobi by blocks": lambda: Jacobi(entries(3), ALPHA),
     "Cholesky": lambda: Cholesky(entries(), ALPHA),
+    "in units of a large matrix": lambda: Rescaled(sparse(20), 40),
+    "in units of a small matrix": lambda: Rescaled(Cholesky(entries(), ALPHA), -40),
 }
 
 
