@@ -93,7 +93,13 @@ class Call:
             assert a.dtype == b.dtype
             units = 64 if self.dtype != np.float16 else 4
             eps = max(np.finfo(t).eps for t in (self.out, working(self.out)))
-            np.testing.assert_allclose(a.reshape(b.shape), b, rtol=units * eps, atol=units * eps * 10)
+            # the logarithm of a sum that cancels is off by what cancelled over what is left: about exp(-result)
+            with np.errstate(all="ignore"):
+                size = np.maximum(10, np.exp(-b)) if self.op.startswith("LogSumExp") else 10 + 0 * b
+            a, finite = a.reshape(b.shape), np.isfinite(b)
+            np.testing.assert_array_equal(a[~finite], b[~finite])
+            a, b, size = a[finite], b[finite], size[finite]
+            assert (np.abs(a - b) <= units * eps * (np.abs(b) + size)).all()
 
 
 CALLS = [Call(op, name, parts=parts, how=how) for op, name in OPS for parts, how in ((1, "dense"), (3, "both"))]

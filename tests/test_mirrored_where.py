@@ -117,7 +117,7 @@ def test_operators_and_solvers(told):
     told.clear()
     solve = KernelSolve(GAUSS, names, "b", axis=1)
     found = solve(x, x, b[:, :1], alpha=0.1, eps=1e-8, method="cg", precond=None)
-    assert all(told) and len(told) > 3
+    assert all(told[-4:]) and told.count(True) > 3  # before the first product, the diagonal is looked at
     residual = operators[1].matvec(found[:, 0]) - b[:, 0]
     assert np.linalg.norm(residual) <= 1.1e-8 * np.linalg.norm(b[:, 0])
 

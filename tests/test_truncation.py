@@ -297,6 +297,13 @@ def test_signed_and_vanishing_weights():
 # ---- the smallest and the largest ----
 
 
+def at_equal_values(x, y, axis, got, want, eps):
+    """Where two results of a search, (rows, K), name points at the same distance, to rounding."""
+    D = distances(x, y) if axis == 1 else distances(x, y).T
+    rows = np.arange(len(D))[:, None]
+    return np.abs(D[rows, got] - D[rows, want]) <= 4 * eps * D[rows, want]
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("op", ["Min", "Max", "ArgMin", "ArgMax", "Min_ArgMin", "KMin", "ArgKMin", "KMin_ArgKMin"])
@@ -305,8 +312,13 @@ def test_minima_and_their_kin_lose_nothing(op, axis, dtype):
     for K in (1, 30) if "KMin" in op else (None,):
         formula = "Norm2(x-y)" if "Max" not in op else "Exp(-SqDist(x,y)/50)"
         reduction = Genred(formula, XYB[:2], op, axis, opt_arg=K)
-        for got, want in zip(*(np.atleast_3d(reduction(x, y, **o)) for o in ({"truncate": 0.9}, {})), strict=True):
-            np.testing.assert_array_equal(got, want)
+        found, plain = (reduction(x, y, **o) for o in ({"truncate": 0.9}, {}))
+        found, plain = (r if isinstance(r, tuple) else (r,) for r in (found, plain))
+        for got, want in zip(found, plain, strict=True):
+            same = got == want
+            if got is found[-1] and "Arg" in op:  # of values that are equal in this precision either may be named
+                same |= at_equal_values(x, y, axis, got, want, np.finfo(dtype).eps)
+            assert same.all()
         assert not chosen(reduction, (x, y), 0.0).mask(M, N).all()
 
 
