@@ -168,3 +168,18 @@ def test_products_that_may_not_lose_digits(word):
     finally:
         torch.set_float32_matmul_precision(before)
     assert seen == [torch.float64 if word == "high" else torch.float32]
+
+
+@pytest.mark.parametrize("unit", [-400, -40, 40, 400])
+@pytest.mark.parametrize("dtype", ["int64", "float32", "float64"])
+def test_units(unit, dtype):
+    """What fits is right, and nothing is NaN, whatever the factor is in the dtype of the block."""
+    inner = Jacobi(entries(), ALPHA)
+    p, V = Rescaled(inner, unit), np.eye(N, 3, dtype=dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        dtype = "float32" if dtype == "float32" else "float64"
+        wanted = np.ldexp(inner.matmat(V.astype(float)), -unit).astype(dtype)
+        found = p.matmat(V)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(precondition([p], torch.from_numpy(V.astype(dtype))).numpy(), wanted, rtol=1e-6)

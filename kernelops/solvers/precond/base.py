@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from ..units import SINGLE
+
 
 class Preconditioner(LinearOperator):
     """P^-1 = W^T W for a symmetric positive definite P near A = diag(alpha) + K.
@@ -121,8 +123,10 @@ class Rescaled(Preconditioner):
         return getattr(self.inner, name)
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
-        half = 2.0 ** (-self.unit // 2)
-        return (self.inner.matmat(V * V.dtype.type(half)) * half).astype(V.dtype, copy=False)
+        V = inexact(V)
+        digits = -self.unit // 2
+        part = V if abs(digits) <= SINGLE else V.astype(np.result_type(V, np.float64))
+        return (self.inner.matmat(part * 2.0**digits) * 2.0**digits).astype(V.dtype, copy=False)
 
     def half(self, V: np.ndarray) -> np.ndarray:
         return self.inner.half(V * 2.0 ** (-self.unit // 2))
