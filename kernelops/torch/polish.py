@@ -11,6 +11,9 @@ A solve to rtol leaves |r| = rtol |b|. That suffices where b or g is rough. But 
 number, though both solves are as good as was asked. z^T b, the value, does not suffer from that: right values tell
 nothing. Where a bound is no small share, the solutions are iterated on until it is, or float64 has no more to give.
 
+The tangent by alpha is one more solve, -A^-1 a, off by A^-1 A^-1 r: at most |r| / alpha^2. It is no smaller than
+|a|^2 / |b|, as a^T a = b^T A^-1 a.
+
 A solution whose use is not known may be used in sums that nearly cancel: the mean K(at, x) a of a prediction from
 smooth b hardly depends on the scale of K, by the order of alpha / |A|. There the residual is to be that share of |b|.
 """
@@ -37,10 +40,11 @@ ROUNDS = 4  # the first values may be wrong by orders of magnitude, and so may b
 
 
 class Use(NamedTuple):
-    """What solutions are used for: derivatives by alpha, by what K depends on, or what nobody knows."""
+    """What solutions are used for: derivatives by alpha, by what K depends on, one more solve, or what nobody knows."""
 
     by_alpha: bool = False
     by_kernel: bool = False
+    solved: bool = False
     unknown: bool = False
 
 
@@ -162,6 +166,8 @@ class Pair:
         if self.use.by_kernel:
             value = (w * (b - self.alpha * v)).sum(self.over).abs()  # w^T K v
             allowed = allowed.minimum(_total(value) * portion)
+        if self.use.solved:
+            allowed = allowed.minimum(self.share * (self.least * self._norm(v)) ** 2 / size)
         if self.use.unknown:
             allowed = allowed.minimum(self.share * self.ratio * size)
         enough = (residual <= MARGIN * allowed) | ~(residual.isfinite() & allowed.isfinite()) | (size == 0)

@@ -107,6 +107,77 @@ def test_second_derivatives():
         assert abs(got - want) <= 4 * allowed(1e-2) * abs(want)
 
 
+@pytest.mark.parametrize("alpha", [1e-1, *ALPHAS[:2]])
+@pytest.mark.parametrize("by", ["alpha", "scale"])
+def test_tangents_of_smooth_solutions(by, alpha):
+    """b = Z c has the solution Z (alpha I + Z^T Z)^-1 c, far smaller than what a residual can leave in it."""
+    x, _, g, noise, _ = (t.detach() for t in leaves(data(), alpha))
+    c = torch.ones(4, 1, dtype=x.dtype)
+    b = x @ c[:3] + 1
+
+    def want(noise, g):
+        Z = torch.cat([g.sqrt() * x, torch.ones_like(x[:, :1])], 1)
+        d = torch.cat([c[:3] / g.sqrt(), c[3:]])  # b does not depend on g
+        return Z @ torch.linalg.solve(noise * torch.eye(4, dtype=x.dtype) + Z.T @ Z, d)
+
+    def got(noise, g):
+        return LINEAR(x, x, b, g, alpha=noise, method="cg", precond="jacobi")
+
+    along = (torch.ones_like(noise), torch.zeros_like(g)) if by == "alpha" else (torch.zeros_like(noise), g)
+    found, wanted = (torch.func.jvp(f, (noise, g), along)[1] for f in (got, want))
+    assert (found - wanted).norm() <= allowed(alpha) * wanted.norm()
+
+
+JACOBIANS = {
+    "rows one by one": torch.autograd.functional.jacobian,
+    "rows at once": lambda f, t: torch.autograd.functional.jacobian(f, t, vectorize=True),
+    "columns at once": lambda f, t: torch.autograd.functional.jacobian(f, t, vectorize=True, strategy="forward-mode"),
+    "jacrev": lambda f, t: torch.func.jacrev(f)(t),
+    "jacfwd": lambda f, t: torch.func.jacfwd(f)(t),
+}
+
+
+def means(alpha):
+    """The mean at all new points as a function of alpha, and the truth about it."""
+    x, b, g, _, at = (t.detach() for t in leaves(data(), alpha))
+
+    def got(t):
+        return LINEAR.predict(x, x, b, g, at=at, alpha=t, variance=False, method="cg", precond="jacobi")[0][:, 0]
+
+    return got, lambda t: torch.stack([truth(x, b, g, t, row)["mean"] for row in at[:, None]])
+
+
+@pytest.mark.parametrize("name", JACOBIANS)
+def test_mapped(name, runs):
+    """Cotangents are mapped where solutions are not."""
+    got, want = means(1e-3)
+    t = torch.tensor(1e-3, dtype=torch.float64)
+    found, wanted = JACOBIANS[name](got, t), torch.func.jacrev(want)(t)
+    assert runs and found.shape == wanted.shape
+    assert (found - wanted).norm() <= allowed(1e-3) * wanted.norm()
+
+
+@pytest.mark.parametrize("jacobian", [torch.func.jacrev, torch.func.jacfwd])
+def test_mapped_alphas(jacobian, runs):
+    got, want = means(1e-3)
+    alphas = torch.tensor([1e-3, 1e-1, 1e-4], dtype=torch.float64)
+    found = torch.func.vmap(jacobian(got))(alphas)
+    wanted = torch.stack([torch.func.jacrev(want)(t) for t in alphas])  # torch's solve is wrong under vmap of jacfwd
+    assert runs
+    for f, w, alpha in zip(found, wanted, alphas, strict=True):
+        assert (f - w).norm() <= allowed(float(alpha)) * w.norm()
+
+
+@pytest.mark.parametrize("outer", [torch.func.jacrev, torch.func.jacfwd])
+@pytest.mark.parametrize("inner", [torch.func.jacrev, torch.func.jacfwd])
+def test_second_derivatives_in_every_order(outer, inner):
+    got, want = means(1e-2)
+    t = torch.tensor(1e-2, dtype=torch.float64)
+    found = outer(inner(got))(t)
+    wanted = torch.func.jacrev(torch.func.jacrev(want))(t)  # torch's solve is wrong under two forward levels
+    assert (found - wanted).norm() <= 4 * allowed(1e-2) * wanted.norm()
+
+
 def test_alpha_by_rows():
     """Every row's own derivative of the mean, and their sum, against the dense matrix."""
     x, b, g, _, at = (t.detach() for t in leaves(data(), 1.0))
@@ -138,6 +209,8 @@ def test_ordinary_derivatives_cost_no_more(runs):
     for options in ({"method": "cg", "precond": None}, {"method": "direct"}):
         (GAUSS(x, x, b, 30 * g, alpha=alpha, **options) * e).sum().backward()
         GAUSS(x, x, b, 30 * g, alpha=alpha, **options).square().sum().backward()
+        one = torch.ones_like(alpha)
+        torch.func.jvp(lambda t, options=options: GAUSS(x, x, b, 30 * g, alpha=t, **options), (alpha,), (one,))
     assert not runs
 
 
