@@ -73,9 +73,9 @@ def make_plan(question: Question, columns: int, digits: float, exact: bool = Fal
     return _chosen(q, method, columns, digits, exact)
 
 
-def in_float64(plan: Plan) -> Plan:
-    """The plan with factors in float64, where those in float32 are not good enough."""
-    return _factored(plan.question, (), "as one in float32 is not enough", exact=True)
+def in_float64(question: Question) -> Plan:
+    """The plan of factors in float64, where those in float32 are not good enough."""
+    return _factored(question, (), "as one in float32 is not enough", exact=True)
 
 
 def _costs(q: Question, columns: int, digits: float) -> list[Costs]:

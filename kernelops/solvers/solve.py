@@ -177,7 +177,7 @@ def _solution(
             x0 = None if x0 is None else problem.scaled(verbs.from_host(x0))
         elif x0 is not None:
             x0 = problem.scaled(x0)
-        x, exits, plan = _run(problem, x0, shape, maxiter, plan, callback, progress)
+        x, exits, plan = _run(problem, x0, shape, maxiter, question, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty}
     solution = account(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
@@ -230,6 +230,7 @@ def _run(
     x0: Any,
     shape: tuple[int, ...],
     maxiter: int,
+    question: Question,
     plan: Plan,
     callback: Callable[[np.ndarray], Any] | None,
     progress: bool,
@@ -255,7 +256,7 @@ def _run(
         mixed = system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct"
         with one_blas_thread() if system.native else nullcontext():
             if plan.method == "direct" and not plan.kept:
-                exits, plan = _corrected(problem, x, r, maxiter, plan, watching)
+                exits, plan = _corrected(problem, x, r, maxiter, question, plan, watching)
                 problem.by_rows = None
                 if exits is not None:
                     return x, exits, plan
@@ -276,7 +277,13 @@ def _run(
 
 
 def _corrected(
-    problem: Problem, x: Any, r: Any, maxiter: int, plan: Plan, watch: Callable[[Callable[[], Any]], None] | None
+    problem: Problem,
+    x: Any,
+    r: Any,
+    maxiter: int,
+    question: Question,
+    plan: Plan,
+    watch: Callable[[Callable[[], Any]], None] | None,
 ) -> tuple[Exits | None, Plan]:
     """How corrections by dense factors ended, None where they do not get far enough; and the plan with these factors.
 
@@ -291,7 +298,7 @@ def _corrected(
         exits = correct(problem, x, r, maxiter, precondition, rate, watch)
         if exits is not None or not plan.single or journal.iterations >= maxiter:
             return exits, plan
-        plan = journal.clocked("setup", in_float64)(plan)
+        plan = journal.clocked("setup", in_float64)(question)
         if plan.method != "direct":
             return None, plan
 
