@@ -49,6 +49,15 @@ def test_a_solve_says_nonfinite(name, value, dtype):
     assert {"b": "in B", "x0": "in x0"}.get(name, "in a product of A or of M") in solution.message
 
 
+@pytest.mark.parametrize("method", ["auto", "cg", "block_cg", "direct"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_at_once_from_a_start_too(dtype, method):
+    found = spoilt("x", np.nan, dtype) | {"x0": np.ones((N, 2), dtype)}
+    _, solution = run(found, method=method, on_fail="ignore")
+    assert solution.status == "nonfinite" and solution.iterations == 0
+    assert sum(solution.products.values()) <= 3
+
+
 def test_on_fail():
     found = spoilt("b", np.nan)
     a, solution = run(found, on_fail="ignore")  # a warning would be an error here

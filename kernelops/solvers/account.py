@@ -23,7 +23,7 @@ def account(
 ) -> Solution:
     """The Solution, with the true residuals of what is returned."""
     journal, verbs = problem.journal, problem.system.verbs
-    if exits.nonfinite and not figures["faulty"] and _sound(problem, x0, plan):
+    if exits.nonfinite and not figures["faulty"] and _sound(problem, plan):
         exits.nonfinite, exits.indefinite = False, exits.indefinite | ~exits.converged
     residual = np.zeros(problem.size.shape) if exits.nonfinite else _true_residual(problem, x, x0, exits)
     told = in_range(problem, x, residual, exits)
@@ -72,13 +72,15 @@ def account(
     )
 
 
-def _sound(problem: Problem, x0: Any, plan: Plan) -> bool:
-    """Whether A and M give finite numbers where the iteration began: then it was the iteration that left their range.
+def _sound(problem: Problem, plan: Plan) -> bool:
+    """Whether A and M give finite numbers for b: then it was the iteration that left their range.
 
     A matrix that is singular to rounding makes its steps longer and longer.
     """
     verbs, apply = problem.system.verbs, plan.apply(problem.system.verbs)
-    r = problem.start(x0)[1]
+    if apply is None and not problem.journal.iterations:  # the product with the first residual was not finite
+        return False
+    r = problem.unsolved()
     return finite(problem.product(r), verbs) and (apply is None or finite(apply(r), verbs))
 
 

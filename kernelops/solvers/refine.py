@@ -26,12 +26,16 @@ class Round(Trust):
     correction. With |A| from the coefficients, that is known while the round goes on; it is better known from the round
     before. With a preconditioner the coefficients tell nothing of A itself, and the first round tries what float32
     mostly allows. What is left to do is shared evenly by the rounds that it takes at least.
+
+    Without rounding, as many steps as A has rows are enough. Where so many do not even halve a residual, float32 has
+    lost the directions that matter, however well its residuals are known: such a round has failed.
     """
 
     every = 1
 
-    def __init__(self, shape: tuple[int, ...], eps: float, preconditioned: bool) -> None:
+    def __init__(self, shape: tuple[int, ...], eps: float, preconditioned: bool, rows: int) -> None:
         super().__init__(shape, eps, FLOOR)
+        self.rows = max(1, rows)
         self.known = np.full(shape, np.nan)  # level by |d|, from the last round
         self.deepest = ROUND if preconditioned else 0.0
 
@@ -39,6 +43,7 @@ class Round(Trust):
         """A round begins with residuals of these norms."""
         self.start, self.level, self.count = start, np.zeros_like(start), 0
         self.probing = np.zeros(start.shape, bool)  # whether it ended to find out
+        self.failed = np.zeros(start.shape, bool)  # whether it ended as float32 is not enough
 
     def look(self, size: np.ndarray) -> None:
         self.level = np.where(np.isnan(self.known), self.floor * self.growth, self.known) * size
@@ -53,7 +58,9 @@ class Round(Trust):
         self.count += 1
         lost = np.isnan(self.known) & (self.deepest > 0) & (self.count > PROBE) & (norm > SLOW * start)
         self.probing |= lost
-        return np.where(lost, np.inf, ends)
+        if self.count > self.rows:
+            self.failed |= norm > start * SLOW ** (self.count // self.rows)
+        return np.where(lost | self.failed, np.inf, ends)
 
     def measured(self, error: np.ndarray, size: np.ndarray) -> None:
         """A correction of norm `size` left a residual that differs by `error` from the carried one."""
@@ -84,7 +91,7 @@ def refine(
     single = np.dtype(np.complex64 if problem.dtype.kind == "c" else np.float32)
     unit = journal.unit
     norm = np.sqrt(verbs.dot(r, r).real)
-    trust = Round(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None)
+    trust = Round(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None, problem.system.n)
     while True:
         if not np.isfinite(norm).all() or (norm <= goal).all() or journal.iterations >= maxiter:
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
@@ -94,6 +101,7 @@ def refine(
         verbs.scale(1 / scale, r)
         d, carried = verbs.zeros(r.shape, single), verbs.copy(r, single)
         trust.begin(norm / scale)
+        begun = journal.iterations
 
         def present(correction: Any, scale: np.ndarray = scale) -> Any:
             """x and the correction found so far."""
@@ -116,6 +124,8 @@ def refine(
         journal.unit = unit
 
         verbs.scale(scale, r)
+        if inner.nonfinite and journal.iterations == begun:  # there is no correction to look at
+            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
         at_work = np.flatnonzero(anywhere(norm > goal))
         candidate = verbs.take(present(d), at_work)
         ends = inner.stopped or journal.iterations >= maxiter or bool((trust.last | (norm <= goal)).all())
@@ -136,7 +146,7 @@ def refine(
         if inner.stopped:
             problem.catch_up(x)
             return Exits.none(goal.shape, stopped=True)
-        if slow:
+        if slow or trust.failed.any():
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
 

@@ -112,7 +112,7 @@ def test_an_iterate_that_is_worse_than_the_start_is_not_returned(factor, returne
 def test_the_start_may_be_one_of_the_callers_and_counts_by_columns():
     problem = problem_of(EYE, np.stack([B] * 3, axis=1), 0.1)
     problem.journal.history[0][...] = 0.5
-    x0 = np.stack([B / 2] * 3, axis=1)
+    x0 = problem.scaled(np.stack([B / 2] * 3, axis=1))
     before, x0_before = B[:, None] * [0.25, 0.75, 1.75], x0.copy()
     solution = found(problem, before, x0=x0)
     np.testing.assert_array_equal(solution.x, B[:, None] * [0.5, 0.75, 0.5])

@@ -56,6 +56,18 @@ def test_beyond_float32_it_goes_on_in_float64(alpha):
     assert solution.products["float32"] < solution.products["float64"]  # and loses little before
 
 
+@pytest.mark.parametrize("alpha", [1e-4, 1e-5, 1e-6, 1e-8])
+@pytest.mark.parametrize("method", ["cg", "block_cg"])
+def test_no_more_steps_of_float32_than_there_are_rows_where_they_get_nowhere(method, alpha):
+    """Condition numbers from 1e5 to 1e9: the residuals in float32 are known well, and yet do not fall."""
+    A, b = kernel(200, alpha=alpha), right_hand_sides(200, 4)
+    solution = solve(A, b, maxiter=2000, method=method, on_fail="ignore")
+    assert solution.products["float32"] <= 400 and solution.products["float64"] > 200
+    assert solution.converged or method == "cg"
+    if solution.converged:
+        assert_solves(A, solution.x, b, 1e-6)
+
+
 def test_overflow_in_float32_is_not_the_end():
     a = spd(30, 10) * 1e30  # its products with large directions pass 3e38 in float32
 
@@ -119,8 +131,8 @@ class TestRound:
     """How deep a round goes, from what is known of its error."""
 
     @staticmethod
-    def round(level, preconditioned=False, start=1.0):
-        trust = Round((1,), 2.0**-24, preconditioned)
+    def round(level, preconditioned=False, start=1.0, rows=1000):
+        trust = Round((1,), 2.0**-24, preconditioned, rows)
         trust.begin(np.array([start]))
         trust.level = np.array([level])
         return trust
@@ -171,6 +183,15 @@ class TestRound:
         trust.begin(np.ones(1))
         assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(2 * PROBE))
 
+    @pytest.mark.parametrize("preconditioned", [False, True])
+    def test_a_round_that_does_not_halve_a_residual_in_as_many_steps_as_there_are_rows_fails(self, preconditioned):
+        trust, goal = self.round(0.0, preconditioned, rows=40), np.array([1e-6])
+        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(40)) and not trust.failed[0]
+        assert all(np.isfinite(trust.enough(goal, np.array([0.5]))[0]) for _ in range(39)) and not trust.failed[0]
+        assert np.isinf(trust.enough(goal, np.array([0.5]))[0]) and trust.failed[0]  # twice as many, and a half is left
+        trust.begin(np.ones(1))
+        assert not trust.failed[0] and np.isfinite(trust.enough(goal, np.ones(1))[0])
+
 
 def counted(A):
     """The dtypes and widths of the products of A from now on."""
@@ -194,8 +215,8 @@ def inverse(A, dtype="float32"):
 
 @pytest.mark.parametrize("rtol, rounds", [(1e-4, 1), (1e-6, 1), (1e-10, 2)])
 def test_a_preconditioner_that_is_nearly_exact(rtol, rounds):
-    """One iteration a round, as a round of it goes as deep as float32 does."""
-    A, b = kernel(300, alpha=1.0), right_hand_sides(300, 2)
+    """One iteration a round, as a round of it goes as deep as float32 does: to 2e-7, where A is nearly 100 I."""
+    A, b = kernel(300, alpha=100.0), right_hand_sides(300, 2)
     for dtype in ("float32", "float64"):
         solution = solve(A, b, rtol=rtol, M=inverse(A, dtype))
         assert solution.converged
