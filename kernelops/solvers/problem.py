@@ -46,12 +46,15 @@ class Problem:
         """Scaled units of x, as exponents of two, (..., k)."""
         return np.frexp(self.scale)[1] - 1 - self.unit
 
-    def look_for_units(self) -> Any:
-        """See how large the matrix is, and have it in units of its own from here on; the images of probes, if any."""
+    def look_for_units(self, count: int = 2) -> Any:
+        """See how large the matrix is, and have it in units of its own from here on.
+
+        Where that takes products with probes, so many, their images are returned.
+        """
         system, batch, images = self.system, tuple(self.b.shape[:-2]), None
         size = size_of(system, batch)
         if size is None and not system.native:  # nothing is known of A but its products
-            images, digits = stretched(self.product, probes(system, batch), system.verbs)
+            images, digits = stretched(self.product, probes(system, batch, count), system.verbs)
             size = np.ldexp(system.verbs.largest(images).max(axis=-1, keepdims=True), -digits)
         self.unit = unit_of(1.0 if size is None else size)
         if images is not None and (digits or self.unit.any()):

@@ -117,7 +117,7 @@ def _solved(
         callback(_returned(verbs.to_host(problem.unscaled(present())), dtype))
 
     problem = Problem(system, b, rtol, atol, dtype)
-    problem.look_for_units()
+    problem.look_for_units(1)
     if isinstance(x0, str):
         x0 = start_from(problem, precondition, lambda: problem.unit - (0 if scaled is None else scaled.exponent))
     elif x0 is not None:

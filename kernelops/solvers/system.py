@@ -153,13 +153,13 @@ def as_preconditioner(M: Any, n: int, verbs: Any = HOST) -> tuple[Callable[[Arra
     return verbs.by_host(scaled), name, scaled
 
 
-def probes(system: System, batch: tuple[int, ...] = ()) -> Array:
-    """Two seeded random vectors, as a block that A takes."""
+def probes(system: System, batch: tuple[int, ...] = (), count: int = 2) -> Array:
+    """Some seeded random vectors, as a block that A takes."""
     draw = np.random.default_rng(20250)
-    block = draw.standard_normal((system.n, 2))
+    block = draw.standard_normal((system.n, count))
     if system.dtype.kind == "c":
-        block = block + 1j * draw.standard_normal((system.n, 2))
-    return system.verbs.from_host(np.broadcast_to(block, (*batch, *block.shape)).copy())
+        block = block + 1j * draw.standard_normal((system.n, count))
+    return system.verbs.from_host(np.broadcast_to(block, (*batch, *block.shape)).copy() if batch else block)
 
 
 def check_symmetric(

@@ -52,9 +52,10 @@ def size_of(system: Any, batch: tuple[int, ...]) -> np.ndarray | None:
 def stretched(product: Callable[[Any], Any], block: Any, verbs: Any) -> tuple[Any, int]:
     """The image of a block times 2^digits, and digits: not 0 where the image itself would not be in range."""
     for digits in FARTHER:
-        part = verbs.copy(block)
-        multiply(part, np.full((*part.shape[:-2], part.shape[-1]), digits), verbs)
-        image = product(part)
+        if digits:
+            part = verbs.copy(block)
+            multiply(part, np.full((*part.shape[:-2], part.shape[-1]), digits), verbs)
+        image = product(part if digits else block)
         found = verbs.largest(image)
         if (np.isfinite(found) & (found > np.finfo(np.float64).tiny)).all():
             break
