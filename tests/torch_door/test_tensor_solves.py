@@ -124,8 +124,11 @@ def test_ways_out(name, dtype, method, device):
     b = right_hand_sides(A.n, 5)
     how = {"method": method, "precond": None, "on_fail": "ignore", **how}
     there, here = solve(A, torch.from_numpy(b).to(device), **how), solve(H, b, **how)
-    agree(there, here, A, b, how.get("rtol", 1e-6), slack=2)
-    if status is not None:
+    if status is None:  # what becomes of it hangs on the last digits of products, but solved it is not
+        assert {there.status, here.status} <= {"maxiter", "stagnated", "not positive definite"}
+        assert max(there.iterations, here.iterations) <= how["maxiter"]
+    else:
+        agree(there, here, A, b, how.get("rtol", 1e-6), slack=2)
         assert there.status == status
     if status == "nonfinite":
         assert np.isnan(there.x).all()
