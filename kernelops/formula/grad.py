@@ -5,8 +5,8 @@ within the language, so derivatives of any order exist. A cotangent of length 1 
 are all equal; :func:`_fit` gives it the meaning that the operand needs.
 
 At kinks: Sqrt' and Abs' are 0 at 0, ReLU' is 1 at 0, Sign, Step and the comparisons have derivative 0, Clamp passes its
-cotangent to f where a <= f <= b, to a below and to b above, and Powf' with respect to the exponent is 0 at f = 0. That is
-for one operation; what a composition of them tends to where a distance is 0 is the matter of limits.py.
+cotangent to f where a <= f <= b, to a below and to b above, and Powf' with respect to the exponent is 0 at f = 0. That
+is for one operation; what a composition of them tends to where a distance is 0 is the matter of limits.py.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import os
 
 import numpy as np
 import pytest
-from campaigns.random_calls import make
 from campaigns.oracle import evaluate
+from campaigns.random_calls import make
 
 from kernelops import _core
 from kernelops.machines import cpu
