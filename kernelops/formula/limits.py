@@ -3,7 +3,7 @@
 A kernel that is smooth in the squared distance s may be written with r = sqrt(s). Its derivative by s is then a sum
 of terms, some of which are infinite at s = 0, and the engine, for which 1/sqrt(0) is 0, would leave them out. So
 wherever a cotangent arrives at such an s (a *base*: what stands under a root, or within Abs), its limit for s to 0 is
-worked out by series.py and chosen where s = 0:
+worked out by expansion.py and chosen where s = 0:
 
     IfElse(-s, limit, cotangent)
 
@@ -26,11 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .distances import NAN, ROOTS, bases, below, differentiated, is_distance, is_zero_with
+from .expansion import Expansion
 from .expr import Expr, apply, const, topological
 from .fold import nonnegative
 from .identities import Point, equal
 from .polynomial import Monomial, Polynomial
-from .series import LOG, ZERO, Expansion, Series, TooShortError, UnknownError, value_at_zero
+from .series import LOG, ZERO, Series, TooShortError, UnknownError, value_at_zero
 from .simplify import build, simplify
 
 _DEPTHS = (4, 8, 16)
