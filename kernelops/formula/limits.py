@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from .distances import NAN, ROOTS, bases, below, differentiated, is_distance, is_zero_with
 from .expansion import Expansion
-from .expr import Expr, apply, const, topological
+from .expr import Expr, apply, const, substitute, topological
 from .fold import nonnegative
 from .identities import Point, equal
 from .polynomial import Monomial, Polynomial
@@ -79,6 +79,8 @@ def with_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point
     plain = simplify(g)
     if not any(base in (b for b, _ in below(n)) for n in differentiated(plain) if n.op in ROOTS):
         return g
+    if not signed:
+        plain = _without_signs(plain, base)
     value = value_at_zero(plain, base)
     try:
         limit = _two_sided(plain, base, expr, at) if signed else _one_sided(plain, base, expr, at)
@@ -86,9 +88,17 @@ def with_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point
         if 1 < base.dim <= _COMPONENTS:
             raise MixedComponentsError(base) from None
         return g if value is None else _choice(base, signed, NAN, plain)
-    if limit is None or (value is not None and not limit.open and equal(value, limit.value, at)):
+    if limit is None:
         return g
+    if value is not None and not limit.open and equal(value, limit.value, at):
+        return plain
     return _choice(base, signed, limit.expr(), plain)
+
+
+def _without_signs(g: Expr, base: Expr) -> Expr:
+    """g with 1 for the sign of a distance, which is what its root over its root is: at 0 that is the limit."""
+    signs = [n for n in topological(g) if n.op == "Sign" and nonnegative(n.args[0]) and base in dict(below(n))]
+    return simplify(substitute(g, {n: const(1, n.dim) for n in signs})) if signs else g
 
 
 def with_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
