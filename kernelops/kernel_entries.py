@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from .arrays import Bound, working
+from .cached import cached_property
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
 from .kernel_product import KernelProduct

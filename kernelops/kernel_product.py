@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .arrays import Bound, is_tensor, same_data, to_numpy, working
+from .cached import cached_property
 from .definite import semidefinite
 from .device_array import DeviceArray, shown
 from .errors import ArgumentError, DtypeError, ShapeError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from math import inf, prod
 from typing import Any, NoReturn
 
@@ -12,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from .arrays import bind, is_scalar, working
 from .backend_choice import check_backend
+from .cached import cached_property
 from .device_array import on_device
 from .device_vectors import Anywhere, product_there
 from .errors import ArgumentError, DtypeError, KeywordError, ShapeError

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from .arrays import Bound, bind, working
+from .cached import cached_property
 from .device_array import DeviceArray
 from .errors import RangesError, ShapeError
 from .formula.expr import Expr

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kernelops"
 LAYERS = [
     "errors",
+    "cached",
     "formula",
     "program",
     "bounds",
@@ -51,6 +52,7 @@ FORMULA = [
     "polynomial",
     "distances",
     "series",
+    "expansion",
     "limits",
     "grad",
     "structure",

@@ -6,6 +6,7 @@ and parameters are the same object, so equality of formulas is ``is``, and a com
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Expr:
 
 _interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # in a child the thread that held it is not there
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) -> Expr:

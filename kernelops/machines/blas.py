@@ -6,16 +6,17 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from scipy.linalg.blas import dgemm
 from threadpoolctl import ThreadpoolController
 
+from ..cached import make_lock
+
 BUFFER = 1 << 26  # bytes of address space; OpenBLAS takes half of it for each thread that is inside, and keeps that
 
-_lock, _inside, _limit = Lock(), 0, None
+_lock, _inside, _limit = make_lock(), 0, None
 
 
 @cache

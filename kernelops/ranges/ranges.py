@@ -12,11 +12,11 @@ be sorted for a pattern to have few blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..cached import cached_property
 from ..errors import RangesError
 from . import build
 from .constructors import Constructors
