@@ -74,7 +74,7 @@ class Limit:
 def with_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point]) -> Expr:
     """The cotangent g of base, of a derivative of expr, with its limit chosen where base is 0.
 
-    g comes back as it is where the engine computes the limit anyway, and where there is no other convention.
+    Nothing is chosen where the engine computes the limit anyway, and where there is no other convention.
     """
     plain = simplify(g)
     if not any(base in (b for b, _ in below(n)) for n in differentiated(plain) if n.op in ROOTS):
