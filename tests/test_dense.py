@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.linalg import LinAlgError, solve_triangular
 
-from kernelops.machines import dense
+from kernelops.machines import dense, lapack
 from kernelops.machines.threads import thread_count
 
-EDGES = (1, 5, dense.PANEL + 1, dense.SHARED_FROM - 1, dense.SHARED_FROM, dense.SHARED_FROM + 1, 1000)
+EDGES = (1, 5, 193, dense.SHARED_FROM - 1, dense.SHARED_FROM, dense.SHARED_FROM + 1, 768, 1000)
 
 
 def positive(n, dtype="float64", seed=0):
@@ -23,9 +23,12 @@ def threads(monkeypatch, count):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("large", [False, True], ids=["", "large tiles"])
 @pytest.mark.parametrize("n", EDGES)
-def test_a_factor(monkeypatch, n, dtype, count):
+def test_a_factor(monkeypatch, n, large, dtype, count):
     threads(monkeypatch, count)
+    if large:
+        monkeypatch.setattr(dense, "LARGE", 1)
     L, A = positive(n, dtype)
     dense.factor(L)
     assert (np.triu(L, 1) == 0).all() and (np.diagonal(L) > 0).all()
@@ -42,6 +45,34 @@ def test_the_same_bits_for_any_number_of_threads(monkeypatch, dtype):
         found.append(positive(1100, dtype)[0])
         dense.factor(found[-1])
     assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_what_is_above_the_diagonal_neither_counts_nor_changes():
+    for n in (50, 1000):
+        L, A = positive(n)
+        L += np.triu(np.full((n, n), np.nan), 1)
+        dense.factor(L)
+        assert np.isnan(L[np.triu_indices(n, 1)]).all() and np.isfinite(np.tril(L)).all()
+
+
+def test_scipy_that_does_not_offer_its_routines(monkeypatch):
+    """They are looked at for the arguments that are wanted; others, of another SciPy, are not called."""
+    assert lapack.available()
+    right = positive(700)[0]
+    dense.factor(right)
+    monkeypatch.setitem(lapack.ARGUMENTS, "trsm", "cccciirrirr")
+    for cached in (lapack.available, lapack._routines):
+        cached.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="dtrsm: wanted the arguments cccciirrirr, got void"):
+            lapack.Blocks("d", 5)
+        assert not lapack.available()
+        L = positive(700)[0]
+        dense.factor(L)
+        np.testing.assert_allclose(np.tril(L), np.tril(right), rtol=1e-10, atol=1e-13)
+    finally:
+        for cached in (lapack.available, lapack._routines):
+            cached.cache_clear()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -13,26 +13,26 @@ from threading import Condition
 
 import numpy as np
 from scipy.linalg import LinAlgError
-from scipy.linalg.blas import dtrsm, strsm
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs, spotrf, spotrs, strtrs
 
 from .blas import one_blas_thread
+from .lapack import Blocks, available
 from .threads import by_itself, map_on_threads, thread_count
 
-PANEL = 160  # columns of a factor that one thread finishes
+TILE = 192, 1  # of a factor: its width in columns, and its height in widths
+LARGE, LARGE_TILE = 2500, (256, 2)  # rows from which a larger tile is faster
 SHARED_FROM = 640  # rows from which several threads factor a matrix
 APIECE = 8  # columns that a thread solves for at least
 SHARED_SOLVE = 1 << 22  # entries of the matrix times columns from which several threads solve
 _POTRF = {"d": dpotrf, "f": spotrf}
 _POTRS = {"d": dpotrs, "f": spotrs}
 _TRTRS = {"d": dtrtrs, "f": strtrs}
-_TRSM = {"d": dtrsm, "f": strsm}
 
 
 def factor(A: np.ndarray) -> None:
     """Write the Cholesky factor of A over its lower triangle; A is of float32 or float64, in Fortran order.
 
-    What is above the diagonal counts for nothing, and becomes 0 in the blocks of PANEL rows on the diagonal.
+    What is above the diagonal counts for nothing, and is left as it is.
 
     Raises
     ------
@@ -41,8 +41,8 @@ def factor(A: np.ndarray) -> None:
     """
     n = len(A)
     with one_blas_thread():
-        if n < SHARED_FROM:
-            L, info = _POTRF[A.dtype.char](A, lower=1, overwrite_a=1, clean=1)
+        if n < SHARED_FROM or not available():
+            L, info = _POTRF[A.dtype.char](A, lower=1, overwrite_a=1, clean=0)
             if info:
                 raise LinAlgError("not positive definite")
             if not np.may_share_memory(L, A):
@@ -89,78 +89,78 @@ def in_blocks(n: int, length: int, work: Callable[[slice], object]) -> None:
 
 
 class _Factoring:
-    """A factorisation in progress, by panels of columns: each needs those before it, and waits for the last ones only.
+    """A factorisation in progress, by tiles: L[i, j] = (A[i, j] - L[i, :j] L[j, :j]^T) L[j, j]^-T, for i > j.
 
-    L[j:, j] = (A[j:, j] - L[j:, :j] L[j, :j]^T) L[j, j]^-T for a panel j. The product is taken in pieces that do not
-    depend on who is done when: the last panel, the one before it, the two before that, the four, and so on. All is
-    written for the transposed matrix, whose rows are in one piece.
+    The tiles are done by columns, from the diagonal downwards, each as soon as its row is done up to there and row j up
+    to its diagonal: what comes next can begin while others are still at work. Which they are depends on the size of
+    the matrix alone.
     """
 
     def __init__(self, A: np.ndarray) -> None:
-        self.A, self.panels = A, -(-len(A) // PANEL)
-        self.begun = self.done = 0
+        self.A, self.n, self.calls = A, len(A), Blocks(A.dtype.char, len(A))
+        self.width, self.height = TILE if self.n < LARGE else LARGE_TILE
+        rows = -(-self.n // self.width)
+        self.done = [0] * rows  # tiles of each row, from the left
+        self.tasks = iter([(i, j) for j in range(rows) for i in (j, *range(j + 1, rows, self.height))])
         self.failed = False
         self.changed = Condition()
 
     def run(self, threads: int) -> None:
-        side_by_side([self._work] * min(threads, self.panels))
+        side_by_side([self._work] * min(threads, len(self.done)))
         if self.failed:
             raise LinAlgError("not positive definite")
 
     def _work(self) -> None:
         try:
-            while (j := self._next()) < self.panels and self._panel(j):
+            for i, j in self.tasks:  # next() of an iterator of a list is one step for all threads
+                end = i + 1 if i == j else min(i + self.height, len(self.done))
+                if not (self._diagonal(j) if i == j else self._below(i, end, j)):
+                    self._fail()
+                    return
                 with self.changed:
-                    self.done += 1
+                    self.done[i:end] = [j + 1] * (end - i)
                     self.changed.notify_all()
         except BaseException:
             self._fail()
             raise
-
-    def _next(self) -> int:
-        with self.changed:
-            self.begun += 1
-            return self.panels if self.failed else self.begun - 1
 
     def _fail(self) -> None:
         with self.changed:
             self.failed = True
             self.changed.notify_all()
 
-    def _wait(self, panels: int) -> bool:
-        """Whether so many panels are done, when they are; False once one of them has failed."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.done >= panels or self.failed)
-            return not self.failed
+    def _wait(self, row: int, tiles: int) -> bool:
+        """Whether so many tiles of a row are done, when they are; False once something has failed."""
+        if self.done[row] < tiles:
+            with self.changed:
+                self.changed.wait_for(lambda: self.done[row] >= tiles or self.failed)
+        return not self.failed
 
-    def _panel(self, j: int) -> bool:
-        U, first, last = self.A.T, PANEL * j, min(PANEL * (j + 1), len(self.A))
-        own, beside = U[first:last, first:last], U[first:last, last:]
-        space = np.empty(beside.shape, U.dtype)
-        for start, end in _pieces(j):
-            if not self._wait(end):
-                return False
-            rows = U[PANEL * start : PANEL * end]
-            own -= rows[:, first:last].T @ rows[:, first:last]
-            beside -= np.matmul(rows[:, first:last].T, rows[:, last:], out=space)
-        L, info = _POTRF[U.dtype.char](own.T, lower=1, clean=1)
-        if info:
-            self._fail()
+    def _at(self, i: int, j: int) -> int:
+        return self.A.ctypes.data + self.A.itemsize * self.width * (i + j * self.n)
+
+    def _size(self, first: int, end: int) -> int:
+        return min(self.n, end * self.width) - first * self.width
+
+    def _diagonal(self, j: int) -> bool:
+        if not self._wait(j, j):
             return False
-        own[...] = L.T
-        if last < len(U):
-            beside[...] = _TRSM[U.dtype.char](1.0, L, beside.T, side=1, lower=1, trans_a=1).T
+        n = self._size(j, j + 1)
+        if j:
+            self.calls.subtract_square(self._at(j, 0), self._at(j, j), n, j * self.width)
+        return self.calls.factor(self._at(j, j), n)
+
+    def _below(self, i: int, end: int, j: int) -> bool:
+        """The tiles from row i to row end."""
+        if not all(self._wait(row, j) for row in (*range(i, end), j)):
+            return False
+        m, n = self._size(i, end), self._size(j, j + 1)
+        if j:
+            self.calls.subtract_product(self._at(i, 0), self._at(j, 0), self._at(i, j), m, n, j * self.width)
+        if not self._wait(j, j + 1):
+            return False
+        self.calls.divide(self._at(j, j), self._at(i, j), m, n)
         return True
-
-
-def _pieces(j: int) -> list[tuple[int, int]]:
-    """0 to j cut into pieces, of which the last ones are short."""
-    pieces, length = list[tuple[int, int]](), 1
-    while j:
-        start = max(0, j - length)
-        pieces.append((start, j))
-        j, length = start, j and (length if len(pieces) == 1 else 2 * length)
-    return pieces[::-1]
 
 
 def side_by_side(work: Iterable[Callable[[], object]]) -> None:
