@@ -10,6 +10,7 @@ from ..entries import Entries
 from .base import Preconditioner
 
 COLUMNS_AT_ONCE = 128  # of K while the matrix is filled
+AT_ONCE = 1024  # rows up to which all of K is evaluated at once
 JITTERS = (0.0, 1.0, 1e2, 1e4)  # times eps and the mean of the diagonal: what may be added before a factor is given up
 FLOAT64 = np.dtype(np.float64)
 
@@ -90,13 +91,30 @@ class Cholesky(Preconditioner):
 
 def _factor(entries: Entries, diagonal: np.ndarray, dtype: np.dtype) -> np.ndarray:
     n = entries.n
-    A = np.zeros((n, n), dtype, order="F")  # what is above the blocks of the diagonal stays 0
+    A = _whole(entries, dtype) if n <= AT_ONCE else _by_columns(entries, dtype)
+    A[np.arange(n), np.arange(n)] = diagonal
+    dense.factor(A)
+    return A
+
+
+def _whole(entries: Entries, dtype: np.dtype) -> np.ndarray:
+    """The lower triangle of K, from all of it: for few rows, starting threads for half of it takes longer."""
+    n = entries.n
+    A = np.asfortranarray(entries.columns(np.arange(n), 0, dtype))
+    for first in range(0, n, COLUMNS_AT_ONCE):
+        J = slice(first, min(first + COLUMNS_AT_ONCE, n))
+        A[: J.start, J], A[J, J] = 0.0, np.tril(A[J, J])
+    return A
+
+
+def _by_columns(entries: Entries, dtype: np.dtype) -> np.ndarray:
+    """The lower triangle of K."""
+    n = entries.n
+    A = np.zeros((n, n), dtype, order="F")
 
     def fill(J: slice) -> None:
         A[J.start :, J] = entries.columns(np.arange(n)[J], J.start, dtype)
         A[J, J] = np.tril(A[J, J])
 
     dense.in_blocks(n, COLUMNS_AT_ONCE, fill)
-    A[np.arange(n), np.arange(n)] = diagonal
-    dense.factor(A)
     return A
