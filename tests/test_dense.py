@@ -119,7 +119,7 @@ def test_blocks_cover_everything_once(monkeypatch):
             seen[block] += 1
             counts.append(thread_count())
 
-        dense.in_blocks(1003, 100, work)
+        dense.share(1003, 100, work)
         assert (seen == 1).all() and len(counts) == 11 and set(counts) == {1}, "each is one of the threads"
 
 

@@ -8,7 +8,6 @@ does not depend on how many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from threading import Condition
 
 import numpy as np
@@ -23,6 +22,7 @@ TILE = 192, 1  # of a factor: its width in columns, and its height in widths
 LARGE, LARGE_TILE = 2500, (256, 2)  # rows from which a larger tile is faster
 SHARED_FROM = 640  # rows from which several threads factor a matrix
 APIECE = 8  # columns that a thread solves for at least
+PIECE = 48  # columns of which a piece of a large solve holds a multiple: BLAS then rounds as in one piece
 SHARED_SOLVE = 1 << 22  # entries of the matrix times columns from which several threads solve
 _POTRF = {"d": dpotrf, "f": spotrf}
 _POTRS = {"d": dpotrs, "f": spotrs}
@@ -59,33 +59,44 @@ def solve(L: np.ndarray, V: np.ndarray, which: str = "LLT") -> np.ndarray:
     if not X.size:
         return X
 
-    def solve_for(columns: slice) -> None:
-        part = X[:, columns]
-        if which == "LLT":
-            found = _POTRS[L.dtype.char](L, part, lower=1, overwrite_b=1)[0]
-        else:
-            found = _TRTRS[L.dtype.char](L, part, lower=1, trans=int(which == "LT"), overwrite_b=1)[0]
-        if not np.may_share_memory(found, part):
-            part[...] = found
-
     n, k = X.shape
-    pieces = min(thread_count(), k // APIECE) if n * n * k >= SHARED_SOLVE else 1
-    ends = [k * piece // max(1, pieces) for piece in range(max(1, pieces) + 1)]
     with one_blas_thread():
-        side_by_side([partial(solve_for, slice(a, b)) for a, b in zip(ends, ends[1:], strict=False)])
-    return X
+        if k >= 2 * APIECE and n * n * k >= SHARED_SOLVE and available():
+            _solve_by_pieces(L, X, which, -(-k // 2) if k < 2 * PIECE else PIECE * -(-k // (PIECE * thread_count())))
+            return X
+        if which == "LLT":
+            found = _POTRS[L.dtype.char](L, X, lower=1, overwrite_b=1)[0]
+        else:
+            found = _TRTRS[L.dtype.char](L, X, lower=1, trans=int(which == "LT"), overwrite_b=1)[0]
+    return found
 
 
-def in_blocks(n: int, length: int, work: Callable[[slice], object]) -> None:
-    """Call work for each of the blocks that 0 to n is cut into, as threads come to be free."""
-    blocks = iter([slice(first, min(first + length, n)) for first in range(0, n, length)])
+def _solve_by_pieces(L: np.ndarray, X: np.ndarray, which: str, length: int) -> None:
+    """Solve for so many columns at a time, on several threads, in place. SciPy's functions would keep Python's lock."""
+    n, calls = len(L), Blocks(L.dtype.char, len(L))
+
+    def solve_for(piece: slice) -> None:
+        B = X[:, piece]
+        for transposed in {"L": [False], "LT": [True], "LLT": [False, True]}[which]:
+            calls.solve(L.ctypes.data, B.ctypes.data, n, B.shape[1], transposed)
+
+    share(X.shape[1], length, solve_for)
+
+
+def share(n: int, length: int, work: Callable[[slice], object]) -> None:
+    """Call work for each of the blocks of this length that 0 to n is cut into, on threads, as they come to be free.
+
+    BLAS is on one thread in each of them.
+    """
+    blocks = [slice(first, min(first + length, n)) for first in range(0, n, length)]
+    queue = iter(blocks)
 
     def go_on() -> None:
-        for block in blocks:  # next() of an iterator of a list is one step for all threads
+        for block in queue:  # next() of an iterator of a list is one step for all threads
             work(block)
 
     with one_blas_thread():
-        side_by_side([go_on] * (1 if n < SHARED_FROM else min(thread_count(), -(-n // length))))
+        side_by_side([go_on] * min(thread_count(), len(blocks)))
 
 
 class _Factoring:

@@ -161,7 +161,7 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
     alpha = system.alpha.min(axis=(-2, -1), initial=np.inf)[..., None] if system.alpha.ndim else system.alpha
     least = alpha + system.least
     with np.errstate(divide="ignore", invalid="ignore"):
-        bound = np.where(least > 0, residual * size / np.sqrt(least), np.nan)
+        bound = np.where(least > 0, problem.margin * residual * size / np.sqrt(least), np.nan)
         if journal.energy is not None and not plan.kept:
             inflation = np.array([p.inflation for p in plan.preconditioners] or [np.inf])
             if len(inflation) > 1:

@@ -6,12 +6,14 @@ The figures are fixed and the work is counted, so that the same problem is solve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .entries import Entries
 from .precond.neighbours import by_tree
+from .projections import COUNT as PROJECTIONS
+from .projections import FROM as PROJECTED_FROM
 
 ITERATION = 1e5  # an iteration, apart from its product and its preconditioner
 PRODUCT = 0.03  # an entry in a float32 product with one column, for each unit of counted work
@@ -79,9 +81,10 @@ class Costs:
     def direct(self, corrections: int = 1, single: bool = False) -> float:
         """By a dense factor, in float64 or float32, and so many corrections with a float64 residual after each."""
         n, share = self.entries.n, SINGLE if single else 1.0
+        residuals = self if single or self.columns < PROJECTED_FROM else replace(self, columns=PROJECTIONS)
         factor = share * (self.entry * n**2 / 2 + FACTOR * n**3 / 3)
         solved = share * n**2 * (2 * TRIANGLES + 2 * FACTOR * self.columns)
-        return factor + corrections * (ITERATION + solved + self.product(double=True))
+        return factor + corrections * (ITERATION + solved + residuals.product(double=True))
 
     def single(self, rate: float) -> float:
         """By a dense factor in float32, where a correction leaves this share of a residual."""

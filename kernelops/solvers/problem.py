@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from .projections import FROM as PROJECTED_FROM
+from .projections import MARGIN, Projections
 from .solution import Journal
 from .system import System, probes
 from .units import in_units, multiply, size_of, stretched, unit_of
+from .verbs import HOST
 
 
 class Problem:
@@ -34,11 +37,15 @@ class Problem:
         self.rounded = None if rounded == self.dtype else rounded
         self.size_rounded = self.size.copy()
         self.unfit = np.zeros(self.size.shape, bool)  # columns that are infinite once they are rounded
+        self.from_zero = False  # whether the first iterate is 0
         self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
         self.product = self.journal.counted(system.product)
         self.by_rows: Callable[[Any], Any] | None = None  # another product, for many columns
+        self.projects = False  # whether projections of residuals may stand for them where they are small enough
+        self.projections: Projections | None = None
+        self.margin = np.ones(self.size.shape)  # what the norms of residuals may be too small by
         self.unit = np.zeros((), int)
 
     @property
@@ -79,6 +86,7 @@ class Problem:
         A column starts at 0 instead where its residual is beyond the range of numbers, or carried and no better.
         """
         verbs, every = self.system.verbs, np.arange(self.b.shape[-1])
+        self.from_zero = x0 is None
         if x0 is None:
             return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every)
         x = verbs.copy(x0, self.dtype)
@@ -109,6 +117,36 @@ class Problem:
         self._note_rounded(both[..., k:], columns)
         return self._minus(both[..., :k], columns)
 
+    def projected(self, x: Any, columns: np.ndarray) -> np.ndarray | None:
+        """Estimates of |b - A x| for some columns, where these are certain to be below the goal; else None.
+
+        Those of the rounded iterate are left in `size_rounded` then.
+        """
+        if not self.projects or self.by_rows is None or len(columns) < PROJECTED_FROM:
+            return None
+        if self.projections is None:
+            self.projections = Projections(self.by_rows, self.system.n)
+        every, largest = len(columns) == self.b.shape[-1], np.zeros(len(columns))
+
+        def parts(rows: slice, block: slice) -> tuple[np.ndarray, ...]:
+            chosen, iterate = columns[block], x[rows, block]
+            b = self.b[rows, block if every else chosen] / self.scale[chosen]
+            if self.rounded is None:
+                return b, iterate
+            short = self._shortened(iterate, chosen)
+            largest[block] = np.maximum(largest[block], HOST.largest(short))
+            return b, iterate, short
+
+        norms = self.projections.norms(len(columns), parts)
+        if not (MARGIN * norms[0] <= self.goal[columns]).all():  # so for nan
+            return None
+        self.margin[columns] = MARGIN
+        if self.rounded is not None:
+            self.unfit[columns] = ~np.isfinite(largest)
+            self.size_rounded[columns] = np.where(self.unfit[columns], np.inf, norms[1])
+            self.unrounded[columns] = False
+        return norms[0]
+
     def catch_up(self, x: Any) -> None:
         """Make up for the residuals of rounded iterates that nobody thought would be returned."""
         columns = np.flatnonzero(self.unrounded)
@@ -120,15 +158,20 @@ class Problem:
     def _short(self, x: Any, columns: np.ndarray) -> Any:
         """The iterates of some columns as they are in the dtype that is returned; zeros for those that do not fit."""
         verbs = self.system.verbs
-        short, shift = verbs.copy(x, self.dtype), self.shift[..., columns]
-        multiply(short, shift, verbs)
-        with np.errstate(over="ignore"):
-            short = verbs.round(short, self.rounded)
-        multiply(short, -shift, verbs)
+        short = self._shortened(x, columns)
         unfit = ~np.isfinite(verbs.largest(short))
         self.unfit[..., columns] = unfit
         if unfit.any():
             verbs.put(short, np.arange(len(columns)), verbs.zeros(short.shape, self.dtype), unfit)
+        return short
+
+    def _shortened(self, x: Any, columns: np.ndarray) -> Any:
+        verbs, shift = self.system.verbs, self.shift[..., columns]
+        short = verbs.copy(x, self.dtype)
+        multiply(short, shift, verbs)
+        with np.errstate(over="ignore"):
+            short = verbs.round(short, self.rounded)
+        multiply(short, -shift, verbs)
         return short
 
     def _note_rounded(self, q: Any, columns: np.ndarray) -> None:

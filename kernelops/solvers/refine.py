@@ -176,16 +176,23 @@ def correct(
         if not np.isfinite(norm).all() or journal.iterations >= maxiter:
             return None
         at_work = np.flatnonzero(anywhere(norm > goal))
-        candidate = verbs.take(x, at_work)
-        verbs.axpy(np.ones(goal[..., at_work].shape), precondition(verbs.take(r, at_work)), candidate)
-        true = problem.residual(candidate, at_work, bool((rate * norm <= goal).all()))
-        size = norm.copy()
-        size[..., at_work] = np.sqrt(verbs.dot(true, true).real)
-        better = size < norm  # false for nan
-        slow = ((norm > goal) & ~(size <= np.maximum(SLOW * norm, goal))).any()
-        verbs.put(x, at_work, candidate, better[..., at_work])
-        verbs.put(r, at_work, true, better[..., at_work])
-        norm = np.where(better, size, norm)
+        candidate = precondition(r if len(at_work) == r.shape[-1] else verbs.take(r, at_work))
+        if journal.iterations or not problem.from_zero:
+            verbs.axpy(np.ones(goal[..., at_work].shape), verbs.take(x, at_work), candidate)
+        size, slow = norm.copy(), False
+        found = problem.projected(candidate, at_work)
+        if found is not None:
+            size[..., at_work] = found
+            verbs.put(x, at_work, candidate)
+        else:
+            true = problem.residual(candidate, at_work, bool((rate * norm <= goal).all()))
+            size[..., at_work] = np.sqrt(verbs.dot(true, true).real)
+            better = size < norm  # false for nan
+            slow = ((norm > goal) & ~(size <= np.maximum(SLOW * norm, goal))).any()
+            verbs.put(x, at_work, candidate, better[..., at_work])
+            verbs.put(r, at_work, true, better[..., at_work])
+            size = np.where(better, size, norm)
+        norm = size
         journal.step(np.full(goal.shape, np.nan), np.zeros(goal.shape))
         if watch is not None:
             try:

@@ -95,7 +95,7 @@ def by_rows(system: System) -> Callable[[np.ndarray], np.ndarray]:
             np.matmul(rows, V, out=image[J])
             image[J] += (alpha[J] * V[J]).astype(V.dtype)
 
-        dense.in_blocks(system.n, ROWS_AT_ONCE, multiply)
+        dense.share(system.n, ROWS_AT_ONCE, multiply)
         return image
 
     return product

@@ -116,5 +116,5 @@ def _by_columns(entries: Entries, dtype: np.dtype) -> np.ndarray:
         A[J.start :, J] = entries.columns(np.arange(n)[J], J.start, dtype)
         A[J, J] = np.tril(A[J, J])
 
-    dense.in_blocks(n, COLUMNS_AT_ONCE, fill)
+    dense.share(n, COLUMNS_AT_ONCE, fill)
     return A
