@@ -22,7 +22,7 @@ from timing import seconds_of
 STARTING, CHECKING = 180.0, 300.0  # seconds that imports, compilers and data may take, and the true residual
 SMALL = 200  # points of the system that is solved first
 SLACK = 1.01  # of what was asked for: a carried residual may stop so much too early
-ONCE, TIMES = 0.3, 5  # seconds below which a solve is done again, so many times in all; the median counts
+ONCE, TIMES = 0.3, 9  # seconds below which a solve is done again, so many times in all; the median counts
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,10 @@ import os
 
 import pytest
 
+# Threads of BLAS wait by spinning: beside other tests, and for the small matrices of tests, that costs several times
+# what they do. Where tests are about threads, they say so.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def pytest_generate_tests(metafunc):
     """A test that asks for ``isa`` runs under every instruction set that the processor has.

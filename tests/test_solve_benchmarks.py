@@ -281,3 +281,29 @@ def test_the_seed_problem(script, monkeypatch, capsys):
     monkeypatch.setitem(seed.WANTED, "error of the gradient", (1e-12, False))
     assert seed.main() == 1
     assert capsys.readouterr().out.count("FAIL") == 2
+
+
+def test_short_solves_are_timed_in_turn(script):
+    solves = script("solves")
+    asked, Outcome = [], solves.Outcome
+
+    class Paced:
+        def __init__(self, name, pace):
+            self.name, self.pace = name, iter(pace)
+
+        def solve(self, problem, rtol, limit):
+            asked.append(self.name)
+            return Outcome(next(self.pace), 0.0, 0.0, True)
+
+    def row(ours, dense):
+        return solves.Row(small(script), {solves.OURS: Outcome(ours), solves.DENSE: Outcome(dense)})
+
+    workers = {solves.OURS: Paced(solves.OURS, [0.02, None, *[0.03] * 4]), solves.DENSE: Paced(solves.DENSE, [0.1] * 6)}
+    one = row(0.2, 0.2)
+    solves.in_turn(one, workers, 1e-6)
+    assert asked == [solves.OURS, solves.DENSE] * 6
+    assert one.outcomes[solves.OURS].seconds == 0.03 and one.outcomes[solves.DENSE].seconds == 0.1
+    for long in (row(0.2, solves.IN_TURN), row(None, 0.1), solves.Row(small(script), {solves.OURS: Outcome(0.1)})):
+        before = dict(long.outcomes)
+        solves.in_turn(long, workers, 1e-6)
+        assert long.outcomes == before and len(asked) == 12

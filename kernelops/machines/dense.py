@@ -55,15 +55,15 @@ def factor(A: np.ndarray) -> None:
 
 def solve(L: np.ndarray, V: np.ndarray, which: str = "LLT") -> np.ndarray:
     """A^-1 V, or L^-1 V ("L") or L^-T V ("LT"), for A = L L^T and a block V (n, k), in the dtype of L."""
-    X = np.array(V, L.dtype, order="F")
-    if not X.size:
-        return X
-
-    n, k = X.shape
+    n, k = V.shape
+    if not V.size:
+        return np.array(V, L.dtype, order="F")
     with one_blas_thread():
         if k >= 2 * APIECE and n * n * k >= SHARED_SOLVE and available():
-            _solve_by_pieces(L, X, which, -(-k // 2) if k < 2 * PIECE else PIECE * -(-k // (PIECE * thread_count())))
-            return X
+            return _solve_by_pieces(
+                L, V, which, -(-k // 2) if k < 2 * PIECE else PIECE * -(-k // (PIECE * thread_count()))
+            )
+        X = np.array(V, L.dtype, order="F")
         if which == "LLT":
             found = _POTRS[L.dtype.char](L, X, lower=1, overwrite_b=1)[0]
         else:
@@ -71,16 +71,18 @@ def solve(L: np.ndarray, V: np.ndarray, which: str = "LLT") -> np.ndarray:
     return found
 
 
-def _solve_by_pieces(L: np.ndarray, X: np.ndarray, which: str, length: int) -> None:
-    """Solve for so many columns at a time, on several threads, in place. SciPy's functions would keep Python's lock."""
-    n, calls = len(L), Blocks(L.dtype.char, len(L))
+def _solve_by_pieces(L: np.ndarray, V: np.ndarray, which: str, length: int) -> np.ndarray:
+    """The solution for so many columns at a time, on several threads. SciPy's functions would keep Python's lock."""
+    n, calls, X = len(L), Blocks(L.dtype.char, len(L)), np.empty(V.shape, L.dtype, order="F")
 
     def solve_for(piece: slice) -> None:
         B = X[:, piece]
+        B[...] = V[:, piece]
         for transposed in {"L": [False], "LT": [True], "LLT": [False, True]}[which]:
             calls.solve(L.ctypes.data, B.ctypes.data, n, B.shape[1], transposed)
 
     share(X.shape[1], length, solve_for)
+    return X
 
 
 def share(n: int, length: int, work: Callable[[slice], object]) -> None:

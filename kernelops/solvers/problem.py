@@ -31,8 +31,8 @@ class Problem:
         self.system, self.b = system, b
         self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, verbs.dtype(b).kind) else np.float64)
         self.scale = power_of_two(verbs.largest(b))
-        r = self._scaled_b(np.arange(b.shape[-1]))
-        self.size = np.sqrt(verbs.dot(r, r).real)
+        self._first = self._scaled_b(np.arange(b.shape[-1]))  # the first residual, until it is asked for
+        self.size = np.sqrt(verbs.dot(self._first, self._first).real)
         self.goal = np.maximum(rtol * self.size, atol / self.scale)
         self.rounded = None if rounded == self.dtype else rounded
         self.size_rounded = self.size.copy()
@@ -86,9 +86,10 @@ class Problem:
         A column starts at 0 instead where its residual is beyond the range of numbers, or carried and no better.
         """
         verbs, every = self.system.verbs, np.arange(self.b.shape[-1])
+        first, self._first = self._first, None
         self.from_zero = x0 is None
         if x0 is None:
-            return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every)
+            return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every) if first is None else first
         x = verbs.copy(x0, self.dtype)
         r = self.residual(x, every, False)
         norm = np.sqrt(verbs.dot(r, r).real)

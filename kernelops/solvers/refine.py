@@ -165,7 +165,7 @@ def correct(
     more than SLOW of it: then x is the best iterate so far, and r its residual.
     """
     verbs, journal, goal = problem.system.verbs, problem.journal, problem.goal
-    norm = np.sqrt(verbs.dot(r, r).real)
+    norm = problem.size if problem.from_zero and not journal.iterations else np.sqrt(verbs.dot(r, r).real)
     while True:
         journal.record(norm)
         exits = Exits.none(goal.shape)

@@ -117,7 +117,7 @@ def test_a_factor_that_is_worth_little_is_found_out(monkeypatch):
 def test_callbacks_and_starts():
     A, dense, b = system(FROM)
     seen = []
-    solution = solve(A, b, method="direct", callback=lambda x: seen.append(x))
+    solution = solve(A, b, method="direct", callback=seen.append)
     assert len(seen) == 1 and np.array_equal(seen[0], solution.x)
 
     def stop(x):
