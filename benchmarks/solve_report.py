@@ -98,7 +98,8 @@ others are random. Every package is asked for |b - A a| / |b| <= {rtol:g} of eac
 from the arrays to the answer, setup included; imports, compilers and a small system of the same kind come before. A
 solve of less than a third of a second is the median of nine; those of kernelops and of Cholesky of less than two
 seconds, which the verdict compares to within a tenth, are timed in turn three to seven times. Every answer's
-residual is recomputed in float64, by NumPy alone up to 16,000 points, and beyond by kernelops in float64, with random rows checked by NumPy.
+residual is recomputed in float64, by NumPy alone up to 16,000 points, and beyond by kernelops in float64, with random
+rows checked by NumPy.
 
 kernelops gets float32 data and its defaults; the others work in float64, where they can reach what is asked, and in
 float32 in some rows. KeOps' absolute eps is scaled to be relative. GPyTorch and HiGP have preconditioners of rank
