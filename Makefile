@@ -8,6 +8,8 @@ PYTHON ?= python3
 PIP_OPTIONS ?=
 # further options for pytest, such as TESTS="-k ranges -x"
 TESTS ?=
+# which tests test runs, such as SELECT="-m 'not covering'"
+SELECT ?=
 # what test-cuda compiles kernels for, such as ARCHS=all; sm_90 unless said
 ARCHS ?=
 # random calls that fuzz makes, and the number of the first
@@ -22,19 +24,23 @@ VENV := .venv
 BENCH := .venv-bench
 PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
-SPREAD := -n $(WORKERS) --dist loadfile
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # tests that need PyCUDA and an emulated driver, in a process of their own; and those that need a CUDA compiler
 GPU_TESTS := tests/gpu
 CUDA_TESTS := $(wildcard tests/test_cuda_text.py tests/test_cuda_compilers.py tests/test_cuda_compiled.py)
+# per cent of the lines without torch and without a GPU that the tests marked as covering run, at least
+FLOOR := 97
+WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test test-cuda test-engine test-sanitized fuzz bench bench-solve bench-ranges agree lint docs clean
+.PHONY: help demo test coverage test-cuda test-engine test-sanitized fuzz bench bench-solve bench-ranges agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    rebuild a terrain from scattered heights by a kernel solve, and write the picture"
 	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
+	@echo "make coverage  print which lines the tests of the language, the engine and the solvers run (3 minutes)"
 	@echo "make test-cuda  run the tests of the GPU engine that need PyCUDA or NVRTC (2 minutes; needs no GPU)"
 	@echo "make test-sanitized  run the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)"
 	@echo "make fuzz    try random calls of the engine: SEEDS=5000 of them, from FIRST=0 on"
@@ -53,11 +59,15 @@ demo: $(VENV)/plot.stamp
 
 test: $(VENV)/test.stamp
 ifeq ($(TESTS),)
-	$(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
+	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) $(SELECT)
 	$(PY) tests/each_instruction_set.py $(SPREAD)
 else
 	$(PY) -m pytest $(TESTS)
 endif
+
+# CI runs the other tests after it, by make test SELECT="-m 'not covering'".
+coverage: $(VENV)/test.stamp
+	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) -m covering --cov --cov-report=term --cov-fail-under=$(FLOOR)
 
 test-cuda: $(VENV)/cuda.stamp
 ifeq ($(TESTS),)

@@ -8,6 +8,24 @@ import pytest
 # what they do. Where tests are about threads, they say so.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+SLOW = {  # files of more than ten seconds: they begin first, so that no process waits for the last of them
+    "test_benchmarks", "test_docs", "test_engine", "test_engine_threads", "test_examples", "test_first_run",
+    "test_forks", "test_hard_kernels", "test_honesty", "test_install", "test_instruction_counts", "test_long_formulas",
+    "test_memory", "test_memory_safety", "test_mirrored", "test_neon", "test_quadrature",
+    "test_ranged_solves", "test_ranges_everywhere", "test_ranges_memory", "test_ranges_mirrored", "test_ranges_threads",
+    "test_scale", "test_soak", "test_solve_benchmarks", "test_vector_math", "test_wide_distances",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that coverage is measured by: neither slow ones, nor those that are about torch or a GPU."""
+    for item in items:
+        folders = set(item.path.parts)
+        if item.path.stem in SLOW or item.path.stem.startswith("test_cuda") or folders & {"torch_door", "gpu"}:
+            continue
+        item.add_marker("covering")
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
 
 def pytest_generate_tests(metafunc):
     """A test that asks for ``isa`` runs under every instruction set that the processor has.
