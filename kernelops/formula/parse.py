@@ -20,7 +20,7 @@ from .tokens import Token, complain, nearest, shortened, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
 MOST_OPERATIONS = 50_000  # of a formula: some seconds of work
-MOST_DERIVED = 30_000  # of a derivative that a text asks for: that of a derivative may have three times as many
+MOST_DERIVED = 10_000  # of a derivative that a text asks for: some seconds of work, that of a derivative of one
 MOST_ARGUMENTS = 10_000  # of a call: every list of arrays has a place for each position
 
 _SPELLINGS = {"Vi": "Vi", "Vj": "Vj", "Pm": "Pm", "Vx": "Vi", "Vy": "Vj"}
