@@ -45,7 +45,7 @@ help:
 	@echo "make test-sanitized  run the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)"
 	@echo "make fuzz    try random calls of the engine: SEEDS=5000 of them, from FIRST=0 on"
 	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
-	@echo "make bench-solve  time solves on real data beside the packages that do the same (20 minutes; the same)"
+	@echo "make bench-solve  time solves on real data beside the packages that do the same (30 minutes; the same)"
 	@echo "make bench-ranges  time products with block-sparse ranges beside KeOps (2 minutes; the same)"
 	@echo "make agree   compare results with those of pykeops (some minutes)"
 	@echo "make lint    ruff, mypy and cython-lint"

@@ -133,7 +133,10 @@ def draw(rows: list[Any], rtol: float, path: Path) -> None:
         p = row.problem
         if p.columns == 1:
             shown.setdefault((p.data, p.kernel, p.alpha), []).append(row)
-    curves = {key: part for key, part in shown.items() if len({row.problem.N for row in part}) > 1}
+    sizes = {key: len({row.problem.N for row in part}) for key, part in shown.items()}
+    # of each system the alpha with most sizes
+    curves = {k: part for k, part in shown.items() if sizes[k] == max(1, *(sizes[o] for o in sizes if o[:2] == k[:2]))}
+    curves = {key: part for key, part in curves.items() if sizes[key] > 1}
     figure = Figure(figsize=(4.2 * max(1, len(curves)), 4.6), layout="constrained")
     panels = figure.subplots(1, max(1, len(curves)), sharey=True, squeeze=False)[0]
     for axes, ((data, kernel, alpha), part) in zip(panels, curves.items()):

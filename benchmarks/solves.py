@@ -83,7 +83,7 @@ class Plan:
                 yield from (replace(system, N=N, alpha=alpha) for system in SYSTEMS)
 
 
-WHOLE = Plan((1_000, 2_000, 4_000, 8_000, 16_000, 50_000, 100_000), middle=4_000, limit=8.0, minutes=25.0)
+WHOLE = Plan((1_000, 2_000, 4_000, 8_000, 16_000, 50_000, 100_000), middle=4_000, limit=8.0, minutes=30.0)
 QUICK = Plan((1_000, 3_000), middle=3_000, limit=8.0, minutes=3.0, alphas=(1e-3,), columns=(16,))
 
 
