@@ -89,10 +89,14 @@ QUICK = Plan((1_000, 3_000), middle=3_000, limit=8.0, minutes=3.0, alphas=(1e-3,
 
 @dataclass
 class Row:
-    """A problem, with the outcome of each package that took part."""
+    """A problem, with the outcome of each package that took part.
+
+    ratio is the median of kernelops' seconds over those of the dense factor where they were timed in turn.
+    """
 
     problem: Solve
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    ratio: float | None = None
 
 
 def reason_against(name: str, problem: Solve, plan: Plan, rows: Iterable[Row]) -> str:
@@ -158,8 +162,10 @@ def in_turn(row: Row, workers: dict[str, Worker], rtol: float) -> None:
     for _ in range(turns - 1):
         for name, seconds in found.items():
             seconds.append(workers[name].solve(row.problem, rtol, LIMIT).seconds)
-    for name, seconds in found.items():
-        row.outcomes[name] = replace(row.outcomes[name], seconds=median(s for s in seconds if s is not None))
+    pairs = [pair for pair in zip(*found.values(), strict=True) if None not in pair]
+    row.ratio = median(ours / dense for ours, dense in pairs)
+    for name, seconds in zip(found, zip(*pairs)):
+        row.outcomes[name] = replace(row.outcomes[name], seconds=median(seconds))
 
 
 def verdict(rows: list[Row]) -> str:
@@ -167,7 +173,7 @@ def verdict(rows: list[Row]) -> str:
     text = f"no row slower than {AT_MOST:g} times Cholesky"
     found = [(row, [row.outcomes.get(name) for name in (OURS, DENSE)]) for row in rows]
     ratios = [
-        (ours.seconds / dense.seconds if ours.seconds is not None and ours.verified else math.inf, row)
+        (row.ratio or ours.seconds / dense.seconds if ours.seconds is not None and ours.verified else math.inf, row)
         for row, (ours, dense) in found
         if ours is not None and dense is not None and dense.seconds is not None
     ]

@@ -303,6 +303,7 @@ def test_short_solves_are_timed_in_turn(script):
     solves.in_turn(one, workers, 1e-6)
     assert asked == [solves.OURS, solves.DENSE] * 6
     assert one.outcomes[solves.OURS].seconds == 0.03 and one.outcomes[solves.DENSE].seconds == 0.1
+    assert one.ratio == pytest.approx(0.3), "of the pairs, not of the medians"
     for long in (row(0.2, solves.IN_TURN), row(None, 0.1), solves.Row(small(script), {solves.OURS: Outcome(0.1)})):
         before = dict(long.outcomes)
         solves.in_turn(long, workers, 1e-6)
