@@ -97,7 +97,7 @@ Made by `make bench-solve`. (alpha I + K) a = b for the rows of a data set; the 
 others are random. Every package is asked for |b - A a| / |b| <= {rtol:g} of each column. Seconds are by the wall clock,
 from the arrays to the answer, setup included; imports, compilers and a small system of the same kind come before. A
 solve of less than a third of a second is the median of nine; those of kernelops and of Cholesky of less than two
-seconds, which the verdict compares to within a tenth, are timed in turn three to seven times. Every answer's
+seconds are timed in turn three to seven times, and the verdict takes the median of their ratios. Every answer's
 residual is recomputed in float64, by NumPy alone up to 16,000 points, and beyond by kernelops in float64, with random
 rows checked by NumPy.
 
@@ -125,18 +125,15 @@ column; ! where that is not what was asked for. Cholesky factors claim nothing.
 
 
 def draw(rows: list[Any], rtol: float, path: Path) -> None:
-    """Seconds over the number of points, a panel for each system; hollow where the answer is not good enough."""
+    """Seconds over the number of points, a panel for each system with its first alpha; hollow where an answer fails."""
     from matplotlib.figure import Figure
 
-    shown = {}
+    shown, first = {}, {}
     for row in rows:
         p = row.problem
-        if p.columns == 1:
+        if p.columns == 1 and p.alpha == first.setdefault((p.data, p.kernel), p.alpha):
             shown.setdefault((p.data, p.kernel, p.alpha), []).append(row)
-    sizes = {key: len({row.problem.N for row in part}) for key, part in shown.items()}
-    # of each system the alpha with most sizes
-    curves = {k: part for k, part in shown.items() if sizes[k] == max(1, *(sizes[o] for o in sizes if o[:2] == k[:2]))}
-    curves = {key: part for key, part in curves.items() if sizes[key] > 1}
+    curves = {key: part for key, part in shown.items() if len({row.problem.N for row in part}) > 1}
     figure = Figure(figsize=(4.2 * max(1, len(curves)), 4.6), layout="constrained")
     panels = figure.subplots(1, max(1, len(curves)), sharey=True, squeeze=False)[0]
     for axes, ((data, kernel, alpha), part) in zip(panels, curves.items()):

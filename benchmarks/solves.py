@@ -34,7 +34,7 @@ RTOL = 1e-6
 MOST_DENSE = 16_000  # points up to which a kernel matrix is stored: 2 GB in float64
 ALPHAS = (1e-1, 1e-3, 1e-4)  # beside that of the systems
 COLUMNS = (16, 1_000)
-TURNS, LIMIT = (7, 3), 8.0  # how often solves are timed in turn, those that are repeated and others; seconds for each
+TURNS = 7, 3  # how often solves are timed in turn: those that are repeated, and others
 IN_TURN = 2.0  # seconds up to which they are
 AT_MOST = 1.1  # times what a dense Cholesky factor in SciPy takes: what no row is to exceed
 OURS_TIMES = 10  # times the limit of the others, for our own largest solves
@@ -141,7 +141,7 @@ def measure(plan: Plan, names: list[str], rtol: float = RTOL) -> tuple[list[Row]
                 why = "out of time" if late else reason_against(name, problem, plan, rows[:-1])
                 allowed = plan.limit * (OURS_TIMES if name == OURS else 1)
                 rows[-1].outcomes[name] = Outcome(note=why) if why else workers[name].solve(problem, rtol, allowed)
-            in_turn(rows[-1], workers, rtol)
+            in_turn(rows[-1], workers, rtol, plan.limit)
             print(solve_report.line(rows[-1]), flush=True)
     finally:
         for worker in workers.values():
@@ -149,7 +149,7 @@ def measure(plan: Plan, names: list[str], rtol: float = RTOL) -> tuple[list[Row]
     return rows, notes
 
 
-def in_turn(row: Row, workers: dict[str, Worker], rtol: float) -> None:
+def in_turn(row: Row, workers: dict[str, Worker], rtol: float, limit: float) -> None:
     """Time short solves by kernelops and by the dense factor again, in turn: they are compared to within a tenth.
 
     A shared machine changes its pace by more than that from one second to the next.
@@ -161,7 +161,7 @@ def in_turn(row: Row, workers: dict[str, Worker], rtol: float) -> None:
     found = {name: [row.outcomes[name].seconds] for name in (OURS, DENSE)}
     for _ in range(turns - 1):
         for name, seconds in found.items():
-            seconds.append(workers[name].solve(row.problem, rtol, LIMIT).seconds)
+            seconds.append(workers[name].solve(row.problem, rtol, limit).seconds)
     pairs = [pair for pair in zip(*found.values(), strict=True) if None not in pair]
     row.ratio = median(ours / dense for ours, dense in pairs)
     for name, seconds in zip(found, zip(*pairs)):

@@ -5,6 +5,7 @@ Each case is a process of its own, whose address space ends a little above what 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -108,3 +109,23 @@ def test_memory_of_blas_is_asked_for_before_it_is_taken(monkeypatch):
     monkeypatch.undo()
     with blas.one_blas_thread():
         assert blas.has_room(1)
+
+
+def test_blas_is_on_one_thread_meanwhile():
+    """In a process whose BLAS has two; in those of the other tests it has one anyway."""
+    code = (
+        "from threadpoolctl import threadpool_info\n"
+        "from kernelops.machines.blas import one_blas_thread\n"
+        "def counts():\n"
+        "    return {pool['num_threads'] for pool in threadpool_info() if pool['user_api'] == 'blas'}\n"
+        "before = counts()\n"
+        "with one_blas_thread():\n"
+        "    with one_blas_thread():\n"
+        "        pass\n"
+        "    within = counts()\n"
+        "print(before, within, counts())\n"
+    )
+    variables = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "2")
+    said = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    before, within, after = said.stdout.split()
+    assert within == "{1}" and before == after, said.stdout

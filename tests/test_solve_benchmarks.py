@@ -300,11 +300,11 @@ def test_short_solves_are_timed_in_turn(script):
 
     workers = {solves.OURS: Paced(solves.OURS, [0.02, None, *[0.03] * 4]), solves.DENSE: Paced(solves.DENSE, [0.1] * 6)}
     one = row(0.2, 0.2)
-    solves.in_turn(one, workers, 1e-6)
+    solves.in_turn(one, workers, 1e-6, 8.0)
     assert asked == [solves.OURS, solves.DENSE] * 6
     assert one.outcomes[solves.OURS].seconds == 0.03 and one.outcomes[solves.DENSE].seconds == 0.1
     assert one.ratio == pytest.approx(0.3), "of the pairs, not of the medians"
     for long in (row(0.2, solves.IN_TURN), row(None, 0.1), solves.Row(small(script), {solves.OURS: Outcome(0.1)})):
         before = dict(long.outcomes)
-        solves.in_turn(long, workers, 1e-6)
+        solves.in_turn(long, workers, 1e-6, 8.0)
         assert long.outcomes == before and len(asked) == 12

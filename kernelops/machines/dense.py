@@ -1,8 +1,8 @@
 """Dense symmetric matrices on several threads: each calls BLAS by itself, on one thread.
 
 The threads of BLAS itself wait by spinning. Beside those of the engine, and on a machine that is busy, they take the
-cores from each other; threads that sleep until there is something to do don't. What is computed, and in which order,
-does not depend on how many there are.
+cores from each other; threads that sleep until there is something to do don't. How a matrix is factored, and in which
+order, does not depend on how many there are; triangular solves with many columns are cut where BLAS's own blocks end.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ def solve(L: np.ndarray, V: np.ndarray, which: str = "LLT") -> np.ndarray:
         return np.array(V, L.dtype, order="F")
     with one_blas_thread():
         if k >= 2 * APIECE and n * n * k >= SHARED_SOLVE and available():
-            return _solve_by_pieces(
-                L, V, which, -(-k // 2) if k < 2 * PIECE else PIECE * -(-k // (PIECE * thread_count()))
-            )
+            length = -(-k // 2) if k < 2 * PIECE else PIECE * -(-k // (PIECE * thread_count()))
+            return _solve_by_pieces(L, V, which, length)
         X = np.array(V, L.dtype, order="F")
         if which == "LLT":
             found = _POTRS[L.dtype.char](L, X, lower=1, overwrite_b=1)[0]
@@ -73,6 +72,7 @@ def solve(L: np.ndarray, V: np.ndarray, which: str = "LLT") -> np.ndarray:
 
 def _solve_by_pieces(L: np.ndarray, V: np.ndarray, which: str, length: int) -> np.ndarray:
     """The solution for so many columns at a time, on several threads. SciPy's functions would keep Python's lock."""
+    L = np.asfortranarray(L)
     n, calls, X = len(L), Blocks(L.dtype.char, len(L)), np.empty(V.shape, L.dtype, order="F")
 
     def solve_for(piece: slice) -> None:

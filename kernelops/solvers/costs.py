@@ -12,8 +12,7 @@ import numpy as np
 
 from .entries import Entries
 from .precond.neighbours import by_tree
-from .projections import COUNT as PROJECTIONS
-from .projections import FROM as PROJECTED_FROM
+from .projections import PROJECTED_FROM, PROJECTIONS
 
 ITERATION = 1e5  # an iteration, apart from its product and its preconditioner
 PRODUCT = 0.03  # an entry in a float32 product with one column, for each unit of counted work

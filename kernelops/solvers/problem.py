@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
-from .projections import FROM as PROJECTED_FROM
-from .projections import MARGIN, Projections
+from .projections import MARGIN, PROJECTED_FROM, Projections
 from .solution import Journal
 from .system import System, probes
 from .units import in_units, multiply, size_of, stretched, unit_of
@@ -43,7 +42,7 @@ class Problem:
         self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
         self.product = self.journal.counted(system.product)
         self.by_rows: Callable[[Any], Any] | None = None  # another product, for many columns
-        self.projects = False  # whether projections of residuals may stand for them where they are small enough
+        self.projects = False  # whether estimates of residuals may stand for them, besides by_rows
         self.projections: Projections | None = None
         self.margin = np.ones(self.size.shape)  # what the norms of residuals may be too small by
         self.unit = np.zeros((), int)
@@ -118,12 +117,12 @@ class Problem:
         self._note_rounded(both[..., k:], columns)
         return self._minus(both[..., :k], columns)
 
-    def projected(self, x: Any, columns: np.ndarray) -> np.ndarray | None:
+    def estimate_residuals(self, x: Any, columns: np.ndarray) -> np.ndarray | None:
         """Estimates of |b - A x| for some columns, where these are certain to be below the goal; else None.
 
         Those of the rounded iterate are left in `size_rounded` then.
         """
-        if not self.projects or self.by_rows is None or len(columns) < PROJECTED_FROM:
+        if self.by_rows is None or not self.projects or len(columns) < PROJECTED_FROM:
             return None
         if self.projections is None:
             self.projections = Projections(self.by_rows, self.system.n)
@@ -134,7 +133,7 @@ class Problem:
             b = self.b[rows, block if every else chosen] / self.scale[chosen]
             if self.rounded is None:
                 return b, iterate
-            short = self._shortened(iterate, chosen)
+            short = self._round(iterate, chosen)
             largest[block] = np.maximum(largest[block], HOST.largest(short))
             return b, iterate, short
 
@@ -159,14 +158,15 @@ class Problem:
     def _short(self, x: Any, columns: np.ndarray) -> Any:
         """The iterates of some columns as they are in the dtype that is returned; zeros for those that do not fit."""
         verbs = self.system.verbs
-        short = self._shortened(x, columns)
+        short = self._round(x, columns)
         unfit = ~np.isfinite(verbs.largest(short))
         self.unfit[..., columns] = unfit
         if unfit.any():
             verbs.put(short, np.arange(len(columns)), verbs.zeros(short.shape, self.dtype), unfit)
         return short
 
-    def _shortened(self, x: Any, columns: np.ndarray) -> Any:
+    def _round(self, x: Any, columns: np.ndarray) -> Any:
+        """x rounded to the dtype that is returned, in scaled units as before; infinite where it does not fit."""
         verbs, shift = self.system.verbs, self.shift[..., columns]
         short = verbs.copy(x, self.dtype)
         multiply(short, shift, verbs)

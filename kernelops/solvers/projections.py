@@ -21,8 +21,8 @@ import numpy as np
 
 from ..machines.dense import share
 
-COUNT = 64  # projections
-FROM = 4 * COUNT  # columns from which they take less than half of what the residuals themselves do
+PROJECTIONS = 64
+PROJECTED_FROM = 4 * PROJECTIONS  # columns from which they take less than half of what the residuals themselves do
 MARGIN = 3.0  # times its estimate, a norm does not exceed
 SEED = 20251
 ROWS, COLUMNS = 512, 128  # that are looked at together
@@ -32,7 +32,7 @@ class Projections:
     """Projections of the residuals of one symmetric matrix, which `product` multiplies a block of n rows by."""
 
     def __init__(self, product: Callable[[np.ndarray], np.ndarray], n: int) -> None:
-        self.directions = np.random.default_rng(SEED).standard_normal((n, COUNT)) / np.sqrt(COUNT)
+        self.directions = np.random.default_rng(SEED).standard_normal((n, PROJECTIONS)) / np.sqrt(PROJECTIONS)
         self.images = product(self.directions)
 
     def norms(self, count: int, parts: Callable[[slice, slice], tuple[np.ndarray, ...]]) -> np.ndarray:

@@ -180,7 +180,7 @@ def correct(
         if journal.iterations or not problem.from_zero:
             verbs.axpy(np.ones(goal[..., at_work].shape), verbs.take(x, at_work), candidate)
         size, slow = norm.copy(), False
-        found = problem.projected(candidate, at_work)
+        found = problem.estimate_residuals(candidate, at_work)
         if found is not None:
             size[..., at_work] = found
             verbs.put(x, at_work, candidate)

@@ -257,7 +257,7 @@ def _run(
         with one_blas_thread() if system.native else nullcontext():
             if plan.method == "direct" and not plan.kept:
                 exits, plan = _corrected(problem, x, r, maxiter, question, plan, watching)
-                problem.by_rows, problem.projects = None, False
+                problem.by_rows = None
                 if exits is not None:
                     return x, exits, plan
             apply = plan.apply(system.verbs)
@@ -293,7 +293,7 @@ def _corrected(
     if takes_rows(problem.system, x):
         problem.by_rows = journal.counted(by_rows(problem.system))
     while True:
-        problem.projects = problem.by_rows is not None and not plan.single
+        problem.projects = not plan.single
         rate = max(p.rate for p in plan.preconditioners)
         precondition = journal.clocked("preconditioner", plan.apply(verbs))
         exits = correct(problem, x, r, maxiter, precondition, rate, watch)

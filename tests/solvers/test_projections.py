@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from kernelops import KernelOperator, solve
 from kernelops.machines import dense as factors
 from kernelops.solvers import projections
-from kernelops.solvers.projections import COUNT, FROM, MARGIN, Projections
+from kernelops.solvers.projections import MARGIN, PROJECTED_FROM, PROJECTIONS, Projections
 
 N = 400
 GAUSS = "Exp(-8*SqDist(x,y))*b"
@@ -37,15 +37,15 @@ def relative(A, x, b):
 
 
 def test_a_norm_beyond_the_margin_is_out_of_the_question():
-    assert chi2.cdf(COUNT / MARGIN**2, COUNT) < 1e-18
-    assert abs(np.sqrt(2 / COUNT) / 2 - 0.09) < 0.01, "the spread of a norm, which the docs give"
+    assert chi2.cdf(PROJECTIONS / MARGIN**2, PROJECTIONS) < 1e-18
+    assert abs(np.sqrt(2 / PROJECTIONS) / 2 - 0.09) < 0.01, "the spread of a norm, which the docs give"
 
 
 @pytest.mark.parametrize("shape", ["normal", "one entry", "smooth"])
 def test_estimates_of_norms(shape):
     """Of residuals that are spread out, that are one number, and that a kernel matrix would make."""
     _, A, _ = system(1)
-    draw, k = np.random.default_rng(2), 2 * FROM + 3
+    draw, k = np.random.default_rng(2), 2 * PROJECTED_FROM + 3
     x = draw.standard_normal((N, k))
     r = {
         "normal": draw.standard_normal((N, k)),
@@ -61,7 +61,7 @@ def test_estimates_of_norms(shape):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("columns", [FROM - 1, FROM, 2 * FROM + 1])
+@pytest.mark.parametrize("columns", [PROJECTED_FROM - 1, PROJECTED_FROM, 2 * PROJECTED_FROM + 1])
 def test_a_solve_of_many_columns(monkeypatch, columns, dtype):
     """By a factor that leaves residuals of 1e-8, far above rounding and far below what is asked."""
     exact = factors.solve
@@ -76,11 +76,11 @@ def test_a_solve_of_many_columns(monkeypatch, columns, dtype):
     true = relative(dense, solution.x[:, others], b[:, others])
     rounded = relative(dense, solution.x[:, others].astype(dtype).astype(np.float64), b[:, others])
     np.testing.assert_allclose(true, 1e-8, rtol=1e-2)
-    within = WITHIN if columns > FROM else 1e-3
+    within = WITHIN if columns > PROJECTED_FROM else 1e-3
     np.testing.assert_allclose(solution.residual[others], true, rtol=within, atol=1e-14)
     np.testing.assert_allclose(solution.residual_returned[others], rounded, rtol=within, atol=1e-14)
     assert solution.products == (
-        {"float64": 1} if columns > FROM or dtype == "float64" else {"float64": 1, "float32": 1}
+        {"float64": 1} if columns > PROJECTED_FROM or dtype == "float64" else {"float64": 1, "float32": 1}
     )
     error = solution.x - np.linalg.solve(dense, b.astype(np.float64))
     energy = np.sqrt(np.einsum("nk,nk->k", error, dense @ error))
@@ -90,7 +90,7 @@ def test_a_solve_of_many_columns(monkeypatch, columns, dtype):
 
 def test_columns_that_are_not_certain_are_looked_at(monkeypatch):
     """Estimates above a third of the tolerance are no judgement: products of all columns are."""
-    A, dense, b = system(FROM)
+    A, dense, b = system(PROJECTED_FROM)
     for rtol, sure in ((1e-6, True), (3e-16, False)):
         solution = solve(A, b, method="direct", rtol=rtol, on_fail="ignore")
         assert (solution.products["float64"] == 1) is sure
@@ -108,14 +108,14 @@ def test_a_factor_that_is_worth_little_is_found_out(monkeypatch):
     """What is projected is the residual of A, not that of what was factored."""
     exact = factors.solve
     monkeypatch.setattr(factors, "solve", lambda L, V, which="LLT": exact(L, V, which) * (1 + 1e-4))
-    A, dense, b = system(FROM)
+    A, dense, b = system(PROJECTED_FROM)
     solution = solve(A, b, method="direct")
     assert solution.converged and solution.iterations > 1
     assert (relative(dense, solution.x, b) <= 1.01e-6).all()
 
 
 def test_callbacks_and_starts():
-    A, dense, b = system(FROM)
+    A, dense, b = system(PROJECTED_FROM)
     seen = []
     solution = solve(A, b, method="direct", callback=seen.append)
     assert len(seen) == 1 and np.array_equal(seen[0], solution.x)
@@ -131,7 +131,7 @@ def test_callbacks_and_starts():
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_scales(scale):
-    A, dense, b = system(FROM)
+    A, dense, b = system(PROJECTED_FROM)
     solution = solve(A, b * scale, method="direct")
     assert solution.converged and (solution.residual <= 1e-12).all()
     np.testing.assert_allclose(solution.x / scale, np.linalg.solve(dense, b), rtol=1e-9, atol=1e-12)
@@ -139,7 +139,7 @@ def test_scales(scale):
 
 def test_what_does_not_fit_is_told():
     """float16 ends at 65504: the estimate of a column that does not fit is inf."""
-    A, _, b = system(FROM, "float16", alpha=1e-3)
+    A, _, b = system(PROJECTED_FROM, "float16", alpha=1e-3)
     b[:, 3] = (b[:, 3] * 1e4).clip(-60000, 60000)
     solution = solve(A, b, method="direct")
     fits = (np.abs(solution.x) < 65520).all(axis=0)
