@@ -25,7 +25,7 @@ from kernelops.formula.parse import parse
 from kernelops.machines import cpu
 from kernelops.machines.cuda import cache
 from kernelops.machines.cuda.compilers import FLAGS, find_compiler, headers_of
-from kernelops.program.cuda import cuda_source, finish_source, finishes
+from kernelops.program.cuda.source import cuda_source, finish_source, finishes
 
 ARCHS = ("sm_80", "sm_90", "sm_120")
 TOGETHER = 12  # kernels of one compilation

@@ -15,7 +15,7 @@ from cuda_emulator.emulator import compile_cuda
 
 from kernelops.machines import cpu
 from kernelops.machines.cpu import Raw
-from kernelops.program.cuda import (
+from kernelops.program.cuda.source import (
     BLOCK,
     arguments,
     cuda_source,

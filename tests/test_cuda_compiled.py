@@ -17,7 +17,7 @@ from tools import needs
 
 from kernelops.errors import ArgumentError
 from kernelops.machines.cuda.compilers import find_compiler
-from kernelops.program.cuda import cuda_source
+from kernelops.program.cuda.source import cuda_source
 
 INNER_LOOP = 9.5  # instructions of a pair, at most, of a Gaussian sum in three dimensions on sm_90
 RECORD = "python tests/compiled.py"

@@ -13,8 +13,8 @@ from kernelops.errors import ArgumentError, BackendError
 from kernelops.formula.parse import parse
 from kernelops.machines.cuda import compilers, places
 from kernelops.machines.cuda.compilers import compiled, find_compiler, headers_of, target_of
-from kernelops.program.cuda import cuda_source
-from kernelops.program.tile import compile_sum
+from kernelops.program.compile import compile_sum
+from kernelops.program.cuda.source import cuda_source
 
 GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]).expr, 1)
 WRONG = 'extern "C" __global__ void k() {\n    int a;\n    a = nothing;\n' + "    wrong(1);\n" * 10 + "}\n"

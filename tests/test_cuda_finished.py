@@ -9,7 +9,7 @@ from emulated import Kernels
 from kernelops.arrays import bind, working
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import finishes, layout
+from kernelops.program.cuda.source import finishes, layout
 from kernelops.reduction import REDUCTIONS, method, pairwise
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))

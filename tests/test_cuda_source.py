@@ -14,7 +14,7 @@ from kernelops.arrays import bind
 from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import layout
+from kernelops.program.cuda.source import layout
 from kernelops.reduction import Reduction, pairwise
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))

@@ -17,7 +17,8 @@ from cases import CASES
 from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import (
+from kernelops.program.compile import compile_best, compile_entries, compile_exp, compile_sum
+from kernelops.program.cuda.source import (
     arguments,
     cuda_source,
     finish_arguments,
@@ -26,7 +27,6 @@ from kernelops.program.cuda import (
     layout,
     parts,
 )
-from kernelops.program.tile import compile_best, compile_entries, compile_exp, compile_sum
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
 GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ALIASES).expr, 1)

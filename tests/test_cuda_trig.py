@@ -5,7 +5,7 @@ import pytest
 from cuda_emulator.emulator import compile_cuda, missing
 from elementary import DTYPES, WIDE
 
-from kernelops.program.cuda import include_folders
+from kernelops.program.cuda.source import include_folders
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 

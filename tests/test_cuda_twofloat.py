@@ -16,8 +16,8 @@ from judges import assert_sum_close
 from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
-from kernelops.program.cuda import cuda_source, include_folders
-from kernelops.program.cuda_twofloat import unknown
+from kernelops.program.cuda.double_float import unknown
+from kernelops.program.cuda.source import cuda_source, include_folders
 from kernelops.reduction import Reduction
 
 pytestmark = [pytest.mark.skipif(missing() is not None, reason=str(missing())), needs_wide]

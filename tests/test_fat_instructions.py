@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernelops.formula.parse import parse
-from kernelops.program.tile import compile_exp, compile_sum
+from kernelops.program.compile import compile_exp, compile_sum
 from kernelops.ranges import Ranges
 from kernelops.reduction import Reduction
 

@@ -24,8 +24,8 @@ from kernelops.formula.parse import (
 from kernelops.formula.structure import symmetric
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import lowering
-from kernelops.program.cuda import cuda_source
-from kernelops.program.tile import compile_sum
+from kernelops.program.compile import compile_sum
+from kernelops.program.cuda.source import cuda_source
 from kernelops.reduction import Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]

@@ -11,7 +11,7 @@ from kernelops.formula.defined import DEFINED
 from kernelops.formula.expr import apply, const, topological, variable
 from kernelops.formula.ops import OPS
 from kernelops.formula.parse import parse
-from kernelops.program.tile import compile_sum
+from kernelops.program.compile import compile_sum
 from kernelops.reduction import Reduction
 
 DTYPES = ("float32", "float64")

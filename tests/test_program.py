@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelops.formula.parse import parse
-from kernelops.program import lowering, tile
+from kernelops.program import compile as tile
+from kernelops.program import lowering
 from kernelops.program.allocate import allocate
-from kernelops.program.tile import compile_best, compile_exp, compile_sum
+from kernelops.program.compile import compile_best, compile_exp, compile_sum
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)", "e = Vi(2)", "m = Pm(6)"]
 

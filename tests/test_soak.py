@@ -7,7 +7,7 @@ from footprint import growth, peak
 from kernelops import KernelOperator, Ranges, cg, reduction, solve
 from kernelops.machines import cpu
 from kernelops.numpy import Genred, KernelSolve
-from kernelops.program import tile
+from kernelops.program import compile as tile
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 GAUSS = "Exp(-SqDist(x,y))*b"

@@ -7,8 +7,8 @@ from judges import assert_sum_close
 from kernelops import Ranges
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
+from kernelops.program.compile import compile_sum
 from kernelops.program.lowering import WIDE_FROM
-from kernelops.program.tile import compile_sum
 from kernelops.reduction import Reduction
 
 

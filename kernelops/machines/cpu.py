@@ -13,9 +13,9 @@ from ..arrays import Bound
 from ..errors import ArgumentError
 from ..formula.expr import Expr
 from ..formula.structure import mirrored
+from ..program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from ..program.instructions import Operand, Program, Stage
-from ..program.place import pair_factor
-from ..program.tile import compile_best, compile_entries, compile_exp, compile_sum
+from ..program.placement import pair_factor
 from ..ranges import Half, Ranges
 from .ordered import in_order, restored
 from .tasks import cut

@@ -11,10 +11,10 @@ import numpy as np
 from .. import _core
 from ..arrays import Bound, working
 from ..device_array import DeviceArray
-from ..program.cuda import cuda_source, finish_source
-from ..program.cuda_arguments import FINAL, arguments, finish_arguments, variables_of
-from ..program.cuda_layout import Layout, finishes, layout, parts
-from ..program.cuda_twofloat import unknown
+from ..program.cuda.double_float import unknown
+from ..program.cuda.layout import Layout, finishes, layout, parts
+from ..program.cuda.signature import FINAL, arguments, finish_arguments, variables_of
+from ..program.cuda.source import cuda_source, finish_source
 from ..program.instructions import Program
 from ..ranges import Ranges
 from .cpu import Prepared

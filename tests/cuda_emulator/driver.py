@@ -74,7 +74,7 @@ class EmulatedCompiler:
     version = hashlib.sha256(HEADER.read_bytes() + Path(emulator.__file__).read_bytes()).hexdigest()[:16]
 
     def __call__(self, source, arch):
-        from kernelops.program.cuda import include_folders
+        from kernelops.program.cuda.source import include_folders
 
         return compile_cuda(source, include_dirs=include_folders()).binary.read_bytes()
 

@@ -12,7 +12,7 @@ from kernelops.formula.grad import grad
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
 from kernelops.numpy import Genred as ArrayGenred
-from kernelops.program.tile import compile_sum
+from kernelops.program.compile import compile_sum
 from kernelops.torch import Genred, autograd
 from kernelops.torch.joint import joined, passes
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import ArgumentError, BackendError
-from ...program.cuda import include_folders
+from ...program.cuda.source import include_folders
 from .cache import kept, key_of
 from .places import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
 

@@ -14,7 +14,7 @@ from ..formula.expr import Expr, topological
 from .allocate import allocate
 from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Operand, Program, Stage
 from .lowering import Lowering, check_room
-from .place import Place, place_of, regroup
+from .placement import Place, place_of, regroup
 
 Leaves = dict[Expr, Operand]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import ArgumentError
-from .instructions import Program
+from ...errors import ArgumentError
+from ..instructions import Program
 
 TYPES = {"float16": "kernelops::half", "float32": "float", "float64": "double"}
 PARTIAL = {"sum": ("sums",), "exp": ("sums", "maxima"), "best": ("values", "indices"), "entries": ("entries",)}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from . import cuda_tiles as tiles
-from . import cuda_twofloat as twofloat
-from .cuda_arguments import TASK, TYPES, Options, described, parameters
-from .cuda_chunks import View, chunked, plain
-from .cuda_layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
-from .cuda_results import Results
-from .cuda_text import (
+from ..instructions import COL, PARAM, ROW, Operand, Program, Stage
+from . import double_float as twofloat
+from . import register_tiles as tiles
+from .emit import (
     Writer,
     array,
     block,
@@ -23,7 +20,10 @@ from .cuda_text import (
     stage_lines,
     unrolled,
 )
-from .instructions import COL, PARAM, ROW, Operand, Program, Stage
+from .epilogue import Results
+from .layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
+from .rewrite import View, chunked, plain
+from .signature import TASK, TYPES, Options, described, parameters
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 COLUMNS_AT_ONCE = 32  # registers that the columns of these may take

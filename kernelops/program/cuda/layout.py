@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 
-from ..errors import ArgumentError
-from .cuda_chunks import View, chunked, plain, viewed
-from .cuda_text import pair_length
-from .cuda_tiles import BLOCK, DEPTH, LANES, RECTANGLE, tiled
-from .instructions import COL, ROW, Program
+from ...errors import ArgumentError
+from ..instructions import COL, ROW, Program
+from .emit import pair_length
+from .register_tiles import BLOCK, DEPTH, LANES, RECTANGLE, tiled
+from .rewrite import View, chunked, plain, viewed
 
 WIDEST_TILE = 256  # columns
 SPAN = 64  # columns that are summed one after another before the sum of all takes over

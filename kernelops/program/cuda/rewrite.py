@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .cuda_text import raw_planes, read_planes
-from .instructions import COL, FILLED_LATER, ROW, Instruction, Operand, Program, Stage
+from ..instructions import COL, FILLED_LATER, ROW, Instruction, Operand, Program, Stage
+from .emit import raw_planes, read_planes
 
 Load = tuple[int, int, int]
 SHORTEST_VIEW = 64

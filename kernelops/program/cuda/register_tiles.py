@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .cuda_chunks import dropped, load_of
-from .cuda_text import CONTRACTIONS, block, for_rows, plus, read_planes
-from .instructions import PARAM, Instruction, Operand, Program, Stage
+from ..instructions import PARAM, Instruction, Operand, Program, Stage
+from .emit import CONTRACTIONS, block, for_rows, plus, read_planes
+from .rewrite import dropped, load_of
 
 SHORTEST = 8  # components of the vectors
 MOST_OF_ROW, MOST_OF_COLUMN = 8, 16  # numbers of a row, of a column, that the rest of a pair may read

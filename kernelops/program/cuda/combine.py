@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .cuda_arguments import FINAL, PARTIAL, TYPES, Options, described_results, finish_arguments, finish_parameters
-from .cuda_results import truth
-from .cuda_text import indented
-from .cuda_tiles import BLOCK
-from .instructions import Program
+from ..instructions import Program
+from .emit import indented
+from .epilogue import truth
+from .register_tiles import BLOCK
+from .signature import FINAL, PARTIAL, TYPES, Options, described_results, finish_arguments, finish_parameters
 
 
 def finish_text(program: Program, how: Options, name: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .cuda_arguments import Options
-from .cuda_layout import Layout, finishes
-from .cuda_text import array, block, for_rows, unrolled
-from .instructions import Program
+from ..instructions import Program
+from .emit import array, block, for_rows, unrolled
+from .layout import Layout, finishes
+from .signature import Options
 
 
 @dataclass(frozen=True, slots=True)

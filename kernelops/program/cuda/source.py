@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ArgumentError
-from .cuda_arguments import arguments, finish_arguments, options
-from .cuda_finish import finish_text
-from .cuda_kernel import Kernel
-from .cuda_layout import Layout, finishes, layout, parts
-from .cuda_tiles import BLOCK
-from .instructions import Program
+from ...errors import ArgumentError
+from ..instructions import Program
+from .combine import finish_text
+from .kernel import Kernel
+from .layout import Layout, finishes, layout, parts
+from .register_tiles import BLOCK
+from .signature import arguments, finish_arguments, options
 
 __all__ = [
     "BLOCK",
@@ -35,7 +35,7 @@ __all__ = [
 
 def include_folders() -> tuple[Path, ...]:
     """Where the files lie that a kernel's text includes: those of ``cuda/`` and ops.h."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parent.parent.parent
     shipped = package / "cuda"
     return (shipped if shipped.is_dir() else package.parent / "cuda"), package / "_tile"
 

@@ -1,7 +1,7 @@
 """Instructions of a tile program as lines of CUDA C++: what one thread does with its own numbers.
 
 In the text ``t`` holds the planes of a stage, ``param``, ``row[r]`` and ``col`` what earlier stages have exported, and
-``part[r]``, ``top[r]``, ``value`` and ``index`` what a reduction keeps; cuda_kernel.py declares them.
+``part[r]``, ``top[r]``, ``value`` and ``index`` what a reduction keeps; kernel.py declares them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from math import inf, prod
 
-from ..formula.ops import OPS
-from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
+from ...formula.ops import OPS
+from ..instructions import COL, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
 
 CONTRACTIONS = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
 UNROLLED = 128  # rounds of a loop up to which it becomes straight-line code, as in cuda/vector.cuh

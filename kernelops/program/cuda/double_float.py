@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .cuda_arguments import Options
-from .cuda_text import block, for_rows
-from .instructions import Program
+from ..instructions import Program
+from .emit import block, for_rows
+from .signature import Options
 
 LENGTH = 16  # about how many instructions one of a program becomes
 # what makes a number of a NaN, so that nobody would see that a row is to be computed again

@@ -5,7 +5,7 @@ import pytest
 
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred
-from kernelops.program.tile import compile_sum
+from kernelops.program.compile import compile_sum
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 
