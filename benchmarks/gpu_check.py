@@ -41,7 +41,7 @@ def missing() -> list[str]:
     )
     try:
         from kernelops.errors import BackendError
-        from kernelops.machines.cuda import compilers, device
+        from kernelops.gpu import compilers, device
     except ImportError as error:
         return [*found, f"kernelops: {error}; build it by pip install -e ."]
     for ask in (device.device, compilers.find_compiler):
@@ -54,7 +54,7 @@ def missing() -> list[str]:
 
 def emulated() -> bool:
     """Whether the driver, or the compiler, is that of the tests."""
-    from kernelops.machines.cuda import compilers, driver
+    from kernelops.gpu import compilers, driver
 
     library = ctypes.CDLL(driver.NAME)
     return hasattr(library, "emulated_count") or compilers.find_compiler().name not in ("nvrtc", "nvcc")
@@ -63,7 +63,8 @@ def emulated() -> bool:
 def machine() -> dict[str, Any]:
     """The GPU, the driver, the compiler and the versions, without names of hosts or folders."""
     from kernelops.backends import installed
-    from kernelops.machines.cuda import compilers, device, places
+    from kernelops.gpu import compilers, device
+    from kernelops.gpu import locate as places
 
     gpu, compiler = device.device(), compilers.find_compiler()
     return {

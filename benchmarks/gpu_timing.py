@@ -80,7 +80,7 @@ class Place:
     """Where arrays are put, and the clock."""
 
     def __init__(self) -> None:
-        from kernelops.machines.cuda.device import device
+        from kernelops.gpu.device import device
 
         self.torch = cuda_torch()
         if self.torch is not None:
@@ -240,7 +240,7 @@ def first_calls(folder: str) -> dict[str, float]:
         return Genred
 
     def started() -> Any:
-        from kernelops.machines.cuda.device import device
+        from kernelops.gpu.device import device
 
         return device()
 

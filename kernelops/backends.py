@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .gpu.locate import nvcc_programs, nvrtc_files
 from .machines.cpu import instruction_set
-from .machines.cuda.places import nvcc_programs, nvrtc_files
 from .machines.threads import thread_count
 
 PROC_GPUS = Path("/proc/driver/nvidia/gpus")

@@ -22,9 +22,9 @@ import pytest
 from cases import CASES
 
 from kernelops.formula.parse import parse
+from kernelops.gpu import cache
+from kernelops.gpu.compilers import FLAGS, find_compiler, headers_of
 from kernelops.machines import cpu
-from kernelops.machines.cuda import cache
-from kernelops.machines.cuda.compilers import FLAGS, find_compiler, headers_of
 from kernelops.program.cuda.source import cuda_source, finish_source, finishes
 
 ARCHS = ("sm_80", "sm_90", "sm_120")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from kernelops.machines.cuda.places import package_folders, toolkits
+from kernelops.gpu.locate import package_folders, toolkits
 
 LABEL = re.compile(r"^\s*(\.L[\w.$]*):")
 CODE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")

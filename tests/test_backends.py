@@ -11,7 +11,7 @@ import pytest
 import kernelops
 import kernelops.numpy
 from kernelops import backends
-from kernelops.machines.cuda import driver
+from kernelops.gpu import driver
 
 
 @pytest.fixture

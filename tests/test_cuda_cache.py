@@ -13,8 +13,8 @@ import pytest
 from processes import PATIENCE
 
 from kernelops.errors import ArgumentError
-from kernelops.machines.cuda import cache, compilers
-from kernelops.machines.cuda.cache import folder, kept, key_of
+from kernelops.gpu import cache, compilers
+from kernelops.gpu.cache import folder, kept, key_of
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -82,7 +82,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_cuda_cache import Counted
-from kernelops.machines.cuda import compilers
+from kernelops.gpu import compilers
 compilers.find_compiler = lambda: Counted(Path(sys.argv[2]))
 print(compilers.compiled("text", "sm_90") + compilers.compiled("text", "sm_80") + compilers.compiled("text", "sm_90"))
 """

@@ -16,7 +16,7 @@ from compiled import ARCHS, KERNELS, Use, in_local_memory, program, use_of, uses
 from tools import needs
 
 from kernelops.errors import ArgumentError
-from kernelops.machines.cuda.compilers import find_compiler
+from kernelops.gpu.compilers import find_compiler
 from kernelops.program.cuda.source import cuda_source
 
 INNER_LOOP = 9.5  # instructions of a pair, at most, of a Gaussian sum in three dimensions on sm_90

@@ -11,8 +11,9 @@ from tools import needs
 
 from kernelops.errors import ArgumentError, BackendError
 from kernelops.formula.parse import parse
-from kernelops.machines.cuda import compilers, places
-from kernelops.machines.cuda.compilers import compiled, find_compiler, headers_of, target_of
+from kernelops.gpu import compilers
+from kernelops.gpu import locate as places
+from kernelops.gpu.compilers import compiled, find_compiler, headers_of, target_of
 from kernelops.program.compile import compile_sum
 from kernelops.program.cuda.source import cuda_source
 

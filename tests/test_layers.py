@@ -24,6 +24,7 @@ LAYERS = [
     "ranges",
     "cluster",
     "_core",
+    "gpu",
     "machines",
     "reduction",
     "kernel_product",
@@ -61,7 +62,7 @@ FORMULA = [
     "__init__",
 ]
 OPTIONAL = {"torch", "pycuda", "tqdm", "matplotlib", "platformdirs"}
-HOME = {"torch": "torch", "pycuda": "machines.gpu"}  # the one place that may import it at its top
+HOME = {"torch": "torch", "pycuda": "gpu"}  # the one place that may import it at its top
 REQUIRED = {"numpy", "scipy", "threadpoolctl", "kernelops"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -11,6 +11,7 @@ import numpy as np
 from .. import _core
 from ..arrays import Bound, working
 from ..device_array import DeviceArray
+from ..gpu.device import Buffer, Device, Function, device
 from ..program.cuda.double_float import unknown
 from ..program.cuda.layout import Layout, finishes, layout, parts
 from ..program.cuda.signature import FINAL, arguments, finish_arguments, variables_of
@@ -18,7 +19,6 @@ from ..program.cuda.source import cuda_source, finish_source
 from ..program.instructions import Program
 from ..ranges import Ranges
 from .cpu import Prepared
-from .cuda.device import Buffer, Device, Function, device
 from .homes import Home, home_of, on_host
 from .ordered import in_order, restored
 from .tasks import cut_in_parts

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import Bound, working
 from ..device_array import DeviceArray, shown
-from .cuda.device import Device, device
+from ..gpu.device import Device, device
 
 
 class Home(Protocol):

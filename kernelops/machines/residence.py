@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Bound
-from .cuda.device import device
+from ..gpu.device import device
 from .gpu import uploaded
 
 

@@ -85,7 +85,7 @@ COMPILER = EmulatedCompiler()
 def install():
     """Load the driver, and have kernelops compile for it; for a process that does nothing else."""
     load()
-    from kernelops.machines.cuda import compilers
+    from kernelops.gpu import compilers
 
     compilers.find_compiler = lambda: COMPILER
 

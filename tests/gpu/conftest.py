@@ -24,7 +24,7 @@ from cuda_emulator import driver as emulated
 emulated.install()
 import numpy as np
 from kernelops.errors import BackendError
-from kernelops.machines.cuda.device import device
+from kernelops.gpu.device import device
 """
 
 
@@ -38,7 +38,7 @@ def kernels(tmp_path_factory):
 def gpu(monkeypatch, kernels):
     """The first GPU; no context is current when a test ends, and none was lost."""
     needs(None if REAL else emulated.missing())
-    from kernelops.machines.cuda import compilers, device
+    from kernelops.gpu import compilers, device
 
     monkeypatch.setenv("KERNELOPS_CACHE_DIR", str(kernels))
     if not REAL:

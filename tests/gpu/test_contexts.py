@@ -6,7 +6,7 @@ import pytest
 from cuda_emulator import driver as emulated
 
 from kernelops.errors import BackendError
-from kernelops.machines.cuda.device import device
+from kernelops.gpu.device import device
 
 pytestmark = pytest.mark.usefixtures("only_emulated")
 TROUBLE = """
@@ -258,7 +258,7 @@ import sys
 from kernelops.errors import BackendError
 {script}
 try:
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
     device()
 except BackendError as error:
     print(error)
@@ -320,7 +320,7 @@ def test_one_gpu(child):
 def test_a_forked_process_is_told(child):
     status, said, errors = child("""
 import os
-from kernelops.machines.cuda import compilers
+from kernelops.gpu import compilers
 gpu = device()
 kept = gpu.upload(np.arange(3.0))
 for attempt in (device, gpu.synchronise, lambda: gpu.allocate(8), lambda: gpu.current().__enter__()):

@@ -58,7 +58,7 @@ def test_what_a_device_says_of_itself(gpu):
 
 
 def test_one_device_for_a_number(gpu):
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
 
     assert device() is device(0) is device(np.int64(0)) is gpu
     assert device(1) is not gpu and device(1) is device(1) and device(1).number == 1
@@ -67,14 +67,14 @@ def test_one_device_for_a_number(gpu):
 
 @pytest.mark.parametrize("number", [2, -2, 99])
 def test_a_number_that_no_gpu_has(gpu, number):
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
 
     with pytest.raises(BackendError, match=f"device: wanted the number of a GPU, got {number}; there are: 0, 1"):
         device(number)
 
 
 def test_the_device_that_torch_uses(gpu, monkeypatch):
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
 
     torch = pytest.importorskip("torch")
     assert device().number == 0, "torch uses no GPU"
@@ -127,7 +127,7 @@ def test_buffers_are_freed_when_they_are_collected(gpu):
 
 
 def test_a_buffer_in_a_cycle_is_freed_in_the_middle_of_other_work(gpu):
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
 
     before = emulated.count("allocations")
     gc.collect()
@@ -216,7 +216,7 @@ def test_many_kernels_share_the_stacks_of_their_threads(gpu):
 
 
 def test_each_device_has_kernels_of_its_own(gpu):
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
 
     for number in (0, 1, 0):
         there = device(number)

@@ -199,7 +199,7 @@ def test_an_array_of_another_context(gpu, only_emulated):
 
 
 def test_an_array_of_another_gpu(gpu, only_emulated):
-    from kernelops.machines.cuda.device import device
+    from kernelops.gpu.device import device
 
     call, (x, b) = Genred(*GAUSS, axis=1), points()
     with device(1).current():

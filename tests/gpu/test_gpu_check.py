@@ -13,7 +13,7 @@ from cuda_emulator import driver as emulated
 from tools import needs
 
 from kernelops.errors import BackendError
-from kernelops.machines.cuda import compilers, device
+from kernelops.gpu import compilers, device
 
 ROOT = Path(__file__).parent.parent.parent
 BENCHMARKS = ROOT / "benchmarks"

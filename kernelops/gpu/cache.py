@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ...errors import ArgumentError
+from ..errors import ArgumentError
 
 MEGABYTES = 256.0  # that the folder may hold where KERNELOPS_CACHE_SIZE says nothing
 MAGIC = b"kernelops kernel 1\n"  # another layout of the files is another number

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, BackendError
+from ..errors import ArgumentError, BackendError
 from . import compilers, driver
 from .context import Context
 from .function import Function

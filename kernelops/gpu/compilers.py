@@ -18,10 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import ArgumentError, BackendError
-from ...program.cuda.source import include_folders
+from ..errors import ArgumentError, BackendError
+from ..program.cuda.source import include_folders
 from .cache import kept, key_of
-from .places import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
+from .locate import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
 
 FLAGS = ("-std=c++17",)
 LOG_LINES = 8  # of a compiler's complaints that a message shows

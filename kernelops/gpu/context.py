@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from ...errors import BackendError
+from ..errors import BackendError
 from . import driver
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from ...errors import BackendError
+from ..errors import BackendError
 
 NAME = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 OUT_OF_MEMORY = 2
