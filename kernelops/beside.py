@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Bound, bind, label
+from .arrays.arguments import Bound, bind, label
 from .errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
 from .formula.expr import Expr, apply, variable
 from .formula.structure import scalar_kernel

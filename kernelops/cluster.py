@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import is_scalar, working
+from .arrays.arguments import is_scalar, working
 from .errors import ArgumentError, DtypeError, RangesError, ShapeError
 from .ranges import NAMES, Ranges
 from .ranges.clusters import by_labels

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .arrays import Bound
-from .device_array import DeviceArray, on_device, shown
+from .arrays.arguments import Bound
+from .arrays.device_array import DeviceArray, on_device, shown
+from .arrays.libraries import home_like
 from .errors import BackendError, DtypeError, ShapeError
 from .formula.expr import apply, variable
 from .kernel_product import KernelProduct
-from .machines.homes import home_like
 from .reduction import method
 
 

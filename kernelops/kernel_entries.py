@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .arrays import Bound, working
+from .arrays.arguments import Bound, working
 from .cached import cached_property
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable

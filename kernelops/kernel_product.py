@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Bound, is_tensor, same_data, to_numpy, working
+from .arrays.arguments import Bound, is_tensor, same_data, to_numpy, working
+from .arrays.device_array import DeviceArray, shown
+from .arrays.libraries import fetched, home_like, on_host
+from .arrays.permute import in_order
+from .arrays.transfer import resident
 from .cached import cached_property
 from .definite import semidefinite
-from .device_array import DeviceArray, shown
 from .errors import ArgumentError, DtypeError, ShapeError
 from .formula.defined import call
 from .formula.expr import Expr, apply, const, substitute, variable
@@ -19,9 +22,6 @@ from .formula.grad import grad
 from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
-from .machines.homes import fetched, home_like, on_host
-from .machines.ordered import in_order
-from .machines.residence import resident
 from .ranges import Ranges
 from .reduction import Reduction, method
 

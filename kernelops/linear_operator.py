@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .arrays import bind, is_scalar, working
-from .backend_choice import check_backend
+from .arrays.arguments import bind, is_scalar, working
+from .arrays.backend import check_backend
+from .arrays.device_array import on_device
 from .cached import cached_property
-from .device_array import on_device
 from .device_vectors import Anywhere, product_there
 from .errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from .formula.expr import text

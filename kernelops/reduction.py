@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Bound, bind, working
+from .arrays.arguments import Bound, bind, working
+from .arrays.libraries import on_host
 from .errors import ArgumentError, FormulaError, ShapeError
 from .formula.expr import Expr, substitute, variable
 from .formula.parse import LARGEST
 from .formula.tokens import nearest
 from .machines import cpu, gpu
-from .machines.homes import on_host
 from .ranges import Ranges
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Bound, bind, working
+from .arrays.arguments import Bound, bind, working
+from .arrays.device_array import DeviceArray
+from .arrays.libraries import fetched
 from .cached import cached_property
-from .device_array import DeviceArray
 from .errors import RangesError, ShapeError
 from .formula.expr import Expr
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
-from .machines.homes import fetched
 from .ranges import Ranges
 from .reduction import check_accumulation, method
 from .solvers import Solution, judge, solve

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Bound, same_data, working
+from .arrays.arguments import Bound, same_data, working
+from .arrays.libraries import on_host
+from .arrays.permute import in_order
 from .bounds import Interval, bounds
 from .errors import ArgumentError
 from .formula.expr import Expr, apply, const, substitute, topological
 from .formula.structure import linear_in
-from .machines.homes import on_host
-from .machines.ordered import in_order
 from .ranges import Ranges
 from .ranges.build import meeting
 from .ranges.clusters import Clusters, boxes, consecutive, split

@@ -6,7 +6,7 @@ import test_reductions as reductions
 from cuda_emulator.emulator import missing
 from emulated import Kernels
 
-from kernelops.arrays import bind, working
+from kernelops.arrays.arguments import bind, working
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu
 from kernelops.program.cuda.source import finishes, layout

@@ -10,7 +10,7 @@ from cuda_emulator.emulator import missing
 from emulated import Kernels, compiled
 from judges import assert_sum_close
 
-from kernelops.arrays import bind
+from kernelops.arrays.arguments import bind
 from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator, Ranges
-from kernelops.arrays import bind
+from kernelops.arrays.arguments import bind
 from kernelops.formula.parse import parse
 from kernelops.kernel_entries import TRIANGLE, KernelEntries
 from kernelops.numpy import KernelSolve

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernelops import _core
-from kernelops.device_array import DeviceArray
+from kernelops.arrays.device_array import DeviceArray
 from kernelops.formula.parse import parse
 from kernelops.machines import cpu, gpu
 from kernelops.numpy import Genred

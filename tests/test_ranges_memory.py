@@ -12,8 +12,8 @@ from footprint import growth, peak
 from range_patterns import PATTERNS
 
 from kernelops import KernelOperator, Ranges, _core
+from kernelops.arrays import permute as ordered
 from kernelops.formula.parse import parse
-from kernelops.machines import ordered
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.reduction import Reduction
 

@@ -209,7 +209,7 @@ def test_large_sums_in_float16():
 
 
 def product_of(formula, x):
-    from kernelops.arrays import bind
+    from kernelops.arrays.arguments import bind
     from kernelops.formula.parse import parse
 
     read = parse(formula, XYB)

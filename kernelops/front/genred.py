@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Bound, float_dtype, is_tensor
-from ..backend_choice import check_backend
+from ..arrays.arguments import Bound, float_dtype, is_tensor
+from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse

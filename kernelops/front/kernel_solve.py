@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Bound, float_dtype
-from ..backend_choice import check_backend
+from ..arrays.arguments import Bound, float_dtype
+from ..arrays.backend import check_backend
 from ..beside import InvQuadLogdet, complain, new_points, stateful
 from ..errors import ArgumentError, KeywordError
 from ..formula.parse import parse

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Bound
+from ..arrays.arguments import Bound
+from ..arrays.permute import in_order, restored
 from ..errors import ArgumentError
 from ..formula.expr import Expr
 from ..formula.structure import mirrored
@@ -17,7 +18,6 @@ from ..program.compile import compile_best, compile_entries, compile_exp, compil
 from ..program.instructions import Operand, Program, Stage
 from ..program.placement import pair_factor
 from ..ranges import Half, Ranges
-from .ordered import in_order, restored
 from .tasks import cut
 from .threads import thread_count
 

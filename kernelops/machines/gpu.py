@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from ..arrays import Bound, working
-from ..device_array import DeviceArray
+from ..arrays.arguments import Bound, working
+from ..arrays.device_array import DeviceArray
+from ..arrays.libraries import Home, home_of, on_host
+from ..arrays.permute import in_order, restored
+from ..arrays.transfer import uploaded
 from ..gpu.device import Buffer, Device, Function, device
 from ..program.cuda.double_float import unknown
 from ..program.cuda.layout import Layout, finishes, layout, parts
@@ -19,8 +22,6 @@ from ..program.cuda.source import cuda_source, finish_source
 from ..program.instructions import Program
 from ..ranges import Ranges
 from .cpu import Prepared
-from .homes import Home, home_of, on_host
-from .ordered import in_order, restored
 from .tasks import cut_in_parts
 
 FINISH_BLOCK = 128  # threads of a block in the second pass
@@ -175,15 +176,6 @@ def _shapes(program: Program, dtype: np.dtype, how: dict[str, Any]) -> list[tupl
 def _resident(a: Any, gpu: Device, home: Home) -> DeviceArray:
     """An array in the memory of the GPU: as it stands, or a copy."""
     return a if isinstance(a, DeviceArray) else uploaded(a, gpu, home.stream)
-
-
-def uploaded(a: np.ndarray, gpu: Device, stream: int | None = None) -> DeviceArray:
-    """A copy of an array of the host, whose rows and batch elements that are one memory stay so."""
-    once = a[tuple(slice(1 if step == 0 else None) for step in a.strides)]
-    once = np.ascontiguousarray(once)
-    memory = gpu.upload(once, stream)
-    strides = tuple(0 if step == 0 else new for step, new in zip(a.strides, once.strides, strict=True))
-    return DeviceArray(memory.pointer, a.shape, strides, a.dtype, gpu.number, memory, "host", a)
 
 
 def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> tuple[dict[str, int], Buffer]:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from .. import front
-from ..arrays import Bound, is_tensor, label, to_numpy
+from ..arrays.arguments import Bound, is_tensor, label, to_numpy
+from ..arrays.libraries import brought
 from ..beside import completed, determinant, predict, quadratic, ready, rounded
 from ..errors import DtypeError
 from ..generic import generic_functions
-from ..machines.homes import brought
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec, solve_alpha

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import cluster as shared
-from ..arrays import is_tensor, to_numpy
+from ..arrays.arguments import is_tensor, to_numpy
 from ..cluster import swap_axes
 from ..errors import DtypeError
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from ..arrays import is_tensor
+from ..arrays.arguments import is_tensor
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..machines import dense
 from .entries import DenseEntries, Entries

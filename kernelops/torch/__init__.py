@@ -29,7 +29,7 @@ except ImportError as error:
     ) from error
 
 from .. import front
-from ..arrays import Bound, fitted, float_dtype, is_scalar, is_tensor, label, to_numpy
+from ..arrays.arguments import Bound, fitted, float_dtype, is_scalar, is_tensor, label, to_numpy
 from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr

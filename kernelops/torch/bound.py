@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..arrays import Bound
+from ..arrays.arguments import Bound
 from ..errors import ArgumentError
 from ..specs import ReduceSpec, SolveSpec
 

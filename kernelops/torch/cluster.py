@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from .. import cluster as shared
-from ..arrays import is_tensor, to_numpy
+from ..arrays.arguments import is_tensor, to_numpy
 from ..cluster import swap_axes
 from ..errors import DtypeError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..arrays import to_numpy
+from ..arrays.arguments import to_numpy
 from ..formula.expr import variable
 from ..kernel_product import alpha_layout
 from ..solvers import Solution

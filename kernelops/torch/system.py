@@ -8,8 +8,8 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from ..arrays import Bound
-from ..device_array import DeviceArray
+from ..arrays.arguments import Bound
+from ..arrays.device_array import DeviceArray
 from ..kernel_product import check_alpha
 from ..solvers import Solution
 from ..specs import KernelSystem, SolveSpec

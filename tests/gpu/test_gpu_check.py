@@ -163,7 +163,7 @@ AS_IF = """
 import sys, time, types
 from importlib.machinery import ModuleSpec
 import numpy, torch
-from kernelops import arrays, backend_choice, device_array
+from kernelops.arrays import arguments as arrays, backend as backend_choice, device_array
 
 class Event:
     def __init__(self, enable_timing):

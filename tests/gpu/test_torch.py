@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from kernelops import KernelOperator, arrays, backend_choice, device_array, device_vectors, linear_operator
+from kernelops import KernelOperator, device_vectors, linear_operator
+from kernelops.arrays import arguments as arrays
+from kernelops.arrays import backend as backend_choice
+from kernelops.arrays import device_array
 from kernelops.torch import Genred, KernelSolve
 from kernelops.torch.verbs import TensorVerbs
 

@@ -9,8 +9,8 @@ from solve_cases import CASES, ITERATE
 from torch_dense import all_near, assert_near, derivatives, torch
 
 from kernelops import Ranges, SolveState, kernel_product
-from kernelops.arrays import Bound
-from kernelops.device_array import DeviceArray
+from kernelops.arrays.arguments import Bound
+from kernelops.arrays.device_array import DeviceArray
 from kernelops.torch import KernelSolve, system
 from kernelops.torch.system import device_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ..arrays import Bound
+from .arguments import Bound
 
 
 def in_order(bound: Bound, orders: Mapping[int, np.ndarray | None]) -> Bound:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..arrays import Bound, working
-from ..device_array import DeviceArray, shown
 from ..gpu.device import Device, device
+from .arguments import Bound, working
+from .device_array import DeviceArray, shown
 
 
 class Home(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Bound
-from ..gpu.device import device
-from .gpu import uploaded
+from ..gpu.device import Device, device
+from .arguments import Bound
+from .device_array import DeviceArray
 
 
 def resident(bound: Bound, left_out: int = -1) -> Bound:
@@ -23,3 +23,12 @@ def resident(bound: Bound, left_out: int = -1) -> Bound:
     if done:
         gpu.synchronise()  # kernels of any stream may read them from now on
     return bound._replace(arrays=tuple(arrays), device=gpu.number)
+
+
+def uploaded(a: np.ndarray, gpu: Device, stream: int | None = None) -> DeviceArray:
+    """A copy of an array of the host, whose rows and batch elements that are one memory stay so."""
+    once = a[tuple(slice(1 if step == 0 else None) for step in a.strides)]
+    once = np.ascontiguousarray(once)
+    memory = gpu.upload(once, stream)
+    strides = tuple(0 if step == 0 else new for step, new in zip(a.strides, once.strides, strict=True))
+    return DeviceArray(memory.pointer, a.shape, strides, a.dtype, gpu.number, memory, "host", a)

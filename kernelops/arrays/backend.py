@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError, BackendError
+from ..formula.tokens import nearest
 from .device_array import on_device
-from .errors import ArgumentError, BackendError
-from .formula.tokens import nearest
 
 BACKENDS = (
     *("auto", "CPU", "GPU", "GPU_1D", "GPU_1D_device", "GPU_1D_host"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import BackendError, DtypeError
+from ..errors import BackendError, DtypeError
 
 CUDA = 2  # DLPack's number of what has its memory on a GPU of NVIDIA
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import ArgumentError, BackendError, DtypeError, ShapeError
+from ..formula.expr import Expr
 from .device_array import DeviceArray, on_device, one_device, shown
-from .errors import ArgumentError, BackendError, DtypeError, ShapeError
-from .formula.expr import Expr
 
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 _NAMES = {"half": "float16", "float": "float32", "double": "float64"}
