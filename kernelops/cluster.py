@@ -10,9 +10,9 @@ import numpy as np
 from .arrays.arguments import is_scalar, working
 from .errors import ArgumentError, DtypeError, RangesError, ShapeError
 from .ranges import NAMES, Ranges
+from .ranges.block_rows import pairs_of
 from .ranges.clusters import by_labels
-from .ranges.given import as_array, what, whole
-from .ranges.halves import pairs_of
+from .ranges.validate import as_array, what, whole
 
 FLOATS = ("float16", "float32", "float64")
 

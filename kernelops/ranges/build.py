@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
+from .block_rows import Half, checked_half, pairs_of
 from .clusters import Clusters, boxes, by_labels, centres, consecutive, near, points_of, split
-from .given import as_array, count, distance, what, whole
-from .halves import Half, checked_half, pairs_of
+from .validate import as_array, count, distance, what, whole
 
 COLUMNS = 256  # of one of the engine's tiles
 BEGIN, ROW = 12.0, 64.0  # what it costs to begin a piece of a tile for a row, and a row at all, in columns

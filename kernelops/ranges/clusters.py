@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
-from .given import as_array, what, whole
+from .validate import as_array, what, whole
 
 BOX_SLACK = 1e-9  # by which distances of boxes may come out too large, relatively: rounding drops no pair
 DISTANCES_AT_ONCE = 1 << 20

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..errors import RangesError
 from . import build
+from .block_rows import NAMES
 from .clusters import points_of, split
-from .given import count, distance, what
-from .halves import NAMES
+from .validate import count, distance, what
 
 if TYPE_CHECKING:
     from .ranges import Ranges

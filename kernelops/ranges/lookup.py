@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .halves import Half
+from .block_rows import Half
 
 TABLE = 1 << 26  # entries of a table of blocks, a byte each, up to which there is one
 

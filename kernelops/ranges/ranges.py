@@ -19,12 +19,12 @@ import numpy as np
 from ..cached import cached_property
 from ..errors import RangesError
 from . import build
+from .block_rows import NAMES, Half, checked_half, end_of, frozen
 from .constructors import Constructors
-from .given import count, what
-from .halves import NAMES, Half, checked_half, end_of, frozen
-from .orders import permutation, same_order
-from .questions import Questions
+from .permutation import permutation, same_order
+from .queries import Questions
 from .rectangles import covered, first_difference, rectangles
+from .validate import count, what
 
 MOST_TILES = 8192  # in a row, up to which there is a table of those that meet
 

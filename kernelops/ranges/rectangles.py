@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .halves import Half
+from .block_rows import Half
 
 
 def rectangles(half: Half) -> np.ndarray:

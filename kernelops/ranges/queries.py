@@ -9,12 +9,12 @@ import numpy as np
 from ..cached import cached_property
 from ..errors import RangesError
 from . import build
-from .given import LARGEST, whole
-from .halves import Half
+from .block_rows import Half
 from .lookup import Lookup
-from .orders import inverse, same_order
-from .picture import draw
+from .permutation import inverse, same_order
+from .plot import draw
 from .rectangles import first_difference, rectangles
+from .validate import LARGEST, whole
 
 
 class Questions:

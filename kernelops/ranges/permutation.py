@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RangesError
-from .given import whole
+from .validate import whole
 
 
 def permutation(name: str, order: Any) -> np.ndarray | None:
