@@ -1,4 +1,4 @@
-"""Questions to ranges: which pairs are held, how many, whether they are symmetric, what they cost; a picture."""
+"""Queries of a pattern: which pairs are held, how many, whether they are symmetric, what they cost; a picture."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from ..errors import RangesError
 from . import build
 from .block_rows import Half
 from .lookup import Lookup
+from .pattern import Pattern
 from .permutation import inverse, same_order
 from .plot import draw
 from .rectangles import first_difference, rectangles
 from .validate import LARGEST, whole
 
 
-class Questions:
-    """What Ranges answer; a base of that class."""
+class Queries(Pattern):
+    """A pattern that answers: which pairs it holds, how many, whether they are symmetric, what they cost."""
 
     def is_symmetric(self) -> bool:
         """Whether (j, i) is held wherever (i, j) is.

@@ -1,36 +1,21 @@
-"""Ranges: which intervals of j each block of i meets, and the same with i and j exchanged.
-
-The i half says, for block k of rows ``ranges_i[k]``, that it meets the intervals
-``redranges_j[slices_i[k-1] : slices_i[k]]``; the j half says the same for reductions over i, which gradients with
-respect to j-variables use. Blocks and intervals are half-open. A pair (i, j) that no block and interval hold is not
-part of a sum. Dense is the case of one block that meets one interval.
-
-Blocks count positions. Position p is row p of the arrays, or row order[p] where there is an order: so points need not
-be sorted for a pattern to have few blocks.
-"""
+"""Ranges: the public class of patterns, and the ways to make one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..cached import cached_property
 from ..errors import RangesError
 from . import build
-from .block_rows import NAMES, Half, checked_half, end_of, frozen
-from .constructors import Constructors
-from .permutation import permutation, same_order
-from .queries import Questions
-from .rectangles import covered, first_difference, rectangles
-from .validate import count, what
-
-MOST_TILES = 8192  # in a row, up to which there is a table of those that meet
+from .block_rows import NAMES
+from .clusters import points_of, split
+from .queries import Queries
+from .validate import count, distance, what
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Ranges(Constructors, Questions):
+class Ranges(Queries):
     """Block-sparse ranges, checked when they are made; the arrays are int64 and read-only.
 
     Intervals are kept in ascending order within a block and empty ones are dropped; empty blocks, and blocks that meet
@@ -67,254 +52,265 @@ class Ranges(Constructors, Questions):
            [0, 0, 0, 1, 1]])
     """
 
-    ranges_i: np.ndarray
-    slices_i: np.ndarray
-    redranges_j: np.ndarray
-    ranges_j: np.ndarray
-    slices_j: np.ndarray
-    redranges_i: np.ndarray
-    order_i: np.ndarray | None = None
-    order_j: np.ndarray | None = None
+    @classmethod
+    def from_tuple(cls, six: Any) -> Ranges:
+        """From the six arrays in KeOps' order.
 
-    def __post_init__(self) -> None:
-        six = self.as_tuple()
-        i_half = checked_half(NAMES[:3], six[:3])
-        j_half = checked_half(NAMES[3:], six[3:])
-        self._set(*i_half, *j_half, permutation("order_i", self.order_i), permutation("order_j", self.order_j))
-        found = first_difference(rectangles(i_half), rectangles(j_half)[:, ::-1])
-        if found is not None:
-            i, j, sign = found
-            here, there = ("ranges_i", "ranges_j") if sign > 0 else ("ranges_j", "ranges_i")
+        Parameters
+        ----------
+        six : (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i)
+            numpy or torch, any integers.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+        """
+        try:
+            six = tuple(six)
+        except TypeError:
+            raise RangesError(f"ranges: wanted a Ranges or six integer arrays {NAMES}, got {what(six)}") from None
+        if len(six) != 6:
+            raise RangesError(f"ranges: wanted the six arrays {NAMES}, both halves, got {len(six)}")
+        missing = [name for name, array in zip(NAMES, six, strict=True) if array is None]
+        if missing:
             raise RangesError(
-                f"the halves of ranges must be transposes of each other: the pair (i, j) = ({i}, {j}) "
-                f"is in the half of {here} and not in the half of {there}"
+                f"ranges: both halves are wanted, all six arrays {NAMES}, got None for {', '.join(missing)}"
             )
-        self._check_orders()
-
-    def _set(self, *arrays: np.ndarray | None) -> None:
-        for name, array in zip((*NAMES, "order_i", "order_j"), arrays, strict=True):
-            object.__setattr__(self, name, None if array is None else frozen(array))
-        if self.order_i is not None and self.order_j is not None and same_order(self.order_i, self.order_j):
-            object.__setattr__(self, "order_j", self.order_i)  # one array, so that what is sorted by it is sorted once
+        return cls(*six)
 
     @classmethod
-    def _made(cls, *arrays: np.ndarray | None) -> Ranges:
-        """From six arrays, and two orders or none, that are known to be right."""
-        self = object.__new__(cls)
-        self._set(*arrays, *(None,) * (8 - len(arrays)))
-        return self
+    def of(cls, obj: Any) -> Ranges | None:
+        """None as None, a Ranges as itself, six arrays as a Ranges.
+
+        Parameters
+        ----------
+        obj : None, Ranges or 6-tuple
+            What a ``ranges=`` argument takes.
+
+        Returns
+        -------
+        Ranges or None
+        """
+        return obj if obj is None or isinstance(obj, cls) else cls.from_tuple(obj)
 
     @classmethod
-    def _built(cls, made: build.Built) -> Ranges:
-        return cls._made(*made.i_half, *made.j_half, made.order_i, made.order_j)
-
-    def ordered(self, order_i: Any = None, order_j: Any = None) -> Ranges:
-        """The same blocks for points that stand in another order.
-
-        Parameters
-        ----------
-        order_i, order_j : (M,) and (N,) integers, optional
-            Permutations: position p of the pattern is row order[p] of the arrays.
-
-        Returns
-        -------
-        Ranges
-
-        Raises
-        ------
-        RangesError
-            Where an order is no permutation or has fewer rows than the pattern, or there is one already.
-        """
-        if self.order_i is not None or self.order_j is not None:
-            raise RangesError("ordered: these ranges have an order already")
-        orders = permutation("order_i", order_i), permutation("order_j", order_j)
-        found = self._made(*self.as_tuple(), *orders)
-        found._check_orders()
-        return found
-
-    def union(self, other: Ranges) -> Ranges:
-        """The pairs that are in one of two; ``a | b``.
-
-        Parameters
-        ----------
-        other : Ranges
-            In the same order of rows.
-
-        Returns
-        -------
-        Ranges
-
-        Raises
-        ------
-        RangesError
-        """
-        return self._combined(other, 1)
-
-    def intersection(self, other: Ranges) -> Ranges:
-        """The pairs that are in both of two; ``a & b``.
-
-        Parameters
-        ----------
-        other : Ranges
-            In the same order of rows.
-
-        Returns
-        -------
-        Ranges
-
-        Raises
-        ------
-        RangesError
-        """
-        return self._combined(other, 2)
-
-    __or__, __and__ = union, intersection
-
-    def _combined(self, other: Ranges, times: int) -> Ranges:
-        if not isinstance(other, Ranges):
-            raise RangesError(f"other: wanted a Ranges, got {what(other)}")
-        orders = []
-        for name in ("order_i", "order_j"):
-            here, there = getattr(self, name), getattr(other, name)
-            if not same_order(here, there):
-                raise RangesError(f"{name}: wanted two Ranges in one order of rows, got two orders")
-            orders.append(there if here is None else here)
-        halves = []
-        for axis in (1, 0):
-            both = np.concatenate([rectangles(self._half(axis)), rectangles(other._half(axis))])
-            halves += covered(both, times)
-        found = self._made(*halves, *orders)
-        found._check_orders()
-        return found
-
-    @cached_property
-    def kept(self) -> dict[Any, Any]:
-        """What was made of these ranges, by what it is; ranges never change, so it holds as long as they do."""
-        return {}
-
-    @cached_property
-    def _ends(self) -> dict[str, int]:
-        return {name: end_of(getattr(self, name)) for name in NAMES if "ranges" in name}
-
-    def as_tuple(self) -> tuple[np.ndarray, ...]:
-        """The six arrays in KeOps' order.
-
-        Returns
-        -------
-        tuple of ndarray
-            ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i; int64 and read-only.
-        """
-        return tuple(getattr(self, name) for name in NAMES)
-
-    @property
-    def T(self) -> Ranges:
-        """The same pairs with i and j exchanged."""
-        six = self.as_tuple()
-        return self._made(*six[3:], *six[:3], self.order_j, self.order_i)
-
-    @property
-    def plain(self) -> Ranges:
-        """The same blocks and intervals, for arrays whose rows stand in these orders already."""
-        # kept only where it is another one: ranges that hold themselves would stay until Python looks for cycles
-        return self if self.order_i is None and self.order_j is None else self._plain
-
-    @cached_property
-    def _plain(self) -> Ranges:
-        return self._made(*self.as_tuple())
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """The smallest (M, N) that these ranges fit."""
-        M, N = self._positions_held
-        return M if self.order_i is None else len(self.order_i), N if self.order_j is None else len(self.order_j)
-
-    @property
-    def _positions_held(self) -> tuple[int, int]:
-        ends = self._ends
-        return max(ends["ranges_i"], ends["redranges_i"]), max(ends["ranges_j"], ends["redranges_j"])
-
-    def _check_orders(self) -> None:
-        """Refuse an order of fewer rows than the pattern has."""
-        for name, least in zip(("order_i", "order_j"), self._positions_held, strict=True):
-            order = getattr(self, name)
-            if order is not None and len(order) < least:
-                raise RangesError(f"{name}: wanted the {least} rows of the pattern or more, got {len(order)}")
-
-    def joined(self, axis: int) -> Half:
-        """The half that a reduction over ``axis`` runs through, of the fewest blocks and intervals.
-
-        Neighbouring blocks that meet the same are one, and so are intervals that touch; blocks without any are gone.
-        """
-        return covered(rectangles(self._half(axis)))
-
-    def tiles(self, rows: int, width: int) -> np.ndarray | None:
-        """Which tiles of so many rows meet which of columns, for square ranges of whole tiles; else None.
-
-        Parameters
-        ----------
-        rows : int
-            Of i and of j; the last tile may have fewer.
-        width : int
-
-        Returns
-        -------
-        (T, T) uint8 or None
-        """
-        held, tiles = rectangles(self._half(1)), -(-rows // width)
-        if ((held % width != 0) & (held != rows)).any() or tiles > MOST_TILES:
-            return None
-        (a, b), (c, d) = -(-held // width).transpose(1, 2, 0)
-        # running sums of a byte: they end at 0 or 1, and that they wrap on the way does not matter
-        corners = np.zeros((tiles + 1, tiles + 1), np.uint8)
-        for at, sign in (((a, c), 1), ((b, d), 1), ((a, d), 255), ((b, c), 255)):
-            np.add.at(corners, at, np.uint8(sign))
-        for axis in (0, 1):
-            np.cumsum(corners, axis, out=corners)
-        return np.ascontiguousarray(corners[:tiles, :tiles])
-
-    def _half(self, axis: int) -> Half:
-        if axis not in (0, 1):
-            raise RangesError(f"axis: wanted 0 or 1, got {axis!r}")
-        six = self.as_tuple()
-        return Half(*(six[:3] if axis == 1 else six[3:]))
-
-    def check(self, M: int, N: int) -> None:
-        """Raise RangesError unless every block and interval lies within M rows of i and N rows of j.
+    def dense(cls, M: int, N: int) -> Ranges:
+        """Every i meets every j: one block, one interval.
 
         Parameters
         ----------
         M, N : int
             Rows of i and of j.
 
+        Returns
+        -------
+        Ranges
+        """
+        M, N = count("M", M), count("N", N)
+        return cls.from_mask([[0, M]], [[0, N]], np.ones((1, 1), bool))
+
+    @classmethod
+    def from_mask(cls, i: Any, j: Any, keep: Any) -> Ranges:
+        """From clusters of i and of j, and which cluster meets which.
+
+        Parameters
+        ----------
+        i, j : (M,) and (N,) integers, or (C, 2) and (D, 2) integers
+            The cluster of each row, from 0 on, in any order; or disjoint half-open clusters of rows.
+        keep : (C, D) booleans
+            Whether cluster k of i meets cluster l of j. Clusters that no label names are empty.
+
+        Returns
+        -------
+        Ranges
+            In an order of its own where labels do not ascend.
+
         Raises
         ------
         RangesError
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.from_mask([1, 0, 1], [0, 0, 1], [[True, False], [False, True]]).mask(3, 3).astype(int)
+        array([[0, 0, 1],
+               [1, 1, 0],
+               [0, 0, 1]])
         """
-        for name, letter, given in (("i", "M", M), ("j", "N", N)):
-            size = count(letter, given)
-            order = getattr(self, f"order_{name}")
-            if order is not None and len(order) != size:
-                raise RangesError(f"order_{name}: has {len(order)} rows, there are {letter} = {size} rows of {name}")
-            for kind in ("ranges_", "redranges_"):
-                if self._ends[kind + name] > size:
-                    array = getattr(self, kind + name)
-                    start, end = array[array[:, 1].argmax()]
-                    raise RangesError(
-                        f"{kind}{name}: [{start}, {end}) is out of bounds, there are {letter} = {size} rows of {name}"
-                    )
+        return cls._built(build.from_mask(i, j, keep))
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Ranges):
-            return NotImplemented
-        same = [np.array_equal(a, b) for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)]
-        same += [same_order(self.order_i, other.order_i), same_order(self.order_j, other.order_j)]
-        return all(same) and self.extent == other.extent
+    @classmethod
+    def from_clusters(
+        cls,
+        x: Any,
+        y: Any,
+        keep: float | Callable[[np.ndarray, np.ndarray], Any],
+        *,
+        labels_i: Any = None,
+        labels_j: Any = None,
+        points_per_cluster: int = 256,
+    ) -> Ranges:
+        """From clusters of points, by a rule for which meet.
 
-    def __hash__(self) -> int:
-        return hash(tuple(a.tobytes() for a in self.as_tuple()))
+        Parameters
+        ----------
+        x, y : (M, D) and (N, D) arrays
+            The points of i and of j, in any order.
+        keep : float or callable
+            A radius: clusters meet where their boxes come as near as that, so that every pair of points that near is
+            kept. Or ``keep(centres_i, centres_j)``, which gets the means of the clusters, (C, D) and (C', D), and says
+            which meet, (C, C') booleans; an empty cluster has nan.
+        labels_i, labels_j : (M,) and (N,) integers, optional
+            The cluster of each point; by default those of :meth:`order`.
+        points_per_cluster : int, default 256
+            For clusters that are made here.
 
-    def __reduce__(self) -> tuple:
-        return Ranges._made, (*self.as_tuple(), self.order_i, self.order_j)
+        Returns
+        -------
+        Ranges
+            In an order of its own, but for labels that ascend: the arrays of a call stay as they stand.
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops import Ranges
+        >>> x = np.random.default_rng(0).random((5000, 2))
+        >>> ranges = Ranges.from_clusters(x, x, lambda a, b: np.linalg.norm(a[:, None] - b, axis=-1) < 0.3)
+        >>> ranges.is_symmetric(), round(ranges.density(5000, 5000), 2)
+        (True, 0.24)
+        """
+        return cls._built(build.from_clusters(x, y, keep, labels_i, labels_j, points_per_cluster))
+
+    @classmethod
+    def from_radius(cls, x: Any, y: Any, r: float, points_per_cluster: int = 256) -> Ranges:
+        """All pairs of points up to a distance, and those that share a block with one of them.
+
+        Parameters
+        ----------
+        x, y : (M, D) and (N, D) arrays
+            The points of i and of j, in any order.
+        r : float
+            Euclidean distance up to which every pair is kept.
+        points_per_cluster : int, default 256
+            Points of a block: fewer keep less beyond r, and cost more for each pair.
+
+        Returns
+        -------
+        Ranges
+            In an order of its own: the arrays of a call stay as they stand.
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops import Ranges
+        >>> x = np.random.default_rng(0).random((5000, 2))
+        >>> ranges = Ranges.from_radius(x, x, 0.1)
+        >>> i, j = np.array([0, 1]), np.abs(x - x[[0, 1], None]).max(-1).argsort(1)[:, 1]  # the nearest point
+        >>> ranges.contains(i, j)
+        array([ True,  True])
+        """
+        return cls._built(build.from_clusters(x, y, distance("r", r), None, None, points_per_cluster))
+
+    @classmethod
+    def band(cls, n: int, width: int, block: int = 1) -> Ranges:
+        """The pairs (i, j) of n rows and columns with ``abs(i - j) <= width``.
+
+        Parameters
+        ----------
+        n, width : int
+        block : int, default 1
+            Rows and columns in whole blocks of so many: a band of blocks, which holds this one, is faster.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(4, 1).mask(4, 4).astype(int)
+        array([[1, 1, 0, 0],
+               [1, 1, 1, 0],
+               [0, 1, 1, 1],
+               [0, 0, 1, 1]])
+        """
+        return cls._built(build.band(n, width, block))
+
+    @classmethod
+    def lower_triangular(cls, n: int, block: int = 1) -> Ranges:
+        """The pairs (i, j) of n rows and columns with j <= i.
+
+        Parameters
+        ----------
+        n : int
+        block : int, default 1
+            Rows and columns in whole blocks of so many: a triangle of blocks, which holds this one, is faster.
+
+        Returns
+        -------
+        Ranges
+
+        Raises
+        ------
+        RangesError
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.lower_triangular(4, block=2).mask(4, 4).astype(int)
+        array([[1, 1, 0, 0],
+               [1, 1, 0, 0],
+               [1, 1, 1, 1],
+               [1, 1, 1, 1]])
+        """
+        return cls._built(build.lower_triangular(n, block))
+
+    @staticmethod
+    def order(x: Any, points_per_cluster: int = 256) -> tuple[np.ndarray, np.ndarray]:
+        """An order of points in which neighbours are near each other, cut into compact clusters.
+
+        Parameters
+        ----------
+        x : (n, D) array
+        points_per_cluster : int, default 256
+
+        Returns
+        -------
+        permutation : (n,) int64
+            ``x[permutation]`` has the clusters one after the other.
+        labels : (n,) int64
+            The cluster of each point, for x as it stands; ``labels[permutation]`` ascends.
+
+        Raises
+        ------
+        RangesError
+
+        Notes
+        -----
+        A k-d tree: the points are halved across the longest side of their box until clusters are left, which all have
+        points_per_cluster points but the last.
+        """
+        x = points_of("x", x)
+        clusters = split(x, count("points_per_cluster", points_per_cluster, 1))
+        labels = np.empty(len(x), np.int64)
+        labels[clusters.order] = np.repeat(np.arange(len(clusters.blocks)), np.diff(clusters.blocks)[:, 0])
+        return clusters.order, labels
 
     def __repr__(self) -> str:
         M, N = self.extent
