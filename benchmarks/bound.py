@@ -17,8 +17,8 @@ from time import perf_counter
 
 import numpy as np
 
-from kernelops.machines.cpu import instruction_set
-from kernelops.machines.threads import thread_count
+from kernelops.engines.cpu import instruction_set
+from kernelops.engines.threads import thread_count
 
 SOURCE = Path(__file__).with_name("bound.c")
 FORMS = ("differences", "products")  # the order of the enumeration in bound.c

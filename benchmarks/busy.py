@@ -17,7 +17,7 @@ from statistics import median, quantiles
 import numpy as np
 
 from kernelops import KernelOperator
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 
 SLACK = 1.25  # all threads may take so much longer than one: medians on a busy machine are no better than that
 LOOP = "while True: pass"

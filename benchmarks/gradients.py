@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from timing import interleaved
 
-from kernelops.machines.cpu import instruction_set
-from kernelops.machines.threads import thread_count
+from kernelops.engines.cpu import instruction_set
+from kernelops.engines.threads import thread_count
 from kernelops.torch import Genred
 
 FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]

@@ -18,8 +18,8 @@ from verdicts import FORM, Verdict, beside_bound, beside_dense, beside_keops, of
 
 import kernelops
 from kernelops.backends import installed
-from kernelops.machines.cpu import instruction_set
-from kernelops.machines.threads import thread_count
+from kernelops.engines.cpu import instruction_set
+from kernelops.engines.threads import thread_count
 
 
 @dataclass

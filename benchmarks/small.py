@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from kernelops import KernelOperator
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 from kernelops.numpy import Genred
 
 try:

@@ -15,8 +15,8 @@ from report import cpu_model, table
 
 import kernelops
 from kernelops.backends import installed
-from kernelops.machines.cpu import instruction_set
-from kernelops.machines.threads import thread_count
+from kernelops.engines.cpu import instruction_set
+from kernelops.engines.threads import thread_count
 
 COLOURS = {
     OURS: "#c0392b",

@@ -1,4 +1,4 @@
-"""Which machines this package can compute on here, and why; nothing is loaded or started to find out."""
+"""Which engines can compute here, and why; nothing is loaded or started to find out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .engines.cpu import instruction_set
+from .engines.threads import thread_count
 from .gpu.locate import nvcc_programs, nvrtc_files
-from .machines.cpu import instruction_set
-from .machines.threads import thread_count
 
 PROC_GPUS = Path("/proc/driver/nvidia/gpus")
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

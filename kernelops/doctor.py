@@ -19,8 +19,8 @@ import numpy as np
 
 from . import _core
 from .backends import available_backends, find_gpus, installed
-from .machines.cpu import available_instruction_sets, instruction_set
-from .machines.threads import thread_count, thread_reasons
+from .engines.cpu import available_instruction_sets, instruction_set
+from .engines.threads import thread_count, thread_reasons
 from .numpy import Genred, KernelSolve
 
 PACKAGES = ("kernelops", "numpy", "scipy", "torch", "matplotlib", "tqdm", "pycuda", "platformdirs", "cython")

@@ -11,11 +11,11 @@ import numpy as np
 
 from .arrays.arguments import Bound, bind, working
 from .arrays.libraries import on_host
+from .engines import cpu, gpu
 from .errors import ArgumentError, FormulaError, ShapeError
 from .formula.expr import Expr, substitute, variable
 from .formula.parse import LARGEST
 from .formula.tokens import nearest
-from .machines import cpu, gpu
 from .ranges import Ranges
 
 

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import pytest
 from cases import CASES
 
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.gpu import cache
 from kernelops.gpu.compilers import FLAGS, find_compiler, headers_of
-from kernelops.machines import cpu
 from kernelops.program.cuda.source import cuda_source, finish_source, finishes
 
 ARCHS = ("sm_80", "sm_90", "sm_120")

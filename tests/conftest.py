@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc):
     them one after another.
     """
     if "isa" in metafunc.fixturenames:
-        from kernelops.machines import cpu  # here, so that tests of the language run where the engine is not built
+        from kernelops.engines import cpu  # here, so that tests of the language run where the engine is not built
 
         wished = os.environ.get("KERNELOPS_ISA")
         metafunc.parametrize("isa", [wished] if wished else cpu.available_instruction_sets(), indirect=True)

@@ -43,7 +43,7 @@ def run(name, options):
 
 
 def main(options):
-    from kernelops.machines.cpu import available_instruction_sets
+    from kernelops.engines.cpu import available_instruction_sets
 
     *plainer, best = available_instruction_sets()
     for name in KNOWN:

@@ -1,4 +1,4 @@
-"""Generated CUDA kernels as a machine: what machines.cpu.run does, done by the emulator, and results in final form.
+"""Generated CUDA kernels as a machine: what engines.cpu.run does, done by the emulator, and results in final form.
 
 What a test computes it computes by a call that knows nothing of kernels. Every call runs once while kernels are only
 noted, so that many are compiled together, and again in its test.
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from cuda_emulator.emulator import compile_cuda
 
-from kernelops.machines import cpu
-from kernelops.machines.cpu import Raw
+from kernelops.engines import cpu
+from kernelops.engines.cpu import Raw
 from kernelops.program.cuda.source import (
     BLOCK,
     arguments,
@@ -85,7 +85,7 @@ class Kernels:
         return self.run(*args, **how)
 
     def run(self, prepared, bound, axis, ranges, dtype, *, order="forward", **how):
-        """As machines.cpu.run; ranges in no order of their own."""
+        """As engines.cpu.run; ranges in no order of their own."""
         program, rows, columns = prepared.program, *_sizes(bound, axis)
         written = _partial(program, 1, prod(bound.batch), rows, columns, how.get("best", 1), dtype)
         self._reduce(key(program, dtype, **how), bound, axis, ranges, written, 1, order)

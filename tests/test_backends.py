@@ -42,7 +42,7 @@ def test_cpu_is_usable_and_says_what_it_uses():
     assert why.endswith(("1 thread", "threads")) and "instructions" in why
 
 
-def test_the_names_are_the_two_machines():
+def test_the_names_are_the_two_engines():
     assert list(kernelops.available_backends()) == ["CPU", "GPU"]
 
 

@@ -7,8 +7,8 @@ from cuda_emulator.emulator import missing
 from emulated import Kernels
 
 from kernelops.arrays.arguments import bind, working
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.program.cuda.source import finishes, layout
 from kernelops.reduction import REDUCTIONS, method, pairwise
 

@@ -10,7 +10,7 @@ import test_reductions as reductions
 from cuda_emulator.emulator import missing
 from emulated import compiled
 
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 from kernelops.reduction import REDUCTIONS
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))

@@ -11,9 +11,9 @@ from emulated import Kernels, compiled
 from judges import assert_sum_close
 
 from kernelops.arrays.arguments import bind
+from kernelops.engines import cpu
 from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.program.cuda.source import layout
 from kernelops.reduction import Reduction, pairwise
 

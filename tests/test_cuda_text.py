@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from cases import CASES
 
+from kernelops.engines import cpu
 from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from kernelops.program.cuda.source import (
     arguments,

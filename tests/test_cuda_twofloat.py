@@ -13,9 +13,9 @@ from elementary import needs_wide
 from emulated import Kernels, compiled
 from judges import assert_sum_close
 
+from kernelops.engines import cpu
 from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.program.cuda.double_float import unknown
 from kernelops.program.cuda.source import cuda_source, include_folders
 from kernelops.reduction import Reduction

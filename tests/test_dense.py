@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import LinAlgError, solve_triangular
 
-from kernelops.machines import dense, lapack
-from kernelops.machines.threads import thread_count
+from kernelops.engines import dense, lapack
+from kernelops.engines.threads import thread_count
 
 EDGES = (1, 5, 193, dense.SHARED_FROM - 1, dense.SHARED_FROM, dense.SHARED_FROM + 1, 768, 1000)
 

@@ -12,7 +12,7 @@ import pytest
 import scipy
 
 from kernelops import doctor
-from kernelops.machines import threads
+from kernelops.engines import threads
 
 
 def run_doctor(*options):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from processes import PATIENCE, after_ctrl_c
 
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.reduction import Reduction
 
 FORMULA = "Exp(-SqDist(x,y))*b"

@@ -25,7 +25,7 @@ warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are 
 def engine():
     "Products and a solve, of an engine that has two threads and thinks everything worth them."
     import numpy as np
-    from kernelops.machines import cpu
+    from kernelops.engines import cpu
     from kernelops.numpy import Genred, KernelSolve
     cpu.thread_count, cpu.SERIAL_BELOW = (lambda: 2), 0
     x, aliases = np.random.default_rng(0).random((1100, 3)), ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]

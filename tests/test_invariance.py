@@ -6,8 +6,8 @@ import pytest
 from cases import CASES, KERNELS
 from judges import assert_sum_close
 
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.ranges import Ranges
 from kernelops.reduction import REDUCTIONS, Reduction
 

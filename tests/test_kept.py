@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator, Ranges, _core
+from kernelops.engines import cpu
 from kernelops.errors import ArgumentError, DtypeError, RangesError, ShapeError
-from kernelops.machines import cpu
 from kernelops.numpy import Genred
 
 FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]

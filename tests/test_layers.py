@@ -23,7 +23,7 @@ LAYERS = [
     "ranges",
     "arrays",
     "cluster",
-    "machines",
+    "engines",
     "reduction",
     "kernel_product",
     "kernel_entries",

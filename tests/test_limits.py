@@ -12,14 +12,14 @@ import sys
 import pytest
 from processes import PATIENCE
 
-from kernelops.machines import blas, threads
+from kernelops.engines import blas, threads
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
 
 BEGIN = """
 import os, resource, warnings
 import numpy as np
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 from kernelops.numpy import Genred, KernelSolve
 warnings.simplefilter("ignore")
 cpu.thread_count, cpu.SERIAL_BELOW = (lambda: wanted), 1 << 62
@@ -115,7 +115,7 @@ def test_blas_is_on_one_thread_meanwhile():
     """In a process whose BLAS has two; in those of the other tests it has one anyway."""
     code = (
         "from threadpoolctl import threadpool_info\n"
-        "from kernelops.machines.blas import one_blas_thread\n"
+        "from kernelops.engines.blas import one_blas_thread\n"
         "def counts():\n"
         "    return {pool['num_threads'] for pool in threadpool_info() if pool['user_api'] == 'blas'}\n"
         "before = counts()\n"

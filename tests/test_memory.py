@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from footprint import peak
 
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.ranges import Ranges
 from kernelops.reduction import Reduction
 

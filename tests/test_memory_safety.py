@@ -11,8 +11,8 @@ import pytest
 
 from kernelops import _core
 from kernelops.arrays.device_array import DeviceArray
+from kernelops.engines import cpu, gpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu, gpu
 from kernelops.numpy import Genred
 from kernelops.reduction import Reduction
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mirrored_sums import GAUSS, NAMES, declared, points, summed
 
 from kernelops import _core
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 
 SIZES = (1024, 1025, 1279, 1281, 1536, 2600)  # odd and even numbers of blocks, of which the last may be one point
 

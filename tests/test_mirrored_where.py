@@ -5,9 +5,9 @@ import pytest
 from mirrored_sums import GAUSS, NAMES, declared, points, summed
 
 from kernelops import KernelOperator, _core
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.formula.structure import mirrored
-from kernelops.machines import cpu
 from kernelops.numpy import KernelSolve
 
 

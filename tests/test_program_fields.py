@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kernelops import _core
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)", "u = Vi(40)", "v = Vj(40)"]
 PROGRAMS = {  # name -> kind, formula, weight; together they have every kind of instruction

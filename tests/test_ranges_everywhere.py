@@ -7,8 +7,8 @@ from judges import assert_sum_close
 from range_patterns import ORDERED, PATTERNS, cuts, held
 
 from kernelops import Ranges
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.reduction import REDUCTIONS, Reduction, pairwise
 
 M, N, K = 37, 290, 3

@@ -6,8 +6,8 @@ from mirrored_sums import GAUSS, NAMES, declared, points, summed
 from range_patterns import cuts, held
 
 from kernelops import KernelOperator, Ranges, _core
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 
 TILE, WORK = _core.TILE, cpu.SYMMETRIC_WORK
 SIZES = (1024, 1025, 1300, 1536)  # even and odd numbers of tiles; the last one whole, of one point, of some

@@ -9,7 +9,7 @@ from processes import after_ctrl_c
 from range_patterns import PATTERNS
 
 from kernelops import Ranges
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 from kernelops.numpy import Genred
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]

@@ -5,7 +5,7 @@ import pytest
 from footprint import growth, peak
 
 from kernelops import KernelOperator, Ranges, cg, reduction, solve
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import compile as tile
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from kernelops.machines import threads
+from kernelops.engines import threads
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from elementary import (
 )
 from elementwise import STAGES, WIDTH, assert_within, by_pair, by_product, errors, values
 
+from kernelops.engines.cpu import available_instruction_sets
 from kernelops.formula.ops import OPS
-from kernelops.machines.cpu import available_instruction_sets
 from kernelops.ranges import Ranges
 
 FUNCTIONS_BY_NAME = {f.name: f for f in FUNCTIONS}

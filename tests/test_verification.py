@@ -7,8 +7,8 @@ import pytest
 from processes import PATIENCE
 
 from kernelops import _core
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.program.compile import compile_exp, compile_sum
 from kernelops.program.verify import ARITY
 from kernelops.reduction import Reduction

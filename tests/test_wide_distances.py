@@ -5,8 +5,8 @@ import pytest
 from judges import assert_sum_close
 
 from kernelops import Ranges
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.program.compile import compile_sum
 from kernelops.program.lowering import WIDE_FROM
 from kernelops.reduction import Reduction

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from ..engines.blas import one_blas_thread
 from ..errors import ArgumentError
-from ..machines.blas import one_blas_thread
 from .costs import Costs, extrapolated
 from .entries import Entries
 from .plan import Plan, Question

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..machines.dense import share
+from ..engines.dense import share
 
 PROJECTIONS = 64
 PROJECTED_FROM = 4 * PROJECTIONS  # columns from which they take less than half of what the residuals themselves do

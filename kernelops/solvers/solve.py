@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..engines.blas import one_blas_thread, take_memory
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from ..machines.blas import one_blas_thread, take_memory
 from .account import account
 from .block import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients

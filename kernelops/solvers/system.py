@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from ..arrays.arguments import is_tensor
+from ..engines import dense
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..machines import dense
 from .entries import DenseEntries, Entries
 from .units import OwnUnits
 from .verbs import HOST, Array

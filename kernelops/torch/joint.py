@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache, reduce
 
+from ..engines import cpu
 from ..formula.expr import Expr, apply
-from ..machines import cpu
 
 
 def joined(formulas: Sequence[Expr]) -> Expr:

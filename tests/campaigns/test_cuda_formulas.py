@@ -8,9 +8,9 @@ from campaigns.formulas import dense, kernel, leaves, named, one_of, points, ran
 from cuda_emulator.emulator import missing
 from emulated import compiled
 
+from kernelops.engines import cpu
 from kernelops.formula.expr import const, topological, variable
 from kernelops.formula.grad import grad
-from kernelops.machines import cpu
 from kernelops.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -45,7 +45,7 @@ def judge(seed):
     with named(seed):
         expr, data, M, N, dtype, size = drawn(r)
         op, axis = one_of(r, ("Sum", "Sum", "Sum", "Max")), int(r.integers(2))
-        ranges = random_ranges(r, M, N).plain if r.random() < 0.4 else None  # orders are the machines' common business
+        ranges = random_ranges(r, M, N).plain if r.random() < 0.4 else None  # orders are the engines' common business
         arrays = [data.get(position) for position in range(1 + max(data))]
         found = Reduction(expr, op, axis, arrays, ranges=ranges, sizes=(M, N))()
         held = np.ones((M, N, 1), bool) if ranges is None else ranges.mask(M, N)[..., None]

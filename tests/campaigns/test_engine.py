@@ -16,7 +16,7 @@ from campaigns.oracle import evaluate
 from campaigns.random_calls import make
 
 from kernelops import _core
-from kernelops.machines import cpu
+from kernelops.engines import cpu
 from kernelops.reduction import REDUCTIONS, Reduction, pairwise
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of the oracle

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from campaigns.formulas import named, random_formula, seeds
 
+from kernelops.engines import cpu
 from kernelops.errors import FormulaError
 from kernelops.formula.defined import DEFINED
 from kernelops.formula.expr import text, topological
 from kernelops.formula.ops import OPS
 from kernelops.formula.parse import parse, parse_alias
-from kernelops.machines import cpu
 
 USUAL = 3000  # texts
 MOST_CALLS = 2_000_000  # of Python functions for one text: a formula of some hundred operations takes a tenth

@@ -6,7 +6,7 @@ from cases import CASES
 from judges import assert_sum_close
 
 from kernelops import Ranges
-from kernelops.machines import gpu
+from kernelops.engines import gpu
 from kernelops.numpy import Genred
 from kernelops.reduction import REDUCTIONS
 

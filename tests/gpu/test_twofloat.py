@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator, Ranges
+from kernelops.engines import gpu as machine
 from kernelops.gpu import device as devices
-from kernelops.machines import gpu as machine
 from kernelops.numpy import KernelSolve
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]

@@ -27,7 +27,7 @@ def missing():
         return "valgrind is not installed"
     if compiler() is None:
         return "there is no C compiler"
-    if ISA not in kernelops.machines.cpu.available_instruction_sets():
+    if ISA not in kernelops.engines.cpu.available_instruction_sets():
         return f"the processor has no {ISA}"
     return None
 

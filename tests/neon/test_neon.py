@@ -13,8 +13,8 @@ from judges import assert_sum_close
 from tools import needs
 
 from kernelops import reduction
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.ranges import Ranges
 from kernelops.reduction import REDUCTIONS, Reduction
 

@@ -169,7 +169,7 @@ def test_tiles_are_whole_or_none(monkeypatch):
     assert Ranges.band(10, 4, 4).tiles(10, 4).tolist() == [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
     assert Ranges.band(10, 2, 3).tiles(10, 4) is None and Ranges.band(8, 4, 4).tiles(10, 4).shape == (3, 3)
     assert Ranges.band(6, 4, 4).tiles(10, 4) is None, "6 ends no tile of 10 rows"
-    monkeypatch.setattr(ranges, "MOST_TILES", 2)
+    monkeypatch.setattr(pattern, "MOST_TILES", 2)
     assert Ranges.band(10, 4, 4).tiles(10, 4) is None and Ranges.band(8, 4, 4).tiles(8, 4).all()
 
 

@@ -6,7 +6,7 @@ from kernel_cases import ALIASES
 from scipy.stats import chi2
 
 from kernelops import KernelOperator, solve
-from kernelops.machines import dense as factors
+from kernelops.engines import dense as factors
 from kernelops.solvers import projections
 from kernelops.solvers.projections import MARGIN, PROJECTED_FROM, PROJECTIONS, Projections
 

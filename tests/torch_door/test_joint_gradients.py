@@ -7,10 +7,10 @@ from reduce_cases import REDUCTIONS, leaf, ranges
 from solve_cases import CASES
 from torch_dense import all_near, assert_near, derivatives, torch
 
+from kernelops.engines import cpu
 from kernelops.formula.expr import variable
 from kernelops.formula.grad import grad
 from kernelops.formula.parse import parse
-from kernelops.machines import cpu
 from kernelops.numpy import Genred as ArrayGenred
 from kernelops.program.compile import compile_sum
 from kernelops.torch import Genred, autograd

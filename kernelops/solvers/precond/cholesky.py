@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from ...machines import dense
+from ...engines import dense
 from ..entries import Entries
 from .base import Preconditioner
 

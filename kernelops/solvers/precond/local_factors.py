@@ -19,8 +19,8 @@ from itertools import repeat
 import numpy as np
 from scipy.sparse import csr_array
 
-from ...machines.blas import has_room, one_blas_thread
-from ...machines.threads import map_on_threads, thread_count
+from ...engines.blas import has_room, one_blas_thread
+from ...engines.threads import map_on_threads, thread_count
 from ..entries import Entries
 
 SLAB = 1 << 21  # numbers of the small matrices of a slab, whose entries are asked for at once

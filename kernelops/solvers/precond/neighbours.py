@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from ...machines.threads import thread_count
+from ...engines.threads import thread_count
 from ...ranges.clusters import moderate
 from ..entries import Entries
 

@@ -1,1 +1,0 @@
-"""The machines that run programs; cpu.py is the tile engine."""
