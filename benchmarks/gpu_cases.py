@@ -88,7 +88,7 @@ def all_checks() -> list[Check]:
     """Every reduction, then every case; the dtypes that are used most come first."""
     from cases import CASES
 
-    from kernelops.reduction import REDUCTIONS
+    from kernelops.reductions.kinds import REDUCTIONS
 
     kinds = [list(REDUCTIONS), range(len(CASES))]
     return [Check(what, axis, dtype) for kind in kinds for dtype in DTYPES for axis in (1, 0) for what in kind]
@@ -148,7 +148,7 @@ def judged(op: str, got: Results, values: np.ndarray, weights: np.ndarray, mask:
     """The error of a reduction's results over the magnitude of what it reduces."""
     import dense
 
-    from kernelops.reduction import REDUCTIONS
+    from kernelops.reductions.kinds import REDUCTIONS
 
     kind = REDUCTIONS[op]
     largest = float(abs(values).max(initial=0))
@@ -214,7 +214,7 @@ def of_case(check: Check) -> Iterator[tuple[str, Callable[[str], float], float]]
 
 def of_reduction(check: Check) -> Iterator[tuple[str, Callable[[str], float], float]]:
     """A reduction of a Gaussian, or of its exponent: in shapes of all kinds, with ranges, in batches."""
-    from kernelops.reduction import REDUCTIONS
+    from kernelops.reductions.kinds import REDUCTIONS
 
     op, kind = str(check.what), REDUCTIONS[str(check.what)]
     rng = np.random.default_rng(0)

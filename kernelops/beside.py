@@ -20,7 +20,7 @@ from .formula.expr import Expr, apply, variable
 from .formula.structure import scalar_kernel
 from .formula.tokens import nearest
 from .kernel_product import COLUMNS_AT_ONCE, KernelProduct
-from .reduction import Reduction
+from .reductions.reduction import Reduction
 from .solvers import SolveState, judge, solve
 from .solvers.plan import Plan, Question
 from .solvers.policy import planned

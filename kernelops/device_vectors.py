@@ -13,7 +13,7 @@ from .arrays.libraries import home_like
 from .errors import BackendError, DtypeError, ShapeError
 from .formula.expr import apply, variable
 from .kernel_product import KernelProduct
-from .reduction import method
+from .reductions.reduction import method
 
 
 class Anywhere(LinearOperator):

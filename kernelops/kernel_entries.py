@@ -15,7 +15,8 @@ from .formula.expr import Expr, apply, const, substitute, variable
 from .kernel_product import KernelProduct
 from .ranges import Ranges
 from .ranges.clusters import moderate
-from .reduction import method, pair_work, pairwise
+from .reductions.pairs import pair_work, pairwise
+from .reductions.reduction import method
 
 NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
 PACKED = 256  # columns whose memory a block takes that has fewer

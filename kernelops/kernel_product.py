@@ -23,7 +23,7 @@ from .formula.parse import Formula
 from .formula.structure import linear_in, scalar_kernel, symmetric
 from .formula.tokens import nearest
 from .ranges import Ranges
-from .reduction import Reduction, method
+from .reductions.reduction import Reduction, method
 
 COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
 

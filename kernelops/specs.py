@@ -18,7 +18,8 @@ from .formula.expr import Expr
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
 from .ranges import Ranges
-from .reduction import check_accumulation, method
+from .reductions.kinds import check_accumulation
+from .reductions.reduction import method
 from .solvers import Solution, judge, solve
 from .solvers.problem import as_numbers
 from .solvers.solution import info_of, message

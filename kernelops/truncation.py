@@ -27,7 +27,8 @@ from .formula.structure import linear_in
 from .ranges import Ranges
 from .ranges.build import meeting
 from .ranges.clusters import Clusters, boxes, consecutive, split
-from .reduction import REDUCTIONS, method
+from .reductions.kinds import REDUCTIONS
+from .reductions.reduction import method
 
 AUTO = 1e-3  # what ranges="auto" truncates at
 POINTS = 256  # of a block: one tile of the engine

@@ -7,7 +7,7 @@ A reduction keeps no values of pairs, but the N smallest of N columns are all of
 import numpy as np
 
 from kernelops.formula.expr import apply, variable
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 STAGES = ("pair", "col", "row", "param")
 WIDTH = 256  # columns of a full tile

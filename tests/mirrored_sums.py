@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernelops.formula.parse import parse
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 
 def points(n, d=3, dtype="float64", seed=0, batch=()):

@@ -9,7 +9,8 @@ from judges import assert_sum_close
 from kernelops.errors import ArgumentError, FormulaError, RangesError
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reduction import REDUCTIONS, SUM_SCHEMES, Reduction
+from kernelops.reductions.kinds import REDUCTIONS, SUM_SCHEMES
+from kernelops.reductions.reduction import Reduction
 
 B = parse("b+0*x", ["x = Vi(1)", "b = Vj(1)"])
 TILE = 256  # columns that are added up in the data's own precision, unless asked otherwise

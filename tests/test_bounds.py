@@ -13,7 +13,7 @@ from kernelops.formula.expr import apply, const, substitute, topological, variab
 from kernelops.formula.ops import OPS
 from kernelops.formula.parse import parse
 from kernelops.formula.simplify import simplify
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 LARGEST = float(np.finfo(np.float32).max)
 TINY = float(np.finfo(np.float32).tiny)

@@ -10,7 +10,9 @@ from kernelops.arrays.arguments import bind, working
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import finishes, layout
-from kernelops.reduction import REDUCTIONS, method, pairwise
+from kernelops.reductions.kinds import REDUCTIONS
+from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.reduction import method
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 

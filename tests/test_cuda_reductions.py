@@ -11,7 +11,7 @@ from cuda_emulator.emulator import missing
 from emulated import compiled
 
 from kernelops.engines import cpu
-from kernelops.reduction import REDUCTIONS
+from kernelops.reductions.kinds import REDUCTIONS
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 

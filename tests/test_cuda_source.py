@@ -15,7 +15,8 @@ from kernelops.engines import cpu
 from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import layout
-from kernelops.reduction import Reduction, pairwise
+from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 

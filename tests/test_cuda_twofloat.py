@@ -18,7 +18,7 @@ from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.double_float import unknown
 from kernelops.program.cuda.source import cuda_source, include_folders
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 pytestmark = [pytest.mark.skipif(missing() is not None, reason=str(missing())), needs_wide]
 

@@ -11,7 +11,7 @@ from processes import PATIENCE, after_ctrl_c
 
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 FORMULA = "Exp(-SqDist(x,y))*b"
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
@@ -105,7 +105,7 @@ def test_joblib_workers(parallel):
 LONG = """
 import numpy as np
 from kernelops.formula.parse import parse
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 points = np.random.default_rng(0).standard_normal(({count}, {dim}))
 formula = parse({formula!r}, ["x = Vi({dim})", "y = Vj({dim})"])
 call = Reduction(formula.expr, "Sum", 1, [points, points])

@@ -10,7 +10,7 @@ from judges import assert_sum_close
 from kernelops.errors import ArgumentError, ShapeError
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 M, N = 23, 270
 RANGES = Ranges.from_mask([[2, 5], [7, 20]], [[1, 4], [4, 90], [200, 260]], np.array([[1, 1, 0], [0, 1, 1]], bool))

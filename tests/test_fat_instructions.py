@@ -6,7 +6,7 @@ import pytest
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_exp, compile_sum
 from kernelops.ranges import Ranges
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 ROWS = (1, 4, 13)  # a tile's remainder, a block of rows, both
 COLUMNS = (1, 15, 17, 127, 256, 300)  # less than a register, a tail, most of a tile, a tile, more

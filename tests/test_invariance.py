@@ -9,7 +9,8 @@ from judges import assert_sum_close
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reduction import REDUCTIONS, Reduction
+from kernelops.reductions.kinds import REDUCTIONS
+from kernelops.reductions.reduction import Reduction
 
 GAUSSIAN = parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"])
 EDGES = (1, 63, 64, 65, 255, 256, 257)

@@ -10,7 +10,7 @@ from kernelops.arrays.arguments import bind
 from kernelops.formula.parse import parse
 from kernelops.kernel_entries import TRIANGLE, KernelEntries
 from kernelops.numpy import KernelSolve
-from kernelops.reduction import pairwise
+from kernelops.reductions.pairs import pairwise
 from kernelops.solvers.entries import DenseEntries, most_correlated
 from kernelops.solvers.system import as_system
 

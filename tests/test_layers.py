@@ -24,7 +24,7 @@ LAYERS = [
     "arrays",
     "cluster",
     "engines",
-    "reduction",
+    "reductions",
     "kernel_product",
     "kernel_entries",
     "device_vectors",

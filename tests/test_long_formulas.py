@@ -26,7 +26,7 @@ from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import lowering
 from kernelops.program.compile import compile_sum
 from kernelops.program.cuda.source import cuda_source
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
 MANY = 1200  # terms, at every door; Python's calls go a thousand deep

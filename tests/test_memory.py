@@ -10,7 +10,7 @@ from footprint import peak
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 GAUSSIAN = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])
 

@@ -14,7 +14,7 @@ from kernelops.arrays.device_array import DeviceArray
 from kernelops.engines import cpu, gpu
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 SANITIZED = b"__asan_report" in Path(_core.__file__).read_bytes()  # which takes all addresses there are
 BEGIN = """

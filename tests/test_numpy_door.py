@@ -20,7 +20,7 @@ from kernelops.numpy import (
     generic_logsumexp,
     generic_sum,
 )
-from kernelops.reduction import REDUCTIONS
+from kernelops.reductions.kinds import REDUCTIONS
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 GAUSS = "Exp(-g*SqDist(x,y))*b"

@@ -12,7 +12,7 @@ from kernelops.formula.expr import apply, const, topological, variable
 from kernelops.formula.ops import OPS
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_sum
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 DTYPES = ("float32", "float64")
 A, B, C = (variable("Vi", k, 1) for k in range(3))

@@ -11,7 +11,7 @@ from kernelops.formula.expr import apply, const, substitute, topological, variab
 from kernelops.formula.grad import grad
 from kernelops.formula.simplify import simplify
 from kernelops.ranges import Ranges
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 M, N = 5, 263  # a tile of columns and a bit, or a task of rows and a bit
 SEED = variable("Vj", 4, 3)

@@ -9,7 +9,9 @@ from range_patterns import ORDERED, PATTERNS, cuts, held
 from kernelops import Ranges
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.reduction import REDUCTIONS, Reduction, pairwise
+from kernelops.reductions.kinds import REDUCTIONS
+from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.reduction import Reduction
 
 M, N, K = 37, 290, 3
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "u = Vi(1)", "w = Vj(1)", "b = Vj(2)", "g = Pm(1)"]

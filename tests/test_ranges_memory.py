@@ -15,7 +15,7 @@ from kernelops import KernelOperator, Ranges, _core
 from kernelops.arrays import permute as ordered
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred, KernelSolve
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 GAUSS = "Exp(-SqDist(x,y))*b"

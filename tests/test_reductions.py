@@ -6,7 +6,8 @@ import pytest
 
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reduction import REDUCTIONS, Reduction
+from kernelops.reductions.kinds import REDUCTIONS
+from kernelops.reductions.reduction import Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"

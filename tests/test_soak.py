@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from footprint import growth, peak
 
-from kernelops import KernelOperator, Ranges, cg, reduction, solve
+from kernelops import KernelOperator, Ranges, cg, solve
 from kernelops.engines import cpu
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import compile as tile
+from kernelops.reductions import reduction
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 GAUSS = "Exp(-SqDist(x,y))*b"

@@ -11,7 +11,7 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_exp, compile_sum
 from kernelops.program.verify import ARITY
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 CODE, PLANES, LOADS, EXPORTS = range(4)  # the parts of an encoded stage
 OP, AUX0, AUX1, OUT, A, B = 0, 1, 2, 3, 6, 9  # columns of the code; an operand is place, base, stride

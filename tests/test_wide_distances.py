@@ -9,7 +9,7 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_sum
 from kernelops.program.lowering import WIDE_FROM
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 
 def distances(x, y, axis=1, **options):

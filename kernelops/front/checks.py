@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, KeywordError
 from ..formula.tokens import nearest
-from ..reduction import SUM_SCHEMES
+from ..reductions.kinds import SUM_SCHEMES
 
 IGNORED = ("cuda_type", "enable_chunks", "rec_multVar_highdim", "use_fast_math")  # accepted for old scripts
 DTYPE_ACC = ("auto", "float16", "float32", "float64")

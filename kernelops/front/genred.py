@@ -14,7 +14,7 @@ from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse
 from ..ranges import Ranges
-from ..reduction import check_reduction
+from ..reductions.kinds import check_reduction
 from ..specs import ReduceSpec
 from ..truncation import check_truncate, truncated_reduction
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords

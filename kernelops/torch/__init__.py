@@ -36,7 +36,7 @@ from ..formula.expr import Expr
 from ..generic import generic_functions
 from ..kernel_product import check_alpha
 from ..ranges import Ranges
-from ..reduction import REDUCTIONS
+from ..reductions.kinds import REDUCTIONS
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
 from ..specs import ReduceSpec, SolveSpec

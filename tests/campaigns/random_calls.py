@@ -11,7 +11,7 @@ from kernelops.formula.grad import grad
 from kernelops.formula.ops import OPS
 from kernelops.formula.simplify import simplify
 from kernelops.ranges import Ranges
-from kernelops.reduction import REDUCTIONS
+from kernelops.reductions.kinds import REDUCTIONS
 
 LENGTHS = (1, 1, 1, 2, 3, 3, 4, 5, 8, 17, 32, 33, 64, 70)  # of vectors; from 32 on their distances are wide ones
 SIZES = (

@@ -11,7 +11,7 @@ from emulated import compiled
 from kernelops.engines import cpu
 from kernelops.formula.expr import const, topological, variable
 from kernelops.formula.grad import grad
-from kernelops.reduction import Reduction
+from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 

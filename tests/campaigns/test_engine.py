@@ -17,7 +17,9 @@ from campaigns.random_calls import make
 
 from kernelops import _core
 from kernelops.engines import cpu
-from kernelops.reduction import REDUCTIONS, Reduction, pairwise
+from kernelops.reductions.kinds import REDUCTIONS
+from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of the oracle
 SEEDS = int(os.environ.get("KERNELOPS_FUZZ_SEEDS", "300"))

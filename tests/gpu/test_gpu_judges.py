@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernelops.numpy import Genred
-from kernelops.reduction import REDUCTIONS
+from kernelops.reductions.kinds import REDUCTIONS
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 

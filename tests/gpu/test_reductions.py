@@ -8,7 +8,7 @@ from judges import assert_sum_close
 from kernelops import Ranges
 from kernelops.engines import gpu
 from kernelops.numpy import Genred
-from kernelops.reduction import REDUCTIONS
+from kernelops.reductions.kinds import REDUCTIONS
 
 pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]

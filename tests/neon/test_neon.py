@@ -12,11 +12,12 @@ from engine import Emulated, build, missing
 from judges import assert_sum_close
 from tools import needs
 
-from kernelops import reduction
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reduction import REDUCTIONS, Reduction
+from kernelops.reductions import reduction
+from kernelops.reductions.kinds import REDUCTIONS
+from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(
     platform.machine() in ("aarch64", "arm64"), reason="on ARM all other tests run the engine of ARM"

@@ -13,7 +13,7 @@ from patterns import SIZE, mask_of_half, masks, orders, tables
 
 from kernelops import Ranges
 from kernelops.errors import MissingExtraError, RangesError
-from kernelops.ranges import lookup, ranges
+from kernelops.ranges import lookup, pattern
 
 BAND = Ranges.band(5, 1)
 I, J = np.mgrid[-1 : SIZE + 2, -1 : SIZE + 2]

@@ -10,7 +10,7 @@ from torch_dense import assert_near, torch
 
 import kernelops.numpy
 from kernelops import BackendError, DtypeError, Ranges, ShapeError
-from kernelops.reduction import REDUCTIONS
+from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.torch import Genred
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]

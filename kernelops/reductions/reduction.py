@@ -3,108 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays.arguments import Bound, bind, working
-from .arrays.libraries import on_host
-from .engines import cpu, gpu
-from .errors import ArgumentError, FormulaError, ShapeError
-from .formula.expr import Expr, substitute, variable
-from .formula.parse import LARGEST
-from .formula.tokens import nearest
-from .ranges import Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One reduction: what the machine accumulates and what is returned.
-
-    Attributes
-    ----------
-    machine : str
-        "sum", "exp" or "best".
-    results : tuple of str
-        "values" and/or "indices" for "best"; "sum", "log" or "mean" otherwise.
-    largest : bool
-        Whether the largest values are wanted.
-    weighted : bool or None
-        Whether a second formula is needed (True), refused (False) or optional (None).
-    many : bool
-        Whether opt_arg says how many values are kept.
-    """
-
-    machine: str
-    results: tuple[str, ...]
-    largest: bool = False
-    weighted: bool | None = False
-    many: bool = False
-
-
-REDUCTIONS: dict[str, Kind] = {
-    "Sum": Kind("sum", ("sum",)),
-    "LogSumExp": Kind("exp", ("log",), weighted=None),
-    "LogSumExpWeight": Kind("exp", ("log",), weighted=True),
-    "SumSoftMaxWeight": Kind("exp", ("mean",), weighted=True),
-    "SoftMax": Kind("exp", ("mean",), weighted=True),
-    "Min": Kind("best", ("values",)),
-    "Max": Kind("best", ("values",), largest=True),
-    "ArgMin": Kind("best", ("indices",)),
-    "ArgMax": Kind("best", ("indices",), largest=True),
-    "Min_ArgMin": Kind("best", ("values", "indices")),
-    "Max_ArgMax": Kind("best", ("values", "indices"), largest=True),
-    "KMin": Kind("best", ("values",), many=True),
-    "ArgKMin": Kind("best", ("indices",), many=True),
-    "KMin_ArgKMin": Kind("best", ("values", "indices"), many=True),
-}
-
-# (dtype_acc, dtype of the data) -> sums in float64 inside a tile too; across tiles sums are always float64
-_ACCUMULATORS = {
-    ("auto", "float16"): False,
-    ("auto", "float32"): False,
-    ("auto", "float64"): False,
-    ("float16", "float16"): False,
-    ("float32", "float16"): False,
-    ("float32", "float32"): False,
-    ("float64", "float32"): True,
-    ("float64", "float64"): True,
-}
-SUM_SCHEMES = {"auto": False, "block_sum": False, "direct_sum": False, "kahan_scheme": True}  # -> compensated
-
-
-def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> Kind:
-    """The row of ``REDUCTIONS`` for a reduction, its formulas and its argument checked."""
-    if not isinstance(op, str) or op not in REDUCTIONS:
-        hint = nearest(op, list(REDUCTIONS)) if isinstance(op, str) else ""
-        raise ArgumentError(f"reduction_op: wanted one of {', '.join(REDUCTIONS)}, got {op!r}{hint}")
-    kind = REDUCTIONS[op]
-    if kind.weighted and weight is None:
-        raise ArgumentError(f"{op} needs formula2, the weight")
-    if kind.weighted is False and weight is not None:
-        raise ArgumentError(f"formula2 is a weight for LogSumExp and SumSoftMaxWeight; {op} takes none")
-    if kind.machine == "exp" and expr.dim != 1:
-        raise FormulaError(f"{op} needs a formula of length 1, got one of length {expr.dim}")
-    whole = isinstance(opt_arg, (int, np.integer)) and not isinstance(opt_arg, bool)
-    if kind.many and not (whole and opt_arg >= 1):
-        raise ArgumentError(f"{op} needs opt_arg = K, a whole number >= 1, got {opt_arg!r}")
-    if kind.many and opt_arg > LARGEST:
-        raise ArgumentError(f"{op}: the largest opt_arg is {LARGEST}, got {opt_arg}")
-    if not kind.many and opt_arg is not None:
-        raise ArgumentError(f"opt_arg is the K of KMin, ArgKMin and KMin_ArgKMin; {op} takes none, got {opt_arg!r}")
-    return kind
-
-
-def check_accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
-    """(float64 inside tiles, compensated across tiles) for data of this dtype."""
-    if not isinstance(dtype_acc, str) or (dtype_acc, dtype.name) not in _ACCUMULATORS:
-        allowed = [name for name, data in _ACCUMULATORS if data == dtype.name]
-        raise ArgumentError(f"dtype_acc: wanted one of {', '.join(allowed)} for {dtype.name} data, got {dtype_acc!r}")
-    if not isinstance(sum_scheme, str) or sum_scheme not in SUM_SCHEMES:
-        raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")
-    return _ACCUMULATORS[dtype_acc, dtype.name], SUM_SCHEMES[sum_scheme]
+from ..arrays.arguments import Bound, bind, working
+from ..engines import cpu, gpu
+from ..errors import ShapeError
+from ..formula.expr import Expr
+from ..ranges import Ranges
+from .kinds import REDUCTIONS, Kind, check_accumulation, check_reduction
+from .pairs import aligned, indices_of
 
 
 class Method(NamedTuple):
@@ -254,8 +164,8 @@ class Reduction:
         -------
         (..., P, D) array; 0 where a pair lies outside the ranges.
         """
-        I = _indices(rows, self.bound.M, "i")
-        J = _indices(columns, self.bound.N, "j")
+        I = indices_of(rows, self.bound.M, "i")
+        J = indices_of(columns, self.bound.N, "j")
         if I.shape != J.shape:
             raise ShapeError(f"wanted as many i as j, got {len(I)} and {len(J)}")
         expr, bound = aligned(self.expr, self.bound, I, J)
@@ -263,37 +173,3 @@ class Reduction:
         if self.ranges is not None:
             result[..., ~self.ranges.contains(I, J), :] = 0
         return result
-
-
-def _indices(indices: Any, count: int, name: str) -> np.ndarray:
-    found = np.asarray(indices)
-    if found.size == 0:
-        return np.zeros(0, np.int64)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise ArgumentError(f"{name}: wanted a list of whole numbers, got {found.dtype} of shape {found.shape}")
-    if found.min() < 0 or found.max() >= count:
-        raise ArgumentError(f"{name}: wanted indices from 0 to {count - 1}, got {found.min()} to {found.max()}")
-    return found.astype(np.int64)
-
-
-def aligned(expr: Expr, bound: Bound, I: np.ndarray, J: np.ndarray) -> tuple[Expr, Bound]:
-    """The formula with its variables indexed by the pairs, and the arrays gathered to match: a sum over one column."""
-    index = {"Vi": I, "Vj": J}
-    bound, arrays = on_host(bound), [None] * len(bound.arrays)
-    for v in expr.vars:
-        a = bound.arrays[v.params[0]]
-        arrays[v.params[0]] = a[..., index[v.op], :] if v.op in index else a
-    gathered = Bound(tuple(arrays), bound.dtype, bound.batch, len(I), 1)
-    return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"}), gathered
-
-
-def pairwise(expr: Expr, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
-    """The formula at every pair of a row i and a column j, (*batch, M, N, dim), in dtype; 0 outside the ranges."""
-    found = cpu.run(cpu.prepare("entries", expr, None, False, 1), bound, 1, ranges, working(dtype)).entries
-    assert found is not None
-    return found.astype(dtype, copy=False)
-
-
-def pair_work(expr: Expr, axis: int) -> int:
-    """Counted work of one pair in a sum of the formula, an addition of numbers being 1."""
-    return int(cpu.prepare("sum", expr, None, False, axis).encoded.cost)
