@@ -22,7 +22,7 @@ from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha, unknown_of
 from .ranges import Ranges
 from .reductions.kinds import check_accumulation
-from .truncation import check_truncate, truncated_product, truncated_solve
+from .truncation.truncate import check_truncate, truncated_product, truncated_solve
 
 ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
 

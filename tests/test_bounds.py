@@ -7,13 +7,13 @@ from formula.strategies import S, T, X, Y, formulas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernelops import bounds as module
-from kernelops.bounds import bounds
 from kernelops.formula.expr import apply, const, substitute, topological, variable
 from kernelops.formula.ops import OPS
 from kernelops.formula.parse import parse
 from kernelops.formula.simplify import simplify
 from kernelops.reductions.reduction import Reduction
+from kernelops.truncation import intervals as module
+from kernelops.truncation.intervals import bounds
 
 LARGEST = float(np.finfo(np.float32).max)
 TINY = float(np.finfo(np.float32).tiny)

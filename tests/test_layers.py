@@ -18,7 +18,6 @@ LAYERS = [
     "program",
     "_core",
     "gpu",
-    "bounds",
     "definite",
     "ranges",
     "arrays",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator
-from kernelops.bounds import bounds
 from kernelops.errors import FormulaError
 from kernelops.formula.expr import LONGEST, apply, const, topological, variable
 from kernelops.formula.grad import grad
@@ -27,6 +26,7 @@ from kernelops.program import lowering
 from kernelops.program.compile import compile_sum
 from kernelops.program.cuda.source import cuda_source
 from kernelops.reductions.reduction import Reduction
+from kernelops.truncation.intervals import bounds
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
 MANY = 1200  # terms, at every door; Python's calls go a thousand deep

@@ -8,8 +8,9 @@ from scipy.sparse.linalg import cg
 from truncated import GAUSS, XYB, M, N, chosen, cloud, distances, operator
 
 import kernelops
-from kernelops import ArgumentError, Ranges, truncation
+from kernelops import ArgumentError, Ranges
 from kernelops.numpy import Genred, KernelSolve
+from kernelops.truncation import truncate as truncation
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from truncated import GAUSS, KERNELS, XYB, M, N, chosen, cloud, distances, lost, operator
 
-from kernelops import ArgumentError, KernelOperator, truncation
+from kernelops import ArgumentError, KernelOperator
 from kernelops.numpy import Genred, KernelSolve
+from kernelops.truncation import truncate as truncation
 
 
 @pytest.fixture(autouse=True)

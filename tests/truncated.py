@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kernelops import KernelOperator, truncation
+from kernelops import KernelOperator
+from kernelops.truncation import truncate as truncation
 
 N, M = 700, 500
 XYB = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]

@@ -16,7 +16,7 @@ from ..formula.parse import parse
 from ..ranges import Ranges
 from ..reductions.kinds import check_reduction
 from ..specs import ReduceSpec
-from ..truncation import check_truncate, truncated_reduction
+from ..truncation.truncate import check_truncate, truncated_reduction
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 
 

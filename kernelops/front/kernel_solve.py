@@ -20,7 +20,7 @@ from ..solvers.problem import check_callback, check_tolerance
 from ..solvers.quadrature import Estimate
 from ..solvers.state import check_state
 from ..specs import SolveSpec, solve_alpha
-from ..truncation import check_truncate, truncated_solve
+from ..truncation.truncate import check_truncate, truncated_solve
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_on_fail, check_probes
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from torch_dense import all_near, assert_near, derivatives, solve, squared_distances, torch
 
-from kernelops import ArgumentError, KernelOperator, truncation
+from kernelops import ArgumentError, KernelOperator
 from kernelops.torch import Genred, KernelSolve
+from kernelops.truncation import truncate as truncation
 
 grad, jvp, vmap = (getattr(torch.func, name) for name in ("grad", "jvp", "vmap"))
 N, M = 120, 90

@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from .arrays.arguments import Bound, same_data, working
-from .arrays.libraries import on_host
-from .arrays.permute import in_order
-from .bounds import Interval, bounds
-from .errors import ArgumentError
-from .formula.expr import Expr, apply, const, substitute, topological
-from .formula.structure import linear_in
-from .ranges import Ranges
-from .ranges.build import meeting
-from .ranges.clusters import Clusters, boxes, consecutive, split
-from .reductions.kinds import REDUCTIONS
-from .reductions.reduction import method
+from ..arrays.arguments import Bound, same_data, working
+from ..arrays.libraries import on_host
+from ..arrays.permute import in_order
+from ..errors import ArgumentError
+from ..formula.expr import Expr, apply, const, substitute, topological
+from ..formula.structure import linear_in
+from ..ranges import Ranges
+from ..ranges.build import meeting
+from ..ranges.clusters import Clusters, boxes, consecutive, split
+from ..reductions.kinds import REDUCTIONS
+from ..reductions.reduction import method
+from .intervals import Interval, bounds
 
 AUTO = 1e-3  # what ranges="auto" truncates at
 POINTS = 256  # of a block: one tile of the engine

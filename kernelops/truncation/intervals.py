@@ -19,8 +19,8 @@ from itertools import product
 
 import numpy as np
 
-from .formula.expr import Expr, topological
-from .formula.simplify import simplify
+from ..formula.expr import Expr, topological
+from ..formula.simplify import simplify
 
 Interval = tuple[np.ndarray, np.ndarray]  # lo and hi, (..., dim) each
 
