@@ -19,7 +19,7 @@ from .errors import (
     ShapeError,
     SolveError,
 )
-from .linear_operator import KernelOperator
+from .operators.linear_operator import KernelOperator
 from .ranges import Ranges
 from .solvers import Solution, SolveState, cg, solve
 

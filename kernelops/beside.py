@@ -19,7 +19,8 @@ from .errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
 from .formula.expr import Expr, apply, variable
 from .formula.structure import scalar_kernel
 from .formula.tokens import nearest
-from .kernel_product import COLUMNS_AT_ONCE, KernelProduct
+from .operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
+from .operators.system import SolveSpec
 from .reductions.reduction import Reduction
 from .solvers import SolveState, judge, solve
 from .solvers.plan import Plan, Question
@@ -30,7 +31,6 @@ from .solvers.quadrature import Estimate
 from .solvers.quadrature import logdet as estimated_logdet
 from .solvers.system import System, as_system, check_symmetric
 from .solvers.units import in_units, size_of, unit_of
-from .specs import SolveSpec
 
 SILENT = np.errstate(all="ignore")  # what leaves the range of numbers is reported in words, not by numpy
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator, Ranges
-from kernelops.definite import MANY
 from kernelops.formula.parse import parse
+from kernelops.operators.definite import MANY
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "u = Vi(1)", "v = Vj(1)", "g = Pm(1)", "w = Pm(3)", "S = Pm(9)", "b = Vj(1)"]
 N = 40

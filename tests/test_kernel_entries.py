@@ -8,8 +8,8 @@ import pytest
 from kernelops import KernelOperator, Ranges
 from kernelops.arrays.arguments import bind
 from kernelops.formula.parse import parse
-from kernelops.kernel_entries import TRIANGLE, KernelEntries
 from kernelops.numpy import KernelSolve
+from kernelops.operators.kernel_entries import TRIANGLE, KernelEntries
 from kernelops.reductions.pairs import pairwise
 from kernelops.solvers.entries import DenseEntries, most_correlated
 from kernelops.solvers.system import as_system

@@ -13,9 +13,9 @@ from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse
+from ..operators.system import ReduceSpec
 from ..ranges import Ranges
 from ..reductions.kinds import check_reduction
-from ..specs import ReduceSpec
 from ..truncation.truncate import check_truncate, truncated_reduction
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 

@@ -13,13 +13,13 @@ from ..arrays.backend import check_backend
 from ..beside import InvQuadLogdet, complain, new_points, stateful
 from ..errors import ArgumentError, KeywordError
 from ..formula.parse import parse
-from ..kernel_product import unknown_of
+from ..operators.kernel_product import unknown_of
+from ..operators.system import SolveSpec, solve_alpha
 from ..ranges import Ranges
 from ..solvers import Solution, SolveState
 from ..solvers.problem import check_callback, check_tolerance
 from ..solvers.quadrature import Estimate
 from ..solvers.state import check_state
-from ..specs import SolveSpec, solve_alpha
 from ..truncation.truncate import check_truncate, truncated_solve
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_on_fail, check_probes
 

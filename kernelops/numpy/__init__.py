@@ -22,9 +22,9 @@ from ..arrays.libraries import brought
 from ..beside import completed, determinant, predict, quadratic, ready, rounded
 from ..errors import DtypeError
 from ..generic import generic_functions
+from ..operators.system import ReduceSpec, SolveSpec, solve_alpha
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
-from ..specs import ReduceSpec, SolveSpec, solve_alpha
 from . import cluster
 
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]

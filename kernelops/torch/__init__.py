@@ -34,12 +34,12 @@ from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..generic import generic_functions
-from ..kernel_product import check_alpha
+from ..operators.kernel_product import check_alpha
+from ..operators.system import ReduceSpec, SolveSpec
 from ..ranges import Ranges
 from ..reductions.kinds import REDUCTIONS
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
-from ..specs import ReduceSpec, SolveSpec
 from . import beside, cluster
 from .autograd import Reduce
 from .best import AtWinners, Best, best

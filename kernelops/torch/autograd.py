@@ -21,7 +21,7 @@ from ..formula.expr import Expr, apply, const, is_const, variable
 from ..formula.fold import coefficient
 from ..formula.grad import diff, grad
 from ..formula.simplify import build
-from ..specs import ReduceSpec
+from ..operators.system import ReduceSpec
 from .joint import joined, passes
 from .older_vmap import Function
 

@@ -40,11 +40,11 @@ from ..beside import (
 )
 from ..formula.expr import substitute, variable
 from ..formula.structure import scalar_kernel
-from ..kernel_product import check_alpha
+from ..operators.kernel_product import check_alpha
+from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
 from ..solvers.system import as_system
-from ..specs import ReduceSpec, SolveSpec
 from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
 from .older_vmap import Function
 from .polish import Polish, Use

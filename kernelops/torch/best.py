@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..formula.expr import Expr, apply, const, is_const, substitute, variable
-from ..specs import ReduceSpec
+from ..operators.system import ReduceSpec
 from .autograd import Tensors, _tensor, core_ranks, derivative, forward_rule, gradient, mapped_in_front, result_kind
 from .older_vmap import Function
 

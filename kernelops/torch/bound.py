@@ -9,7 +9,7 @@ import torch
 
 from ..arrays.arguments import Bound
 from ..errors import ArgumentError
-from ..specs import ReduceSpec, SolveSpec
+from ..operators.system import ReduceSpec, SolveSpec
 
 
 def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Bound:

@@ -29,7 +29,7 @@ import torch
 
 from ..beside import aside
 from ..formula.structure import scalar_kernel
-from ..specs import SolveSpec
+from ..operators.system import SolveSpec
 from .autograd import core_ranks, forward_rule, mapped_in_front
 from .older_vmap import Function
 from .system import run, size_of

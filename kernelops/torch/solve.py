@@ -11,9 +11,9 @@ import torch
 
 from ..arrays.arguments import to_numpy
 from ..formula.expr import variable
-from ..kernel_product import alpha_layout
+from ..operators.kernel_product import alpha_layout
+from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers import Solution
-from ..specs import ReduceSpec, SolveSpec
 from .autograd import core_ranks, forward_rule, gradient, mapped_in_front, pullback, pushforward
 from .older_vmap import Function
 from .polish import Polish, Use

@@ -10,9 +10,9 @@ import torch
 
 from ..arrays.arguments import Bound
 from ..arrays.device_array import DeviceArray
-from ..kernel_product import check_alpha
+from ..operators.kernel_product import check_alpha
+from ..operators.system import KernelSystem, SolveSpec
 from ..solvers import Solution
-from ..specs import KernelSystem, SolveSpec
 from .blocks import on
 from .verbs import TensorVerbs
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from kernelops import KernelOperator, device_vectors, linear_operator
+from kernelops import KernelOperator
 from kernelops.arrays import arguments as arrays
 from kernelops.arrays import backend as backend_choice
 from kernelops.arrays import device_array
+from kernelops.operators import device_products as device_vectors
+from kernelops.operators import linear_operator
 from kernelops.torch import Genred, KernelSolve
 from kernelops.torch.verbs import TensorVerbs
 

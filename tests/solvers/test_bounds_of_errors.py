@@ -6,8 +6,8 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import aslinearoperator
 
 from kernelops import KernelOperator, Ranges, SolveState, solve
-from kernelops.kernel_entries import KernelEntries
 from kernelops.numpy import KernelSolve
+from kernelops.operators.kernel_entries import KernelEntries
 from kernelops.torch import KernelSolve as TorchKernelSolve
 
 N = 120

@@ -8,9 +8,10 @@ import pytest
 from solve_cases import CASES, ITERATE
 from torch_dense import all_near, assert_near, derivatives, torch
 
-from kernelops import Ranges, SolveState, kernel_product
+from kernelops import Ranges, SolveState
 from kernelops.arrays.arguments import Bound
 from kernelops.arrays.device_array import DeviceArray
+from kernelops.operators import kernel_product
 from kernelops.torch import KernelSolve, system
 from kernelops.torch.system import device_of
 

@@ -120,6 +120,6 @@ def test_other_errors_stay_what_they_are(monkeypatch):
     def broken(*_):
         raise RuntimeError("out of something")
 
-    monkeypatch.setattr("kernelops.specs.method", broken)
+    monkeypatch.setattr("kernelops.operators.system.method", broken)
     with pytest.raises(RuntimeError, match="out of something"):
         SUM(X, X, B[0])

@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from .arrays.arguments import Bound, is_tensor, same_data, to_numpy, working
-from .arrays.device_array import DeviceArray, shown
-from .arrays.libraries import fetched, home_like, on_host
-from .arrays.permute import in_order
-from .arrays.transfer import resident
-from .cached import cached_property
+from ..arrays.arguments import Bound, is_tensor, same_data, to_numpy, working
+from ..arrays.device_array import DeviceArray, shown
+from ..arrays.libraries import fetched, home_like, on_host
+from ..arrays.permute import in_order
+from ..arrays.transfer import resident
+from ..cached import cached_property
+from ..errors import ArgumentError, DtypeError, ShapeError
+from ..formula.defined import call
+from ..formula.expr import Expr, apply, const, substitute, variable
+from ..formula.grad import grad
+from ..formula.parse import Formula
+from ..formula.structure import linear_in, scalar_kernel, symmetric
+from ..formula.tokens import nearest
+from ..ranges import Ranges
+from ..reductions.reduction import Reduction, method
 from .definite import semidefinite
-from .errors import ArgumentError, DtypeError, ShapeError
-from .formula.defined import call
-from .formula.expr import Expr, apply, const, substitute, variable
-from .formula.grad import grad
-from .formula.parse import Formula
-from .formula.structure import linear_in, scalar_kernel, symmetric
-from .formula.tokens import nearest
-from .ranges import Ranges
-from .reductions.reduction import Reduction, method
 
 COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .arrays.arguments import Bound, working
-from .cached import cached_property
-from .formula.defined import call
-from .formula.expr import Expr, apply, const, substitute, variable
+from ..arrays.arguments import Bound, working
+from ..cached import cached_property
+from ..formula.defined import call
+from ..formula.expr import Expr, apply, const, substitute, variable
+from ..ranges import Ranges
+from ..ranges.clusters import moderate
+from ..reductions.pairs import pair_work, pairwise
+from ..reductions.reduction import method
 from .kernel_product import KernelProduct
-from .ranges import Ranges
-from .ranges.clusters import moderate
-from .reductions.pairs import pair_work, pairwise
-from .reductions.reduction import method
 
 NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
 PACKED = 256  # columns whose memory a block takes that has fewer

@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .formula.expr import Expr, apply, substitute, topological, variable
+from ..formula.expr import Expr, apply, substitute, topological, variable
 
 MANY = 300  # nodes; of larger formulas nothing is said
 ROUNDING = 1e-13  # of the largest coefficient of a Matern function

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .arrays.arguments import Bound
-from .arrays.device_array import DeviceArray, on_device, shown
-from .arrays.libraries import home_like
-from .errors import BackendError, DtypeError, ShapeError
-from .formula.expr import apply, variable
+from ..arrays.arguments import Bound
+from ..arrays.device_array import DeviceArray, on_device, shown
+from ..arrays.libraries import home_like
+from ..errors import BackendError, DtypeError, ShapeError
+from ..formula.expr import apply, variable
+from ..reductions.reduction import method
 from .kernel_product import KernelProduct
-from .reductions.reduction import method
 
 
 class Anywhere(LinearOperator):

@@ -1,0 +1,436 @@
+"""KernelOperator: alpha I + K, K[i, j] = k(x_i, y_j) written as a formula, as a SciPy LinearOperator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, prod
+from typing import Any, NoReturn
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from ..arrays.arguments import bind, is_scalar, working
+from ..arrays.backend import check_backend
+from ..arrays.device_array import on_device
+from ..cached import cached_property
+from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from ..formula.expr import text
+from ..formula.parse import parse
+from ..formula.tokens import nearest
+from ..ranges import Ranges
+from ..reductions.kinds import check_accumulation
+from ..truncation.truncate import check_truncate, truncated_product, truncated_solve
+from .device_products import Anywhere, product_there
+from .kernel_entries import KernelEntries
+from .kernel_product import KernelProduct, alpha_layout, check_alpha, unknown_of
+
+ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
+
+
+class _Checked(Anywhere):
+    """A LinearOperator that says which shapes it takes; SciPy's answer is "dimension mismatch" and no more."""
+
+    def dot(self, x: Any) -> Any:
+        """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
+        if on_device(x):
+            return super().dot(x)
+        if isinstance(x, np.ma.MaskedArray):
+            raise DtypeError("a masked array: wanted a plain one, as .filled(value) gives")
+        shape = np.shape(x)  # a number has none
+        if shape and (len(shape) > 2 or shape[0] != self.shape[1]):
+            _misfit(self.shape, shape)
+        return super().dot(x)
+
+
+def _misfit(matrix: tuple[int, int], shape: tuple[int, ...]) -> NoReturn:
+    wanted = f"({matrix[1]},) or ({matrix[1]}, k)"
+    raise ShapeError(f"a vector for {matrix} needs shape {wanted}, got {tuple(shape)}")
+
+
+class KernelOperator(_Checked):
+    """alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
+
+    Parameters
+    ----------
+    formula : str
+        A formula that is linear in ``var``, as in ``"Exp(-g*SqDist(x,y))*b"``.
+    aliases : sequence of str
+        The variables, as in ``["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]``.
+    var : str
+        Name of the unknown. The operator sums over its index: a Vj unknown gives rows i and columns j.
+    *args : array
+        The other variables, in the order of their positions: float32 or float64, (M, D) for Vi, (N, D) for Vj, (D,) for
+        Pm, where a number will do too. Batch dimensions are refused.
+    alpha : float or array, default 0
+        What is added to the diagonal, finite and nonnegative: a number, or one for each row, (n,).
+        0 unless K is square.
+    ranges : Ranges or 6-tuple, or "auto", optional
+        Which rows meet which columns; entries elsewhere are 0. "auto" means ``truncate=1e-3``.
+    truncate : float, optional
+        Leave out the entries that cannot count, from 0 to below 1: no row sum of the magnitudes left out exceeds
+        truncate times the smallest alpha, or, without alpha, truncate times the largest one of all. The points may
+        stand in any order.
+    dtype_acc, sum_scheme : str
+        How the sums of a product are added up, as for :class:`kernelops.numpy.Genred`.
+    backend : str, default "auto"
+        "auto" multiplies where the arrays are; "GPU" sends arrays of the host to a GPU, where they stay. Vectors may be
+        of the host then, or of that GPU (tensors, CuPy's or PyCUDA's arrays), and products are where the vectors are.
+    device_id : int, default -1
+        Number of that GPU; -1 for the current one.
+
+    Attributes
+    ----------
+    shape : tuple
+        (M, N) for a scalar kernel times the unknown, whatever the unknown's length. For a matrix-valued kernel with
+        blocks of (E, Dv), (M*E, N*Dv): entry (i, d) stands at row i*Dv + d.
+    dtype : dtype
+        float32 or float64, that of the data (float16 data are computed in float32).
+    symmetric : str
+        "yes", "no" or "unknown", from the formula and the arrays.
+    ranges : Ranges or None
+        What was given, or what truncation left.
+
+    Notes
+    -----
+    A product is computed and returned in the wider dtype of data and vector: a float64 vector on float32 data gets a
+    float64 product of the same formula. A complex vector v gives K re(v) + i K im(v).
+
+    Raises
+    ------
+    FormulaError, ArgumentError, ShapeError, DtypeError, RangesError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops import KernelOperator
+    >>> x = np.linspace(0, 1, 5)[:, None]
+    >>> A = KernelOperator("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=0.1)
+    >>> A.shape
+    (5, 5)
+    >>> print((A @ np.ones(5)).round(3))
+    [3.756 4.327 4.536 4.327 3.756]
+    """
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        var: str,
+        *args: Any,
+        alpha: Any = 0.0,
+        ranges: Any = None,
+        truncate: float | None = None,
+        dtype_acc: str = "auto",
+        sum_scheme: str = "auto",
+        backend: str = "auto",
+        device_id: int = -1,
+        **unknown: Any,
+    ) -> None:
+        for name in unknown:
+            known = ["alpha", "ranges", "truncate", "dtype_acc", "sum_scheme", "backend", "device_id"]
+            raise KeywordError(f"KernelOperator has no keyword {name!r}{nearest(name, known)}")
+        self.formula = parse(formula, aliases)
+        tol, device = check_truncate(truncate, ranges), check_backend(backend, device_id, args)
+        v = unknown_of(self.formula, var)
+        others = [x for x in self.formula.variables if x is not v]
+        if len(args) != len(others):
+            names = ", ".join(f"{self.formula.names.get(x, '?')} = {x.op}({x.dim})" for x in others)
+            raise ArgumentError(f"wanted {len(others)} arrays ({names}), the unknown {var!r} left out, got {len(args)}")
+        given = {x.params[0]: a for x, a in zip(others, args, strict=True)}  # the unknown is bound at each product
+        bound = bind(
+            others, [given.get(p) for p in range(1 + max(given, default=-1))], self.formula.names, device=device
+        )
+        if bound.batch:
+            raise ShapeError(f"a KernelOperator takes no batch dimensions, got {bound.batch}; KernelSolve does")
+        counted = {x.op for x in others} & {"Vi", "Vj"}
+        if not counted:
+            raise ArgumentError(
+                f"wanted a Vi or Vj variable beside the unknown {var!r}, to say how many points there are"
+            )
+        if len(counted) == 1:  # nothing but the unknown says how many points the other index has: the matrix is square
+            size = bound.M if "Vi" in counted else bound.N
+            bound = bound._replace(M=size, N=size)
+        alpha = check_alpha(alpha)
+        self._lost = inf  # by how much the ranges may lower an eigenvalue of K
+        if tol is None:
+            self.ranges = Ranges.of(ranges)
+        elif np.any(alpha):
+            self._lost = tol * float(np.min(alpha))
+            self.ranges = truncated_solve(self.formula.expr, v, bound, tol, alpha)
+        else:
+            self.ranges = truncated_product(self.formula.expr, v, bound, tol)
+        self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme, backend, device_id)
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+        options = {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme}
+        check_accumulation(dtype_acc, sum_scheme, bound.dtype)
+        self.kernel_product = KernelProduct(self.formula.expr, v, bound, self.ranges, options)
+        scalar = self.kernel_product.kernel is not None
+        self._lengths = (1, 1) if scalar else (self.formula.expr.dim, v.dim)
+        rows, columns = self.kernel_product.points
+        shape = (rows * self._lengths[0], columns * self._lengths[1])
+        square = shape[0] == shape[1] and rows == columns
+        self.alpha = alpha
+        if square:
+            self.alpha = self.alpha.reshape(alpha_layout(self.alpha.shape, shape[0]))
+        elif np.any(self.alpha):
+            raise ArgumentError(f"alpha must be 0 where the operator is not square; it is {shape[0]} x {shape[1]}")
+        super().__init__(working(bound.dtype), shape)
+
+    # ---- products ----
+
+    def product(self, V: np.ndarray) -> np.ndarray:
+        """(alpha I + K) V, in the wider dtype of data and V.
+
+        Parameters
+        ----------
+        V : ndarray, shape (shape[1], k)
+            Real or complex columns.
+
+        Returns
+        -------
+        ndarray, shape (shape[0], k)
+        """
+        return self._multiply(V, transposed=False)
+
+    def _multiply(self, V: np.ndarray, transposed: bool) -> np.ndarray:
+        if V.dtype.kind == "c":
+            real, imag = self._multiply(V.real, transposed), self._multiply(V.imag, transposed)
+            image = np.empty(real.shape, np.result_type(real, np.complex64))
+            image.real, image.imag = real, imag  # 1j * imag would make nan of an infinite one
+            return image
+        if V.dtype.kind not in "iufb":
+            raise DtypeError(f"a vector of {V.dtype}: wanted real or complex numbers")
+        shape = self.shape[::-1] if transposed else self.shape
+        if V.ndim != 2 or len(V) != shape[1]:
+            _misfit(shape, V.shape)
+        if V.dtype not in (np.float32, np.float64):
+            V = V.astype(np.float32 if V.dtype == np.float16 else np.float64)
+        k = V.shape[-1]
+        if k == 0 or 0 in self.shape:
+            return np.zeros((self.shape[transposed], k), np.result_type(self.dtype, V.dtype))
+        image = self.kernel_product.on_columns(V, transposed)
+        if np.count_nonzero(self.alpha):
+            image = image + (self.alpha * V).astype(image.dtype)
+        return image
+
+    def _there(self, V: Any, transposed: bool) -> Any:
+        shape = self.shape[::-1] if transposed else self.shape
+        return product_there(self.kernel_product, self.alpha, V, transposed, shape)
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        return self._multiply(np.asarray(V), transposed=False)
+
+    def _rmatmat(self, V: np.ndarray) -> np.ndarray:
+        return self._multiply(np.asarray(V), transposed=True)
+
+    def _matvec(self, v: np.ndarray) -> np.ndarray:
+        return self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, v: np.ndarray) -> np.ndarray:
+        return self._rmatmat(np.asarray(v).reshape(-1, 1))[:, 0]
+
+    def _adjoint(self) -> LinearOperator:
+        return self if self.symmetric == "yes" else _Adjoint(self)
+
+    def _transpose(self) -> LinearOperator:
+        return self._adjoint()
+
+    # ---- entries ----
+
+    @cached_property
+    def entries(self) -> tuple[KernelEntries, ...]:
+        """K without alpha, entry by entry, for preconditioners; empty where the matrix is not known to be square."""
+        square = self.shape[0] == self.shape[1] and self._lengths[0] == self._lengths[1]
+        return (KernelEntries(self.kernel_product),) if square else ()
+
+    @cached_property
+    def symmetric(self) -> str:
+        """Whether the matrix is its transpose: "yes", "no" or "unknown", by formula, arrays and ranges; asked once."""
+        if self.shape[0] != self.shape[1]:
+            return "no"
+        if self.ranges is not None and not self.ranges.is_symmetric():
+            return "no"
+        return self.kernel_product.symmetric()
+
+    @cached_property
+    def least(self) -> float:
+        """What is proved to be below all eigenvalues of K, the matrix without alpha.
+
+        0 where K is positive semidefinite, by a formula of which that can be shown, on the same points for i and j; a
+        little less, relative to alpha, after truncation; -inf where nothing is known.
+        """
+        return self.kernel_product.least(self._lost) if self.shape[0] == self.shape[1] else -inf
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal of the matrix.
+
+        Returns
+        -------
+        ndarray, shape (min(shape),)
+
+        Raises
+        ------
+        ShapeError
+            Where the blocks of a matrix-valued kernel are not square.
+        """
+        I = np.arange(min(self.kernel_product.points))
+        blocks = self.kernel_product.entries(I, I)
+        if blocks.shape[1] != blocks.shape[2]:
+            raise ShapeError(f"the blocks of this kernel are {blocks.shape[1:]}: no diagonal of points")
+        return np.einsum("pdd->pd", blocks).reshape(-1) + self._alpha_at(np.arange(len(I) * blocks.shape[1]))
+
+    def _alpha_at(self, rows: np.ndarray) -> np.ndarray:
+        alpha = self.alpha if self.alpha.ndim == 0 else self.alpha.reshape(-1)[rows]
+        return np.broadcast_to(alpha, rows.shape).astype(self.dtype)
+
+    def block(self, rows: Any, columns: Any) -> np.ndarray:
+        """The entries at some rows and columns of the matrix.
+
+        Parameters
+        ----------
+        rows, columns : sequence of int, or a mask of booleans
+            Indices of the matrix; for a matrix-valued kernel of points times components. Negative ones count from the
+            end.
+
+        Returns
+        -------
+        ndarray, shape (len(rows), len(columns))
+
+        Raises
+        ------
+        ArgumentError
+            Where an index is out of bounds or not a whole number.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.linspace(0, 1, 5)[:, None]
+        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x)
+        >>> A.block([0, -1], [1, 2])
+        array([[0.0625, 0.25  ],
+               [0.5625, 0.25  ]])
+        """
+        I, J = _matrix_indices(rows, self.shape[0], "rows"), _matrix_indices(columns, self.shape[1], "columns")
+        out = np.empty((len(I), len(J)), self.dtype)
+        (e, d), step = self._lengths, max(1, ENTRIES_AT_ONCE // max(1, len(J)))
+        for at in range(0, len(I), step):
+            i, j = (g.ravel() for g in np.meshgrid(I[at : at + step], J, indexing="ij"))
+            blocks = self.kernel_product.entries(i // e, j // d)
+            part = out[at : at + step]
+            part[...] = blocks[np.arange(len(i)), i % e, j % d].reshape(part.shape)
+        if np.any(self.alpha):
+            i, j = np.nonzero(I[:, None] == J)
+            out[i, j] += self._alpha_at(I[i])
+        return out
+
+    def rows(self, rows: Any) -> np.ndarray:
+        """Some rows of the matrix.
+
+        Parameters
+        ----------
+        rows : sequence of int, or a mask of booleans
+            Which ones.
+
+        Returns
+        -------
+        ndarray, shape (len(rows), shape[1])
+        """
+        return self.block(rows, np.arange(self.shape[1]))
+
+    def columns(self, columns: Any) -> np.ndarray:
+        """Some columns of the matrix.
+
+        Parameters
+        ----------
+        columns : sequence of int, or a mask of booleans
+            Which ones.
+
+        Returns
+        -------
+        ndarray, shape (shape[0], len(columns))
+        """
+        return self.block(np.arange(self.shape[0]), columns)
+
+    def to_dense(self, max_bytes: int = 1 << 30) -> np.ndarray:
+        """The matrix as an array.
+
+        Parameters
+        ----------
+        max_bytes : int, default 2**30
+            A larger matrix is refused.
+
+        Returns
+        -------
+        ndarray, of the operator's shape and dtype
+
+        Raises
+        ------
+        ArgumentError
+            Where the array would take more than max_bytes.
+        """
+        if not is_scalar(max_bytes):
+            raise ArgumentError(f"max_bytes: wanted a number of bytes, got {max_bytes!r}")
+        size = prod(self.shape) * self.dtype.itemsize
+        if size > max_bytes:
+            raise ArgumentError(
+                f"to_dense would make an array of {size} bytes, max_bytes is {max_bytes}; pass more if it fits"
+            )
+        return self.rows(np.arange(self.shape[0]))
+
+    def __repr__(self) -> str:
+        alpha = "" if not np.any(self.alpha) else f"{self.alpha}*I + " if self.alpha.ndim == 0 else "diag(alpha) + "
+        formula = text(self.formula.expr, self.formula.names)
+        where = "" if self.ranges is None else f", on {self.ranges!r}"
+        what = f"<{self.shape[0]}x{self.shape[1]} KernelOperator of {self.dtype}"
+        return f"{what}: {alpha}{formula}{where}, symmetric: {self.symmetric}>"
+
+    def __reduce__(self) -> tuple:
+        return _rebuilt, self._init, {"_lost": self._lost}
+
+
+def _rebuilt(formula, aliases, var, args, *rest):  # type: ignore[no-untyped-def]
+    names = "alpha", "ranges", "dtype_acc", "sum_scheme", "backend", "device_id"
+    return KernelOperator(formula, aliases, var, *args, **dict(zip(names, rest, strict=True)))
+
+
+def _matrix_indices(indices: Any, count: int, name: str) -> np.ndarray:
+    found = np.atleast_1d(np.asarray(indices))
+    if found.dtype == bool and found.shape == (count,):
+        found = np.flatnonzero(found)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ArgumentError(f"{name}: wanted a list of whole numbers, got {found.dtype} of shape {found.shape}")
+    outside = found[(found < -count) | (found >= count)]
+    if outside.size:
+        raise ArgumentError(f"{name}: wanted indices from {-count} to {count - 1}, got {outside[0]}")
+    found = found.astype(np.int64)
+    return np.where(found < 0, found + count, found)
+
+
+class _Adjoint(_Checked):
+    """The transposed operator; entries are real, so it is the adjoint too."""
+
+    def __init__(self, operator: KernelOperator) -> None:
+        self.operator = operator
+        super().__init__(operator.dtype, operator.shape[::-1])
+
+    def _there(self, V: Any, transposed: bool) -> Any:
+        return self.operator._there(V, not transposed)
+
+    def _matmat(self, V: np.ndarray) -> np.ndarray:
+        return self.operator._rmatmat(V)
+
+    def _rmatmat(self, V: np.ndarray) -> np.ndarray:
+        return self.operator._matmat(V)
+
+    def _matvec(self, v: np.ndarray) -> np.ndarray:
+        return self.operator._rmatvec(v)
+
+    def _rmatvec(self, v: np.ndarray) -> np.ndarray:
+        return self.operator._matvec(v)
+
+    def _adjoint(self) -> LinearOperator:
+        return self.operator
+
+    def _transpose(self) -> LinearOperator:
+        return self.operator

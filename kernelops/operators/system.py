@@ -1,0 +1,250 @@
+"""A reduction, or a solve, as the doors ask for it: all that a call needs but its arrays, checked when these come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from ..arrays.arguments import Bound, bind, working
+from ..arrays.device_array import DeviceArray
+from ..arrays.libraries import fetched
+from ..cached import cached_property
+from ..errors import RangesError, ShapeError
+from ..formula.expr import Expr
+from ..ranges import Ranges
+from ..reductions.kinds import check_accumulation
+from ..reductions.reduction import method
+from ..solvers import Solution, judge, solve
+from ..solvers.problem import as_numbers
+from ..solvers.solution import info_of, message
+from ..solvers.verbs import HOST
+from .kernel_entries import KernelEntries
+from .kernel_product import KernelProduct, alpha_layout, check_alpha
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceSpec:
+    """All of a reduction but its arrays.
+
+    Attributes
+    ----------
+    expr, weight : Expr
+        The formula and, for the reductions that have one, its weight.
+    op, axis, opt_arg
+        As in Genred.
+    variables : tuple of Expr
+        What the arrays stand for, used by the formula or not.
+    names : mapping
+        Names of the variables, for messages.
+    ranges : Ranges or None
+    sizes : (M, N)
+        Counts that hold where no variable tells.
+    parts : tuple of int
+        Lengths of the pieces in which a sum is returned, a tuple of arrays then; in one piece, if empty.
+    device : int or None
+        The GPU to which arrays of the host are sent, -1 for the current one; None computes where the arrays are.
+    """
+
+    expr: Expr
+    op: str
+    axis: int
+    variables: tuple[Expr, ...]
+    names: Mapping[Expr, str] = field(default_factory=dict)
+    weight: Expr | None = None
+    opt_arg: int | None = None
+    dtype: np.dtype | None = None
+    ranges: Ranges | None = None
+    dtype_acc: str = "auto"
+    sum_scheme: str = "auto"
+    sizes: tuple[int | None, int | None] = (None, None)
+    parts: tuple[int, ...] = ()
+    device: int | None = None
+
+    def bind(self, args: Sequence[Any]) -> Bound:
+        """The arrays, checked."""
+        return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes, device=self.device)
+
+    def __call__(self, bound: Bound) -> Any:
+        """The result, an array or a tuple of them."""
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+        best = 1 if self.opt_arg is None else int(self.opt_arg)
+        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, bound.dtype)
+        result = method(*how)(bound, self.ranges, bound.dtype)
+        if not self.parts:
+            return result
+        ends = np.cumsum((0, *self.parts)).tolist()
+        return tuple(result[..., a:b] for a, b in zip(ends, ends[1:], strict=False))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SolveSpec:
+    """All of a solve but its arrays and alpha.
+
+    Attributes
+    ----------
+    expr, unknown : Expr
+        The formula and the variable in which it is linear.
+    options : dict
+        Keywords of :func:`kernelops.solve`, on_fail left out.
+    on_fail : str
+        What happens when the solve does not converge.
+    device : int or None
+        As for a ReduceSpec.
+    lost : float
+        By how much the ranges may lower an eigenvalue of K, at the most.
+    wide : bool
+        Whether b may be float64 whatever the dtype of the other arrays, as the right-hand sides of derivatives are.
+    """
+
+    expr: Expr
+    unknown: Expr
+    variables: tuple[Expr, ...]
+    names: Mapping[Expr, str] = field(default_factory=dict)
+    dtype: np.dtype | None = None
+    ranges: Ranges | None = None
+    dtype_acc: str = "auto"
+    sum_scheme: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    on_fail: str = "warn"
+    device: int | None = None
+    lost: float = inf
+    wide: bool = False
+
+    @property
+    def axis(self) -> int:
+        """The axis of the sum: that of the unknown."""
+        return 1 if self.unknown.op == "Vj" else 0
+
+    def bind(self, args: Sequence[Any]) -> Bound:
+        """The arrays, checked for a solve."""
+        bound = bind(self.variables, args, self.names, dtype=self.dtype, device=self.device)
+        counts = {v.op for v in self.variables}
+        if bound.M != bound.N:
+            if {"Vi", "Vj"} <= counts:
+                raise ShapeError(
+                    f"a solve needs as many i as j, got {bound.M} rows of Vi and {bound.N} of Vj variables"
+                )
+            size = bound.M if "Vi" in counts else bound.N  # nothing but one index: it counts for both
+            bound = bound._replace(M=size, N=size)
+        if self.ranges is not None:
+            self.ranges.check(bound.M, bound.N)
+            if not self.ranges.is_symmetric():
+                raise RangesError("ranges: a solve needs a symmetric pattern, where (j, i) is kept whenever (i, j) is")
+        check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
+        return bound
+
+    def system(self, bound: Bound, alpha: np.ndarray) -> KernelSystem:
+        """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it."""
+        return KernelSystem(self, bound, alpha)
+
+    def __call__(
+        self,
+        bound: Bound,
+        alpha: np.ndarray,
+        stacklevel: int = 2,
+        system: KernelSystem | None = None,
+        b: Any = None,
+    ) -> Solution:
+        """Solve for checked arrays and an alpha of shape () or (..., n, 1); x has the shape of b, batches broadcast.
+
+        system is what ``system`` makes of them, or the same with vectors of another kind; b a block of these that
+        takes the place of the right-hand side among the arrays.
+        """
+        system = self.system(bound, alpha) if system is None else system
+        options = dict(self.options)
+        if options.get("callback") is not None:
+            options["callback"] = _reshaping(options["callback"], system)
+        if options.get("x0") is not None and not isinstance(options["x0"], str):
+            options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
+        b = system.right_hand_side(bound) if b is None else b
+        solution = solve(system, b, on_fail="ignore", **options)
+        solution = replace(solution, x=system.unblock(solution.x))
+        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        return solution
+
+    def returned(self, solution: Solution, dtype: Any, stacklevel: int) -> Solution:
+        """The account of a solution whose x is returned in the dtype of b, which it may be too large for."""
+        if not (solution.converged and np.isinf(solution.residual_returned).any()):
+            return solution
+        said = message("overflow", largest=np.abs(solution.x).max(), dtype=str(dtype).removeprefix("torch."))
+        solution = replace(solution, status="overflow", message=said, info=info_of("overflow", solution.iterations))
+        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        return solution
+
+
+def _reshaping(callback: Callable[[np.ndarray], Any], system: KernelSystem) -> Callable[[np.ndarray], Any]:
+    return lambda x: callback(system.unblock(x))
+
+
+class KernelSystem:
+    """(alpha I + K) as the solvers see it: products with blocks (..., n, k).
+
+    The columns of b are the k right-hand sides of a scalar kernel; a matrix-valued kernel couples them, and b is one
+    vector of points times components.
+    """
+
+    name = "alpha I + K"
+    verbs: Any = HOST
+
+    def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray) -> None:
+        v = spec.unknown
+        options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
+        self.kernel = KernelProduct(spec.expr, v, bound, spec.ranges, options)
+        self.alpha, self.given = alpha, bound.arrays[v.params[0]]
+        self.dtype = working(bound.dtype)
+        batch = np.broadcast_shapes(bound.batch, alpha.shape[:-2])
+        self.b_shape = (*batch, *self.given.shape[-2:])
+        self.coupled = self.kernel.kernel is None
+        self.n = self.b_shape[-2] * (v.dim if self.coupled else 1)
+        if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
+            self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
+        self.symmetric = self.kernel.symmetric()
+        self.least = self.kernel.least(spec.lost)
+
+    @cached_property
+    def b(self) -> np.ndarray:
+        """The right-hand sides on the host."""
+        b = fetched(self.given) if isinstance(self.given, DeviceArray) else self.given
+        return np.broadcast_to(b, self.b_shape)
+
+    @cached_property
+    def entries(self) -> tuple[KernelEntries, ...]:
+        """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
+        others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.v.params[0]]
+        if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
+            return (KernelEntries(self.kernel.element((0,) * (len(self.b_shape) - 2))),) if prod(self.b_shape) else ()
+        return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b_shape[:-2]))
+
+    def right_hand_side(self, bound: Bound) -> Any:
+        """b as a block, in the dtype of the data."""
+        return self.block(self.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
+
+    def block(self, b: np.ndarray, name: str) -> np.ndarray:
+        """b in the shape that the solvers take."""
+        if name != "b":
+            try:
+                if b.shape[-2:] != self.b_shape[-2:]:  # batch dimensions alone may broadcast
+                    raise ValueError
+                b = np.broadcast_to(b, self.b_shape)
+            except ValueError:
+                raise ShapeError(f"{name} must have the shape of b, {self.b_shape}, got {b.shape}") from None
+        return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
+
+    def unblock(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of ``block``."""
+        return x.reshape(self.b_shape)
+
+    def product(self, V: Any) -> Any:
+        """(alpha I + K) V, in the wider dtype of data and V."""
+        return self.kernel.on_columns(V) + (self.alpha * V).astype(V.dtype)
+
+
+def solve_alpha(alpha: Any, bound: Bound) -> np.ndarray:
+    """alpha, checked for a solve with these arrays: shape () or (..., n, 1), float64."""
+    checked = check_alpha(alpha)
+    return checked.reshape(alpha_layout(checked.shape, bound.M, bound.batch))
