@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import front
+from .. import frontend
 from ..arrays.arguments import Bound, is_tensor, label, to_numpy
 from ..arrays.libraries import brought
-from ..beside import completed, determinant, predict, quadratic, ready, rounded
 from ..errors import DtypeError
-from ..generic import generic_functions
+from ..frontend.gaussian_process import completed, determinant, predict, quadratic, ready, rounded
+from ..frontend.generic import generic_functions
 from ..operators.system import ReduceSpec, SolveSpec, solve_alpha
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
@@ -38,7 +38,7 @@ def _refuse_tensors(args: Sequence[Any], spec: ReduceSpec | SolveSpec, alpha: An
             raise DtypeError(f"{name} is a torch tensor: use kernelops.torch, or pass its .numpy()")
 
 
-class Genred(front.Genred):
+class Genred(frontend.Genred):
     """A formula reduced over i or j, for numpy arrays.
 
     Parameters
@@ -98,7 +98,7 @@ class Genred(front.Genred):
         return spec.bind(args)
 
 
-class KernelSolve(front.KernelSolve):
+class KernelSolve(frontend.KernelSolve):
     """Solves (alpha I + K) a = b for a kernel matrix K written as a formula, for numpy arrays.
 
     Parameters

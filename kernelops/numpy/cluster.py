@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import cluster as shared
 from ..arrays.arguments import is_tensor, to_numpy
-from ..cluster import swap_axes
 from ..errors import DtypeError
+from ..frontend import cluster as shared
+from ..frontend.cluster import swap_axes
 
 __all__ = [
     "cluster_centroids",

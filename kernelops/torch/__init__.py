@@ -28,12 +28,12 @@ except ImportError as error:
         'kernelops.torch needs PyTorch, which is not installed: pip install "kernelops[torch]"'
     ) from error
 
-from .. import front
+from .. import frontend
 from ..arrays.arguments import Bound, fitted, float_dtype, is_scalar, is_tensor, label, to_numpy
-from ..beside import completed
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
-from ..generic import generic_functions
+from ..frontend.gaussian_process import completed
+from ..frontend.generic import generic_functions
 from ..operators.kernel_product import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
 from ..ranges import Ranges
@@ -97,7 +97,7 @@ def _is_number(a: Any) -> bool:
     return is_scalar(a) or (isinstance(a, np.ndarray) and a.ndim == 0 and a.dtype.kind in "iuf")
 
 
-class Genred(front.Genred):
+class Genred(frontend.Genred):
     """A formula reduced over i or j, for torch tensors.
 
     Parameters
@@ -137,7 +137,7 @@ class Genred(front.Genred):
         return bound_of(spec, _tensors(args, spec.variables, spec.names))
 
 
-class KernelSolve(front.KernelSolve):
+class KernelSolve(frontend.KernelSolve):
     """Solves (alpha I + K) a = b for a kernel matrix K written as a formula, for torch tensors.
 
     Parameters
@@ -224,8 +224,8 @@ def _zeros(like: Any, shape: tuple[int, ...]) -> torch.Tensor:
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)
 
-leave_uncompiled(front.Genred, "__init__", "__call__")
-leave_uncompiled(front.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
+leave_uncompiled(frontend.Genred, "__init__", "__call__")
+leave_uncompiled(frontend.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
 leave_uncompiled(cluster, *cluster.__all__)
 leave_uncompiled(Ranges, "from_tuple", "of", "dense", "from_mask", "from_clusters", "from_radius", "band", "order")
 leave_uncompiled(Function, "apply")

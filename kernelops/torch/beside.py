@@ -25,7 +25,9 @@ import torch
 from scipy.linalg.lapack import dpotri
 from torch.autograd import forward_ad
 
-from ..beside import (
+from ..formula.expr import substitute, variable
+from ..formula.structure import scalar_kernel
+from ..frontend.gaussian_process import (
     Unfit,
     across,
     aside,
@@ -38,8 +40,6 @@ from ..beside import (
     ready,
     widened,
 )
-from ..formula.expr import substitute, variable
-from ..formula.structure import scalar_kernel
 from ..operators.kernel_product import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers.precond.cholesky import Cholesky

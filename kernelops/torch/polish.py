@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..beside import aside
 from ..formula.structure import scalar_kernel
+from ..frontend.gaussian_process import aside
 from ..operators.system import SolveSpec
 from .autograd import core_ranks, forward_rule, mapped_in_front
 from .older_vmap import Function

@@ -6,7 +6,7 @@ import sys
 import pytest
 from torch_dense import assert_near, torch
 
-from kernelops import Ranges, front
+from kernelops import Ranges, frontend
 from kernelops.torch import Genred, KernelSolve, cluster
 from kernelops.torch import uncompiled as guard
 
@@ -92,8 +92,8 @@ def test_nothing_is_wrapped_and_no_compiler_imported():
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == [b"False"]
     if guard._code_is_skipped((lambda: None).__code__):  # else a wrapper is all that this torch allows
-        assert not hasattr(front.Genred.__call__, "__wrapped__")
-        assert not hasattr(front.KernelSolve.__call__, "__wrapped__")
+        assert not hasattr(frontend.Genred.__call__, "__wrapped__")
+        assert not hasattr(frontend.KernelSolve.__call__, "__wrapped__")
 
 
 def test_a_torch_without_marks_of_code(monkeypatch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .errors import ArgumentError, KeywordError
-from .formula.parse import parse_alias
-from .front import Genred
+from ..errors import ArgumentError, KeywordError
+from ..formula.parse import parse_alias
+from . import Genred
 
 
 def _genred(

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays.arguments import is_scalar, working
-from .errors import ArgumentError, DtypeError, RangesError, ShapeError
-from .ranges import NAMES, Ranges
-from .ranges.block_rows import pairs_of
-from .ranges.clusters import by_labels
-from .ranges.validate import as_array, what, whole
+from ..arrays.arguments import is_scalar, working
+from ..errors import ArgumentError, DtypeError, RangesError, ShapeError
+from ..ranges import NAMES, Ranges
+from ..ranges.block_rows import pairs_of
+from ..ranges.clusters import by_labels
+from ..ranges.validate import as_array, what, whole
 
 FLOATS = ("float16", "float32", "float64")
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..arrays.arguments import Bound, float_dtype
 from ..arrays.backend import check_backend
-from ..beside import InvQuadLogdet, complain, new_points, stateful
 from ..errors import ArgumentError, KeywordError
 from ..formula.parse import parse
 from ..operators.kernel_product import unknown_of
@@ -22,6 +21,7 @@ from ..solvers.quadrature import Estimate
 from ..solvers.state import check_state
 from ..truncation.truncate import check_truncate, truncated_solve
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_on_fail, check_probes
+from .gaussian_process import InvQuadLogdet, complain, new_points, stateful
 
 
 class KernelSolve:
