@@ -12,7 +12,7 @@ from kernelops.numpy import KernelSolve
 from kernelops.operators.kernel_entries import TRIANGLE, KernelEntries
 from kernelops.reductions.pairs import pairwise
 from kernelops.solvers.entries import DenseEntries, most_correlated
-from kernelops.solvers.system import as_system
+from kernelops.solvers.operator import as_system
 
 VECTORS = ["x = Vi(3)", "y = Vj(3)", "b = Vj(3)"]
 SCALARS = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]

@@ -13,7 +13,6 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kernelops"
 LAYERS = [
     "errors",
-    "cached",
     "formula",
     "program",
     "_core",
@@ -35,6 +34,7 @@ LAYERS = [
 # modules of an earlier version, whose names its pickles hold; nothing here imports them
 FORMER = ["linear_operator", "specs"]
 FORMULA = [
+    "cached",
     "ops",
     "expr",
     "defined",

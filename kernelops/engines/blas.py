@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg.blas import dgemm
 from threadpoolctl import ThreadpoolController
 
-from ..cached import make_lock
+from ..formula.cached import make_lock
 
 BUFFER = 1 << 26  # bytes of address space; OpenBLAS takes half of it for each thread that is inside, and keeps that
 

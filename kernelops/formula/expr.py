@@ -6,8 +6,6 @@ and parameters are the same object, so equality of formulas is ``is``, and a com
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import copysign, isfinite
@@ -15,6 +13,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..errors import FormulaError
+from .cached import make_lock
 from .ops import OPS, VARIABLES
 
 
@@ -57,9 +56,7 @@ class Expr:
 
 
 _interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
-_lock = threading.Lock()
-if hasattr(os, "register_at_fork"):  # in a child the thread that held it is not there
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+_lock = make_lock()
 
 
 def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) -> Expr:

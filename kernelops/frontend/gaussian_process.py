@@ -23,13 +23,13 @@ from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
 from ..reductions.reduction import Reduction
 from ..solvers import SolveState, judge, solve
+from ..solvers.operator import System, as_system, check_symmetric
 from ..solvers.plan import Plan, Question
 from ..solvers.policy import planned
 from ..solvers.precond.base import Identity, Preconditioner
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
 from ..solvers.quadrature import logdet as estimated_logdet
-from ..solvers.system import System, as_system, check_symmetric
 from ..solvers.units import in_units, size_of, unit_of
 
 SILENT = np.errstate(all="ignore")  # what leaves the range of numbers is reported in words, not by numpy

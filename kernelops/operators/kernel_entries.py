@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..arrays.arguments import Bound, working
-from ..cached import cached_property
+from ..formula.cached import cached_property
 from ..formula.defined import call
 from ..formula.expr import Expr, apply, const, substitute, variable
 from ..ranges import Ranges

@@ -13,8 +13,8 @@ from ..arrays.device_array import DeviceArray, shown
 from ..arrays.libraries import fetched, home_like, on_host
 from ..arrays.permute import in_order
 from ..arrays.transfer import resident
-from ..cached import cached_property
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..formula.cached import cached_property
 from ..formula.defined import call
 from ..formula.expr import Expr, apply, const, substitute, variable
 from ..formula.grad import grad

@@ -12,8 +12,8 @@ from scipy.sparse.linalg import LinearOperator
 from ..arrays.arguments import bind, is_scalar, working
 from ..arrays.backend import check_backend
 from ..arrays.device_array import on_device
-from ..cached import cached_property
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from ..formula.cached import cached_property
 from ..formula.expr import text
 from ..formula.parse import parse
 from ..formula.tokens import nearest

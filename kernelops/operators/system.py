@@ -12,8 +12,8 @@ import numpy as np
 from ..arrays.arguments import Bound, bind, working
 from ..arrays.device_array import DeviceArray
 from ..arrays.libraries import fetched
-from ..cached import cached_property
 from ..errors import RangesError, ShapeError
+from ..formula.cached import cached_property
 from ..formula.expr import Expr
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
@@ -21,7 +21,7 @@ from ..reductions.reduction import method
 from ..solvers import Solution, judge, solve
 from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
-from ..solvers.verbs import HOST
+from ..solvers.vectors import HOST
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct, alpha_layout, check_alpha
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cached import cached_property
 from ..errors import RangesError
+from ..formula.cached import cached_property
 from . import build
 from .block_rows import NAMES, Half, checked_half, end_of, frozen
 from .permutation import permutation, same_order

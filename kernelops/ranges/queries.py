@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cached import cached_property
 from ..errors import RangesError
+from ..formula.cached import cached_property
 from . import build
 from .block_rows import Half
 from .lookup import Lookup

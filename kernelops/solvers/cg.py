@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .solution import Journal
-from .trust import Trust
-from .verbs import HOST, QUIET
+from .stagnation import Trust
+from .vectors import HOST, QUIET
 
 HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
 

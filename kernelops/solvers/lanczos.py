@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
-from .verbs import QUIET
+from .vectors import QUIET
 
 ROUNDING = 1e-15  # of the largest: an eigenvalue of T below it is raised to it
 FOUND = 1e-3  # of the distance to the next Ritz value: the residual of a Ritz vector that counts as an eigenvector

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, KeywordError
+from .operator import System, as_preconditioner
 from .precond.base import Preconditioner
-from .system import System, as_preconditioner
 from .units import OwnUnits
 
 METHODS = ("auto", "cg", "block_cg", "direct")

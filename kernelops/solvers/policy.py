@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError
 
 from ..engines.blas import one_blas_thread
 from ..errors import ArgumentError
-from .costs import Costs, extrapolated
+from .cost_model import Costs, extrapolated
 from .entries import Entries
 from .plan import Plan, Question
 from .precond.base import Identity, Preconditioner
@@ -22,7 +22,7 @@ from .precond.low_rank import LowRank, low_rank
 from .precond.nystrom import nystrom, nystrom_unshifted
 from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
 from .state import SolveState
-from .verbs import HOST
+from .vectors import HOST
 
 BLOCK_FROM = 4  # right-hand sides that share their directions: fewer products, more work with vectors
 DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it

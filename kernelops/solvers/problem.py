@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from .operator import System, probes
 from .projections import MARGIN, PROJECTED_FROM, Projections
 from .solution import Journal
-from .system import System, probes
 from .units import in_units, multiply, size_of, stretched, unit_of
-from .verbs import HOST
+from .vectors import HOST
 
 
 class Problem:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .cg import Exits, anywhere, conjugate_gradients
 from .problem import Problem, power_of_two
-from .trust import Trust
+from .stagnation import Trust
 
 FLOOR = 1.0  # times eps |A| |d|: what a float32 residual is worth, several times over, before it has been measured
 SPARE = 4.0  # a round goes down to this multiple of its error

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .account import in_range
 from .cg import conjugate_gradients
+from .operator import as_preconditioner, as_system, inexact
 from .problem import (
     Problem,
     check_callback,
@@ -21,7 +21,7 @@ from .problem import (
     start_from,
 )
 from .solution import info_of
-from .system import as_preconditioner, as_system, inexact
+from .summarize import in_range
 
 
 def cg(

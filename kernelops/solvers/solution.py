@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigvalsh_tridiagonal
 
 from ..errors import MissingExtraError
-from .verbs import HOST
+from .vectors import HOST
 
 MESSAGES = {  # status -> what happened, what may be wrong, what to try
     "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",

@@ -13,10 +13,9 @@ import numpy as np
 
 from ..engines.blas import one_blas_thread, take_memory
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from .account import account
-from .block import block_conjugate_gradients
+from .block_cg import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
-from .meter import Meter, tell
+from .operator import System, as_system, by_rows, check_symmetric, inexact, takes_rows
 from .plan import Plan, Question
 from .policy import in_float64, planned
 from .problem import (
@@ -30,10 +29,11 @@ from .problem import (
     in_own_errstate,
     start_from,
 )
+from .progress import Meter, tell
 from .refine import correct, in_double, refine
 from .solution import FAILURES, Solution
 from .state import SolveState, check_state
-from .system import System, as_system, by_rows, check_symmetric, inexact, takes_rows
+from .summarize import account
 
 ON_FAIL = ("warn", "raise", "ignore")
 

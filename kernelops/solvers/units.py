@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .entries import Entries
-from .verbs import HOST
+from .vectors import HOST
 
 ORDINARY = 32  # sizes from 2^-32 to 2^32 need no unit
 OF_M = 64  # the same for an M, whose size is that of the condition number

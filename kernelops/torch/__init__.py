@@ -40,13 +40,14 @@ from ..ranges import Ranges
 from ..reductions.kinds import REDUCTIONS
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
-from . import beside, cluster
+from . import cluster
+from . import gaussian_process as beside
 from .autograd import Reduce
-from .best import AtWinners, Best, best
-from .bound import Look, bound_of
+from .extrema import AtWinners, Best, best
 from .older_vmap import Function
 from .solve import Account, Solve, shaped_alpha, users_level
 from .uncompiled import leave_uncompiled
+from .unwrap import Look, bound_of
 
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 

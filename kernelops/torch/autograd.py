@@ -22,7 +22,7 @@ from ..formula.fold import coefficient
 from ..formula.grad import diff, grad
 from ..formula.simplify import build
 from ..operators.system import ReduceSpec
-from .joint import joined, passes
+from .fusion import joined, passes
 from .older_vmap import Function
 
 Tensors = Sequence["torch.Tensor | None"]
@@ -51,7 +51,7 @@ def forward_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
 class Reduce(Function):
     """``Reduce.apply(spec, *tensors)``: the result of a reduction; a tuple where the reduction gives several.
 
-    Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (best.py
+    Sum, LogSumExp and SoftMax are differentiable; the others give values and indices without a derivative (extrema.py
     differentiates the values). Of a sum in parts, those that nobody differentiates cost nothing in the backward pass.
     """
 

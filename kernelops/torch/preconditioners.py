@@ -21,7 +21,7 @@ from ..solvers.precond.fsai import Fsai
 from ..solvers.precond.jacobi import Jacobi
 from ..solvers.precond.low_rank import LowRank
 from ..solvers.units import SINGLE
-from .blocks import OF_TORCH, on, pieces, product
+from .tensors import OF_TORCH, on, pieces, product
 
 Tensor = torch.Tensor
 Form = Callable[[Tensor], Tensor]

@@ -13,8 +13,8 @@ from ..arrays.device_array import DeviceArray
 from ..operators.kernel_product import check_alpha
 from ..operators.system import KernelSystem, SolveSpec
 from ..solvers import Solution
-from .blocks import on
-from .verbs import TensorVerbs
+from .tensors import on
+from .vectors import TensorVerbs
 
 SIGNS = 4  # columns of the product that tells how large a matrix is
 

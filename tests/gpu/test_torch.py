@@ -16,7 +16,7 @@ from kernelops.arrays import device_array
 from kernelops.operators import device_products as device_vectors
 from kernelops.operators import linear_operator
 from kernelops.torch import Genred, KernelSolve
-from kernelops.torch.verbs import TensorVerbs
+from kernelops.torch.vectors import TensorVerbs
 
 pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]

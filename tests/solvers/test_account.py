@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from systems import Dense
 
-from kernelops.solvers.account import _uncertified, account
 from kernelops.solvers.cg import Exits
+from kernelops.solvers.operator import as_system
 from kernelops.solvers.plan import Plan, Question
 from kernelops.solvers.precond.base import Preconditioner
 from kernelops.solvers.problem import Problem
-from kernelops.solvers.system import as_system
+from kernelops.solvers.summarize import _uncertified, account
 
 FIGURES = {"maxiter": 7, "asked": "rtol = 0.5", "faulty": "B"}
 

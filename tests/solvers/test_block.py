@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from systems import Dense, assert_solves, duplicates, indefinite, kernel, poisoned, right_hand_sides, rough, spd
 
-from kernelops.solvers.block import RANK, block_conjugate_gradients, orthonormal
+from kernelops.solvers.block_cg import RANK, block_conjugate_gradients, orthonormal
 from kernelops.solvers.cg import conjugate_gradients
+from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.refine import in_double, refine
 from kernelops.solvers.solution import Journal
-from kernelops.solvers.system import as_system
-from kernelops.solvers.verbs import HOST
+from kernelops.solvers.vectors import HOST
 
 
 def iterate(a, b, rtol=1e-8, maxiter=500, method=block_conjugate_gradients, product=None, checked=True, **keywords):

@@ -11,8 +11,8 @@ from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.problem import power_of_two
 from kernelops.solvers.scipy_cg import cg
 from kernelops.solvers.solution import Journal
-from kernelops.solvers.trust import Trust
-from kernelops.solvers.verbs import HOST
+from kernelops.solvers.stagnation import Trust
+from kernelops.solvers.vectors import HOST
 
 
 def iterate(a, b, rtol=1e-8, maxiter=500, product=None, **keywords):

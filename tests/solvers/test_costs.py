@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernelops.solvers.costs import Costs, extrapolated
+from kernelops.solvers.cost_model import Costs, extrapolated
 
 
 def entries(n=5000, work=10.0, density=1.0, dimension=3):

@@ -8,8 +8,9 @@ from kernel_cases import ALIASES
 
 from kernelops import KernelOperator, Ranges, SolveState, solve
 from kernelops.numpy import KernelSolve
-from kernelops.solvers import policy, system
-from kernelops.solvers.costs import Costs
+from kernelops.solvers import operator as system
+from kernelops.solvers import policy
+from kernelops.solvers.cost_model import Costs
 
 N = 300
 GAUSS = "Exp(-8*SqDist(x,y))*b"

@@ -6,11 +6,11 @@ from scipy.sparse.linalg import LinearOperator
 from systems import Dense, assert_solves, duplicates, gaussian, indefinite, kernel, points, right_hand_sides, spd
 
 from kernelops.solvers import solve
-from kernelops.solvers.block import block_conjugate_gradients
+from kernelops.solvers.block_cg import block_conjugate_gradients
 from kernelops.solvers.cg import conjugate_gradients
+from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.refine import in_double, refine
-from kernelops.solvers.system import as_system
 
 METHODS = [conjugate_gradients, block_conjugate_gradients]
 

@@ -11,11 +11,11 @@ from scipy.sparse.linalg import LinearOperator
 from systems import Dense, gaussian, points, right_hand_sides, spd
 
 from kernelops.solvers import solve
-from kernelops.solvers.block import block_conjugate_gradients
+from kernelops.solvers.block_cg import block_conjugate_gradients
 from kernelops.solvers.cg import conjugate_gradients
+from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.refine import in_double, refine
-from kernelops.solvers.system import as_system
 
 N, COLUMNS, MAXITER = 50, 3, 600
 TOLERANCES = (1e-4, 1e-6, 1e-10)

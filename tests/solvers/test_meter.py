@@ -8,8 +8,8 @@ import pytest
 
 from kernelops import KernelOperator, SolveState, cg, solve
 from kernelops.numpy import KernelSolve
-from kernelops.solvers import meter
-from kernelops.solvers.meter import Meter
+from kernelops.solvers import progress as meter
+from kernelops.solvers.progress import Meter
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 FORMULA = "Exp(-20*SqDist(x,y))*b"

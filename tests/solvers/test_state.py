@@ -15,8 +15,8 @@ from kernelops import KernelOperator, SolveState, solve
 from kernelops.errors import ConvergenceWarning
 from kernelops.numpy import KernelSolve
 from kernelops.solvers import policy
+from kernelops.solvers.operator import as_system
 from kernelops.solvers.state import GRACE, WORN
-from kernelops.solvers.system import as_system
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
 FORMULA = "Exp(-g*SqDist(x,y))*b"

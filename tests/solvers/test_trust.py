@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernelops.solvers.trust import CHECK_EVERY, FLOOR, PATIENCE, Trust
+from kernelops.solvers.stagnation import CHECK_EVERY, FLOOR, PATIENCE, Trust
 
 EPS = 2.0**-20
 

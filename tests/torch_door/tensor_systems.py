@@ -4,8 +4,8 @@ import numpy as np
 from torch_dense import torch
 
 from kernelops.solvers.entries import DenseEntries
-from kernelops.solvers.verbs import HOST
-from kernelops.torch.verbs import TensorVerbs
+from kernelops.solvers.vectors import HOST
+from kernelops.torch.vectors import TensorVerbs
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernelops.solvers import policy  # noqa: E402
-from kernelops.solvers.costs import Costs  # noqa: E402
+from kernelops.solvers.cost_model import Costs  # noqa: E402
 from kernelops.torch import KernelSolve  # noqa: E402
 
 N = 150

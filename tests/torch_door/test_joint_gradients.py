@@ -14,7 +14,7 @@ from kernelops.formula.parse import parse
 from kernelops.numpy import Genred as ArrayGenred
 from kernelops.program.compile import compile_sum
 from kernelops.torch import Genred, autograd
-from kernelops.torch.joint import joined, passes
+from kernelops.torch.fusion import joined, passes
 
 M, N = 7, 300  # more columns than a tile has
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)", "c = Pm(3)", "z = Vi(3)"]

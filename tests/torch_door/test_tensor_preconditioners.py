@@ -16,7 +16,8 @@ from kernelops.solvers.precond.jacobi import Jacobi
 from kernelops.solvers.precond.low_rank import LowRank, low_rank
 from kernelops.solvers.precond.nystrom import nystrom
 from kernelops.solvers.precond.pivoted_cholesky import pivoted_cholesky
-from kernelops.torch import blocks, preconditioners
+from kernelops.torch import preconditioners
+from kernelops.torch import tensors as blocks
 from kernelops.torch.preconditioners import FORMS, form, precondition
 
 N = 90

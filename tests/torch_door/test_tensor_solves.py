@@ -8,7 +8,7 @@ from torch_dense import torch
 
 from kernelops.errors import ArgumentError, ConvergenceWarning, DtypeError, ShapeError
 from kernelops.solvers import SolveState, cg, solve
-from kernelops.torch.verbs import TensorVerbs
+from kernelops.torch.vectors import TensorVerbs
 
 PRECONDS = [None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"]
 SHAPES = [(200,), (200, 1), (200, 3), (200, 6), (3, 200, 2)]

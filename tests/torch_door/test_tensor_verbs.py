@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from torch_dense import torch
 
-from kernelops.solvers.verbs import HOST, HostVerbs
-from kernelops.torch import blocks
-from kernelops.torch.verbs import TensorVerbs
+from kernelops.solvers.vectors import HOST, HostVerbs
+from kernelops.torch import tensors as blocks
+from kernelops.torch.vectors import TensorVerbs
 
 SHAPES = [(40, 1), (40, 5), (3, 40, 2), (2, 3, 7, 4), (40, 0), (0, 3), (0, 5, 2)]
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..solvers.verbs import QUIET
-from .blocks import OF_NUMPY, OF_TORCH, on, pieces, product, wide
+from ..solvers.vectors import QUIET
 from .preconditioners import precondition
+from .tensors import OF_NUMPY, OF_TORCH, on, pieces, product, wide
 
 Tensor = torch.Tensor
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -67,7 +67,7 @@ class Later:
 
 
 class TensorVerbs:
-    """The verbs of :class:`kernelops.solvers.verbs.HostVerbs` for tensors on one device.
+    """The verbs of :class:`kernelops.solvers.vectors.HostVerbs` for tensors on one device.
 
     Attributes
     ----------

@@ -42,9 +42,9 @@ from ..frontend.gaussian_process import (
 )
 from ..operators.kernel_product import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
+from ..solvers.operator import as_system
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
-from ..solvers.system import as_system
 from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
 from .older_vmap import Function
 from .polish import Polish, Use

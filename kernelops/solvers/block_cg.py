@@ -9,8 +9,8 @@ import numpy as np
 
 from .cg import HOPELESS, Exits, anywhere, look_again
 from .solution import Journal
-from .trust import Trust
-from .verbs import HOST
+from .stagnation import Trust
+from .vectors import HOST
 
 # Of the largest eigenvalue of a Gram matrix of unit vectors: below it a direction is one of the others. The vectors of
 # float32 differ from dependent ones by rounding of 1e-7 and a few times that, squared; Gram matrices are float64.

@@ -15,7 +15,7 @@ from ..engines import dense
 from ..errors import ArgumentError, DtypeError, ShapeError
 from .entries import DenseEntries, Entries
 from .units import OwnUnits
-from .verbs import HOST, Array
+from .vectors import HOST, Array
 
 MANY = 64  # columns from which a product takes rows of the matrix
 ROWS_AT_ONCE = 256  # of a matrix, while it is multiplied by many columns
