@@ -22,7 +22,8 @@ from ..arrays.libraries import brought
 from ..errors import DtypeError
 from ..frontend.gaussian_process import completed, determinant, predict, quadratic, ready, rounded
 from ..frontend.generic import generic_functions
-from ..operators.system import ReduceSpec, SolveSpec, solve_alpha
+from ..operators.shift import alpha_for_solve
+from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from . import cluster
@@ -190,7 +191,7 @@ class KernelSolve(frontend.KernelSolve):
         """The arrays, and alpha for a solve with them."""
         _refuse_tensors(args, spec, alpha)
         bound = spec.bind(args)
-        return bound, solve_alpha(alpha, bound)
+        return bound, alpha_for_solve(alpha, bound)
 
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> np.ndarray:
