@@ -152,9 +152,9 @@ def judged(op: str, got: Results, values: np.ndarray, weights: np.ndarray, mask:
 
     kind = REDUCTIONS[op]
     largest = float(abs(values).max(initial=0))
-    if kind.machine == "sum":
+    if kind.accumulator == "sum":
         return error_over(got[0], dense.summed(values, mask, axis), dense.summed(abs(values), mask, axis))
-    if kind.machine == "exp":
+    if kind.accumulator == "exp":
         want = dense.reduce(op, values, axis, mask, weights if kind.weighted else None)
         mean = kind.results == ("mean",)
         scale = dense.softmax(values, abs(weights), mask, axis) if mean else max(1.0, largest)
@@ -218,7 +218,7 @@ def of_reduction(check: Check) -> Iterator[tuple[str, Callable[[str], float], fl
 
     op, kind = str(check.what), REDUCTIONS[str(check.what)]
     rng = np.random.default_rng(0)
-    formula = {"exp": "-g*SqDist(x,y)+0*Elem(b,0)"}.get(kind.machine, "Exp(-g*SqDist(x,y))*b")
+    formula = {"exp": "-g*SqDist(x,y)+0*Elem(b,0)"}.get(kind.accumulator, "Exp(-g*SqDist(x,y))*b")
     words = formula, ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"], op
     how = {"axis": check.axis, "opt_arg": MOST_KEPT if kind.many else None}
     how |= {"formula2": "b"} if kind.weighted else {}
@@ -233,7 +233,7 @@ def of_reduction(check: Check) -> Iterator[tuple[str, Callable[[str], float], fl
         wide = [a.astype(np.longdouble if check.dtype == "float64" else np.float64) for a in arrays]
         exponents = -wide[3] * ((wide[0][..., :, None, :] - wide[1][..., None, :, :]) ** 2).sum(-1, keepdims=True)
         weights = wide[2][None, :, :]
-        values = exponents if kind.machine == "exp" else np.exp(exponents) * weights
+        values = exponents if kind.accumulator == "exp" else np.exp(exponents) * weights
         mask = None if ranges is None else ranges.mask(M, N)
 
         def error(door: str, data: Any = (arrays, ranges), truth: Any = (values, weights, mask)) -> float:

@@ -182,7 +182,7 @@ def uses(kernels, compiler, arch):
         for said, warnings in pool.map(lambda n: compiled(missing[n::lots], compiler, arch), range(lots)):
             warned += warnings
             for label, use in {} if warnings else said.items():
-                found[label] = cache.kept(keys[label], json.dumps(use).encode)
+                found[label] = cache.get_or_make(keys[label], json.dumps(use).encode)
     assert not warned, "\n".join(warned)
     return {label: Use(*json.loads(use)) for label, use in found.items()}
 
@@ -223,7 +223,7 @@ def _key(text, compiler, arch):
 def _kept(key):
     """What is kept under a key, or None."""
     try:
-        return cache.kept(key, _nothing)
+        return cache.get_or_make(key, _nothing)
     except LookupError:
         return None
 

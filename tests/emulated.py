@@ -17,9 +17,9 @@ from kernelops.engines import cpu
 from kernelops.engines.cpu import Raw
 from kernelops.program.cuda.source import (
     BLOCK,
-    arguments,
+    argument_names,
     cuda_source,
-    finish_arguments,
+    finish_argument_names,
     finish_source,
     finishes,
     include_folders,
@@ -84,47 +84,47 @@ class Kernels:
         self.noting = True
         return self.run(*args, **how)
 
-    def run(self, prepared, bound, axis, ranges, dtype, *, order="forward", **how):
+    def run(self, prepared, arguments, axis, ranges, dtype, *, order="forward", **how):
         """As engines.cpu.run; ranges in no order of their own."""
-        program, rows, columns = prepared.program, *_sizes(bound, axis)
-        written = _partial(program, 1, prod(bound.batch), rows, columns, how.get("best", 1), dtype)
-        self._reduce(key(program, dtype, **how), bound, axis, ranges, written, 1, order)
+        program, rows, columns = prepared.program, *_sizes(arguments, axis)
+        written = _partial(program, 1, prod(arguments.batch), rows, columns, how.get("best", 1), dtype)
+        self._reduce(key(program, dtype, **how), arguments, axis, ranges, written, 1, order)
         found = {name: a if name == "entries" else a[0] for name, a in written.items()}
-        found = {name: a.reshape(*bound.batch, *a.shape[1:]) for name, a in found.items()}
+        found = {name: a.reshape(*arguments.batch, *a.shape[1:]) for name, a in found.items()}
         return Raw(*(found.get(name) for name in Raw._fields))
 
-    def finished(self, prepared, bound, axis, ranges, dtype, *, finish, out=None, parts=1, order="forward", **how):
+    def finished(self, prepared, arguments, axis, ranges, dtype, *, finish, out=None, parts=1, order="forward", **how):
         """The results in final form: of one kernel, or of one for parts of the columns and one that combines those."""
-        program, rows, columns = prepared.program, *_sizes(bound, axis)
-        batches, best = prod(bound.batch), how.get("best", 1)
+        program, rows, columns = prepared.program, *_sizes(arguments, axis)
+        batches, best = prod(arguments.batch), how.get("best", 1)
         final = _final(program, finish, batches, rows, columns, best, out or dtype)
         if parts == 1 and finishes(program, best):
-            self._reduce(key(program, dtype, finish=finish, out=out, **how), bound, axis, ranges, final, 1, order)
+            self._reduce(key(program, dtype, finish=finish, out=out, **how), arguments, axis, ranges, final, 1, order)
         else:
             partial = _partial(program, parts, batches, rows, columns, best, dtype)
-            self._reduce(key(program, dtype, **how), bound, axis, ranges, partial, parts, order)
+            self._reduce(key(program, dtype, **how), arguments, axis, ranges, partial, parts, order)
             given = partial | final | {"parts": c_longlong(parts), "rows": c_longlong(batches * rows)}
-            in_order = [given[name] for name in finish_arguments(program, finish)]
+            in_order = [given[name] for name in finish_argument_names(program, finish)]
             found = key(program, dtype, True, finish=finish, out=out, **how)
             self._launch(found, (2 * (rows * batches > 0),), BLOCK, in_order, order)
-        return tuple(a.reshape(*bound.batch, *a.shape[1:]) for a in final.values())
+        return tuple(a.reshape(*arguments.batch, *a.shape[1:]) for a in final.values())
 
-    def _reduce(self, found, bound, axis, ranges, written, parts, order):
+    def _reduce(self, found, arguments, axis, ranges, written, parts, order):
         program, dtype, _, options = found
         how = dict(options)
-        rows, columns = _sizes(bound, axis)
-        half = (Ranges.dense(bound.M, bound.N) if ranges is None else ranges).joined(axis)
-        tasks, intervals = tasks_of(half, rows, parts)
-        counts = (len(tasks), rows, columns, prod(bound.batch))
+        rows, columns = _sizes(arguments, axis)
+        block_rows = (Ranges.dense(arguments.M, arguments.N) if ranges is None else ranges).joined(axis)
+        tasks, intervals = tasks_of(block_rows, rows, parts)
+        counts = (len(tasks), rows, columns, prod(arguments.batch))
         given = written | {"tasks": tasks, "intervals": intervals}
         given |= {name: c_longlong(n) for name, n in zip(("n_tasks", "M", "N", "batches"), counts, strict=True)}
-        for position, a in enumerate(bound.arrays):
+        for position, a in enumerate(arguments.arrays):
             if a is not None:
-                given |= _variable(f"x{position}", a.astype(how["data"] or dtype, copy=False), bound.batch)
+                given |= _variable(f"x{position}", a.astype(how["data"] or dtype, copy=False), arguments.batch)
         lay = layout(program, dtype, how["best"], how["rows"], how["compensated"], how["wide_sums"])
         # smaller than the work: blocks take several pieces
         grid = -(-counts[0] // 2), -(-counts[3] // 2), -(-lay.passes // 2)
-        in_order = [given[name] for name in arguments(program, how["finish"])]
+        in_order = [given[name] for name in argument_names(program, how["finish"])]
         self._launch(found, grid, lay.block, in_order, order)
 
 
@@ -140,12 +140,12 @@ def compiled(calls):
     return found
 
 
-def tasks_of(half, rows, parts):
+def tasks_of(block_rows, rows, parts):
     """Tasks and intervals: those of each block of rows cut into parts, and empty ones for rows that meet nothing."""
     tasks, intervals, begins = [], [], 0
     done = np.zeros(rows, bool)
-    for (first, last), ends in zip(half.blocks.tolist(), half.slices.tolist(), strict=True):
-        own = half.intervals[begins:ends].tolist()
+    for (first, last), ends in zip(block_rows.blocks.tolist(), block_rows.slices.tolist(), strict=True):
+        own = block_rows.intervals[begins:ends].tolist()
         begins = ends
         done[first:last] = True
         total = sum(to - start for start, to in own)
@@ -163,8 +163,8 @@ def tasks_of(half, rows, parts):
     return np.array(tasks, np.int64).reshape(-1, 5), np.array(intervals, np.int64).reshape(-1, 2)
 
 
-def _sizes(bound, axis):
-    return (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
+def _sizes(arguments, axis):
+    return (arguments.M, arguments.N) if axis == 1 else (arguments.N, arguments.M)
 
 
 def _partial(program, parts, batches, rows, columns, best, dtype):

@@ -13,7 +13,7 @@ from kernelops.formula.parse import parse
 from kernelops.formula.simplify import simplify
 from kernelops.reductions.reduction import Reduction
 from kernelops.truncation import intervals as module
-from kernelops.truncation.intervals import bounds
+from kernelops.truncation.intervals import interval_of
 
 LARGEST = float(np.finfo(np.float32).max)
 TINY = float(np.finfo(np.float32).tiny)
@@ -66,7 +66,7 @@ def beyond_the_table(expr, data):
 
 def assert_bounds(expr, data, given):
     """Neither the float64 values nor the engine's leave their bounds; where one is nan, nothing must be known."""
-    lo, hi = bounds(expr, given)
+    lo, hi = interval_of(expr, given)
     expr = simplify(expr)
     assert not (np.isnan(lo) | np.isnan(hi)).any()
     truth = np.where(beyond_the_table(expr, data), np.clip(0.0, lo, hi), evaluate(expr, data))
@@ -156,7 +156,7 @@ def test_nothing_is_known_where_a_value_may_be_nan():
 
     def of(text, lo, hi):
         expr = parse(text, ["x = Vi(1)"]).expr
-        return tuple(float(a[0]) for a in bounds(expr, {x: (np.array([lo]), np.array([hi]))}))
+        return tuple(float(a[0]) for a in interval_of(expr, {x: (np.array([lo]), np.array([hi]))}))
 
     everything = (-np.inf, np.inf)
     for text in ("Log(x)", "Sqrt(x)", "Rsqrt(x)", "Inv(x)", "Powf(x, x)", "1/x - 1/x*2"):
@@ -209,7 +209,7 @@ def of_boxes(text):
     lo, hi, nearest, farthest = pairs_of_boxes()
     expr = parse(text, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     given = {v: (lo[v.params[0]], hi[v.params[0]]) for v in expr.vars if v.op != "Pm"}
-    low, high = bounds(expr, given | {variable("Pm", 2, 1): (np.array([G]), np.array([G]))})
+    low, high = interval_of(expr, given | {variable("Pm", 2, 1): (np.array([G]), np.array([G]))})
     return low[:, 0], high[:, 0], nearest, farthest
 
 
@@ -257,7 +257,7 @@ def test_a_division_may_be_a_product_by_an_inverse():
     expr = apply("Divide", x, y)
     for divisor in (2.0**-140, 2.0**-127):
         boxes = {x: (np.full(3, 1e-12),) * 2, y: (np.array([divisor]),) * 2}
-        low, high = bounds(expr, boxes)
+        low, high = interval_of(expr, boxes)
         got = Reduction(expr, "Sum", 1, [np.full((1, 3), 1e-12, np.float32), np.full((1, 1), divisor, np.float32)])()
         assert (low <= got).all() and (got <= high).all(), got
 
@@ -269,7 +269,7 @@ def test_long_vectors_lose_a_little():
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 1, (20, 400)).astype(np.float32), rng.uniform(0.4, 1.4, (300, 400)).astype(np.float32)
     wide = [p.astype(np.float64) for p in points]
-    low, high = bounds(expr, {x: (wide[0][:, None], wide[0][:, None]), y: (wide[1][None], wide[1][None])})
+    low, high = interval_of(expr, {x: (wide[0][:, None], wide[0][:, None]), y: (wide[1][None], wide[1][None])})
     exact = (wide[0] ** 2).sum(1)[:, None] + (wide[1] ** 2).sum(1) - 2 * wide[0] @ wide[1].T
     got, at = Reduction(expr, "KMin_ArgKMin", 1, list(points), opt_arg=300)()
     values = np.empty(got.shape)
@@ -285,7 +285,7 @@ def test_boxes_broadcast():
     text = "Exp(-SqDist(x,y))*Concat(x, y) + TensorProd(Elem(x,0), Concat(y, x))"
     expr = parse(text, ["x = Vi(3)", "y = Vj(3)"]).expr
     x, y = variable("Vi", 0, 3), variable("Vj", 1, 3)
-    together = bounds(expr, {x: (lo[0][:, None], hi[0][:, None]), y: (lo[1][None], hi[1][None])})
+    together = interval_of(expr, {x: (lo[0][:, None], hi[0][:, None]), y: (lo[1][None], hi[1][None])})
     for i, j in np.ndindex(6, 6):
-        alone = bounds(expr, {x: (lo[0][i], hi[0][i]), y: (lo[1][j], hi[1][j])})
+        alone = interval_of(expr, {x: (lo[0][i], hi[0][i]), y: (lo[1][j], hi[1][j])})
         np.testing.assert_array_equal([a[i, j] for a in together], alone)

@@ -14,7 +14,7 @@ from processes import PATIENCE
 
 from kernelops.errors import ArgumentError
 from kernelops.gpu import cache, compilers
-from kernelops.gpu.cache import folder, kept, key_of
+from kernelops.gpu.cache import folder, get_or_make, key_of
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -64,9 +64,9 @@ def keys(n):
 
 def test_made_once(where):
     make, key = Maker(), key_of(["a"])
-    assert [kept(key, make) for _ in range(3)] == [b"binary"] * 3 and make.count == 1
+    assert [get_or_make(key, make) for _ in range(3)] == [b"binary"] * 3 and make.count == 1
     assert [file.name for file in where.iterdir()] == [f"{key}.kernel"]
-    assert kept(key_of(["b"]), Maker(b"")) == b"" and kept(key_of(["b"]), Maker(b"never")) == b""
+    assert get_or_make(key_of(["b"]), Maker(b"")) == b"" and get_or_make(key_of(["b"]), Maker(b"never")) == b""
 
 
 def test_a_key_depends_on_every_text_and_where_it_ends():
@@ -129,7 +129,7 @@ def test_sixteen_cold_processes_at_once(tmp_path, where):
 def test_a_file_that_is_cut_or_changed_is_made_again(where):
     key, content = key_of(["a"]), bytes(range(256)) * 3
     make = Maker(content)
-    kept(key, make)
+    get_or_make(key, make)
     file = where / f"{key}.kernel"
     whole = file.read_bytes()
     spoilt = [whole[:n] for n in (0, 1, 18, 19, 20, 50, 51, 52, len(whole) - 1)]
@@ -137,17 +137,17 @@ def test_a_file_that_is_cut_or_changed_is_made_again(where):
     spoilt += [whole + b"\0", whole * 2, bytes(len(whole)), b"kernelops kernel 2\n" + whole[19:]]
     for count, data in enumerate(spoilt, 2):
         file.write_bytes(data)
-        assert kept(key, make) == content and make.count == count, f"{len(data)} bytes"
+        assert get_or_make(key, make) == content and make.count == count, f"{len(data)} bytes"
         assert file.read_bytes() == whole
-    assert kept(key, make) == content and make.count == count
+    assert get_or_make(key, make) == content and make.count == count
 
 
 def test_a_folder_in_place_of_a_file(where):
     key, make = key_of(["a"]), Maker()
     (where / f"{key}.kernel").mkdir(parents=True)
     with pytest.warns(UserWarning, match="compiled kernels cannot be kept"):
-        assert kept(key, make) == b"binary"
-    assert kept(key, make) == b"binary" and make.count == 2
+        assert get_or_make(key, make) == b"binary"
+    assert get_or_make(key, make) == b"binary" and make.count == 2
     assert [file.name for file in where.iterdir()] == [f"{key}.kernel"]
 
 
@@ -169,7 +169,7 @@ def give_away(path, monkeypatch):
 def test_folders_and_files_are_the_users_alone(where):
     before = os.umask(0)
     try:
-        kept(key_of(["a"]), Maker())
+        get_or_make(key_of(["a"]), Maker())
     finally:
         os.umask(before)
     modes = [path.stat().st_mode & 0o777 for path in (where, *where.iterdir())]
@@ -181,20 +181,20 @@ def test_folders_and_files_are_the_users_alone(where):
 def test_a_folder_that_others_may_write_to(where, mode):
     """Neither read nor written: what is in it could be anybody's."""
     planted, make = Maker(b"planted"), Maker()
-    kept(keys(1)[0], planted)
+    get_or_make(keys(1)[0], planted)
     where.chmod(mode)
     with pytest.warns(UserWarning, match="others may write to .*cache and could put any kernel there; chmod go-w"):
-        assert kept(keys(1)[0], make) == b"binary"
-    assert kept(keys(2)[1], make) == b"binary" and len(list(where.iterdir())) == 1
+        assert get_or_make(keys(1)[0], make) == b"binary"
+    assert get_or_make(keys(2)[1], make) == b"binary" and len(list(where.iterdir())) == 1
     where.chmod(0o755)
-    assert kept(keys(1)[0], make) == b"planted" and make.count == 2
+    assert get_or_make(keys(1)[0], make) == b"planted" and make.count == 2
 
 
 @posix
 @pytest.mark.parametrize("what", ["a folder", "a link to one"])
 def test_a_folder_of_somebody_else(where, tmp_path, monkeypatch, what):
     make = Maker()
-    kept(keys(1)[0], Maker(b"planted"))
+    get_or_make(keys(1)[0], Maker(b"planted"))
     if what == "a folder":
         give_away(where, monkeypatch)
     else:
@@ -204,25 +204,25 @@ def test_a_folder_of_somebody_else(where, tmp_path, monkeypatch, what):
     with pytest.warns(
         UserWarning, match=r"belongs to user \d+, who could put any kernel there; take a folder of your own"
     ):
-        assert kept(keys(1)[0], make) == kept(keys(2)[1], make) == b"binary"
+        assert get_or_make(keys(1)[0], make) == get_or_make(keys(2)[1], make) == b"binary"
     assert len(list(where.iterdir())) == 1
 
 
 @posix
 def test_a_link_of_ones_own_to_a_folder(where, tmp_path, monkeypatch):
-    kept(keys(1)[0], Maker())
+    get_or_make(keys(1)[0], Maker())
     (tmp_path / "link").symlink_to(where)
     monkeypatch.setenv("KERNELOPS_CACHE_DIR", str(tmp_path / "link"))
-    assert kept(keys(1)[0], Maker(b"never")) == b"binary"
+    assert get_or_make(keys(1)[0], Maker(b"never")) == b"binary"
 
 
 @posix
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
 def test_a_file_that_others_may_write_to_is_made_again(where, mode):
     key, make = key_of(["a"]), Maker()
-    kept(key, Maker(b"planted"))
+    get_or_make(key, Maker(b"planted"))
     (where / f"{key}.kernel").chmod(mode)
-    assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+    assert get_or_make(key, make) == get_or_make(key, make) == b"binary" and make.count == 1
     assert (where / f"{key}.kernel").stat().st_mode & 0o022 == 0
 
 
@@ -230,19 +230,19 @@ def test_a_file_that_others_may_write_to_is_made_again(where, mode):
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_somebody_else_is_made_again(where):
     key, make = key_of(["a"]), Maker()
-    kept(key, Maker(b"planted"))
+    get_or_make(key, Maker(b"planted"))
     os.chown(where / f"{key}.kernel", 65534, 65534)
-    assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+    assert get_or_make(key, make) == get_or_make(key, make) == b"binary" and make.count == 1
 
 
 @posix
 def test_a_link_in_place_of_a_file_is_replaced(where, tmp_path):
     """What it points to is a whole file, and stays what it is."""
     key, make = key_of(["a"]), Maker()
-    kept(key, Maker(b"planted"))
+    get_or_make(key, Maker(b"planted"))
     (where / f"{key}.kernel").rename(tmp_path / "elsewhere")
     (where / f"{key}.kernel").symlink_to(tmp_path / "elsewhere")
-    assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+    assert get_or_make(key, make) == get_or_make(key, make) == b"binary" and make.count == 1
     assert not (where / f"{key}.kernel").is_symlink() and b"planted" in (tmp_path / "elsewhere").read_bytes()
 
 
@@ -255,7 +255,7 @@ def test_a_pipe_in_place_of_a_file_is_replaced(where, written):
     os.mkfifo(where / f"{key}.kernel")
     held = os.open(where / f"{key}.kernel", os.O_RDWR) if written else None
     try:
-        assert kept(key, make) == kept(key, make) == b"binary" and make.count == 1
+        assert get_or_make(key, make) == get_or_make(key, make) == b"binary" and make.count == 1
     finally:
         if held is not None:
             os.close(held)
@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning(tmp_path, monkeypatch):
     make = Maker()
     message = r"cannot be kept \(.*cache: .*\): every process compiles its own. KERNELOPS_CACHE_DIR names another"
     with pytest.warns(UserWarning, match=message) as told:
-        assert [kept(key, make) for key in keys(3)] == [b"binary"] * 3
+        assert [get_or_make(key, make) for key in keys(3)] == [b"binary"] * 3
     assert len(told) == 1 and make.count == 3
 
 
@@ -280,7 +280,7 @@ def test_without_a_home(monkeypatch):
     monkeypatch.setattr(cache, "_users_folder", lambda: Path("~/.cache/kernelops"))
     assert folder() is None
     with pytest.warns(UserWarning, match="there is no home folder"):
-        assert kept(key_of(["a"]), Maker()) == b"binary"
+        assert get_or_make(key_of(["a"]), Maker()) == b"binary"
 
 
 def readers(where, results):
@@ -293,8 +293,8 @@ def readers(where, results):
     make = Maker(b"new")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        found = [kept(keys(2)[0], make), len(told)]
-        found += [kept(keys(2)[1], make), kept(keys(2)[1], make), len(told), make.count]
+        found = [get_or_make(keys(2)[0], make), len(told)]
+        found += [get_or_make(keys(2)[1], make), get_or_make(keys(2)[1], make), len(told), make.count]
     results.put(found)
 
 
@@ -303,7 +303,7 @@ def test_a_folder_that_can_only_be_read(monkeypatch):
     context, where = multiprocessing.get_context("fork"), tempfile.mkdtemp()
     monkeypatch.setenv("KERNELOPS_CACHE_DIR", where)
     try:
-        kept(keys(1)[0], Maker(b"old"))
+        get_or_make(keys(1)[0], Maker(b"old"))
         os.chmod(where, 0o555)
         results = context.Queue()
         process = context.Process(target=readers, args=(where, results))
@@ -322,7 +322,7 @@ def test_a_full_disk_leaves_nothing(where, monkeypatch):
 
     monkeypatch.setattr(cache.os, "replace", full)
     with pytest.warns(UserWarning, match="No space left on device"):
-        assert kept(key_of(["a"]), Maker()) == b"binary"
+        assert get_or_make(key_of(["a"]), Maker()) == b"binary"
     assert list(where.iterdir()) == []
 
 
@@ -332,22 +332,22 @@ def test_a_full_disk_leaves_nothing(where, monkeypatch):
 def test_what_was_used_longest_ago_goes_first(where, monkeypatch):
     monkeypatch.setenv("KERNELOPS_CACHE_SIZE", "0.01")  # 10485 bytes: three files
     for age, key in enumerate(keys(3)):
-        kept(key, Maker(bytes(3000)))
+        get_or_make(key, Maker(bytes(3000)))
         os.utime(where / f"{key}.kernel", (1e9 + age, 1e9 + age))
-    assert kept(keys(3)[0], Maker(b"never")) == bytes(3000)  # is the newest now
+    assert get_or_make(keys(3)[0], Maker(b"never")) == bytes(3000)  # is the newest now
     mine = where / "notes.txt"
     mine.write_bytes(bytes(20000))
-    kept(keys(4)[3], Maker(bytes(3000)))
+    get_or_make(keys(4)[3], Maker(bytes(3000)))
     assert {file.name for file in where.iterdir()} == {f"{keys(4)[k]}.kernel" for k in (0, 2, 3)} | {mine.name}
-    kept(keys(5)[4], Maker(bytes(9000)))
+    get_or_make(keys(5)[4], Maker(bytes(9000)))
     assert {file.name for file in where.iterdir()} == {f"{keys(5)[4]}.kernel", mine.name}
 
 
 def test_what_is_too_large_is_not_kept(where, monkeypatch):
     monkeypatch.setenv("KERNELOPS_CACHE_SIZE", "0.01")
-    kept(keys(1)[0], Maker())
+    get_or_make(keys(1)[0], Maker())
     make = Maker(bytes(11000))
-    assert kept(keys(2)[1], make) == kept(keys(2)[1], make) == bytes(11000) and make.count == 2
+    assert get_or_make(keys(2)[1], make) == get_or_make(keys(2)[1], make) == bytes(11000) and make.count == 2
     assert [file.name for file in where.iterdir()] == [f"{keys(1)[0]}.kernel"]
 
 
@@ -357,14 +357,14 @@ def test_unfinished_files_of_the_dead_are_removed(where):
     for file in (old, young):
         file.write_bytes(b"half")
     os.utime(old, (1e9, 1e9))
-    kept(key_of(["a"]), Maker())
+    get_or_make(key_of(["a"]), Maker())
     assert young.exists() and not old.exists()
 
 
 def test_no_size_is_no_folder(where, monkeypatch):
     monkeypatch.setenv("KERNELOPS_CACHE_SIZE", "0")
     make = Maker()
-    assert kept(key_of(["a"]), make) == kept(key_of(["a"]), make) == b"binary" and make.count == 2
+    assert get_or_make(key_of(["a"]), make) == get_or_make(key_of(["a"]), make) == b"binary" and make.count == 2
     assert not where.exists()
 
 
@@ -372,7 +372,7 @@ def test_no_size_is_no_folder(where, monkeypatch):
 def test_a_size_that_is_none(given, monkeypatch):
     monkeypatch.setenv("KERNELOPS_CACHE_SIZE", given)
     with pytest.raises(ArgumentError, match=f"KERNELOPS_CACHE_SIZE = '{given}': wanted megabytes"):
-        kept(key_of(["a"]), Maker())
+        get_or_make(key_of(["a"]), Maker())
 
 
 # ---- where ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import test_reductions as reductions
 from cuda_emulator.emulator import missing
 from emulated import Kernels
 
-from kernelops.arrays.arguments import bind, working
+from kernelops.arrays.arguments import bind_arguments, compute_dtype
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import finishes, layout
@@ -27,7 +27,7 @@ ALIASES = ["x = Vi(1)", "y = Vj(1)", "g = Pm(2)"]
 
 def formulas_of(op):
     kind = REDUCTIONS[op]
-    if kind.machine == "exp":
+    if kind.accumulator == "exp":
         return ["scalar"] * (kind.weighted is not True) + ["weight"] * (kind.weighted is not False)
     return ["scalar", "vector"]
 
@@ -54,14 +54,14 @@ class Call:
     def kind(self):
         return REDUCTIONS[self.op]
 
-    def bound(self):
-        """The arrays: (bound, ranges)."""
+    def arguments(self):
+        """The arrays: (arguments, ranges)."""
         batch = self.how in ("batches", "both")
         x, y, _ = reductions.points(37, 290, "float64", (2, 1) if batch else ())
         y = reductions.points(37, 290, "float64", (3,), 5)[1] if batch else y
         data = [a[..., :1].astype(self.dtype) for a in (x, y)] + [np.array([0.7, 2], self.dtype)]
         ranges = reductions.some_ranges(37, 290) if self.how in ("ranges", "both") else None
-        return bind(parse("x+y+Elem(g,0)", ALIASES).variables, data), ranges
+        return bind_arguments(parse("x+y+Elem(g,0)", ALIASES).variables, data), ranges
 
     def method(self):
         expr, weight = (None if text is None else parse(text, ALIASES).expr for text in FORMULAS[self.formula])
@@ -72,19 +72,19 @@ class Call:
         return self.K if self.kind.many else 1
 
     def engine(self):
-        found = self.method()(*self.bound(), self.out)
+        found = self.method()(*self.arguments(), self.out)
         return found if isinstance(found, tuple) else (found,)
 
     def kernels(self, kernels, **how):
-        found, (bound, ranges), kind = self.method(), self.bound(), self.kind
+        found, (arguments, ranges), kind = self.method(), self.arguments(), self.kind
         finish = "both" if len(kind.results) == 2 else kind.results[0]
-        if kind.machine == "best":
+        if kind.accumulator == "best":
             how |= {"best": self.best, "largest": kind.largest, "nan_first": not kind.many}
         else:
             how |= {"wide_sums": found.wide_sums, "compensated": found.compensated}
         data = "float16" if self.dtype == np.float16 else self.dtype.name
         return kernels.finished(
-            found.prepared, bound, self.axis, ranges, working(self.out).name,
+            found.prepared, arguments, self.axis, ranges, compute_dtype(self.out).name,
             finish=finish, out=self.out.name, parts=self.parts, data=data, **how,
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ class Call:
         for a, b in zip(got, want, strict=True):
             assert a.dtype == b.dtype
             units = 64 if self.dtype != np.float16 else 4
-            eps = max(np.finfo(t).eps for t in (self.out, working(self.out)))
+            eps = max(np.finfo(t).eps for t in (self.out, compute_dtype(self.out)))
             # the logarithm of a sum that cancels is off by what cancelled over what is left: about exp(-result)
             with np.errstate(all="ignore"):
                 size = np.maximum(10, np.exp(-b)) if self.op.startswith("LogSumExp") else 10 + 0 * b
@@ -132,14 +132,14 @@ class Entries(Call):
 
     def engine(self):
         with np.errstate(all="ignore"):
-            found = pairwise(parse(FORMULAS[self.formula][0], ALIASES).expr, *self.bound(), self.out)
+            found = pairwise(parse(FORMULAS[self.formula][0], ALIASES).expr, *self.arguments(), self.out)
         return (found if self.axis == 1 else found.swapaxes(-2, -3),)
 
     def kernels(self, kernels, **how):
-        bound, ranges = self.bound()
+        arguments, ranges = self.arguments()
         found = cpu.prepare("entries", parse(FORMULAS[self.formula][0], ALIASES).expr, None, False, self.axis)
         how |= {"finish": "entries", "out": self.out.name, "data": self.dtype.name}
-        return kernels.finished(found, bound, self.axis, ranges, working(self.out).name, **how)
+        return kernels.finished(found, arguments, self.axis, ranges, compute_dtype(self.out).name, **how)
 
 
 CALLS += [
@@ -170,11 +170,11 @@ class Wide(Call):
         expr, weight = (None if t is None else parse(t, self.aliases()).expr for t in (self.formula, self.weight))
         return method(expr, weight, self.op, 1, 1, self.acc, self.scheme, self.dtype)
 
-    def bound(self):
+    def arguments(self):
         rng = np.random.default_rng(self.components)
         shapes = (9, self.D), (150, self.D), (150, self.components)
         data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
-        return bind(parse("Sum(x-y)*b", self.aliases()).variables, data), None
+        return bind_arguments(parse("Sum(x-y)*b", self.aliases()).variables, data), None
 
 
 KERNEL, GRADIENT = "Exp(-SqDist(x,y))*b", "Grad(Exp(-SqDist(x,y))*b,x,b)"
@@ -204,10 +204,10 @@ CALLS += [
 class Long(Wide):
     """Vectors too long for registers, or for shared memory."""
 
-    def bound(self):
-        bound, _ = super().bound()
-        arrays = [a if k == 0 else a[:40] for k, a in enumerate(bound.arrays)]
-        return bound._replace(arrays=tuple(arrays), N=40), None
+    def arguments(self):
+        arguments, _ = super().arguments()
+        arrays = [a if k == 0 else a[:40] for k, a in enumerate(arguments.arrays)]
+        return arguments._replace(arrays=tuple(arrays), N=40), None
 
 
 SPREAD = "Exp(-SqDist(x,3*y))*b"  # columns that are computed
@@ -236,7 +236,7 @@ class Rectangles(Wide):
     def aliases(self):
         return [*super().aliases(), f"w = Pm({self.D})", "g = Pm(1)"]
 
-    def bound(self):
+    def arguments(self):
         rng = np.random.default_rng(self.components)
         lead = (2, 1), (3,)
         shapes = [(self.rows, self.D), (150, self.D), (150, self.components)]
@@ -245,11 +245,11 @@ class Rectangles(Wide):
         data = [(rng.standard_normal(shape) / self.D**0.5).astype(self.dtype) for shape in shapes]
         data += [rng.uniform(0.5, 1.5, n).astype(self.dtype) for n in (self.D, 1)]
         ranges = reductions.some_ranges(self.rows, 150) if self.how in ("ranges", "both") else None
-        return bind(parse("Sum(x-y)*b*Elem(w,0)*g", self.aliases()).variables, data), ranges
+        return bind_arguments(parse("Sum(x-y)*b*Elem(w,0)*g", self.aliases()).variables, data), ranges
 
     def check(self, got):
         program = self.method().prepared.program
-        assert layout(program, working(self.out).name).rectangle, "this is to go by rectangles"
+        assert layout(program, compute_dtype(self.out).name).rectangle, "this is to go by rectangles"
         super().check(got)
 
 
@@ -258,18 +258,18 @@ class LongEntries(Rectangles):
 
     def engine(self):
         with np.errstate(all="ignore"):
-            return (pairwise(parse(self.formula, self.aliases()).expr, *self.bound(), self.out),)
+            return (pairwise(parse(self.formula, self.aliases()).expr, *self.arguments(), self.out),)
 
     def kernels(self, kernels, **how):
-        bound, ranges = self.bound()
+        arguments, ranges = self.arguments()
         how |= {"finish": "entries", "out": self.out.name, "data": self.dtype.name}
-        return kernels.finished(self.prepared(), bound, 1, ranges, working(self.out).name, **how)
+        return kernels.finished(self.prepared(), arguments, 1, ranges, compute_dtype(self.out).name, **how)
 
     def prepared(self):
         return cpu.prepare("entries", parse(self.formula, self.aliases()).expr, None, False, 1)
 
     def check(self, got):
-        assert layout(self.prepared().program, working(self.out).name).rectangle
+        assert layout(self.prepared().program, compute_dtype(self.out).name).rectangle
         Call.check(self, got)
 
 

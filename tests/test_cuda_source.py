@@ -10,7 +10,7 @@ from cuda_emulator.emulator import missing
 from emulated import Kernels, compiled
 from judges import assert_sum_close
 
-from kernelops.arrays.arguments import bind
+from kernelops.arrays.arguments import bind_arguments
 from kernelops.engines import cpu
 from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
@@ -62,8 +62,8 @@ class CaseCall:
     def __call__(self):
         formula = parse(self.case.formula, self.case.aliases)
         if self.kind == "entries":
-            bound = bind(formula.variables, self.arrays)
-            return pairwise(formula.expr, bound, None, np.dtype(self.dtype))
+            arguments = bind_arguments(formula.variables, self.arrays)
+            return pairwise(formula.expr, arguments, None, np.dtype(self.dtype))
         op = {"sum": "Sum", "best": "Min_ArgMin"}[self.kind]
         return Reduction(formula.expr, op, self.axis, self.arrays, variables=formula.variables)()
 
@@ -126,8 +126,8 @@ def special_values(dtype):
     for part in parts[1:]:
         everything = apply("Concat", everything, part)
     columns = some[:, None]
-    bound = bind([x, y, zero], [columns, columns, np.full_like(columns, -0.0)])
-    found = pairwise(everything, bound, None, np.dtype(dtype))
+    arguments = bind_arguments([x, y, zero], [columns, columns, np.full_like(columns, -0.0)])
+    found = pairwise(everything, arguments, None, np.dtype(dtype))
     return some, found
 
 

@@ -19,9 +19,9 @@ from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from kernelops.program.cuda.source import (
-    arguments,
+    argument_names,
     cuda_source,
-    finish_arguments,
+    finish_argument_names,
     finish_source,
     include_folders,
     layout,
@@ -33,8 +33,8 @@ GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ALIASES).expr, 1)
 HASH = """
 import hashlib
 from kernelops.formula.parse import parse
-from kernelops.program.cuda import cuda_source
-from kernelops.program.tile import compile_exp
+from kernelops.program.cuda.source import cuda_source
+from kernelops.program.compile import compile_exp
 f, w = (parse(t, ["x = Vi(3)", "y = Vj(3)", "g = Pm(2)"]).expr for t in ("Sum(Exp(-g*Norm2(x-y)))", "x*y*Elem(g,1)"))
 print(hashlib.sha256(cuda_source(compile_exp(f, w, True, 1)).encode()).hexdigest())
 """
@@ -53,9 +53,9 @@ def test_the_text_says_what_it_does():
     text = cuda_source(GAUSS, name="gauss", compensated=True)
     head = "\n".join(line.removeprefix("//").removeprefix("     ") for line in text.splitlines() if line[:2] == "//")
     assert str(GAUSS) in head and "Sums, 1 for each row, in float32, compensated:" in head
-    assert all(name in head for name in arguments(GAUSS))
+    assert all(name in head for name in argument_names(GAUSS))
     signature = re.search(r"gauss\((.*?)\)\n", text, re.S)[1]
-    assert tuple(re.findall(r"(\w+)(?:,|$)", signature)) == arguments(GAUSS)
+    assert tuple(re.findall(r"(\w+)(?:,|$)", signature)) == argument_names(GAUSS)
     for line in (
         "t[0] = op::SqDist<3>(row[r], col);",
         "t[0] = v_exp2(t[0] * scale_1);",
@@ -73,7 +73,7 @@ def test_lists_of_arguments():
         (compile_best(f, 0), ("values", "indices")),
         (compile_entries(f, 1), ("entries",)),
     ):
-        names = arguments(program)
+        names = argument_names(program)
         assert names[-6:] == ends and names[-6 - len(results) : -6] == results
         assert names[:4] == ("x0", "x0_row", "x0_component", "x0_batch")
 
@@ -87,11 +87,11 @@ def test_arguments_of_finished_results():
         (best, "both", ("values", "indices"), ("result_values", "result_indices")),
         (best, "indices", ("values", "indices"), ("result_indices",)),
     ):
-        assert arguments(program, finish)[-6 - len(final) : -6] == final
-        assert finish_arguments(program, finish) == (*partial, *final, "parts", "rows")
+        assert argument_names(program, finish)[-6 - len(final) : -6] == final
+        assert finish_argument_names(program, finish) == (*partial, *final, "parts", "rows")
         for text, names in (
-            (cuda_source(program, finish=finish, out="float16", name="one"), arguments(program, finish)),
-            (finish_source(program, finish=finish, out="float16", name="one"), finish_arguments(program, finish)),
+            (cuda_source(program, finish=finish, out="float16", name="one"), argument_names(program, finish)),
+            (finish_source(program, finish=finish, out="float16", name="one"), finish_argument_names(program, finish)),
         ):
             signature = re.search(r" one\((.*?)\)\n{", text, re.S)[1]
             assert tuple(re.findall(r"(\w+)(?:,|$)", signature)) == names

@@ -45,7 +45,7 @@ def with_threads(monkeypatch, count):
 def test_number_of_threads(op, axis, monkeypatch):
     data = points(130, 700, batch=(2,))
     kind = REDUCTIONS[op]
-    expr = GAUSSIAN.expr if kind.machine != "exp" else parse("SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"]).expr
+    expr = GAUSSIAN.expr if kind.accumulator != "exp" else parse("SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"]).expr
     weight = GAUSSIAN.expr if kind.weighted else None
     ranges = Ranges.from_mask([[0, 9], [20, 130]], [[0, 300], [301, 700]], np.array([[True, True], [False, True]]))
     for some in (None, ranges):

@@ -176,7 +176,7 @@ def test_kept_tasks_fit_every_count_of_rows():
     x, y, b, g = data()
     big = np.tile(x, (50, 1, 1))
     one, many = genred(x, y, b, g, ranges=ranges), genred(big, y, b, g, ranges=ranges)
-    assert [key for key in ranges.kept if key[0] == "work"] == [("work", 1, 8), ("work", 1, 64)]
+    assert [key for key in ranges.cache if key[0] == "work"] == [("work", 1, 8), ("work", 1, 64)]
     np.testing.assert_array_equal(many, np.broadcast_to(one, many.shape))
     np.testing.assert_array_equal(genred(x, y, b, g, ranges=ranges), one)
 
@@ -198,7 +198,7 @@ def test_ranges_that_fitted_before_are_checked_again():
 def test_kept_tasks_neither_travel_with_ranges_nor_outlive_them():
     ranges = halves()
     Genred(FORMULA, ALIASES, axis=1)(*data(), ranges=ranges)
-    assert ranges.kept and not pickle.loads(pickle.dumps(ranges)).kept
+    assert ranges.cache and not pickle.loads(pickle.dumps(ranges)).cache
     gone = weakref.ref(ranges)
     del ranges
     gc.collect()

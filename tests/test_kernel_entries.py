@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernelops import KernelOperator, Ranges
-from kernelops.arrays.arguments import bind
+from kernelops.arrays.arguments import bind_arguments
 from kernelops.formula.parse import parse
 from kernelops.numpy import KernelSolve
 from kernelops.operators.kernel_entries import TRIANGLE, KernelEntries
@@ -117,7 +117,7 @@ def test_coordinates(name, falls):
     found = A.entries[0].coordinates
     assert (found is not None) == falls
     if falls:
-        np.testing.assert_array_equal(found, A.kernel_product.bound.arrays[0])
+        np.testing.assert_array_equal(found, A.kernel_product.arguments.arrays[0])
 
 
 def test_no_coordinates_where_they_would_mislead():
@@ -157,11 +157,11 @@ def test_pairwise_in_both_precisions():
     draw = np.random.default_rng(5)
     x, y = draw.random((37, 2)).astype("f"), draw.random((600, 2)).astype("f")
     formula = parse("Concat(SqDist(x,y), x-y)", ["x = Vi(2)", "y = Vj(2)"])
-    bound = bind(formula.variables, (x, y), formula.names)
+    arguments = bind_arguments(formula.variables, (x, y), formula.names)
     difference = x[:, None].astype(float) - y
     truth = np.concatenate([(difference**2).sum(-1, keepdims=True), difference], -1)
     for dtype in (np.float32, np.float64):
-        found = pairwise(formula.expr, bound, None, np.dtype(dtype))
+        found = pairwise(formula.expr, arguments, None, np.dtype(dtype))
         assert found.dtype == dtype and found.shape == (37, 600, 3)
         np.testing.assert_allclose(found, truth, rtol=0, atol=4 * np.finfo(dtype).eps)
 

@@ -50,7 +50,6 @@ FORMULA = [
     "structure",
     "tokens",
     "parse",
-    "linear",
     "__init__",
 ]
 OPTIONAL = {"torch", "pycuda", "tqdm", "matplotlib", "platformdirs"}

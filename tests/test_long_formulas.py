@@ -26,7 +26,7 @@ from kernelops.program import lowering
 from kernelops.program.compile import compile_sum
 from kernelops.program.cuda.source import cuda_source
 from kernelops.reductions.reduction import Reduction
-from kernelops.truncation.intervals import bounds
+from kernelops.truncation.intervals import interval_of
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
 MANY = 1200  # terms, at every door; Python's calls go a thousand deep
@@ -80,7 +80,7 @@ def test_its_gradient(kernel):
 def test_its_bounds_text_and_copies(kernel):
     formula = parse(kernel, ALIASES[:3])
     boxes = {v: (np.zeros(v.dim), np.ones(v.dim)) for v in formula.variables}
-    lo, hi = bounds(formula.expr, boxes)
+    lo, hi = interval_of(formula.expr, boxes)
     assert lo[0] >= 0 and MANY <= hi[0] < np.inf
     assert parse(str(formula.expr)).expr is formula.expr
     assert pickle.loads(pickle.dumps(formula)).expr is copy.deepcopy(formula).expr is formula.expr

@@ -45,9 +45,9 @@ def squares(x, y):
 def test_every_reduction(op, axis):
     x, y, b, g = data()
     kind = REDUCTIONS[op]
-    formula = "-g*SqDist(x,y)" if kind.machine == "exp" else GAUSS
+    formula = "-g*SqDist(x,y)" if kind.accumulator == "exp" else GAUSS
     values = -0.6 * squares(x, y)[..., None]
-    values = values if kind.machine == "exp" else np.exp(values) * b
+    values = values if kind.accumulator == "exp" else np.exp(values) * b
     options = {"opt_arg": 2 if kind.many else None, "formula2": "b" if kind.weighted else None}
     weights = np.broadcast_to(b, (7, 30, 2)) if kind.weighted else None
     with np.errstate(invalid="ignore"):

@@ -143,7 +143,7 @@ def test_how_other_reductions_end():
 def test_what_is_left_for_the_pairs_needs_them(case, axis):
     """Every instruction meets a row with a column, or reads what another has computed for the pair."""
     for i in compile_sum(parse(case.formula, case.aliases).expr, axis).pair.code:
-        places = {x.place for x in i.args}
+        places = {x.space for x in i.args}
         moves = i.op in ("Copy", "Zero", "Loop", "End") or i.op.startswith("Out")
         assert moves or "tile" in places or places >= {"row", "col"}, str(i)
 

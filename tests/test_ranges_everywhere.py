@@ -37,7 +37,7 @@ def data(dtype="float64", M=M, N=N, x_batch=(), b_batch=(), g_batch=()):
 
 
 def formula_of(op):
-    return {"sum": SUMMED, "exp": EXPONENT, "best": SQUARES}[REDUCTIONS[op].machine]
+    return {"sum": SUMMED, "exp": EXPONENT, "best": SQUARES}[REDUCTIONS[op].accumulator]
 
 
 def run(op, axis, arrays, ranges=None, **options):
@@ -79,7 +79,7 @@ def assert_right(op, axis, got, arrays, mask):
         return
     want = dense.reduce(op, values, axis, mask, weights if weighted(op) else None, K)
     for g, w in zip(*((a if isinstance(a, tuple) else (a,)) for a in (got, want)), strict=True):
-        if REDUCTIONS[op].machine == "best":
+        if REDUCTIONS[op].accumulator == "best":
             assert g.dtype == (np.int64 if w.dtype.kind == "i" else dtype)
             np.testing.assert_array_equal(g, w.astype(g.dtype))
         else:
@@ -213,9 +213,9 @@ def test_an_order_is_sorting_beforehand(op, axis, pattern):
 def test_entries_and_single_pairs(pattern):
     ranges, arrays = PATTERNS[pattern](M, N), data()
     found = parse(SUMMED, ALIASES)
-    bound = Reduction(found.expr, "Sum", 1, arrays, variables=found.variables).bound
+    arguments = Reduction(found.expr, "Sum", 1, arrays, variables=found.variables).arguments
     want = np.where(held(ranges, M, N)[..., None], values_of("Sum", arrays)[0], 0)
-    got = pairwise(found.expr, bound, ranges, np.dtype(np.float64))
+    got = pairwise(found.expr, arguments, ranges, np.dtype(np.float64))
     np.testing.assert_allclose(got, want, rtol=1e-14, atol=0)
     I, J = np.random.default_rng(1).integers(0, [[M], [N]], (2, 500))
     call = Reduction(found.expr, "Sum", 1, arrays, ranges=ranges, variables=found.variables)

@@ -131,9 +131,9 @@ def test_batches_that_are_one_memory_are_sorted_once():
     calls = [Reduction(formula.expr, "Sum", 1, [x, x, g], ranges=r) for r in (plain, plain.ordered(order, order))]
     one_more = copies * n * 8  # the sums come in the order of the ranges first
     assert peak(calls[1]) < peak(calls[0]) + one_more + 200_000 < peak(calls[0]) + x[0].nbytes * copies / 2
-    bound = ordered.in_order(calls[1].bound, {0: order, 1: order})
-    assert bound.arrays[0] is bound.arrays[1] and bound.arrays[0].strides[0] == 0
-    np.testing.assert_array_equal(bound.arrays[0][7], x[0][order])
+    arguments = ordered.permute_rows(calls[1].arguments, {0: order, 1: order})
+    assert arguments.arrays[0] is arguments.arrays[1] and arguments.arrays[0].strides[0] == 0
+    np.testing.assert_array_equal(arguments.arrays[0][7], x[0][order])
 
 
 def test_the_table_of_tiles_takes_a_byte_each():

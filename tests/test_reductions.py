@@ -11,7 +11,7 @@ from kernelops.reductions.reduction import Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
-EXPONENTIAL = [op for op, kind in REDUCTIONS.items() if kind.machine == "exp"]
+EXPONENTIAL = [op for op, kind in REDUCTIONS.items() if kind.accumulator == "exp"]
 
 
 def dense_scalar(x, y):

@@ -210,12 +210,12 @@ def test_large_sums_in_float16():
 
 
 def product_of(formula, x):
-    from kernelops.arrays.arguments import bind
+    from kernelops.arrays.arguments import bind_arguments
     from kernelops.formula.parse import parse
 
     read = parse(formula, XYB)
     *points, b = read.variables
-    return read.expr, b, bind(points, [x, x])
+    return read.expr, b, bind_arguments(points, [x, x])
 
 
 def test_the_pattern_does_not_depend_on_b():

@@ -62,13 +62,13 @@ def test_a_program_does_not_change_with_the_arrays_that_it_was_made_of():
     arguments = encoded(TENSOR)
     prepared = cpu.Prepared(compile_sum(expr, 1), _core.Program(*arguments))
     x, y, g = np.arange(12.0).reshape(4, 3), np.arange(6.0).reshape(2, 3), np.ones(1)
-    bound = Reduction(expr, "Sum", 1, [x, y, g]).bound
-    want = cpu.run(prepared, bound, 1, None, np.dtype("f8")).sums
+    arrays = Reduction(expr, "Sum", 1, [x, y, g]).arguments
+    want = cpu.run(prepared, arrays, 1, None, np.dtype("f8")).sums
     arguments[4][...] = 1 << 20
     for stage in arguments[5:9]:
         for part in (CODE, LOADS, EXPORTS):
             stage[part][...] = 1 << 20
-    np.testing.assert_array_equal(cpu.run(prepared, bound, 1, None, np.dtype("f8")).sums, want)
+    np.testing.assert_array_equal(cpu.run(prepared, arrays, 1, None, np.dtype("f8")).sums, want)
 
 
 def test_a_program_is_verified_or_is_not_there():
@@ -312,7 +312,7 @@ def run_mutants(seed, rounds):
     ]
     x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
     expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
-    bound = Reduction(expr, "Sum", 1, [x, y, g]).bound
+    arrays = Reduction(expr, "Sum", 1, [x, y, g]).arguments
     refused = ran = 0
     for _ in range(rounds):
         formula = formulas[rng.integers(len(formulas))]
@@ -327,7 +327,7 @@ def run_mutants(seed, rounds):
             continue
         prepared = cpu.Prepared(compile_sum(expr, 1), program)
         try:
-            cpu.run(prepared, bound, 1, None, np.dtype(rng.choice(["f4", "f8"])))
+            cpu.run(prepared, arrays, 1, None, np.dtype(rng.choice(["f4", "f8"])))
             ran += 1
         except ValueError:  # a variable that is not among the arrays, or has fewer components
             refused += 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, BackendError, DtypeError, ShapeError
 from ..formula.expr import Expr
-from .device_array import DeviceArray, on_device, one_device, shown
+from .device_array import DeviceArray, device_view, on_device, one_device
 
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 _NAMES = {"half": "float16", "float": "float32", "double": "float64"}
@@ -27,7 +27,7 @@ def is_scalar(a: object) -> bool:
     return isinstance(a, (int, float, np.integer, np.floating)) and not isinstance(a, bool)
 
 
-def shared(a: Any) -> np.ndarray | None:
+def as_numpy_view(a: Any) -> np.ndarray | None:
     """The numpy array of what is nearly always given: an array as it stands, or a dense float tensor of the CPU."""
     if type(a) is np.ndarray:
         return a if a.dtype.isnative else None
@@ -76,7 +76,7 @@ def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
     return np.dtype(text)
 
 
-def working(dtype: np.dtype) -> np.dtype:
+def compute_dtype(dtype: np.dtype) -> np.dtype:
     """The precision in which data of this precision are computed: float16 goes by float32."""
     return np.dtype(np.float64) if dtype == np.float64 else np.dtype(np.float32)
 
@@ -89,7 +89,7 @@ def same_data(a: np.ndarray, b: np.ndarray) -> bool:
     return same or bool(np.array_equal(a, b))
 
 
-class Bound(NamedTuple):
+class Arguments(NamedTuple):
     """The arrays of one call, checked.
 
     Attributes
@@ -104,8 +104,8 @@ class Bound(NamedTuple):
         Rows of the Vi and of the Vj variables.
     device : int or None
         The GPU that computes; None for the CPU. On a GPU, an array of the host is copied when it is wanted.
-    home : str
-        Where results belong: the home of a DeviceArray.
+    library : str
+        Where results belong: the library of a DeviceArray.
     """
 
     arrays: tuple[Any, ...]
@@ -114,9 +114,9 @@ class Bound(NamedTuple):
     M: int
     N: int
     device: int | None = None
-    home: str = "host"
+    library: str = "host"
 
-    def replaced(self, position: int, array: np.ndarray) -> Bound:
+    def replace_array(self, position: int, array: np.ndarray) -> Arguments:
         """The same call with one array replaced; the batch dimensions are broadcast anew."""
         given = self.arrays
         before, after = given[:position] + (None,) * (position - len(given)), given[position + 1 :]
@@ -133,7 +133,7 @@ def label(v: Expr, names: Mapping[Expr, str] | None = None) -> str:
     return f"{name} = {v.op}({v.dim})"
 
 
-def bind(
+def bind_arguments(
     variables: Sequence[Expr],
     args: Sequence[Any],
     names: Mapping[Expr, str] | None = None,
@@ -141,7 +141,7 @@ def bind(
     dtype: np.dtype | None = None,
     sizes: tuple[int | None, int | None] = (None, None),
     device: int | None = None,
-) -> Bound:
+) -> Arguments:
     """Check the arrays of a call against the variables that they stand for; device is the GPU that is to compute.
 
     Raises
@@ -158,7 +158,7 @@ def bind(
     given: dict[int, Any] = {}
     there = False
     for p, v in places.items():
-        a = shared(args[p])
+        a = as_numpy_view(args[p])
         if a is None:
             a = _seen(args[p], v, names, device)
             there = there or isinstance(a, DeviceArray)
@@ -168,16 +168,16 @@ def bind(
     for p, v in places.items():
         arrays[p] = _shaped(given[p], v, names, common)
     M, N = _counts(places, arrays, names, sizes)
-    home = "host"
+    library = "host"
     if there:  # numbers may be of the host
-        device, home = one_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
-    return Bound(tuple(arrays), common, _batch(places, arrays, names), M, N, device, home)
+        device, library = one_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
+    return Arguments(tuple(arrays), common, _batch(places, arrays, names), M, N, device, library)
 
 
 def _seen(a: Any, v: Expr, names: Mapping[Expr, str] | None, device: int | None) -> Any:
     """An argument as an array of the host or of a GPU."""
     if on_device(a):
-        return shown(a, label(v, names), -1 if device is None else device)
+        return device_view(a, label(v, names), -1 if device is None else device)
     return to_numpy(a, label(v, names), "a number, " * (v.op == "Pm"))
 
 
@@ -225,11 +225,12 @@ def _shaped(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) 
             raise DtypeError(f"{label(v, names)} is {a.dtype}, the other arrays are {dtype}: a GPU converts none")
         return a.as_row() if v.op == "Pm" else a
     if a.dtype != dtype or dtype == FLOATS[0]:
-        a = fitted(a, working(dtype), label(v, names)) if a.dtype != dtype else a.astype(working(dtype))
+        computed = compute_dtype(dtype)
+        a = cast_parameter(a, computed, label(v, names)) if a.dtype != dtype else a.astype(computed)
     return a[..., None, :] if v.op == "Pm" else a
 
 
-def fitted(a: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+def cast_parameter(a: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     """A number of a parameter in the dtype of the other arrays, which must be able to hold it."""
     with np.errstate(over="ignore"):
         found = a.astype(dtype)

@@ -32,7 +32,7 @@ class DeviceArray:
         Number of the GPU.
     owner : object
         What keeps the memory.
-    home : str
+    library : str
         The library whose array it is, and which is to hold results: "torch", "cupy", "pycuda", or "host" for a copy of
         an array of the host.
     host : ndarray or None
@@ -41,7 +41,7 @@ class DeviceArray:
         The stream that is still to write them, where the array names one.
     """
 
-    __slots__ = ("device", "dtype", "home", "host", "owner", "pointer", "shape", "stream", "strides")
+    __slots__ = ("device", "dtype", "library", "host", "owner", "pointer", "shape", "stream", "strides")
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class DeviceArray:
         dtype: np.dtype,
         device: int,
         owner: Any,
-        home: str,
+        library: str,
         host: np.ndarray | None = None,
         stream: int | None = None,
     ) -> None:
         if strides is None:  # the protocols' word for an array in C order
             strides = tuple(accumulate(shape[:0:-1], mul, initial=dtype.itemsize))[::-1] if shape else ()
         self.pointer, self.shape, self.strides, self.dtype = pointer, shape, strides, dtype
-        self.device, self.owner, self.home, self.host, self.stream = device, owner, home, host, stream
+        self.device, self.owner, self.library, self.host, self.stream = device, owner, library, host, stream
 
     @property
     def ndim(self) -> int:
@@ -89,11 +89,11 @@ class DeviceArray:
 
     def viewed(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
         """The same memory in another shape."""
-        place = self.device, self.owner, self.home, host, self.stream
+        place = self.device, self.owner, self.library, host, self.stream
         return DeviceArray(self.pointer, shape, strides, self.dtype, *place)
 
     def __repr__(self) -> str:
-        return f"DeviceArray({self.dtype} of shape {self.shape} on GPU {self.device}, of {self.home})"
+        return f"DeviceArray({self.dtype} of shape {self.shape} on GPU {self.device}, of {self.library})"
 
 
 def on_device(a: Any) -> bool:
@@ -111,7 +111,7 @@ def _by_dlpack(a: Any) -> bool:
     return tells is not None and int(tells()[0]) == CUDA
 
 
-def shown(a: Any, name: str, device: int = -1) -> DeviceArray:
+def device_view(a: Any, name: str, device: int = -1) -> DeviceArray:
     """What an array of a GPU says of itself; device is its number where the array does not tell."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(a, torch.Tensor):
@@ -124,7 +124,7 @@ def shown(a: Any, name: str, device: int = -1) -> DeviceArray:
     if said.get("mask") is not None:
         raise DtypeError(f"{name} is a masked array: wanted a plain one")
     library = type(a).__module__.split(".")[0]
-    home = library if library in ("cupy", "pycuda") else "pycuda"
+    library = library if library in ("cupy", "pycuda") else "pycuda"
     place = getattr(getattr(a, "device", None), "id", None)
     return DeviceArray(
         int(said["data"][0] or 0),
@@ -133,7 +133,7 @@ def shown(a: Any, name: str, device: int = -1) -> DeviceArray:
         np.dtype(said["typestr"]),
         max(device, 0) if place is None else int(place),
         a,
-        home,
+        library,
         stream=said.get("stream"),
     )
 
@@ -156,7 +156,7 @@ def _of_tensor(a: Any, name: str) -> DeviceArray:
 
 
 def one_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
-    """The GPU of all these arrays, by their names, and their home; device is the one that was asked for.
+    """The GPU of all these arrays, by their names, and their library; device is the one that was asked for.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def one_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
             )
     if device is not None and device not in (-1, a.device):
         raise BackendError(f"device_id = {device}, but {name} is on GPU {a.device}")
-    return a.device, a.home
+    return a.device, a.library
 
 
 def _place(a: Any) -> str:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..gpu.device import Device, device
-from .arguments import Bound, working
-from .device_array import DeviceArray, shown
+from .arguments import Arguments, compute_dtype
+from .device_array import DeviceArray, device_view
 
 
-class Home(Protocol):
+class ArrayLibrary(Protocol):
     """A library that holds arrays on a GPU.
 
     Attributes
@@ -28,27 +28,27 @@ class Home(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """Memory of the GPU, its numbers unwritten."""
 
-    def given(self, a: DeviceArray) -> Any:
+    def wrap(self, a: DeviceArray) -> Any:
         """What ``empty`` has made, as the caller gets it."""
 
-    def taken(self, a: np.ndarray) -> Any:
+    def from_host(self, a: np.ndarray) -> Any:
         """An array of the host as the caller gets it."""
 
 
 class Host:
     """Results are copied to the host; work goes to the stream of the arrays, where these have one."""
 
-    def __init__(self, gpu: Device, beside: Home | None = None) -> None:
+    def __init__(self, gpu: Device, beside: ArrayLibrary | None = None) -> None:
         self.gpu, self.stream = gpu, None if beside is None else beside.stream
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         memory = self.gpu.allocate(prod(shape) * dtype.itemsize)
         return DeviceArray(memory.pointer, shape, None, dtype, self.gpu.number, memory, "host")
 
-    def given(self, a: DeviceArray) -> Any:
+    def wrap(self, a: DeviceArray) -> Any:
         return self.gpu.download(a.pointer, a.shape, a.dtype, self.stream)
 
-    def taken(self, a: np.ndarray) -> Any:
+    def from_host(self, a: np.ndarray) -> Any:
         return a
 
 
@@ -61,12 +61,12 @@ class Torch:
         self.stream = torch.cuda.current_stream(like.device).cuda_stream if like.is_cuda else None
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
-        return shown(self.like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype.name)), "result")
+        return device_view(self.like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype.name)), "result")
 
-    def given(self, a: DeviceArray) -> Any:
+    def wrap(self, a: DeviceArray) -> Any:
         return a.owner
 
-    def taken(self, a: np.ndarray) -> Any:
+    def from_host(self, a: np.ndarray) -> Any:
         return sys.modules["torch"].from_numpy(np.ascontiguousarray(a)).to(self.like.device)
 
 
@@ -81,12 +81,12 @@ class Cupy:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         with self.cupy.cuda.Device(self.gpu.number):
-            return shown(self.cupy.empty(shape, dtype), "result")
+            return device_view(self.cupy.empty(shape, dtype), "result")
 
-    def given(self, a: DeviceArray) -> Any:
+    def wrap(self, a: DeviceArray) -> Any:
         return a.owner
 
-    def taken(self, a: np.ndarray) -> Any:
+    def from_host(self, a: np.ndarray) -> Any:
         with self.cupy.cuda.Device(self.gpu.number):
             return self.cupy.asarray(a)
 
@@ -103,64 +103,64 @@ class Pycuda:
         from pycuda.gpuarray import empty
 
         with self.gpu.current():
-            return shown(empty(shape, dtype), "result", self.gpu.number)
+            return device_view(empty(shape, dtype), "result", self.gpu.number)
 
-    def given(self, a: DeviceArray) -> Any:
+    def wrap(self, a: DeviceArray) -> Any:
         return a.owner
 
-    def taken(self, a: np.ndarray) -> Any:
+    def from_host(self, a: np.ndarray) -> Any:
         from pycuda.gpuarray import to_gpu
 
         with self.gpu.current():
             return to_gpu(np.ascontiguousarray(a))
 
 
-def home_of(bound: Bound, gpu: Device) -> Home:
-    """The home of a call's results."""
-    there = {a.home: a for a in bound.arrays if isinstance(a, DeviceArray)}
-    if bound.home != "host":
-        return home_like(there[bound.home], gpu)
+def library_of(arguments: Arguments, gpu: Device) -> ArrayLibrary:
+    """The library of a call's results."""
+    there = {a.library: a for a in arguments.arrays if isinstance(a, DeviceArray)}
+    if arguments.library != "host":
+        return library_like(there[arguments.library], gpu)
     beside = next((a for name, a in there.items() if name != "host"), None)
-    return Host(gpu, None if beside is None else home_like(beside, gpu))
+    return Host(gpu, None if beside is None else library_like(beside, gpu))
 
 
-def home_like(a: DeviceArray, gpu: Device | None = None) -> Home:
+def library_like(a: DeviceArray, gpu: Device | None = None) -> ArrayLibrary:
     """The library of an array on a GPU."""
-    if a.home == "torch":
+    if a.library == "torch":
         return Torch(a.owner)
-    return {"cupy": Cupy, "pycuda": Pycuda, "host": Host}[a.home](device(a.device) if gpu is None else gpu)
+    return {"cupy": Cupy, "pycuda": Pycuda, "host": Host}[a.library](device(a.device) if gpu is None else gpu)
 
 
-def brought(bound: Bound, a: np.ndarray) -> Any:
+def to_library(arguments: Arguments, a: np.ndarray) -> Any:
     """An array of the host, brought to where the results of a call belong."""
-    return a if bound.home == "host" else home_of(bound, device(bound.device or 0)).taken(a)
+    return a if arguments.library == "host" else library_of(arguments, device(arguments.device or 0)).from_host(a)
 
 
-def on_host(bound: Bound) -> Bound:
+def arguments_to_host(arguments: Arguments) -> Arguments:
     """The arrays on the host, for what is done there; float16 becomes float32, as everywhere on the host."""
-    if bound.device is None:
-        return bound
-    arrays = [fetched(a) if isinstance(a, DeviceArray) else a for a in bound.arrays]
-    return bound._replace(arrays=tuple(arrays), device=None, home="host")
+    if arguments.device is None:
+        return arguments
+    arrays = [to_host(a) if isinstance(a, DeviceArray) else a for a in arguments.arrays]
+    return arguments._replace(arrays=tuple(arrays), device=None, library="host")
 
 
-def fetched(a: DeviceArray) -> np.ndarray:
+def to_host(a: DeviceArray) -> np.ndarray:
     """The numbers on the host, copied once."""
     if a.host is None:
-        if a.home == "torch":  # its library knows what its stream has still to do
+        if a.library == "torch":  # its library knows what its stream has still to do
             a.host = _as_it_lies(a, sys.modules["torch"].as_strided).cpu().numpy()
-        elif a.home == "cupy":
+        elif a.library == "cupy":
             a.host = _as_it_lies(a, sys.modules["cupy"].lib.stride_tricks.as_strided).get()
         else:
             a.host = _copied(a)
-        a.host = a.host.astype(working(a.dtype), copy=False)
+        a.host = a.host.astype(compute_dtype(a.dtype), copy=False)
     return a.host
 
 
 def _as_it_lies(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
     """The array in its library, in the shape that it is seen in here."""
     size = a.dtype.itemsize
-    if a.home == "torch":
+    if a.library == "torch":
         place = a.owner.storage_offset() + (a.pointer - a.owner.data_ptr()) // size
         return as_strided(a.owner, a.shape, [s // size for s in a.strides], place)
     assert a.pointer == a.owner.data.ptr

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .arguments import Bound
+from .arguments import Arguments
 
 
-def in_order(bound: Bound, orders: Mapping[int, np.ndarray | None]) -> Bound:
+def permute_rows(arguments: Arguments, orders: Mapping[int, np.ndarray | None]) -> Arguments:
     """The arrays at these positions with their rows in an order; one array in one order is sorted once."""
-    arrays, done = list(bound.arrays), {}
+    arrays, done = list(arguments.arrays), {}
     for p, order in orders.items():
         a = arrays[p]
         if order is None or a is None:
@@ -20,7 +20,7 @@ def in_order(bound: Bound, orders: Mapping[int, np.ndarray | None]) -> Bound:
         if same not in done:
             done[same] = _taken(a, order)
         arrays[p] = done[same]
-    return bound._replace(arrays=tuple(arrays))
+    return arguments._replace(arrays=tuple(arrays))
 
 
 def _taken(a: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ def _taken(a: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.take(once, order, axis=-2), (*a.shape[:-2], len(order), a.shape[-1]))
 
 
-def restored(
+def restore_order(
     raw: Iterable[np.ndarray | None], rows: np.ndarray | None, columns: np.ndarray | None, lead: int
 ) -> list[np.ndarray | None]:
     """The sums, maxima, values, indices and entries of a machine, by the rows and columns of the arrays as they came.

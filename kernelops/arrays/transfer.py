@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from ..gpu.device import Device, device
-from .arguments import Bound
+from .arguments import Arguments
 from .device_array import DeviceArray
 
 
-def resident(bound: Bound, left_out: int = -1) -> Bound:
+def to_device(arguments: Arguments, left_out: int = -1) -> Arguments:
     """The arrays in the memory of the GPU of the call, one copy of each, but for the one at a position."""
-    if bound.device is None:
-        return bound
-    gpu, done, arrays = device(bound.device), {}, list(bound.arrays)
+    if arguments.device is None:
+        return arguments
+    gpu, done, arrays = device(arguments.device), {}, list(arguments.arrays)
     for p, a in enumerate(arrays):
         if p != left_out and isinstance(a, np.ndarray):
             same = a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.str
             if same not in done:
-                done[same] = uploaded(a, gpu)
+                done[same] = upload(a, gpu)
             arrays[p] = done[same]
     if done:
         gpu.synchronise()  # kernels of any stream may read them from now on
-    return bound._replace(arrays=tuple(arrays), device=gpu.number)
+    return arguments._replace(arrays=tuple(arrays), device=gpu.number)
 
 
-def uploaded(a: np.ndarray, gpu: Device, stream: int | None = None) -> DeviceArray:
+def upload(a: np.ndarray, gpu: Device, stream: int | None = None) -> DeviceArray:
     """A copy of an array of the host, whose rows and batch elements that are one memory stay so."""
     once = a[tuple(slice(1 if step == 0 else None) for step in a.strides)]
     once = np.ascontiguousarray(once)

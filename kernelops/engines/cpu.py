@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.arguments import Bound
-from ..arrays.permute import in_order, restored
+from ..arrays.arguments import Arguments
+from ..arrays.permute import permute_rows, restore_order
 from ..errors import ArgumentError
 from ..formula.expr import Expr
 from ..formula.structure import mirrored
 from ..program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from ..program.instructions import Operand, Program, Stage
 from ..program.placement import pair_factor
-from ..ranges import Half, Ranges
+from ..ranges import BlockRows, Ranges
 from .tasks import cut
 from .threads import thread_count
 
@@ -64,7 +64,7 @@ class Prepared(NamedTuple):
     program: Program
     encoded: Any
     factor: Expr | None = None
-    kept: dict[Any, Any] | None = None
+    cache: dict[Any, Any] | None = None
 
 
 @lru_cache(maxsize=2048)
@@ -97,12 +97,12 @@ def _encoded(stage: Stage) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
 
 
 def _operand(x: Operand | None) -> tuple[int, int, int]:
-    return (0, 0, 0) if x is None else (_core.PLACES[x.place], x.base, x.stride)
+    return (0, 0, 0) if x is None else (_core.PLACES[x.space], x.base, x.stride)
 
 
 def run(
     prepared: Prepared,
-    bound: Bound,
+    arguments: Arguments,
     axis: int,
     ranges: Ranges | None,
     dtype: np.dtype,
@@ -121,12 +121,12 @@ def run(
         if axis == 0:
             by_row, by_column = by_column, by_row
         orders = {p: by_row for p, *_ in program.row.loads} | {p: by_column for p, *_ in program.col.loads}
-        raw = run(prepared, in_order(bound, orders), axis, ranges.plain, dtype, **how)
-        return Raw(*restored(raw, by_row, by_column, len(bound.batch)))
-    rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
-    count = prod(bound.batch) if bound.batch else 1
+        raw = run(prepared, permute_rows(arguments, orders), axis, ranges.plain, dtype, **how)
+        return Raw(*restore_order(raw, by_row, by_column, len(arguments.batch)))
+    rows, columns = (arguments.M, arguments.N) if axis == 1 else (arguments.N, arguments.M)
+    count = prod(arguments.batch) if arguments.batch else 1
     met = None
-    mirrored = not (wide_sums or compensated) and _is_symmetric(prepared, bound)
+    mirrored = not (wide_sums or compensated) and _is_symmetric(prepared, arguments)
     if mirrored and ranges is not None and ranges.pairs < rows * columns:
         met = _tiles(ranges, rows) if _enough(prepared, ranges, rows) else None
         mirrored = met is not None
@@ -138,8 +138,8 @@ def run(
     return Raw(
         *_core.reduce(
             prepared.encoded,
-            bound.arrays,
-            bound.batch,
+            arguments.arrays,
+            arguments.batch,
             rows,
             columns,
             work,
@@ -153,16 +153,16 @@ def run(
     )
 
 
-def _is_symmetric(prepared: Prepared, bound: Bound) -> bool:
+def _is_symmetric(prepared: Prepared, arguments: Arguments) -> bool:
     """Whether each pair can serve the rows of both its points: the formula and the arrays show that exchanging i and j
     changes nothing, and there are enough points."""
-    if prepared.factor is None or bound.M != bound.N or bound.M < SYMMETRIC_FROM:
+    if prepared.factor is None or arguments.M != arguments.N or arguments.M < SYMMETRIC_FROM:
         return False
     results = prepared.encoded.n_out
     if results > SYMMETRIC_RESULTS * (prepared.encoded.cost - 1 - results // 4):
         return False
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
-    pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(bound, v, w))
+    pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(arguments, v, w))
     return bool(pairs) and mirrored(prepared.factor, pairs)
 
 
@@ -172,9 +172,9 @@ def _enough(prepared: Prepared, ranges: Ranges, rows: int) -> bool:
     return bool(ranges.pairs * program.cost >= SYMMETRIC_WORK * rows * strips * program.n_out)
 
 
-def _shared(bound: Bound, v: Expr, w: Expr) -> bool:
+def _shared(arguments: Arguments, v: Expr, w: Expr) -> bool:
     """Whether two variables are the same memory."""
-    a, b = bound.arrays[v.params[0]], bound.arrays[w.params[0]]
+    a, b = arguments.arrays[v.params[0]], arguments.arrays[w.params[0]]
     if a is b:
         return a is not None
     if a is None or b is None or a.shape != b.shape or a.strides != b.strides or a.dtype != b.dtype:
@@ -189,22 +189,22 @@ def _height(rows: int) -> int:
 
 def _work(ranges: Ranges, axis: int, count: int) -> Any:
     """Ranges cut into tasks; what they are cut into is kept with them."""
-    half = ranges.kept.get(("joined", axis))
-    if half is None:  # neighbours that meet the same are one block, and intervals that touch are one
-        half = ranges.kept["joined", axis] = ranges.joined(axis)
-    key = "work", axis, _height(count * int(np.diff(half.blocks).sum()))
-    found = ranges.kept.get(key)
+    block_rows = ranges.cache.get(("joined", axis))
+    if block_rows is None:  # neighbours that meet the same are one block, and intervals that touch are one
+        block_rows = ranges.cache["joined", axis] = ranges.joined(axis)
+    key = "work", axis, _height(count * int(np.diff(block_rows.blocks).sum()))
+    found = ranges.cache.get(key)
     if found is None:
-        found = ranges.kept[key] = _cut(half, key[2])
+        found = ranges.cache[key] = _cut(block_rows, key[2])
     return found
 
 
 def _tiles(ranges: Ranges, rows: int) -> np.ndarray | None:
     """Which tiles of rows meet which of columns, where ranges are made of whole tiles and symmetric; else None."""
     key = "tiles", rows
-    if key not in ranges.kept:
-        ranges.kept[key] = ranges.tiles(rows, _core.TILE) if ranges.is_symmetric() else None
-    return ranges.kept[key]
+    if key not in ranges.cache:
+        ranges.cache[key] = ranges.tiles(rows, _core.TILE) if ranges.is_symmetric() else None
+    return ranges.cache[key]
 
 
 @lru_cache(maxsize=64)
@@ -213,8 +213,8 @@ def _dense_work(rows: int, columns: int, height: int) -> Any:
     return _cut(Ranges.dense(rows, columns).joined(1), height)
 
 
-def _cut(half: Half, height: int) -> Any:
-    return _core.Work(cut(half, height), half.intervals)
+def _cut(block_rows: BlockRows, height: int) -> Any:
+    return _core.Work(cut(block_rows, height), block_rows.intervals)
 
 
 def _threads(work: int) -> int:

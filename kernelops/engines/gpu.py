@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from ..arrays.arguments import Bound, working
+from ..arrays.arguments import Arguments, compute_dtype
 from ..arrays.device_array import DeviceArray
-from ..arrays.libraries import Home, home_of, on_host
-from ..arrays.permute import in_order, restored
-from ..arrays.transfer import uploaded
+from ..arrays.libraries import ArrayLibrary, arguments_to_host, library_of
+from ..arrays.permute import permute_rows, restore_order
+from ..arrays.transfer import upload
 from ..gpu.device import Buffer, Device, Function, device
 from ..program.cuda.double_float import unknown
 from ..program.cuda.layout import Layout, finishes, layout, parts
-from ..program.cuda.signature import FINAL, arguments, finish_arguments, variables_of
+from ..program.cuda.signature import FINAL, argument_names, finish_argument_names, variables_of
 from ..program.cuda.source import cuda_source, finish_source
 from ..program.instructions import Program
 from ..ranges import Ranges
@@ -77,7 +77,7 @@ class Work(NamedTuple):
 
 def run(
     prepared: Prepared,
-    bound: Bound,
+    arguments: Arguments,
     axis: int,
     ranges: Ranges | None,
     dtype: np.dtype,
@@ -103,57 +103,61 @@ def run(
     Returns
     -------
     tuple of arrays
-        In the home of the call: (*batch, rows, n) sums, (*batch, rows, K, n) values and indices.
+        In the library of the call: (*batch, rows, n) sums, (*batch, rows, K, n) values and indices.
     """
     how: dict[str, Any] = {"finish": finish, "best": best, "largest": largest, "nan_first": nan_first}
     how |= {"wide_sums": wide_sums, "compensated": compensated}
     if ranges is not None and ranges.plain is not ranges:
-        return _in_order(prepared, bound, axis, ranges, dtype, how)
+        return _in_order(prepared, arguments, axis, ranges, dtype, how)
     program = prepared.program
-    assert bound.device is not None
-    gpu = device(bound.device)
-    home = home_of(bound, gpu)
-    rows, columns = (bound.M, bound.N) if axis == 1 else (bound.N, bound.M)
-    count = prod(bound.batch)
-    shapes = [((*bound.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
+    assert arguments.device is not None
+    gpu = device(arguments.device)
+    library = library_of(arguments, gpu)
+    rows, columns = (arguments.M, arguments.N) if axis == 1 else (arguments.N, arguments.M)
+    count = prod(arguments.batch)
+    shapes = [((*arguments.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
     for shape, kind in shapes:
         _core.product("results * bytes", (*shape, kind.itemsize))
     with gpu.current():
-        results = [home.empty(shape, kind) for shape, kind in shapes]
+        results = [library.empty(shape, kind) for shape, kind in shapes]
         if not all(r.size for r in results):
-            return tuple(home.given(r) for r in results)
-        inputs = {p: _resident(bound.arrays[p], gpu, home) for p in variables_of(program)}
+            return tuple(library.wrap(r) for r in results)
+        inputs = {p: _resident(arguments.arrays[p], gpu, library) for p in variables_of(program)}
         for a in inputs.values():
-            if a.home == "pycuda" and a.size:  # which does not say where it is
+            if a.library == "pycuda" and a.size:  # which does not say where it is
                 gpu.check(a.pointer)
-        for stream in {a.stream for a in inputs.values()} - {None, LEGACY, home.stream}:
+        for stream in {a.stream for a in inputs.values()} - {None, LEGACY, library.stream}:
             gpu.synchronise(stream)  # somebody else's, which has still to write the numbers
         data = tuple((p, a.dtype.name) for p, a in inputs.items())
-        asked = How(working(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name)
+        asked = How(
+            compute_dtype(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name
+        )
         lay = _layout(prepared, asked)
         pieces = parts(lay, rows, columns, count, gpu.multiprocessors)
         partial = pieces > 1 or not finishes(program, best)
         work = _work(ranges, axis, rows, columns, lay, pieces, gpu)
         held = [work.memory]  # caches may let go of it before it is read
-        words = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
-        words |= {"tasks": work.tasks, "intervals": work.intervals, "n_tasks": work.n_tasks}
+        kernel_arguments = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
+        kernel_arguments |= {"tasks": work.tasks, "intervals": work.intervals, "n_tasks": work.n_tasks}
         for p, a in inputs.items():
-            more, table = _variable(f"x{p}", a, bound.batch, gpu)
-            words |= more
+            more, table = _variable(f"x{p}", a, arguments.batch, gpu)
+            kernel_arguments |= more
             held.append(table)
-        words |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
-        between = _partials(program, asked, pieces * count * rows, home) if partial else {}
-        words |= {name: a.pointer for name, a in between.items()}
+        kernel_arguments |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
+        between = _partials(program, asked, pieces * count * rows, library) if partial else {}
+        kernel_arguments |= {name: a.pointer for name, a in between.items()}
         grid = min(work.n_tasks, MOST_ACROSS), min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
         for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, asked) else (None,):
             kernel = _kernel(gpu, prepared, asked._replace(arithmetic=arithmetic), partial)
-            gpu.launch(kernel.function, grid, (lay.block,), [words[name] for name in kernel.names], home.stream)
+            values = [kernel_arguments[name] for name in kernel.names]
+            gpu.launch(kernel.function, grid, (lay.block,), values, library.stream)
         if partial:
             second = _second(gpu, prepared, asked)
             numbers = count * rows * program.n_out
             grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
-            gpu.launch(second.function, grid, (FINISH_BLOCK,), [words[name] for name in second.names], home.stream)
-        return tuple(home.given(r) for r in results)
+            values = [kernel_arguments[name] for name in second.names]
+            gpu.launch(second.function, grid, (FINISH_BLOCK,), values, library.stream)
+        return tuple(library.wrap(r) for r in results)
 
 
 def _in_two_floats(gpu: Device, program: Program, how: How) -> bool:
@@ -173,9 +177,9 @@ def _shapes(program: Program, dtype: np.dtype, how: dict[str, Any]) -> list[tupl
     return [((best, n), kind) for kind in kept[finish]] if finish in kept else [((n - (finish == "mean"),), dtype)]
 
 
-def _resident(a: Any, gpu: Device, home: Home) -> DeviceArray:
+def _resident(a: Any, gpu: Device, library: ArrayLibrary) -> DeviceArray:
     """An array in the memory of the GPU: as it stands, or a copy."""
-    return a if isinstance(a, DeviceArray) else uploaded(a, gpu, home.stream)
+    return a if isinstance(a, DeviceArray) else upload(a, gpu, library.stream)
 
 
 def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> tuple[dict[str, int], Buffer]:
@@ -196,10 +200,10 @@ def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) ->
 @lru_cache(maxsize=256)
 def _table(gpu: Device, numbers: bytes) -> Buffer:
     """Where batch elements begin, in the memory of the GPU; the same for most calls."""
-    return _kept(gpu, np.frombuffer(numbers, np.int64))
+    return _upload_tasks(gpu, np.frombuffer(numbers, np.int64))
 
 
-def _kept(gpu: Device, numbers: np.ndarray) -> Buffer:
+def _upload_tasks(gpu: Device, numbers: np.ndarray) -> Buffer:
     """A copy that kernels in any stream may read from now on."""
     memory = gpu.upload(numbers)
     gpu.synchronise()
@@ -212,9 +216,9 @@ def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout
     if ranges is None:
         return _dense_work(gpu, rows, columns, height, pieces, grain)
     key = "gpu", gpu.number, axis, rows, height, pieces, grain
-    found: Work | None = ranges.kept.get(key)
+    found: Work | None = ranges.cache.get(key)
     if found is None:
-        found = ranges.kept[key] = _cut(ranges, axis, rows, height, pieces, grain, gpu)
+        found = ranges.cache[key] = _cut(ranges, axis, rows, height, pieces, grain, gpu)
     return found
 
 
@@ -225,23 +229,26 @@ def _dense_work(gpu: Device, rows: int, columns: int, height: int, pieces: int, 
 
 def _cut(ranges: Ranges, axis: int, rows: int, height: int, pieces: int, grain: int, gpu: Device) -> Work:
     tasks, intervals = cut_in_parts(ranges.joined(axis), rows, height, pieces, grain)
-    memory = _kept(gpu, np.concatenate([tasks.ravel(), intervals.ravel()]))
+    memory = _upload_tasks(gpu, np.concatenate([tasks.ravel(), intervals.ravel()]))
     return Work(memory, memory.pointer, memory.pointer + tasks.nbytes, len(tasks))
 
 
-def _partials(program: Program, how: How, rows: int, home: Home) -> dict[str, Any]:
+def _partials(program: Program, how: How, rows: int, library: ArrayLibrary) -> dict[str, Any]:
     """Memory for what the parts of a sum, or of best values, leave; rows counts those of all parts."""
     n, wide = program.n_out, np.dtype(np.float64)
     _core.product("parts * batch * rows * results * bytes", (rows, n, how.best, wide.itemsize))
     if program.kind == "best":
-        return {"values": home.empty((rows, n, how.best), wide), "indices": home.empty((rows, n, how.best), INT64)}
-    found = {"sums": home.empty((rows, n), wide)}
-    return found | ({"maxima": home.empty((rows,), wide)} if program.kind == "exp" else {})
+        return {
+            "values": library.empty((rows, n, how.best), wide),
+            "indices": library.empty((rows, n, how.best), INT64),
+        }
+    found = {"sums": library.empty((rows, n), wide)}
+    return found | ({"maxima": library.empty((rows,), wide)} if program.kind == "exp" else {})
 
 
 def _kept_with(prepared: Prepared) -> dict[Any, Any]:
-    assert prepared.kept is not None
-    return prepared.kept
+    assert prepared.cache is not None
+    return prepared.cache
 
 
 def _layout(prepared: Prepared, how: How) -> Layout:
@@ -259,7 +266,7 @@ def _kernel(gpu: Device, prepared: Prepared, how: How, partial: bool) -> Kernel:
     found: Kernel | None = _kept_with(prepared).get(key)
     if found is None:
         text = cuda_source(program, how.dtype, **how.words(partial=partial))
-        names = arguments(program, None if partial else how.finish)
+        names = argument_names(program, None if partial else how.finish)
         found = _kept_with(prepared)[key] = Kernel(gpu.function(text, "kernelops_reduce"), names)
     return found
 
@@ -270,24 +277,24 @@ def _second(gpu: Device, prepared: Prepared, how: How) -> Kernel:
     if found is None:
         text = finish_source(program, how.dtype, **how.second)
         found = _kept_with(prepared)[key] = Kernel(
-            gpu.function(text, "kernelops_finish"), finish_arguments(program, how.finish)
+            gpu.function(text, "kernelops_finish"), finish_argument_names(program, how.finish)
         )
     return found
 
 
 def _in_order(
-    prepared: Prepared, bound: Bound, axis: int, ranges: Ranges, dtype: np.dtype, how: dict[str, Any]
+    prepared: Prepared, arguments: Arguments, axis: int, ranges: Ranges, dtype: np.dtype, how: dict[str, Any]
 ) -> tuple[Any, ...]:
     """With ranges that have orders of their own: the arrays are put into these on the host."""
     by_row, by_column = (ranges.order_i, ranges.order_j) if axis == 1 else (ranges.order_j, ranges.order_i)
     row, col = prepared.program.row, prepared.program.col
     orders = {p: by_row for p, *_ in row.loads} | {p: by_column for p, *_ in col.loads}
-    here = in_order(on_host(bound), orders)._replace(device=bound.device)
+    here = permute_rows(arguments_to_host(arguments), orders)._replace(device=arguments.device)
     results = run(prepared, here, axis, ranges.plain, dtype, **how)
-    home = home_of(bound, device(bound.device or 0))
+    library = library_of(arguments, device(arguments.device or 0))
     kinds = {"values": [2], "indices": [3], "both": [2, 3]}.get(how["finish"], [0])
     raw: list[Any] = [None] * 5
     for place, a in zip(kinds, results, strict=True):
         raw[place] = a
-    back = restored(raw, by_row, by_column, len(bound.batch))
-    return tuple(home.taken(back[place]) for place in kinds)
+    back = restore_order(raw, by_row, by_column, len(arguments.batch))
+    return tuple(library.from_host(back[place]) for place in kinds)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ranges import Half
+from ..ranges import BlockRows
 
 
-def cut(half: Half, height: int) -> np.ndarray:
+def cut(block_rows: BlockRows, height: int) -> np.ndarray:
     """Blocks of rows cut into tasks of at most ``height`` rows.
 
     Returns
@@ -15,7 +15,7 @@ def cut(half: Half, height: int) -> np.ndarray:
     (T, 4) int64
         First row, last row, first interval, last interval of the half; last is excluded.
     """
-    blocks, slices, _ = half
+    blocks, slices, _ = block_rows
     first = np.concatenate([np.zeros(1, np.int64), slices])
     pieces = np.maximum(-(-(blocks[:, 1] - blocks[:, 0]) // height), 0)
     block = np.repeat(np.arange(len(blocks)), pieces)
@@ -26,12 +26,14 @@ def cut(half: Half, height: int) -> np.ndarray:
     return tasks
 
 
-def cut_in_parts(half: Half, rows: int, height: int, parts: int, grain: int) -> tuple[np.ndarray, np.ndarray]:
+def cut_in_parts(
+    block_rows: BlockRows, rows: int, height: int, parts: int, grain: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Tasks that cover every row once in each of some parts, among which the columns of a block are shared.
 
     Parameters
     ----------
-    half : Half
+    block_rows : BlockRows
         Of ranges, as :meth:`Ranges.joined` gives it.
     rows : int
         Of the result. Those that meet nothing stand in tasks without intervals.
@@ -47,7 +49,7 @@ def cut_in_parts(half: Half, rows: int, height: int, parts: int, grain: int) -> 
         First row, last row, first interval, last interval, part.
     intervals : (I, 2) int64
     """
-    whole = _with_gaps(half, rows)
+    whole = _with_gaps(block_rows, rows)
     tasks, intervals, before = [], [], 0
     for part in range(parts):
         share = _share(whole, part, parts, grain)
@@ -59,28 +61,30 @@ def cut_in_parts(half: Half, rows: int, height: int, parts: int, grain: int) -> 
     return np.ascontiguousarray(np.concatenate(tasks)), np.ascontiguousarray(np.concatenate(intervals))
 
 
-def _with_gaps(half: Half, rows: int) -> Half:
+def _with_gaps(block_rows: BlockRows, rows: int) -> BlockRows:
     """The half with blocks that meet nothing for the rows that stand in none."""
-    ends = np.concatenate([[0], half.blocks[:, 1]])
-    starts = np.concatenate([half.blocks[:, 0], [rows]])
+    ends = np.concatenate([[0], block_rows.blocks[:, 1]])
+    starts = np.concatenate([block_rows.blocks[:, 0], [rows]])
     gaps = np.column_stack([ends, starts])
-    blocks = np.stack([gaps[:-1], half.blocks], axis=1).reshape(-1, 2)
-    slices = np.stack([np.concatenate([[0], half.slices])[:-1], half.slices], axis=1).reshape(-1)
-    last = half.slices[-1:] if len(half.slices) else np.zeros(1, np.int64)
-    return Half(np.concatenate([blocks, gaps[-1:]]), np.concatenate([slices, last]).astype(np.int64), half.intervals)
+    blocks = np.stack([gaps[:-1], block_rows.blocks], axis=1).reshape(-1, 2)
+    slices = np.stack([np.concatenate([[0], block_rows.slices])[:-1], block_rows.slices], axis=1).reshape(-1)
+    last = block_rows.slices[-1:] if len(block_rows.slices) else np.zeros(1, np.int64)
+    return BlockRows(
+        np.concatenate([blocks, gaps[-1:]]), np.concatenate([slices, last]).astype(np.int64), block_rows.intervals
+    )
 
 
-def _share(half: Half, part: int, parts: int, grain: int) -> Half:
+def _share(block_rows: BlockRows, part: int, parts: int, grain: int) -> BlockRows:
     """A part of the columns of each block, which are counted through its intervals."""
     if parts == 1:
-        return half
-    owners, lengths = half.owners(), half.intervals[:, 1] - half.intervals[:, 0]
+        return block_rows
+    owners, lengths = block_rows.owners(), block_rows.intervals[:, 1] - block_rows.intervals[:, 0]
     ends = np.cumsum(lengths)
-    total = np.bincount(owners, lengths, len(half.blocks)).astype(np.int64)
+    total = np.bincount(owners, lengths, len(block_rows.blocks)).astype(np.int64)
     offset = ends - lengths - (np.cumsum(total) - total)[owners]  # columns of the block before an interval
     size = -(-total // (parts * grain)) * grain
     low = np.clip((part * size)[owners] - offset, 0, lengths)
     high = np.clip(((part + 1) * size)[owners] - offset, 0, lengths)
     kept = low < high
-    found = half.intervals[kept, :1] + np.column_stack([low, high])[kept]
-    return Half(half.blocks, np.bincount(owners[kept], minlength=len(half.blocks)).cumsum(), found)
+    found = block_rows.intervals[kept, :1] + np.column_stack([low, high])[kept]
+    return BlockRows(block_rows.blocks, np.bincount(owners[kept], minlength=len(block_rows.blocks)).cumsum(), found)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.arguments import is_scalar, working
+from ..arrays.arguments import compute_dtype, is_scalar
 from ..errors import ArgumentError, DtypeError, RangesError, ShapeError
 from ..ranges import NAMES, Ranges
 from ..ranges.block_rows import pairs_of
 from ..ranges.clusters import by_labels
-from ..ranges.validate import as_array, what, whole
+from ..ranges.validate import as_array, as_int64, describe
 
 FLOATS = ("float16", "float32", "float64")
 
@@ -60,14 +60,16 @@ def check_weights(low: float, min_weight: Any) -> None:
 def labelled(lab: Any, Nlab: Any = None, points: int | None = None) -> Labelled:
     """Labels checked, and the points of each cluster counted; Nlab may tell of empty clusters behind the last label."""
     blocks = by_labels("lab", lab).blocks
-    labels, sizes = whole("lab", lab), blocks[:, 1] - blocks[:, 0]
+    labels, sizes = as_int64("lab", lab), blocks[:, 1] - blocks[:, 0]
     if points is not None and len(labels) != points:
         raise ShapeError(f"lab: wanted one label for each point, shape ({points},), got shape {labels.shape}")
     if Nlab is None:
         return Labelled(labels, sizes)
     given = as_array("Nlab", Nlab)
     if given.ndim != 1 or len(given) < len(sizes):
-        raise ShapeError(f"Nlab: wanted the number of points of each cluster, shape ({len(sizes)},), got {what(given)}")
+        raise ShapeError(
+            f"Nlab: wanted the number of points of each cluster, shape ({len(sizes)},), got {describe(given)}"
+        )
     sizes = np.concatenate([sizes, np.zeros(len(given) - len(sizes), np.int64)])
     if (given != sizes).any():
         k = int((given != sizes).argmax())
@@ -83,7 +85,7 @@ def cells(x: np.ndarray, size: Any, from_least: bool) -> np.ndarray:
     check_points(x)
     if x.dtype.kind not in "iu" and x.dtype.name not in FLOATS:
         raise DtypeError(f"x: wanted float16, float32 or float64, got {x.dtype}")
-    x = x.astype(np.float64 if x.dtype.kind in "iu" else working(x.dtype))
+    x = x.astype(np.float64 if x.dtype.kind in "iu" else compute_dtype(x.dtype))
     if not np.isfinite(x).all():
         raise ArgumentError(f"x: wanted finite coordinates, got {x[~np.isfinite(x)][0]}")
     sides = _sides(size, x.shape[1])
@@ -98,7 +100,7 @@ def _sides(size: Any, D: int) -> Any:
     """The sides of a cell; one number stays a number, by which float32 points stay float32."""
     sides = as_array("size", size)
     if sides.dtype.kind not in "iuf" or sides.shape not in ((), (1,), (D,)):
-        raise ShapeError(f"size: wanted a number or {D} of them, one for each coordinate, got {what(sides)}")
+        raise ShapeError(f"size: wanted a number or {D} of them, one for each coordinate, got {describe(sides)}")
     if not (np.isfinite(sides) & (sides > 0)).all():
         raise ArgumentError(f"size: wanted numbers above 0, got {size}")
     return sides if sides.ndim else float(sides)
@@ -116,7 +118,7 @@ def grid_labels(x: np.ndarray, size: Any, from_least: bool) -> np.ndarray:
 
 def order_of(lab: Any) -> np.ndarray:
     """The rows in the order of their labels; rows of one label stay in their order."""
-    labels = whole("lab", lab)
+    labels = as_int64("lab", lab)
     if labels.ndim != 1:
         raise RangesError(f"lab: wanted one label for each point, shape (n,), got shape {labels.shape}")
     return np.argsort(labels, kind="stable")
@@ -182,6 +184,6 @@ def swap_axes(ranges: Any) -> Any:
     if isinstance(ranges, Ranges):
         return ranges.T
     if not isinstance(ranges, (tuple, list)) or len(ranges) != len(NAMES):
-        came = len(ranges) if isinstance(ranges, (tuple, list)) else what(ranges)
+        came = len(ranges) if isinstance(ranges, (tuple, list)) else describe(ranges)
         raise RangesError(f"ranges: wanted None, a Ranges or the six arrays {NAMES}, got {came}")
     return (*ranges[3:], *ranges[:3])

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.arguments import Bound, bind, label
+from ..arrays.arguments import Arguments, bind_arguments, label
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from ..formula.expr import Expr
+from ..formula.expr import Expr, apply, variable
+from ..formula.structure import scalar_kernel
 from ..formula.tokens import nearest
 from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
@@ -99,9 +100,9 @@ def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.n
 
 
 @SILENT
-def ready(spec: SolveSpec, bound: Bound, alpha: np.ndarray, columns: int) -> Ready:
+def ready(spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, columns: int) -> Ready:
     """The system, and a plan for so many columns, which stays in the state of the spec for the solves to come."""
-    kernel = spec.system(bound, alpha)
+    kernel = spec.system(arguments, alpha)
     system = as_system(kernel)
     batch = tuple(kernel.b_shape[:-2])
     unit = unit_of(1.0 if (size := size_of(system, batch)) is None else size)
@@ -262,12 +263,24 @@ def across(spec: SolveSpec, args: Sequence[Any], new: Mapping[int, Any], kinds: 
 
 def widened(spec: SolveSpec, columns: int) -> SolveSpec:
     """The same solve of a scalar kernel for an unknown of so many columns."""
-    return spec.with_form(spec.form.widened(columns))
+    v = spec.unknown
+    if v.dim == columns:
+        return spec
+    kernel = scalar_kernel(spec.expr, v)
+    assert kernel is not None
+    wide = variable(v.op, v.params[0], columns)
+    return replace(
+        spec,
+        expr=apply("Mult", kernel, wide),
+        unknown=wide,
+        variables=tuple(wide if x is v else x for x in spec.variables),
+        names={wide if x is v else x: name for x, name in spec.names.items()},
+    )
 
 
 def kernel_of(spec: SolveSpec) -> Expr:
     """The scalar kernel, without which there is no variance."""
-    found = spec.form.kernel
+    found = scalar_kernel(spec.expr, spec.unknown)
     if found is None:
         raise ArgumentError(
             "predict: a matrix-valued kernel has no variance for each point: ask for variance=False, and for the "
@@ -296,27 +309,27 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The mean (..., m, k) and the variance (..., m) at new points, in float64."""
     v = spec.unknown
-    outer = spec.form.outer
+    outer = "Vi" if v.op == "Vj" else "Vj"
     kernel = kernel_of(spec) if variance else None
-    bound = spec.bind(args)
-    found_batch = tuple(np.broadcast_shapes(bound.batch, alpha.shape[:-2]))
-    m = check_new_points(spec, new, bound.dtype, found_batch)
-    found = ready(spec, bound, alpha, v.dim + m * variance)
-    solution = spec(bound, alpha, stacklevel=stacklevel + 2)
+    arguments = spec.bind(args)
+    found_batch = tuple(np.broadcast_shapes(arguments.batch, alpha.shape[:-2]))
+    m = check_new_points(spec, new, arguments.dtype, found_batch)
+    found = ready(spec, arguments, alpha, v.dim + m * variance)
+    solution = spec(arguments, alpha, stacklevel=stacklevel + 2)
+    options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
 
     def product(points: Mapping[int, np.ndarray], kinds: Sequence[str], unknown: np.ndarray) -> np.ndarray:
         """K u where some kinds of variables are at new points."""
         at = across(spec, args, points, kinds)
-        at[v.params[0]] = np.zeros((unknown.shape[-2], v.dim), bound.dtype)
-        arguments = bind(spec.variables, at, spec.names)
-        return KernelProduct(spec.form, arguments, None, spec.dtype_acc, spec.sum_scheme)(unknown)
+        at[v.params[0]] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
+        return KernelProduct(spec.expr, v, bind_arguments(spec.variables, at, spec.names), None, options)(unknown)
 
     mean = product(new, (outer,), solution.x)
     if kernel is None:
         return mean, None
     at = across(spec, args, new, ("Vi", "Vj"))
-    at[v.params[0]] = np.zeros((m, v.dim), bound.dtype)
-    own = Reduction(kernel, "Sum", 1, bind(spec.variables, at, spec.names))
+    at[v.params[0]] = np.zeros((m, v.dim), arguments.dtype)
+    own = Reduction(kernel, "Sum", 1, bind_arguments(spec.variables, at, spec.names))
     left = np.broadcast_to(own.evaluate(np.arange(m), np.arange(m), np.dtype(np.float64))[..., 0], (*found.batch, m))
     left = left.copy()
     for part in chunks(m):

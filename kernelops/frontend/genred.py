@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.arguments import Bound, float_dtype, is_tensor
+from ..arrays.arguments import Arguments, float_dtype, is_tensor
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
@@ -118,7 +118,7 @@ class Genred:
     def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
         raise NotImplementedError
 
-    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Bound:
+    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Arguments:
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -47,7 +47,7 @@ def key_of(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def kept(key: str, make: Callable[[], bytes]) -> bytes:
+def get_or_make(key: str, make: Callable[[], bytes]) -> bytes:
     """What make() returns, from the folder where it is there, else made and put there."""
     limit = _limit()
     path = None if limit == 0 else _path(key)

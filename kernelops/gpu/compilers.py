@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from ..errors import ArgumentError, BackendError
 from ..program.cuda.source import include_folders
-from .cache import kept, key_of
+from .cache import get_or_make, key_of
 from .locate import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
 
 FLAGS = ("-std=c++17",)
@@ -52,7 +52,7 @@ def _compiled(compiler: Compiler, source: str, arch: str) -> bytes:
     package = sys.modules[__name__.partition(".")[0]].__version__  # of what stands above: not to be imported from here
     files = (part for file in headers_of(source).items() for part in file)
     key = key_of((compiler.name, compiler.version, package, arch, *FLAGS, source, *files))
-    return kept(key, lambda: compiler(source, arch))
+    return get_or_make(key, lambda: compiler(source, arch))
 
 
 def find_compiler() -> Compiler:

@@ -165,7 +165,7 @@ class Device:
         function: Function,
         grid: tuple[int, ...],
         block: tuple[int, ...],
-        words: Sequence[int],
+        kernel_arguments: Sequence[int],
         stream: int | None = None,
         shared: int = 0,
     ) -> None:
@@ -176,13 +176,13 @@ class Device:
         function : Function
         grid, block : tuple of int
             One to three sizes.
-        words : sequence of int
+        kernel_arguments : sequence of int
         stream : int, optional
             A stream's handle, such as ``torch.cuda.current_stream().cuda_stream``; None or 0 is the default stream.
         shared : int
             Bytes of dynamic shared memory.
         """
-        packed = pack(f"{len(words)}q", *words)
+        packed = pack(f"{len(kernel_arguments)}q", *kernel_arguments)
         with self._context:
             try:
                 function.launch(grid, block, packed, shared, stream or 0)

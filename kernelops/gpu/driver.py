@@ -86,11 +86,11 @@ class Library:
         return int(function.value or 0)
 
     def launch(
-        self, function: int, grid: tuple[int, ...], block: tuple[int, ...], words: bytes, shared: int, stream: int
+        self, function: int, grid: tuple[int, ...], block: tuple[int, ...], packed: bytes, shared: int, stream: int
     ) -> None:
-        size = _size(len(words))
-        packed = ctypes.cast(ctypes.c_char_p(words), _handle)
-        told = (_handle * 5)(_PACKED, packed.value, _PACKED_BYTES, ctypes.addressof(size), None)
+        size = _size(len(packed))
+        pointer = ctypes.cast(ctypes.c_char_p(packed), _handle)
+        told = (_handle * 5)(_PACKED, pointer.value, _PACKED_BYTES, ctypes.addressof(size), None)
         sizes = (*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
         self.call("cuLaunchKernel", function, *sizes, shared, stream, None, told)
 

@@ -31,7 +31,7 @@ class Function:
     def __repr__(self) -> str:
         return f"Function({self.name})"
 
-    def launch(self, grid: tuple[int, ...], block: tuple[int, ...], words: bytes, shared: int, stream: int) -> None:
+    def launch(self, grid: tuple[int, ...], block: tuple[int, ...], packed: bytes, shared: int, stream: int) -> None:
         """Launch. PyCUDA does it in the default stream, whose handle is 0.
 
         In another one the driver does, on a handle of its own: PyCUDA tells nobody its handles, and to send the
@@ -40,9 +40,9 @@ class Function:
         if shared > self._shared:
             self._allow(shared)
         if stream:
-            self._library.launch(self._own_handle(), grid, block, words, shared, stream)
+            self._library.launch(self._own_handle(), grid, block, packed, shared, stream)
         else:
-            self._kernel._launch_kernel(grid, block, words, shared, None)
+            self._kernel._launch_kernel(grid, block, packed, shared, None)
 
     def _own_handle(self) -> int:
         if self._handle is None:

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from .. import frontend
-from ..arrays.arguments import Bound, is_tensor, label, to_numpy
-from ..arrays.libraries import brought
+from ..arrays.arguments import Arguments, is_tensor, label, to_numpy
+from ..arrays.libraries import to_library
 from ..errors import DtypeError
 from ..frontend.gaussian_process import completed, determinant, predict, quadratic, ready, rounded
 from ..frontend.generic import generic_functions
-from ..operators.shift import alpha_for_solve
-from ..operators.system import ReduceSpec, SolveSpec
+from ..operators.system import ReduceSpec, SolveSpec, solve_alpha
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from . import cluster
@@ -94,7 +93,7 @@ class Genred(frontend.Genred):
     def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
         return spec(self._bound(spec, args))
 
-    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Bound:
+    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Arguments:
         _refuse_tensors(args, spec)
         return spec.bind(args)
 
@@ -141,7 +140,7 @@ class KernelSolve(frontend.KernelSolve):
            [-0.0952]])
     """
 
-    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
+    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Arguments:
         _refuse_tensors(args, spec)
         return spec.bind(args)
 
@@ -149,24 +148,24 @@ class KernelSolve(frontend.KernelSolve):
         return completed(spec, args, _zeros)
 
     def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
-        bound, checked = self._checked(spec, args, alpha)
-        solution = spec.returned(spec(bound, checked, stacklevel=4), bound.dtype, stacklevel=4)
+        arguments, checked = self._checked(spec, args, alpha)
+        solution = spec.returned(spec(arguments, checked, stacklevel=4), arguments.dtype, stacklevel=4)
         with np.errstate(over="ignore"):  # that is said
-            return brought(bound, solution.x.astype(bound.dtype)), solution
+            return to_library(arguments, solution.x.astype(arguments.dtype)), solution
 
     def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
-        bound, checked = self._checked(spec, self._completed(spec, args), alpha)
+        arguments, checked = self._checked(spec, self._completed(spec, args), alpha)
         options = spec.options
-        found = determinant(ready(spec, bound, checked, n_probes), n_probes, options["seed"], options["rtol"])
+        found = determinant(ready(spec, arguments, checked, n_probes), n_probes, options["seed"], options["rtol"])
         return found.value[()], found.stderr[()], found
 
     def _inv_quad_logdet(
         self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int
     ) -> tuple[Any, Any, Any, Estimate]:
-        bound, checked = self._checked(spec, args, alpha)
+        arguments, checked = self._checked(spec, args, alpha)
         options = spec.options
-        found = ready(spec, bound, checked, n_probes + spec.unknown.dim)
-        solution = spec(bound, checked, stacklevel=4)
+        found = ready(spec, arguments, checked, n_probes + spec.unknown.dim)
+        solution = spec(arguments, checked, stacklevel=4)
         inv_quad = quadratic(found.kernel, found.system, found.kernel.b, solution.x).sum(-1)
         estimate = determinant(found, n_probes, options["seed"], options["rtol"])
         return inv_quad, estimate.value[()], estimate.stderr[()], estimate
@@ -174,24 +173,24 @@ class KernelSolve(frontend.KernelSolve):
     def _predict(
         self, spec: SolveSpec, args: Sequence[Any], alpha: Any, new: dict[int, Any], variance: bool
     ) -> tuple[Any, Any]:
-        bound, checked = self._checked(spec, args, alpha)
+        arguments, checked = self._checked(spec, args, alpha)
         points = {}
         for p, a in new.items():
             if is_tensor(a):
                 raise DtypeError("at is a torch tensor: use kernelops.torch, or pass its .numpy()")
             points[p] = to_numpy(a, "at")
         mean, spread = predict(spec, args, checked, points, variance, stacklevel=4)
-        mean = brought(bound, rounded(mean, bound.dtype, "mean", spec.on_fail, stacklevel=3))
+        mean = to_library(arguments, rounded(mean, arguments.dtype, "mean", spec.on_fail, stacklevel=3))
         if spread is None:
             return mean, None
-        return mean, brought(bound, rounded(spread, bound.dtype, "variance", spec.on_fail, stacklevel=3))
+        return mean, to_library(arguments, rounded(spread, arguments.dtype, "variance", spec.on_fail, stacklevel=3))
 
     @staticmethod
-    def _checked(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Bound, np.ndarray]:
+    def _checked(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Arguments, np.ndarray]:
         """The arrays, and alpha for a solve with them."""
         _refuse_tensors(args, spec, alpha)
-        bound = spec.bind(args)
-        return bound, alpha_for_solve(alpha, bound)
+        arguments = spec.bind(args)
+        return arguments, solve_alpha(alpha, arguments)
 
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> np.ndarray:

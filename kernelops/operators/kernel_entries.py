@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..arrays.arguments import Bound, working
+from ..arrays.arguments import Arguments, compute_dtype
 from ..formula.cached import cached_property
 from ..formula.defined import call
 from ..formula.expr import Expr, apply, const, substitute, variable
@@ -34,13 +34,13 @@ class KernelEntries:
     def __init__(self, product: KernelProduct) -> None:
         self.product = product
         self.points = product.points[0]
-        self.width = 1 if product.form.kernel is not None else product.form.unknown.dim
+        self.width = 1 if product.kernel is not None else product.v.dim
         self.n = self.points * self.width
 
     @cached_property
     def work(self) -> float:
-        form = self.product.form
-        return pair_work(form.expr if form.kernel is None else form.columns(1), form.axis) / self.width**2
+        p = self.product
+        return pair_work(p.expr if p.kernel is None else p.times(1), p.axis) / self.width**2
 
     @property
     def semidefinite(self) -> bool:
@@ -75,7 +75,7 @@ class KernelEntries:
         I = np.asarray(I)
         (P, m), w = I.shape, self.width
         out = np.empty((P, m, m))
-        numbers = max(m * m * w * w, PACKED * (1 + sum(v.dim for v in self.product.form.expr.vars)))
+        numbers = max(m * m * w * w, PACKED * (1 + sum(v.dim for v in self.product.expr.vars)))
         step = max(1, NUMBERS_AT_ONCE // numbers)
         for first in range(0, P, step):
             part = I[first : first + step]
@@ -87,33 +87,33 @@ class KernelEntries:
     def _pairwise(self, I: np.ndarray, J: np.ndarray, dtype: Any = FLOAT64) -> np.ndarray:
         """The blocks of points I and J, indices (..., r) of the result's and (..., c): (..., r, c, width, width)."""
         p = self.product
-        i, j = (I, J) if p.form.axis == 1 else (J, I)
-        bound = self._gathered(i, j)
-        each = [pairwise(e, bound, None, np.dtype(dtype)) for e in self._kernels]
+        i, j = (I, J) if p.axis == 1 else (J, I)
+        arguments = self._gathered(i, j)
+        each = [pairwise(e, arguments, None, np.dtype(dtype)) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
             held = p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
             np.copyto(found, 0.0, where=~held)  # not by a product: outside, an entry may be infinite or nan
-        return found if p.form.axis == 1 else np.swapaxes(found, -3, -4)
+        return found if p.axis == 1 else np.swapaxes(found, -3, -4)
 
-    def _gathered(self, i: np.ndarray, j: np.ndarray) -> Bound:
+    def _gathered(self, i: np.ndarray, j: np.ndarray) -> Arguments:
         """The arrays at points i and j; what comes before the last axis of these is a batch."""
         p, index = self.product, {"Vi": i, "Vj": j}
         arrays: list[np.ndarray | None] = [None] * len(p.host.arrays)
-        for v in p.form.expr.vars:
-            if v is not p.form.unknown:
+        for v in p.expr.vars:
+            if v is not p.v:
                 a = p.host.arrays[v.params[0]]
                 arrays[v.params[0]] = a[index[v.op]] if v.op in index else a.reshape(*(1,) * (i.ndim - 1), *a.shape)
-        return Bound(tuple(arrays), p.bound.dtype, i.shape[:-1], i.shape[-1], j.shape[-1])
+        return Arguments(tuple(arrays), p.arguments.dtype, i.shape[:-1], i.shape[-1], j.shape[-1])
 
     @cached_property
     def _kernels(self) -> list[Expr]:
         """The kernel, or its columns, one for each component of the unknown."""
         p = self.product
-        if p.form.kernel is not None:
-            return [p.form.kernel]
-        units = [call("ElemT", const(1.0), params=(p.form.unknown.dim, d)) for d in range(p.form.unknown.dim)]
-        return [substitute(p.form.expr, {p.form.unknown: unit}) for unit in units]
+        if p.kernel is not None:
+            return [p.kernel]
+        units = [call("ElemT", const(1.0), params=(p.v.dim, d)) for d in range(p.v.dim)]
+        return [substitute(p.expr, {p.v: unit}) for unit in units]
 
     # ---- who is near whom ----
 
@@ -121,7 +121,7 @@ class KernelEntries:
     def coordinates(self) -> np.ndarray | None:
         """The points, where some rows of K fall with the distance: a wrong guess would cost iterations, not truth."""
         p = self.product
-        others = [v for v in p.form.expr.vars if v.op != "Pm" and v is not p.form.unknown]
+        others = [v for v in p.expr.vars if v.op != "Pm" and v is not p.v]
         if self.width > 1 or sorted(v.op for v in others) != ["Vi", "Vj"]:
             return None
         x, y = (p.host.arrays[v.params[0]] for v in others)
@@ -146,16 +146,16 @@ class KernelEntries:
         ranges, order = self.product.ranges, np.arange(self.points)
         if ranges is None:  # sorted by rank, those of smaller rank are the columns to the left
             ranges, order = _triangle(self.points), np.argsort(rank)
-        elif self.product.form.axis == 0:
+        elif self.product.axis == 0:
             ranges = ranges.T
-        correlation, bound = self._correlation(np.asarray(rank)[order], order)
-        keep = method(correlation, None, "KMin_ArgKMin", 1, count, "auto", "auto", bound.dtype)
-        values, found = keep(bound, ranges, bound.dtype)
+        correlation, arguments = self._correlation(np.asarray(rank)[order], order)
+        keep = method(correlation, None, "KMin_ArgKMin", 1, count, "auto", "auto", arguments.dtype)
+        values, found = keep(arguments, ranges, arguments.dtype)
         out = np.empty_like(found)
         out[order] = np.where(values < 0, order[found], -1)
         return out
 
-    def _correlation(self, rank: np.ndarray, order: np.ndarray) -> tuple[Expr, Bound]:
+    def _correlation(self, rank: np.ndarray, order: np.ndarray) -> tuple[Expr, Arguments]:
         """-|k_ij| / sqrt(k_ii k_jj) where j has the smaller rank, else 0, as a formula; and its arrays, in an order."""
         p = self.product
         at = len(p.host.arrays)
@@ -170,10 +170,10 @@ class KernelEntries:
         top = np.where(own > 0, own, 1.0).max(axis=(1, 2), keepdims=True)
         own = np.sqrt(top[:, 0, 0] * np.sqrt(((own / top) ** 2).sum(axis=(1, 2))))
         scale = np.divide(1.0, own, out=np.zeros_like(own), where=own > 0)
-        bound = self._gathered(order, order)
-        dtype = working(bound.dtype)
+        arguments = self._gathered(order, order)
+        dtype = compute_dtype(arguments.dtype)
         more = [a[:, None].astype(dtype) for a in (rank, rank, scale, scale)]
-        return value, Bound((*bound.arrays, *more), dtype, (), self.points, self.points)
+        return value, Arguments((*arguments.arrays, *more), dtype, (), self.points, self.points)
 
 
 def _triangle(points: int) -> Ranges:

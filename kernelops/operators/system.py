@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.arguments import Bound, bind, working
+from ..arrays.arguments import Arguments, bind_arguments, compute_dtype
 from ..arrays.device_array import DeviceArray
-from ..arrays.libraries import fetched
+from ..arrays.libraries import to_host
 from ..errors import RangesError, ShapeError
 from ..formula.cached import cached_property
 from ..formula.expr import Expr
-from ..formula.linear import LinearForm, axis_of, linear_form
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
 from ..reductions.reduction import method
@@ -24,8 +23,7 @@ from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
 from ..solvers.vectors import HOST
 from .kernel_entries import KernelEntries
-from .kernel_product import KernelProduct
-from .shift import Shift
+from .kernel_product import KernelProduct, alpha_layout, check_alpha
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,17 +64,17 @@ class ReduceSpec:
     parts: tuple[int, ...] = ()
     device: int | None = None
 
-    def bind(self, args: Sequence[Any]) -> Bound:
+    def bind(self, args: Sequence[Any]) -> Arguments:
         """The arrays, checked."""
-        return bind(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes, device=self.device)
+        return bind_arguments(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes, device=self.device)
 
-    def __call__(self, bound: Bound) -> Any:
+    def __call__(self, arguments: Arguments) -> Any:
         """The result, an array or a tuple of them."""
         if self.ranges is not None:
-            self.ranges.check(bound.M, bound.N)
+            self.ranges.check(arguments.M, arguments.N)
         best = 1 if self.opt_arg is None else int(self.opt_arg)
-        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, bound.dtype)
-        result = method(*how)(bound, self.ranges, bound.dtype)
+        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, arguments.dtype)
+        result = method(*how)(arguments, self.ranges, arguments.dtype)
         if not self.parts:
             return result
         ends = np.cumsum((0, *self.parts)).tolist()
@@ -118,49 +116,35 @@ class SolveSpec:
     wide: bool = False
 
     @property
-    def form(self) -> LinearForm:
-        """The formula as a matrix that multiplies the unknown."""
-        return linear_form(self.expr, self.unknown)
-
-    @property
     def axis(self) -> int:
         """The axis of the sum: that of the unknown."""
-        return axis_of(self.unknown)
+        return 1 if self.unknown.op == "Vj" else 0
 
-    def with_form(self, form: LinearForm) -> SolveSpec:
-        """The same solve with another matrix, whose unknown takes the place of this one's."""
-        if form.unknown is self.unknown:
-            return replace(self, expr=form.expr)
-        old, new = self.unknown, form.unknown
-        variables = tuple(new if v is old else v for v in self.variables)
-        names = {new if v is old else v: name for v, name in self.names.items()}
-        return replace(self, expr=form.expr, unknown=new, variables=variables, names=names)
-
-    def bind(self, args: Sequence[Any]) -> Bound:
+    def bind(self, args: Sequence[Any]) -> Arguments:
         """The arrays, checked for a solve."""
-        bound = bind(self.variables, args, self.names, dtype=self.dtype, device=self.device)
+        arguments = bind_arguments(self.variables, args, self.names, dtype=self.dtype, device=self.device)
         counts = {v.op for v in self.variables}
-        if bound.M != bound.N:
+        if arguments.M != arguments.N:
             if {"Vi", "Vj"} <= counts:
                 raise ShapeError(
-                    f"a solve needs as many i as j, got {bound.M} rows of Vi and {bound.N} of Vj variables"
+                    f"a solve needs as many i as j, got {arguments.M} rows of Vi and {arguments.N} of Vj variables"
                 )
-            size = bound.M if "Vi" in counts else bound.N  # nothing but one index: it counts for both
-            bound = bound._replace(M=size, N=size)
+            size = arguments.M if "Vi" in counts else arguments.N  # nothing but one index: it counts for both
+            arguments = arguments._replace(M=size, N=size)
         if self.ranges is not None:
-            self.ranges.check(bound.M, bound.N)
+            self.ranges.check(arguments.M, arguments.N)
             if not self.ranges.is_symmetric():
                 raise RangesError("ranges: a solve needs a symmetric pattern, where (j, i) is kept whenever (i, j) is")
-        check_accumulation(self.dtype_acc, self.sum_scheme, bound.dtype)
-        return bound
+        check_accumulation(self.dtype_acc, self.sum_scheme, arguments.dtype)
+        return arguments
 
-    def system(self, bound: Bound, alpha: np.ndarray) -> KernelSystem:
+    def system(self, arguments: Arguments, alpha: np.ndarray) -> KernelSystem:
         """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it."""
-        return KernelSystem(self, bound, alpha)
+        return KernelSystem(self, arguments, alpha)
 
     def __call__(
         self,
-        bound: Bound,
+        arguments: Arguments,
         alpha: np.ndarray,
         stacklevel: int = 2,
         system: KernelSystem | None = None,
@@ -171,13 +155,13 @@ class SolveSpec:
         system is what ``system`` makes of them, or the same with vectors of another kind; b a block of these that
         takes the place of the right-hand side among the arrays.
         """
-        system = self.system(bound, alpha) if system is None else system
+        system = self.system(arguments, alpha) if system is None else system
         options = dict(self.options)
         if options.get("callback") is not None:
             options["callback"] = _reshaping(options["callback"], system)
         if options.get("x0") is not None and not isinstance(options["x0"], str):
             options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
-        b = system.right_hand_side(bound) if b is None else b
+        b = system.right_hand_side(arguments) if b is None else b
         solution = solve(system, b, on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
         judge(solution, self.on_fail, stacklevel=stacklevel + 1)
@@ -207,39 +191,38 @@ class KernelSystem:
     name = "alpha I + K"
     verbs: Any = HOST
 
-    def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray) -> None:
-        form = spec.form
-        self.kernel = KernelProduct(form, bound, spec.ranges, spec.dtype_acc, spec.sum_scheme)
-        self.given = bound.arrays[form.position]
-        self.dtype = working(bound.dtype)
-        batch = np.broadcast_shapes(bound.batch, alpha.shape[:-2])
+    def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray) -> None:
+        v = spec.unknown
+        options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
+        self.kernel = KernelProduct(spec.expr, v, arguments, spec.ranges, options)
+        self.alpha, self.given = alpha, arguments.arrays[v.params[0]]
+        self.dtype = compute_dtype(arguments.dtype)
+        batch = np.broadcast_shapes(arguments.batch, alpha.shape[:-2])
         self.b_shape = (*batch, *self.given.shape[-2:])
-        self.coupled = form.kernel is None
-        width = form.unknown.dim if self.coupled else 1
-        self.n = self.b_shape[-2] * width
-        if alpha.ndim and alpha.shape[-2] > 1:
-            alpha = np.repeat(alpha, width, axis=-2)  # one for each point
-        self.alpha, self.shift = alpha, Shift(alpha)
+        self.coupled = self.kernel.kernel is None
+        self.n = self.b_shape[-2] * (v.dim if self.coupled else 1)
+        if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
+            self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
         self.symmetric = self.kernel.symmetric()
         self.least = self.kernel.least(spec.lost)
 
     @cached_property
     def b(self) -> np.ndarray:
         """The right-hand sides on the host."""
-        b = fetched(self.given) if isinstance(self.given, DeviceArray) else self.given
+        b = to_host(self.given) if isinstance(self.given, DeviceArray) else self.given
         return np.broadcast_to(b, self.b_shape)
 
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
         """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
-        others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.form.position]
+        others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.v.params[0]]
         if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
             return (KernelEntries(self.kernel.element((0,) * (len(self.b_shape) - 2))),) if prod(self.b_shape) else ()
         return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b_shape[:-2]))
 
-    def right_hand_side(self, bound: Bound) -> Any:
+    def right_hand_side(self, arguments: Arguments) -> Any:
         """b as a block, in the dtype of the data."""
-        return self.block(self.b, "b").astype(bound.dtype)  # float16 data were widened when they were bound
+        return self.block(self.b, "b").astype(arguments.dtype)  # float16 data were widened when they were arguments
 
     def block(self, b: np.ndarray, name: str) -> np.ndarray:
         """b in the shape that the solvers take."""
@@ -258,4 +241,10 @@ class KernelSystem:
 
     def product(self, V: Any) -> Any:
         """(alpha I + K) V, in the wider dtype of data and V."""
-        return self.shift.add(self.kernel.on_columns(V), V)
+        return self.kernel.on_columns(V) + (self.alpha * V).astype(V.dtype)
+
+
+def solve_alpha(alpha: Any, arguments: Arguments) -> np.ndarray:
+    """alpha, checked for a solve with these arrays: shape () or (..., n, 1), float64."""
+    checked = check_alpha(alpha)
+    return checked.reshape(alpha_layout(checked.shape, arguments.M, arguments.batch))

@@ -92,7 +92,7 @@ def _values(instruction: Instruction) -> list[int]:
 
 def _resolved(instruction: Instruction, planes: dict[int, int]) -> Instruction:
     def place(x: Operand) -> Operand:
-        return x if x.value is None else Operand(x.place, planes[x.value] + x.base, x.stride)
+        return x if x.value is None else Operand(x.space, planes[x.value] + x.base, x.stride)
 
     out = place(instruction.out) if instruction.out else None
     return replace(instruction, out=out, args=tuple(place(x) for x in instruction.args))

@@ -14,7 +14,7 @@ from ..formula.expr import Expr, topological
 from .allocate import allocate
 from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Operand, Program, Stage
 from .lowering import Lowering, check_room
-from .placement import Place, place_of, regroup
+from .placement import Level, level_of, regroup
 
 Leaves = dict[Expr, Operand]
 
@@ -46,13 +46,13 @@ def compile_entries(expr: Expr, axis: int) -> Program:
 
 def _compile(roots: tuple[Expr, ...], axis: int, kind: str, n_out: int) -> Program:
     roots = regroup(roots, axis)
-    pairs = [n for n in topological(*roots) if place_of(n, axis) is Place.PAIR]
+    pairs = [n for n in topological(*roots) if level_of(n, axis) is Level.PAIR]
     wanted = _unique([*(a for n in pairs for a in n.args), *roots], pairs)
     params = _Params()
-    row = _low_stage([n for n in wanted if place_of(n, axis) is Place.ROW], axis, params)
-    col = _low_stage([n for n in wanted if place_of(n, axis) is Place.COL], axis, params)
+    row = _low_stage([n for n in wanted if level_of(n, axis) is Level.ROW], axis, params)
+    col = _low_stage([n for n in wanted if level_of(n, axis) is Level.COL], axis, params)
     for n in wanted:
-        if place_of(n, axis) is Place.PARAM:
+        if level_of(n, axis) is Level.PARAM:
             params.want(n)
     param, leaves = params.finish()
     tables: list[int] = []
@@ -132,10 +132,10 @@ def _low_stage(
     wanted: list[Expr], axis: int, params: _Params
 ) -> Callable[[Leaves, list[int]], tuple[Stage, dict[Expr, int]]]:
     """The stage that evaluates nodes of rows (or columns) from their variables; names the parameters that it needs."""
-    inner = [n for n in topological(*wanted) if place_of(n, axis) is not Place.PARAM]
+    inner = [n for n in topological(*wanted) if level_of(n, axis) is not Level.PARAM]
     for n in inner:
         for a in n.args:
-            if place_of(a, axis) is Place.PARAM:
+            if level_of(a, axis) is Level.PARAM:
                 params.want(a)
     variables = [n for n in inner if not n.args]
 

@@ -10,19 +10,19 @@ FILLED_LATER = -1  # an export that is no plane: a shifted vector has its place 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Component ``base + k*stride`` of its place, k being the counter of the surrounding loop.
+    """Component ``base + k*stride`` of its space, k being the counter of the surrounding loop.
 
     Before allocation a tile operand counts within ``value`` (the number of a value); afterwards within the tile's
     planes, and ``value`` is None.
     """
 
-    place: str
+    space: str
     base: int
     stride: int = 0
     value: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.place}[{self.base}{'+k' if self.stride else ''}]"
+        return f"{self.space}[{self.base}{'+k' if self.stride else ''}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,12 +146,12 @@ class Lowering:
         name, pair, weight = _contracted(f)
         if name is None or any(a not in self.known or a.dim != f.dim for a in pair):
             return False
-        a, b = sorted((self.known[a] for a in pair), key=lambda x: x.place == COL)
-        if (a.place, b.place) != (ROW, COL):
+        a, b = sorted((self.known[a] for a in pair), key=lambda x: x.space == COL)
+        if (a.space, b.space) != (ROW, COL):
             return False
         weights = []
         if weight is not None:
-            if weight not in self.known or weight.dim != f.dim or self.known[weight].place not in (ROW, PARAM):
+            if weight not in self.known or weight.dim != f.dim or self.known[weight].space not in (ROW, PARAM):
                 return False
             weights = [self.known[weight]]
         if name == "SqDist" and f.dim >= WIDE_FROM:
@@ -184,7 +184,7 @@ class Lowering:
         """node as (f, scale) with a scale that is one number for each row at most, where only its product is wanted."""
         if node.op == "Mult" and node not in self.known and self.uses.get(node, 0) <= uses:
             for c, f in (node.args, node.args[::-1]):
-                if c in self.known and self.known[c].place in (ROW, PARAM) and f is not c:
+                if c in self.known and self.known[c].space in (ROW, PARAM) and f is not c:
                     return f, self.known[c]
         return node, None
 
@@ -199,7 +199,7 @@ class Lowering:
     def _extract(self, node: Expr) -> Steps:
         source = yield self.stored(node.args[0])
         return Operand(
-            source.place, source.base + node.params[0] * source.stride, source.stride * (node.dim > 1), source.value
+            source.space, source.base + node.params[0] * source.stride, source.stride * (node.dim > 1), source.value
         )
 
     def _copy(self, node: Expr, at: int, number: int) -> Steps:
@@ -278,17 +278,17 @@ class Lowering:
     def _out_vector(self, scalar: Expr, vector: Expr, at: int = 0) -> bool:
         """A scalar of the pairs times a column's vector, or times x_i - y_j: one instruction for all components."""
         parts = (vector,) if vector in self.known else vector.args if vector.op == "Subtract" else ()
-        places = [self.known[v].place for v in parts if v in self.known and v.dim == vector.dim]
-        if scalar.dim > 1 or len(places) != len(parts) or places not in ([COL], [ROW, COL], [COL, ROW]):
+        spaces = [self.known[v].space for v in parts if v in self.known and v.dim == vector.dim]
+        if scalar.dim > 1 or len(spaces) != len(parts) or spaces not in ([COL], [ROW, COL], [COL, ROW]):
             return False
         a = run(self.stored(scalar))
-        if a.place != TILE:
+        if a.space != TILE:
             return False
-        if places == [COL, ROW]:  # y - x = -(x - y)
+        if spaces == [COL, ROW]:  # y - x = -(x - y)
             parts, negative = parts[::-1], Operand(TILE, 0, 0, self.new())
             self.emit("Minus", negative, a)
             a = negative
-        op = "OutDot" if places == [COL] else "OutDiff"
+        op = "OutDot" if spaces == [COL] else "OutDiff"
         self.emit(op, None, a, *(self.known[v] for v in parts), aux=(at, vector.dim))
         return True
 
@@ -297,7 +297,7 @@ class Lowering:
         run(self.prepare(f, *roots[1:]))
         out, a = Operand(TILE, 0, 0, self.new()), run(self.stored(f))
         self.emit("OutExp", out, a, *([] if scale is None else [scale]))
-        if len(roots) == 2 and roots[1] in self.known and self.known[roots[1]].place == COL:
+        if len(roots) == 2 and roots[1] in self.known and self.known[roots[1]].space == COL:
             self.emit("OutDot", None, out, self.known[roots[1]], aux=(0, roots[1].dim))
         elif len(roots) == 2:
             opened = self.loop(roots[1].dim)
@@ -327,7 +327,7 @@ class Lowering:
     def _in_tile(self, node: Expr) -> Operand:
         """A copy where an export would name a parameter (Extract of one, say)."""
         source: Operand = run(self.stored(node))
-        if source.place == TILE:
+        if source.space == TILE:
             return source
         number, opened = self.new(node.dim), self.loop(node.dim)
         out = Operand(TILE, 0, int(node.dim > 1), number)
@@ -375,8 +375,8 @@ def _contraction_table(params: tuple[Any, ...], step_a: int, step_b: int) -> lis
     kept = [(dims_f[k], of_f[k] * step_a, 0) for k in range(len(dims_f)) if k not in cont_f]
     kept += [(dims_g[k], 0, of_g[k] * step_b) for k in range(len(dims_g)) if k not in cont_g]
     shape = [0] * len(kept)
-    for k, place in enumerate(permute):
-        shape[place] = kept[k][0]
+    for k, position in enumerate(permute):
+        shape[position] = kept[k][0]
     of_out = _strides(shape)
     table = [len(kept), len(cont_f)]
     for k, (size, sa, sb) in enumerate(kept):

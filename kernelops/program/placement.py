@@ -17,8 +17,8 @@ from ..formula.expr import Expr, apply, const, is_const, topological
 FACTORS = 64  # of the product that a sum is of; more stay together: long products in many sums would be quadratic work
 
 
-class Place(IntEnum):
-    """The lowest place at which a node can be evaluated."""
+class Level(IntEnum):
+    """The lowest level at which a node can be evaluated."""
 
     PARAM = 0
     ROW = 1
@@ -26,17 +26,17 @@ class Place(IntEnum):
     PAIR = 3
 
 
-def variable_place(op: str, axis: int) -> Place:
-    """Place of a variable ("Vi", "Vj" or "Pm") in a reduction over j (axis 1) or over i (axis 0)."""
+def variable_level(op: str, axis: int) -> Level:
+    """Level of a variable ("Vi", "Vj" or "Pm") in a reduction over j (axis 1) or over i (axis 0)."""
     if op == "Pm":
-        return Place.PARAM
-    return Place.ROW if (op == "Vi") == (axis == 1) else Place.COL
+        return Level.PARAM
+    return Level.ROW if (op == "Vi") == (axis == 1) else Level.COL
 
 
-def place_of(node: Expr, axis: int) -> Place:
-    """Place of a node, from the variables it holds."""
-    places = {variable_place(v.op, axis) for v in node.vars} - {Place.PARAM}
-    return Place.PAIR if len(places) == 2 else places.pop() if places else Place.PARAM
+def level_of(node: Expr, axis: int) -> Level:
+    """Level of a node, from the variables it holds."""
+    levels = {variable_level(v.op, axis) for v in node.vars} - {Level.PARAM}
+    return Level.PAIR if len(levels) == 2 else levels.pop() if levels else Level.PARAM
 
 
 def _use_counts(roots: Sequence[Expr]) -> dict[Expr, int]:
@@ -48,7 +48,7 @@ def _use_counts(roots: Sequence[Expr]) -> dict[Expr, int]:
 
 
 def _is_product(node: Expr, axis: int) -> bool:
-    return node.op in ("Mult", "Minus") and place_of(node, axis) is Place.PAIR
+    return node.op in ("Mult", "Minus") and level_of(node, axis) is Level.PAIR
 
 
 def _factors(node: Expr, inner: set[Expr]) -> list[Expr]:
@@ -74,19 +74,19 @@ def _product(factors: list[Expr]) -> list[Expr]:
 
 def _meet_low(factors: list[Expr], axis: int) -> Expr:
     """A product whose parameter, row and column factors are multiplied before they meet a pair."""
-    at: dict[Place, list[Expr]] = {p: [] for p in Place}
+    at: dict[Level, list[Expr]] = {p: [] for p in Level}
     for f in factors:
-        at[place_of(f, axis)].append(f)
-    host = Place.COL if at[Place.COL] else Place.ROW if at[Place.ROW] else Place.PARAM
-    if host is not Place.PARAM:
-        at[host] = at[Place.PARAM] + at[host]
-        at[Place.PARAM] = []
-    low = [p for place in (Place.PARAM, Place.ROW, Place.COL) for p in _product(at[place])]
+        at[level_of(f, axis)].append(f)
+    host = Level.COL if at[Level.COL] else Level.ROW if at[Level.ROW] else Level.PARAM
+    if host is not Level.PARAM:
+        at[host] = at[Level.PARAM] + at[host]
+        at[Level.PARAM] = []
+    low = [p for level in (Level.PARAM, Level.ROW, Level.COL) for p in _product(at[level])]
     # the pairs first: another product may have the same ones
-    scalars = [p for p in low if p.dim == 1] + _product([p for p in at[Place.PAIR] if p.dim == 1])
-    vectors = [p for p in at[Place.PAIR] + low if p.dim > 1]
+    scalars = [p for p in low if p.dim == 1] + _product([p for p in at[Level.PAIR] if p.dim == 1])
+    vectors = [p for p in at[Level.PAIR] + low if p.dim > 1]
     # the column factor comes last: a sum over columns of (pair scalar) * (column) is then one contraction
-    scalars.sort(key=lambda f: place_of(f, axis) is Place.COL and not vectors)
+    scalars.sort(key=lambda f: level_of(f, axis) is Level.COL and not vectors)
     return _chain([_chain(part) for part in (scalars, vectors) if part])
 
 
@@ -100,7 +100,7 @@ def _scalars_in_front(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
     for node in topological(*roots):
         args = [done[a] for a in node.args]
         done[node] = apply(node.op, *args, params=node.params) if args else node
-        if place_of(node, axis) is not Place.PAIR:
+        if level_of(node, axis) is not Level.PAIR:
             continue
         if node.op == "Divide" and args[0].dim > args[1].dim:
             done[node] = apply("Mult", apply("Inv", args[1]), args[0])
@@ -129,7 +129,7 @@ def _scalar_factors(node: Expr) -> tuple[list[Expr], list[Expr]]:
 
 
 def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
-    """The expressions with every product of pairs regrouped, so that its parts meet at the lowest place.
+    """The expressions with every product of pairs regrouped, so that its parts meet at the lowest level.
 
     The value changes by rounding only: ``a*(b*c)`` may become ``(a*b)*c``.
     """
@@ -140,7 +140,7 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
     done: dict[Expr, Expr] = {}
     nodes = list(topological(*roots))
     # pairs of length 1 in one order everywhere, so that two products of the same factors are one
-    order = {n: k for k, n in enumerate(nodes) if n.dim == 1 and place_of(n, axis) is Place.PAIR}
+    order = {n: k for k, n in enumerate(nodes) if n.dim == 1 and level_of(n, axis) is Level.PAIR}
     products = {n for n in nodes if _is_product(n, axis)}
     # one that is used elsewhere too stays whole, to be computed once
     inner = {a for n in products for a in n.args if a in products and counts[a] == 1}
@@ -160,6 +160,6 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
 def pair_factor(expr: Expr, axis: int) -> Expr | None:
     """The scalar of the pairs that a sum multiplies with what the columns hold; None where there is none."""
     (root,) = regroup((expr,), axis)
-    if root.op == "Mult" and place_of(root.args[1], axis) is Place.COL:
+    if root.op == "Mult" and level_of(root.args[1], axis) is Level.COL:
         root = root.args[0]
-    return root if root.dim == 1 and place_of(root, axis) is Place.PAIR else None
+    return root if root.dim == 1 and level_of(root, axis) is Level.PAIR else None

@@ -1,6 +1,6 @@
 """Whether an encoded program stays inside its memory: the C code behind trusts what passes here.
 
-An instruction is a list of 15 numbers: operation, aux0, aux1, then place, base and stride of the result and of three
+An instruction is a list of 15 numbers: operation, aux0, aux1, then space, base and stride of the result and of three
 operands; all zeros where there is none. ``_tile/ops.h`` says what each operation reads and adds to.
 """
 
@@ -14,7 +14,7 @@ from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE
 
 Code = list[list[int]]
 Sizes = Mapping[str | None, int]
-Wanted = tuple[tuple[str | None, ...], int | None]  # places; components in a row, or None for one in each round
+Wanted = tuple[tuple[str | None, ...], int | None]  # spaces; components in a row, or None for one in each round
 
 MOST_PRODUCTS = 2**31 - 1  # of one contraction
 MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
@@ -68,7 +68,7 @@ class Encoded(NamedTuple):
 
 
 def verify(p: Encoded) -> None:
-    """Operands inside their places, loops closed, tables in bounds; else a ValueError says what is wrong."""
+    """Operands inside their spaces, loops closed, tables in bounds; else a ValueError says what is wrong."""
     if p.kind not in p.names.kinds or p.n_out < 1:
         _fail(f"kind {p.kind}, {p.n_out} components of the result")
     raw = p.n_constants + sum(count for _, count, _ in p.param.loads)
@@ -77,8 +77,8 @@ def verify(p: Encoded) -> None:
     _verify_stage(p, p.param, {TILE: p.param.planes, PARAM: raw}, (p.n_constants, raw), least_export=0)
     for s in (p.row, p.col):
         _verify_stage(p, s, {TILE: s.planes, PARAM: p.n_params}, (0, s.planes), least_export=FILLED_LATER)
-    places: Sizes = {TILE: p.pair.planes, PARAM: p.n_params, ROW: len(p.row.exports), COL: len(p.col.exports)}
-    _verify_stage(p, p.pair, places, (0, 0), least_export=0)
+    spaces: Sizes = {TILE: p.pair.planes, PARAM: p.n_params, ROW: len(p.row.exports), COL: len(p.col.exports)}
+    _verify_stage(p, p.pair, spaces, (0, 0), least_export=0)
     if p.pair.exports:
         _fail(f"pairs export {len(p.pair.exports)} planes, which nothing reads")
     _verify_centred(p)
@@ -128,7 +128,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int], least_export: int) -> None:
-    """sizes: how many components there are in each place that may be read; loads_into: planes that loads may fill;
+    """sizes: how many components there are in each space that may be read; loads_into: planes that loads may fill;
     least_export: FILLED_LATER where something fills such an export."""
     if s.planes < 0:
         _fail(f"{s.planes} planes")
@@ -143,7 +143,7 @@ def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int
 
 
 def _verify_code(p: Encoded, s: Stage, sizes: Sizes) -> None:
-    """Every operand that an instruction needs is there and lies inside its place, whatever the loop counters."""
+    """Every operand that an instruction needs is there and lies inside its space, whatever the loop counters."""
     operations = p.names.operations
     rounds, end = 1, -1
     for at, row in enumerate(s.code):
@@ -176,14 +176,14 @@ def _verify_operands(p: Encoded, op: str, at: int, row: list[int], rounds: int, 
         _fail(f"instruction {at} reads vectors that are not shifted")
     for q in range(op in NO_OUT, 1 + arity):
         number, base, stride = row[3 + 3 * q : 6 + 3 * q]
-        places, count = wanted[q]
-        if number == 0 and None in places:
+        spaces, count = wanted[q]
+        if number == 0 and None in spaces:
             continue
-        place = p.names.places.get(number)
-        size = sizes.get(place, 0)
+        space = p.names.places.get(number)
+        size = sizes.get(space, 0)
         last = base + (count - 1 if count is not None else (rounds - 1) * stride)
-        if place not in places or not (0 <= base and 0 <= stride and last < size):
-            _fail(f"operand {q} of instruction {at} reaches {last} of {size} in {place}")
+        if space not in spaces or not (0 <= base and 0 <= stride and last < size):
+            _fail(f"operand {q} of instruction {at} reaches {last} of {size} in {space}")
     if any(row[6 + 3 * arity :: 3]):  # all have a say in how many rows go at once
         _fail(f"instruction {at} has more than {arity} operands")
 
@@ -222,7 +222,7 @@ def _verify_result(p: Encoded, op: str, aux0: int, aux1: int, rounds: int, ends_
 
 
 def _verify_centred(p: Encoded) -> None:
-    """Shifted vectors fill the places that are left for them, all of these, and read others."""
+    """Shifted vectors fill the spaces that are left for them, all of these, and read others."""
     for k, s in enumerate((p.row, p.col)):
         filled: list[int] = []
         sound = True

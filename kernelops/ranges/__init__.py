@@ -10,7 +10,7 @@ It imports numpy and kernelops.errors, and knows no formula. Arrays, engines and
 with pattern.py.
 """
 
-from .block_rows import NAMES, Half
+from .block_rows import NAMES, BlockRows
 from .ranges import Ranges
 
-__all__ = ["NAMES", "Half", "Ranges"]
+__all__ = ["NAMES", "BlockRows", "Ranges"]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
-from .validate import whole
+from .validate import as_int64
 
 NAMES = ("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i")
 
 
-class Half(NamedTuple):
+class BlockRows(NamedTuple):
     """Blocks of one index and the intervals of the other that each meets; three of the six arrays."""
 
     blocks: np.ndarray  # (C, 2)
@@ -38,7 +38,7 @@ def end_of(a: np.ndarray) -> int:
 
 def pairs_of(name: str, a: Any) -> np.ndarray:
     """Starts and ends, (C, 2)."""
-    pairs = whole(name, a)
+    pairs = as_int64(name, a)
     if pairs.size == 0 and pairs.ndim < 2:
         pairs = pairs.reshape(0, 2)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -52,7 +52,7 @@ def pairs_of(name: str, a: Any) -> np.ndarray:
 
 def slices_of(name: str, a: Any, blocks: int, intervals: int) -> np.ndarray:
     """Inclusive prefix ends, one a block."""
-    slices = whole(name, a)
+    slices = as_int64(name, a)
     if slices.shape != (blocks,):
         raise RangesError(f"{name}: wanted shape ({blocks},), one entry a block, got shape {slices.shape}")
     if (np.diff(slices, prepend=0) < 0).any():
@@ -67,18 +67,18 @@ def _short(a: np.ndarray) -> str:
     return np.array2string(a, threshold=8, separator=", ")
 
 
-def checked_half(names: tuple[str, ...], three: tuple[Any, ...]) -> Half:
+def check_block_rows(names: tuple[str, ...], three: tuple[Any, ...]) -> BlockRows:
     """Three arrays checked on their own and put in order: intervals ascending within a block, empty ones dropped."""
     blocks = pairs_of(names[0], three[0])
     intervals = pairs_of(names[2], three[2])
-    half = Half(blocks, slices_of(names[1], three[1], len(blocks), len(intervals)), intervals)
-    owners, filled = half.owners(), intervals[:, 0] < intervals[:, 1]
+    block_rows = BlockRows(blocks, slices_of(names[1], three[1], len(blocks), len(intervals)), intervals)
+    owners, filled = block_rows.owners(), intervals[:, 0] < intervals[:, 1]
     owners, intervals = owners[filled], intervals[filled]
     order = np.lexsort((intervals[:, 0], owners))
     owners, intervals = owners[order], intervals[order]
     _refuse_overlap(names[0], blocks[np.lexsort((blocks[:, 1], blocks[:, 0]))], None)
     _refuse_overlap(names[2], intervals, owners)
-    return Half(blocks, np.bincount(owners, minlength=len(blocks)).cumsum(), intervals)
+    return BlockRows(blocks, np.bincount(owners, minlength=len(blocks)).cumsum(), intervals)
 
 
 def _refuse_overlap(name: str, ascending: np.ndarray, owners: np.ndarray | None) -> None:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
-from .block_rows import Half, checked_half, pairs_of
+from .block_rows import BlockRows, check_block_rows, pairs_of
 from .clusters import Clusters, boxes, by_labels, centres, consecutive, near, points_of, split
-from .validate import as_array, count, distance, what, whole
+from .validate import as_array, as_int64, check_count, check_distance, describe
 
 COLUMNS = 256  # of one of the engine's tiles
 BEGIN, ROW = 12.0, 64.0  # what it costs to begin a piece of a tile for a row, and a row at all, in columns
@@ -19,8 +19,8 @@ BEGIN, ROW = 12.0, 64.0  # what it costs to begin a piece of a tile for a row, a
 class Built(NamedTuple):
     """The halves of ranges, which hold the same pairs, and the orders of the rows."""
 
-    i_half: Half
-    j_half: Half
+    i_rows: BlockRows
+    j_rows: BlockRows
     order_i: np.ndarray | None = None
     order_j: np.ndarray | None = None
 
@@ -30,11 +30,11 @@ def meeting(i: Clusters, j: Clusters, keep: Any, names: tuple[str, str] = ("rang
     table, wanted = as_array("keep", keep), (len(i.blocks), len(j.blocks))
     if table.dtype != bool or table.shape != wanted:
         came = keep if hasattr(keep, "shape") or not table.ndim else table
-        raise RangesError(f"keep: wanted booleans of shape {wanted}, got {what(came)}")
+        raise RangesError(f"keep: wanted booleans of shape {wanted}, got {describe(came)}")
     halves = []
     for named, own, other, held in ((names, i, j, table), (names[::-1], j, i, table.T)):
         three = own.blocks, held.sum(1).cumsum(), other.blocks[held.nonzero()[1]]
-        halves.append(checked_half((named[0], "keep", named[1]), three))
+        halves.append(check_block_rows((named[0], "keep", named[1]), three))
     return Built(*halves, i.order, j.order)
 
 
@@ -46,11 +46,11 @@ def from_mask(i: Any, j: Any, keep: Any) -> Built:
 
 
 def _clusters(name: str, a: Any, clusters: int) -> Clusters:
-    shape = whole(name, a).shape
+    shape = as_int64(name, a).shape
     if len(shape) == 1:
         return by_labels(name, a, clusters)
     if shape[1:] != (2,):
-        raise RangesError(f"{name}: wanted labels of shape (n,) or clusters of shape (C, 2), got {what(a)}")
+        raise RangesError(f"{name}: wanted labels of shape (n,) or clusters of shape (C, 2), got {describe(a)}")
     return Clusters(pairs_of(name, a), None)
 
 
@@ -58,8 +58,8 @@ def from_clusters(
     x: Any, y: Any, keep: float | Callable[..., Any], labels_i: Any, labels_j: Any, points_per_cluster: Any
 ) -> Built:
     """From clusters of points, by a radius or a rule."""
-    points_per_cluster = count("points_per_cluster", points_per_cluster, 1)
-    r = None if callable(keep) else distance("keep", keep)
+    points_per_cluster = check_count("points_per_cluster", points_per_cluster, 1)
+    r = None if callable(keep) else check_distance("keep", keep)
     points = points_of("x", x), points_of("y", y)
     if points[0].shape[1] != points[1].shape[1]:
         raise RangesError(f"y: wanted points of {points[0].shape[1]} coordinates as x has, got {points[1].shape[1]}")
@@ -74,7 +74,7 @@ def from_clusters(
 def _labelled(name: str, labels: Any, x: np.ndarray, points_per_cluster: int) -> Clusters:
     if labels is None:
         return split(x, points_per_cluster)
-    found = whole(name, labels)
+    found = as_int64(name, labels)
     if found.shape != (len(x),):
         raise RangesError(f"{name}: wanted one label for each point, shape ({len(x)},), got shape {found.shape}")
     return by_labels(name, found)
@@ -82,29 +82,29 @@ def _labelled(name: str, labels: Any, x: np.ndarray, points_per_cluster: int) ->
 
 def band(n: Any, width: Any, block: Any) -> Built:
     """|i - j| <= width, widened to blocks."""
-    n, width, block = count("n", n), count("width", width), count("block", block, 1)
+    n, width, block = check_count("n", n), check_count("width", width), check_count("block", block, 1)
     width, block = min(width, n), min(block, max(n, 1))
     blocks = consecutive(n, block)
     first, last = ((blocks[:, 0] - width).clip(0), (blocks[:, 1] + width).clip(0, n))
     spans = np.stack([first // block * block, np.minimum(-(-last // block) * block, n)], axis=1)
-    half = Half(blocks, np.arange(1, len(blocks) + 1), spans)
-    return Built(half, half)
+    block_rows = BlockRows(blocks, np.arange(1, len(blocks) + 1), spans)
+    return Built(block_rows, block_rows)
 
 
 def lower_triangular(n: Any, block: Any) -> Built:
     """j <= i, widened to blocks."""
-    blocks = consecutive(count("n", n), count("block", block, 1))
+    blocks = consecutive(check_count("n", n), check_count("block", block, 1))
     ends = np.arange(1, len(blocks) + 1)
     left = np.stack([np.zeros_like(blocks[:, 0]), blocks[:, 1]], axis=1)
     right = np.stack([blocks[:, 0], np.full_like(blocks[:, 0], n)], axis=1)
-    return Built(Half(blocks, ends, left), Half(blocks, ends, right))
+    return Built(BlockRows(blocks, ends, left), BlockRows(blocks, ends, right))
 
 
-def work(half: Half) -> float:
+def work(block_rows: BlockRows) -> float:
     """Columns that the engine goes through for all rows, and what it costs to begin, in columns."""
-    begin, end = half.intervals.T
+    begin, end = block_rows.intervals.T
     pieces = (end - 1) // COLUMNS - begin // COLUMNS + 1
     columns = end - begin + BEGIN * pieces
-    heights = half.blocks[:, 1] - half.blocks[:, 0]
-    met = heights[np.diff(half.slices, prepend=0) > 0]
-    return float((heights[half.owners()] * columns).sum() + ROW * met.sum())
+    heights = block_rows.blocks[:, 1] - block_rows.blocks[:, 0]
+    met = heights[np.diff(block_rows.slices, prepend=0) > 0]
+    return float((heights[block_rows.owners()] * columns).sum() + ROW * met.sum())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
-from .validate import as_array, what, whole
+from .validate import as_array, as_int64, describe
 
 BOX_SLACK = 1e-9  # by which distances of boxes may come out too large, relatively: rounding drops no pair
 DISTANCES_AT_ONCE = 1 << 20
@@ -26,7 +26,7 @@ def points_of(name: str, x: Any) -> np.ndarray:
     """Points as (n, D) float64, finite."""
     a = as_array(name, x)
     if a.dtype.kind not in "iuf" or a.ndim != 2:
-        raise RangesError(f"{name}: wanted points of shape (n, D), got {what(a)}")
+        raise RangesError(f"{name}: wanted points of shape (n, D), got {describe(a)}")
     a = a.astype(np.float64)
     if not np.isfinite(a).all():
         raise RangesError(f"{name}: wanted finite coordinates, got {a[~np.isfinite(a)][0]}")
@@ -35,7 +35,7 @@ def points_of(name: str, x: Any) -> np.ndarray:
 
 def by_labels(name: str, labels: Any, clusters: int = 0) -> Clusters:
     """The clusters of labels (n,), at least so many; an order is needed where the labels do not ascend."""
-    labels = whole(name, labels)
+    labels = as_int64(name, labels)
     if labels.ndim != 1:
         raise RangesError(f"{name}: wanted one label for each point, shape (n,), got shape {labels.shape}")
     if labels.size and labels.min() < 0:

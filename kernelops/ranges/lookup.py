@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .block_rows import Half
+from .block_rows import BlockRows
 
 TABLE = 1 << 26  # entries of a table of blocks, a byte each, up to which there is one
 
@@ -17,8 +17,8 @@ class Lookup:
     blocks are one sorted list instead, and the last one that begins at or before (block, piece) tells.
     """
 
-    def __init__(self, half: Half) -> None:
-        blocks, _, intervals = half
+    def __init__(self, block_rows: BlockRows) -> None:
+        blocks, _, intervals = block_rows
         filled = np.flatnonzero(blocks[:, 0] < blocks[:, 1])
         filled = filled[np.argsort(blocks[filled, 0])]
         self.starts = blocks[filled, 0]
@@ -27,7 +27,7 @@ class Lookup:
         self.numbers = np.r_[0, filled + 1]
         self.cuts = np.unique(intervals)
         self.width = len(self.cuts) + 1
-        row = (half.owners() + 1) * self.width
+        row = (block_rows.owners() + 1) * self.width
         begin, end = row[:, None].T + np.searchsorted(self.cuts, intervals.T) + 1
         self.begins, self.until = begin, np.r_[0, end]
         self.table: np.ndarray | None = None

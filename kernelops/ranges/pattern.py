@@ -19,10 +19,10 @@ import numpy as np
 from ..errors import RangesError
 from ..formula.cached import cached_property
 from . import build
-from .block_rows import NAMES, Half, checked_half, end_of, frozen
+from .block_rows import NAMES, BlockRows, check_block_rows, end_of, frozen
 from .permutation import permutation, same_order
 from .rectangles import covered, first_difference, rectangles
-from .validate import count, what
+from .validate import check_count, describe
 
 if TYPE_CHECKING:
     from typing import Self
@@ -45,10 +45,10 @@ class Pattern:
 
     def __post_init__(self) -> None:
         six = self.as_tuple()
-        i_half = checked_half(NAMES[:3], six[:3])
-        j_half = checked_half(NAMES[3:], six[3:])
-        self._set(*i_half, *j_half, permutation("order_i", self.order_i), permutation("order_j", self.order_j))
-        found = first_difference(rectangles(i_half), rectangles(j_half)[:, ::-1])
+        i_rows = check_block_rows(NAMES[:3], six[:3])
+        j_rows = check_block_rows(NAMES[3:], six[3:])
+        self._set(*i_rows, *j_rows, permutation("order_i", self.order_i), permutation("order_j", self.order_j))
+        found = first_difference(rectangles(i_rows), rectangles(j_rows)[:, ::-1])
         if found is not None:
             i, j, sign = found
             here, there = ("ranges_i", "ranges_j") if sign > 0 else ("ranges_j", "ranges_i")
@@ -73,7 +73,7 @@ class Pattern:
 
     @classmethod
     def _built(cls, made: build.Built) -> Self:
-        return cls._made(*made.i_half, *made.j_half, made.order_i, made.order_j)
+        return cls._made(*made.i_rows, *made.j_rows, made.order_i, made.order_j)
 
     def ordered(self, order_i: Any = None, order_j: Any = None) -> Self:
         """The same blocks for points that stand in another order.
@@ -139,7 +139,7 @@ class Pattern:
 
     def _combined(self, other: Pattern, times: int) -> Self:
         if not isinstance(other, Pattern):
-            raise RangesError(f"other: wanted a Ranges, got {what(other)}")
+            raise RangesError(f"other: wanted a Ranges, got {describe(other)}")
         orders = []
         for name in ("order_i", "order_j"):
             here, there = getattr(self, name), getattr(other, name)
@@ -148,14 +148,14 @@ class Pattern:
             orders.append(there if here is None else here)
         halves = []
         for axis in (1, 0):
-            both = np.concatenate([rectangles(self._half(axis)), rectangles(other._half(axis))])
+            both = np.concatenate([rectangles(self._block_rows(axis)), rectangles(other._block_rows(axis))])
             halves += covered(both, times)
         found = self._made(*halves, *orders)
         found._check_orders()
         return found
 
     @cached_property
-    def kept(self) -> dict[Any, Any]:
+    def cache(self) -> dict[Any, Any]:
         """What was made of these ranges, by what it is; ranges never change, so it holds as long as they do."""
         return {}
 
@@ -207,12 +207,12 @@ class Pattern:
             if order is not None and len(order) < least:
                 raise RangesError(f"{name}: wanted the {least} rows of the pattern or more, got {len(order)}")
 
-    def joined(self, axis: int) -> Half:
+    def joined(self, axis: int) -> BlockRows:
         """The half that a reduction over ``axis`` runs through, of the fewest blocks and intervals.
 
         Neighbouring blocks that meet the same are one, and so are intervals that touch; blocks without any are gone.
         """
-        return covered(rectangles(self._half(axis)))
+        return covered(rectangles(self._block_rows(axis)))
 
     def tiles(self, rows: int, width: int) -> np.ndarray | None:
         """Which tiles of so many rows meet which of columns, for square ranges of whole tiles; else None.
@@ -227,7 +227,7 @@ class Pattern:
         -------
         (T, T) uint8 or None
         """
-        held, tiles = rectangles(self._half(1)), -(-rows // width)
+        held, tiles = rectangles(self._block_rows(1)), -(-rows // width)
         if ((held % width != 0) & (held != rows)).any() or tiles > MOST_TILES:
             return None
         (a, b), (c, d) = -(-held // width).transpose(1, 2, 0)
@@ -239,11 +239,11 @@ class Pattern:
             np.cumsum(corners, axis, out=corners)
         return np.ascontiguousarray(corners[:tiles, :tiles])
 
-    def _half(self, axis: int) -> Half:
+    def _block_rows(self, axis: int) -> BlockRows:
         if axis not in (0, 1):
             raise RangesError(f"axis: wanted 0 or 1, got {axis!r}")
         six = self.as_tuple()
-        return Half(*(six[:3] if axis == 1 else six[3:]))
+        return BlockRows(*(six[:3] if axis == 1 else six[3:]))
 
     def check(self, M: int, N: int) -> None:
         """Raise RangesError unless every block and interval lies within M rows of i and N rows of j.
@@ -258,7 +258,7 @@ class Pattern:
         RangesError
         """
         for name, letter, given in (("i", "M", M), ("j", "N", N)):
-            size = count(letter, given)
+            size = check_count(letter, given)
             order = getattr(self, f"order_{name}")
             if order is not None and len(order) != size:
                 raise RangesError(f"order_{name}: has {len(order)} rows, there are {letter} = {size} rows of {name}")

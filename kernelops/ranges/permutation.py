@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import RangesError
-from .validate import whole
+from .validate import as_int64
 
 
 def permutation(name: str, order: Any) -> np.ndarray | None:
     """An order as int64, checked; None stays None."""
     if order is None:
         return None
-    order = whole(name, order)
+    order = as_int64(name, order)
     if order.ndim != 1:
         raise RangesError(f"{name}: wanted a permutation of 0 to n - 1, shape (n,), got shape {order.shape}")
     missing = np.setdiff1d(np.arange(len(order)), order)

@@ -9,13 +9,13 @@ import numpy as np
 from ..errors import RangesError
 from ..formula.cached import cached_property
 from . import build
-from .block_rows import Half
+from .block_rows import BlockRows
 from .lookup import Lookup
 from .pattern import Pattern
 from .permutation import inverse, same_order
 from .plot import draw
 from .rectangles import first_difference, rectangles
-from .validate import LARGEST, whole
+from .validate import LARGEST, as_int64
 
 
 class Queries(Pattern):
@@ -30,7 +30,7 @@ class Queries(Pattern):
         """
         if not same_order(self.order_i, self.order_j):
             return self._symmetric_in_two_orders()
-        held = rectangles(self._half(1))
+        held = rectangles(self._block_rows(1))
         return first_difference(held, held[:, ::-1]) is None
 
     def _symmetric_in_two_orders(self) -> bool:
@@ -43,7 +43,9 @@ class Queries(Pattern):
         n = max(self.extent)
         vector = np.random.default_rng(0).integers(0, 2**64 - 1, n, np.uint64, endpoint=True)
         i, j = (np.arange(n) if order is None else _longer(order, n) for order in (self.order_i, self.order_j))
-        return np.array_equal(_sums(self._half(1), vector[j])[inverse(i)], _sums(self._half(0), vector[i])[inverse(j)])
+        return np.array_equal(
+            _sums(self._block_rows(1), vector[j])[inverse(i)], _sums(self._block_rows(0), vector[i])[inverse(j)]
+        )
 
     def density(self, M: int, N: int) -> float:
         """The share of the M x N pairs that is held.
@@ -68,7 +70,7 @@ class Queries(Pattern):
     @cached_property
     def pairs(self) -> int:
         """How many pairs (i, j) are held."""
-        sides = np.diff(rectangles(self._half(1)), axis=2)[:, :, 0]
+        sides = np.diff(rectangles(self._block_rows(1)), axis=2)[:, :, 0]
         M, N = self.extent
         return int(sides.astype(np.int64 if M * N <= LARGEST else object).prod(1).sum())
 
@@ -95,7 +97,7 @@ class Queries(Pattern):
             Where a block or an interval is out of bounds.
         """
         self.check(M, N)
-        dense = Half(np.array([[0, M]]), np.ones(1, np.int64), np.array([[0, N]]))
+        dense = BlockRows(np.array([[0, M]]), np.ones(1, np.int64), np.array([[0, N]]))
         return build.work(self.joined(1)) / build.work(dense) if self.pairs else 0.0
 
     def plot(self, M: int | None = None, N: int | None = None, ax: Any = None) -> Any:
@@ -123,7 +125,7 @@ class Queries(Pattern):
         rows, columns = self.extent
         M, N = rows if M is None else M, columns if N is None else N
         self.check(M, N)
-        return draw(rectangles(self._half(1)), M, N, f"{100 * self.density(M, N):.3g} % of {M} x {N}", ax)
+        return draw(rectangles(self._block_rows(1)), M, N, f"{100 * self.density(M, N):.3g} % of {M} x {N}", ax)
 
     def contains(self, I: Any, J: Any) -> np.ndarray:
         """Whether the pairs (I, J) are held, entry by entry.
@@ -143,7 +145,7 @@ class Queries(Pattern):
         RangesError
             Where indices are no integers, or I and J do not broadcast.
         """
-        i, j = whole("I", I), whole("J", J)
+        i, j = as_int64("I", I), as_int64("J", J)
         try:
             np.broadcast_shapes(i.shape, j.shape)  # which happens after they are looked up
         except ValueError:
@@ -152,7 +154,7 @@ class Queries(Pattern):
 
     @cached_property
     def _lookup(self) -> Lookup:
-        return Lookup(self._half(1))
+        return Lookup(self._block_rows(1))
 
     @cached_property
     def _inverses(self) -> dict[str, np.ndarray]:
@@ -186,7 +188,7 @@ class Queries(Pattern):
         """
         self.check(M, N)
         dense = np.zeros((M, N), bool)
-        for (a, b), (c, d) in rectangles(self._half(1)):
+        for (a, b), (c, d) in rectangles(self._block_rows(1)):
             dense[a:b, c:d] = True
         for axis, places in enumerate(self._inverses.get(name) for name in ("order_i", "order_j")):
             dense = dense if places is None else dense.take(places, axis)
@@ -198,14 +200,14 @@ def _longer(order: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([order, np.arange(len(order), n)])
 
 
-def _sums(half: Half, vector: np.ndarray) -> np.ndarray:
+def _sums(block_rows: BlockRows, vector: np.ndarray) -> np.ndarray:
     """The sums, modulo 2^64, of the numbers that each position meets."""
     before = _running(vector)
-    until = _running(before[half.intervals[:, 1]] - before[half.intervals[:, 0]])
-    each = np.diff(until[np.concatenate([[0], half.slices])])
+    until = _running(before[block_rows.intervals[:, 1]] - before[block_rows.intervals[:, 0]])
+    each = np.diff(until[np.concatenate([[0], block_rows.slices])])
     steps = np.zeros(len(vector), np.uint64)
-    begin, end = half.blocks[half.blocks[:, 0] < half.blocks[:, 1]].T
-    each = each[half.blocks[:, 0] < half.blocks[:, 1]]
+    begin, end = block_rows.blocks[block_rows.blocks[:, 0] < block_rows.blocks[:, 1]].T
+    each = each[block_rows.blocks[:, 0] < block_rows.blocks[:, 1]]
     steps[begin] += each
     steps[end[end < len(steps)]] -= each[end < len(steps)]
     return np.cumsum(steps)

@@ -12,7 +12,7 @@ from . import build
 from .block_rows import NAMES
 from .clusters import points_of, split
 from .queries import Queries
-from .validate import count, distance, what
+from .validate import check_count, check_distance, describe
 
 
 class Ranges(Queries):
@@ -72,7 +72,7 @@ class Ranges(Queries):
         try:
             six = tuple(six)
         except TypeError:
-            raise RangesError(f"ranges: wanted a Ranges or six integer arrays {NAMES}, got {what(six)}") from None
+            raise RangesError(f"ranges: wanted a Ranges or six integer arrays {NAMES}, got {describe(six)}") from None
         if len(six) != 6:
             raise RangesError(f"ranges: wanted the six arrays {NAMES}, both halves, got {len(six)}")
         missing = [name for name, array in zip(NAMES, six, strict=True) if array is None]
@@ -110,7 +110,7 @@ class Ranges(Queries):
         -------
         Ranges
         """
-        M, N = count("M", M), count("N", N)
+        M, N = check_count("M", M), check_count("N", N)
         return cls.from_mask([[0, M]], [[0, N]], np.ones((1, 1), bool))
 
     @classmethod
@@ -221,7 +221,7 @@ class Ranges(Queries):
         >>> ranges.contains(i, j)
         array([ True,  True])
         """
-        return cls._built(build.from_clusters(x, y, distance("r", r), None, None, points_per_cluster))
+        return cls._built(build.from_clusters(x, y, check_distance("r", r), None, None, points_per_cluster))
 
     @classmethod
     def band(cls, n: int, width: int, block: int = 1) -> Ranges:
@@ -307,7 +307,7 @@ class Ranges(Queries):
         points_per_cluster points but the last.
         """
         x = points_of("x", x)
-        clusters = split(x, count("points_per_cluster", points_per_cluster, 1))
+        clusters = split(x, check_count("points_per_cluster", points_per_cluster, 1))
         labels = np.empty(len(x), np.int64)
         labels[clusters.order] = np.repeat(np.arange(len(clusters.blocks)), np.diff(clusters.blocks)[:, 0])
         return clusters.order, labels

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .block_rows import Half
+from .block_rows import BlockRows
 
 
-def rectangles(half: Half) -> np.ndarray:
+def rectangles(block_rows: BlockRows) -> np.ndarray:
     """The pairs of a half as disjoint rectangles."""
-    return np.stack([half.blocks[half.owners()], half.intervals], axis=1)
+    return np.stack([block_rows.blocks[block_rows.owners()], block_rows.intervals], axis=1)
 
 
-def covered(some: np.ndarray, times: int = 1) -> Half:
+def covered(some: np.ndarray, times: int = 1) -> BlockRows:
     """The pairs that lie in at least so many of the rectangles, as the half of their first index.
 
     The first index is cut wherever a rectangle begins or ends. Along the second one, within each piece, the number of
@@ -38,12 +38,12 @@ def covered(some: np.ndarray, times: int = 1) -> Half:
     return _joined(np.stack([cuts[:-1], cuts[1:]], axis=1), intervals, owners)
 
 
-def _joined(pieces: np.ndarray, intervals: np.ndarray, owners: np.ndarray) -> Half:
+def _joined(pieces: np.ndarray, intervals: np.ndarray, owners: np.ndarray) -> BlockRows:
     """The half of these pieces, without those that meet nothing, and neighbours that meet the same made one."""
     counts = np.bincount(owners, minlength=len(pieces))
     pieces, counts = pieces[counts > 0], counts[counts > 0]
     if not len(pieces):
-        return Half(pieces, counts, intervals)
+        return BlockRows(pieces, counts, intervals)
     first = np.cumsum(counts) - counts
     alike = np.r_[False, (counts[1:] == counts[:-1]) & (pieces[1:, 0] == pieces[:-1, 1])]
     owners = np.repeat(np.arange(len(pieces)), counts)
@@ -53,7 +53,7 @@ def _joined(pieces: np.ndarray, intervals: np.ndarray, owners: np.ndarray) -> Ha
     alike &= np.logical_and.reduceat(same, first)
     begin = np.flatnonzero(~alike)
     blocks = np.stack([pieces[begin, 0], np.maximum.reduceat(pieces[:, 1], begin)], axis=1)
-    return Half(blocks, np.cumsum(counts[begin]), intervals[~alike[owners]])
+    return BlockRows(blocks, np.cumsum(counts[begin]), intervals[~alike[owners]])
 
 
 def first_difference(some: np.ndarray, others: np.ndarray) -> tuple[int, int, int] | None:

@@ -11,7 +11,7 @@ from ..errors import RangesError
 LARGEST = int(np.iinfo(np.int64).max)
 
 
-def what(a: Any) -> str:
+def describe(a: Any) -> str:
     """What came, for an error: the type, and the shape and the dtype of an array."""
     shape = getattr(a, "shape", None)
     return type(a).__name__ if shape is None else f"{type(a).__name__} of {a.dtype} of shape {tuple(shape)}"
@@ -24,22 +24,24 @@ def as_array(name: str, a: Any) -> np.ndarray:
             a = a.detach().cpu().numpy()
         return np.asarray(a)
     except (TypeError, ValueError):
-        raise RangesError(f"{name}: wanted an array, got {what(a)}") from None
+        raise RangesError(f"{name}: wanted an array, got {describe(a)}") from None
 
 
-def whole(name: str, a: Any) -> np.ndarray:
+def as_int64(name: str, a: Any) -> np.ndarray:
     """Integers as int64, a copy."""
     array = as_array(name, a)
     if array.size == 0 and not hasattr(a, "dtype"):
         array = array.astype(np.int64)  # an empty list has no type of its own
     if array.dtype.kind not in "iu":
-        raise RangesError(f"{name}: wanted integers, got {what(a if hasattr(a, 'shape') or not array.ndim else array)}")
+        raise RangesError(
+            f"{name}: wanted integers, got {describe(a if hasattr(a, 'shape') or not array.ndim else array)}"
+        )
     if array.dtype == np.uint64 and array.size and int(array.max()) > LARGEST:
         raise RangesError(f"{name}: {array.max()} does not fit int64")
     return array.astype(np.int64)
 
 
-def count(name: str, value: Any, least: int = 0) -> int:
+def check_count(name: str, value: Any, least: int = 0) -> int:
     """A whole number of at least so much."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise RangesError(f"{name}: wanted a whole number of at least {least}, got {_short(value)}")
@@ -48,7 +50,7 @@ def count(name: str, value: Any, least: int = 0) -> int:
     return int(value)
 
 
-def distance(name: str, r: Any) -> float:
+def check_distance(name: str, r: Any) -> float:
     """A number of at least 0."""
     if isinstance(r, bool) or not isinstance(r, (int, float, np.integer, np.floating)) or not r >= 0:
         raise RangesError(f"{name}: wanted a distance, a number of at least 0, got {_short(r)}")
@@ -59,4 +61,4 @@ def distance(name: str, r: Any) -> float:
 
 
 def _short(value: Any) -> str:
-    return what(value) if hasattr(value, "shape") and value.shape else repr(value)
+    return describe(value) if hasattr(value, "shape") and value.shape else repr(value)

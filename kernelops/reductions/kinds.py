@@ -14,12 +14,12 @@ from ..formula.tokens import nearest
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ReductionKind:
     """One reduction: what the machine accumulates and what is returned.
 
     Attributes
     ----------
-    machine : str
+    accumulator : str
         "sum", "exp" or "best".
     results : tuple of str
         "values" and/or "indices" for "best"; "sum", "log" or "mean" otherwise.
@@ -31,28 +31,28 @@ class Kind:
         Whether opt_arg says how many values are kept.
     """
 
-    machine: str
+    accumulator: str
     results: tuple[str, ...]
     largest: bool = False
     weighted: bool | None = False
     many: bool = False
 
 
-REDUCTIONS: dict[str, Kind] = {
-    "Sum": Kind("sum", ("sum",)),
-    "LogSumExp": Kind("exp", ("log",), weighted=None),
-    "LogSumExpWeight": Kind("exp", ("log",), weighted=True),
-    "SumSoftMaxWeight": Kind("exp", ("mean",), weighted=True),
-    "SoftMax": Kind("exp", ("mean",), weighted=True),
-    "Min": Kind("best", ("values",)),
-    "Max": Kind("best", ("values",), largest=True),
-    "ArgMin": Kind("best", ("indices",)),
-    "ArgMax": Kind("best", ("indices",), largest=True),
-    "Min_ArgMin": Kind("best", ("values", "indices")),
-    "Max_ArgMax": Kind("best", ("values", "indices"), largest=True),
-    "KMin": Kind("best", ("values",), many=True),
-    "ArgKMin": Kind("best", ("indices",), many=True),
-    "KMin_ArgKMin": Kind("best", ("values", "indices"), many=True),
+REDUCTIONS: dict[str, ReductionKind] = {
+    "Sum": ReductionKind("sum", ("sum",)),
+    "LogSumExp": ReductionKind("exp", ("log",), weighted=None),
+    "LogSumExpWeight": ReductionKind("exp", ("log",), weighted=True),
+    "SumSoftMaxWeight": ReductionKind("exp", ("mean",), weighted=True),
+    "SoftMax": ReductionKind("exp", ("mean",), weighted=True),
+    "Min": ReductionKind("best", ("values",)),
+    "Max": ReductionKind("best", ("values",), largest=True),
+    "ArgMin": ReductionKind("best", ("indices",)),
+    "ArgMax": ReductionKind("best", ("indices",), largest=True),
+    "Min_ArgMin": ReductionKind("best", ("values", "indices")),
+    "Max_ArgMax": ReductionKind("best", ("values", "indices"), largest=True),
+    "KMin": ReductionKind("best", ("values",), many=True),
+    "ArgKMin": ReductionKind("best", ("indices",), many=True),
+    "KMin_ArgKMin": ReductionKind("best", ("values", "indices"), many=True),
 }
 
 # (dtype_acc, dtype of the data) -> sums in float64 inside a tile too; across tiles sums are always float64
@@ -69,7 +69,7 @@ _ACCUMULATORS = {
 SUM_SCHEMES = {"auto": False, "block_sum": False, "direct_sum": False, "kahan_scheme": True}  # -> compensated
 
 
-def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> Kind:
+def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> ReductionKind:
     """The row of ``REDUCTIONS`` for a reduction, its formulas and its argument checked."""
     if not isinstance(op, str) or op not in REDUCTIONS:
         hint = nearest(op, list(REDUCTIONS)) if isinstance(op, str) else ""
@@ -79,7 +79,7 @@ def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> K
         raise ArgumentError(f"{op} needs formula2, the weight")
     if kind.weighted is False and weight is not None:
         raise ArgumentError(f"formula2 is a weight for LogSumExp and SumSoftMaxWeight; {op} takes none")
-    if kind.machine == "exp" and expr.dim != 1:
+    if kind.accumulator == "exp" and expr.dim != 1:
         raise FormulaError(f"{op} needs a formula of length 1, got one of length {expr.dim}")
     whole = isinstance(opt_arg, (int, np.integer)) and not isinstance(opt_arg, bool)
     if kind.many and not (whole and opt_arg >= 1):

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.arguments import Bound, working
-from ..arrays.libraries import on_host
+from ..arrays.arguments import Arguments, compute_dtype
+from ..arrays.libraries import arguments_to_host
 from ..engines import cpu
 from ..errors import ArgumentError
 from ..formula.expr import Expr, substitute, variable
@@ -26,20 +26,20 @@ def indices_of(indices: Any, count: int, name: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def aligned(expr: Expr, bound: Bound, I: np.ndarray, J: np.ndarray) -> tuple[Expr, Bound]:
+def aligned(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> tuple[Expr, Arguments]:
     """The formula with its variables indexed by the pairs, and the arrays gathered to match: a sum over one column."""
     index = {"Vi": I, "Vj": J}
-    bound, arrays = on_host(bound), [None] * len(bound.arrays)
+    arguments, arrays = arguments_to_host(arguments), [None] * len(arguments.arrays)
     for v in expr.vars:
-        a = bound.arrays[v.params[0]]
+        a = arguments.arrays[v.params[0]]
         arrays[v.params[0]] = a[..., index[v.op], :] if v.op in index else a
-    gathered = Bound(tuple(arrays), bound.dtype, bound.batch, len(I), 1)
+    gathered = Arguments(tuple(arrays), arguments.dtype, arguments.batch, len(I), 1)
     return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"}), gathered
 
 
-def pairwise(expr: Expr, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
+def pairwise(expr: Expr, arguments: Arguments, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
     """The formula at every pair of a row i and a column j, (*batch, M, N, dim), in dtype; 0 outside the ranges."""
-    found = cpu.run(cpu.prepare("entries", expr, None, False, 1), bound, 1, ranges, working(dtype)).entries
+    found = cpu.run(cpu.prepare("entries", expr, None, False, 1), arguments, 1, ranges, compute_dtype(dtype)).entries
     assert found is not None
     return found.astype(dtype, copy=False)
 

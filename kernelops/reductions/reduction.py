@@ -8,36 +8,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.arguments import Bound, bind, working
+from ..arrays.arguments import Arguments, bind_arguments, compute_dtype
 from ..engines import cpu, gpu
 from ..errors import ShapeError
 from ..formula.expr import Expr
 from ..ranges import Ranges
-from .kinds import REDUCTIONS, Kind, check_accumulation, check_reduction
+from .kinds import REDUCTIONS, ReductionKind, check_accumulation, check_reduction
 from .pairs import aligned, indices_of
 
 
 class Method(NamedTuple):
     """How a reduction goes, whatever its arrays: called with those, it returns an array or a tuple of two."""
 
-    kind: Kind
+    kind: ReductionKind
     axis: int
     prepared: cpu.Prepared
     best: int
     wide_sums: bool
     compensated: bool
 
-    def __call__(self, bound: Bound, ranges: Ranges | None, dtype: np.dtype) -> Any:
+    def __call__(self, arguments: Arguments, ranges: Ranges | None, dtype: np.dtype) -> Any:
         """The result, computed and returned in dtype; the ranges have been checked to fit the arrays."""
         kind = self.kind
         how: dict[str, Any] = {"wide_sums": self.wide_sums, "compensated": self.compensated, "best": self.best}
         how["largest"], how["nan_first"] = kind.largest, not kind.many
-        if bound.device is not None:
+        if arguments.device is not None:
             finish = kind.results[0] if len(kind.results) == 1 else "both"
-            found = gpu.run(self.prepared, bound, self.axis, ranges, dtype, finish=finish, **how)
-            found = tuple(_shelved(a, kind) for a in found) if kind.machine == "best" else found
+            found = gpu.run(self.prepared, arguments, self.axis, ranges, dtype, finish=finish, **how)
+            found = tuple(_shelved(a, kind) for a in found) if kind.accumulator == "best" else found
             return found[0] if len(found) == 1 else found
-        raw = cpu.run(self.prepared, bound, self.axis, ranges, working(dtype), **how)
+        raw = cpu.run(self.prepared, arguments, self.axis, ranges, compute_dtype(dtype), **how)
         if len(kind.results) == 1:
             return _finished(kind.results[0], raw, kind, dtype)
         return tuple(_finished(name, raw, kind, dtype) for name in kind.results)
@@ -56,11 +56,11 @@ def method(
 ) -> Method:
     """The method of a reduction of data of this dtype, its op and formulas checked before; kept for the next call."""
     kind = REDUCTIONS[op]
-    prepared = cpu.prepare(kind.machine, expr, weight, kind.results == ("mean",), axis)
+    prepared = cpu.prepare(kind.accumulator, expr, weight, kind.results == ("mean",), axis)
     return Method(kind, axis, prepared, best, *check_accumulation(dtype_acc, sum_scheme, dtype))
 
 
-def _finished(name: str, raw: cpu.Raw, kind: Kind, dtype: np.dtype) -> np.ndarray:
+def _finished(name: str, raw: cpu.Raw, kind: ReductionKind, dtype: np.dtype) -> np.ndarray:
     """A result of kind: (*batch, rows, dim), or (*batch, rows, K, dim) for vectors of which many are kept."""
     if name in ("values", "indices"):
         found = raw.values if name == "values" else raw.indices
@@ -82,7 +82,7 @@ def _finished(name: str, raw: cpu.Raw, kind: Kind, dtype: np.dtype) -> np.ndarra
         return sums.astype(dtype, copy=False)
 
 
-def _shelved(found: Any, kind: Kind) -> Any:
+def _shelved(found: Any, kind: ReductionKind) -> Any:
     """(*batch, rows, K, dim) best values as they are returned: numbers of which many are kept stand in one row."""
     *lead, K, D = found.shape
     return found.reshape(*lead, *((K, D) if kind.many and D > 1 else (K * D,)))
@@ -99,8 +99,8 @@ class Reduction:
         A key of ``REDUCTIONS``.
     axis : {0, 1}
         The index that is reduced: 1 for j (the result is indexed by i), 0 for i.
-    args : sequence of array, or Bound
-        By position; a Bound has been checked already.
+    args : sequence of array, or Arguments
+        By position; Arguments have been checked already.
     weight : Expr, optional
         Weight of LogSumExp and SumSoftMaxWeight.
     opt_arg : int, optional
@@ -118,7 +118,7 @@ class Reduction:
         expr: Expr,
         op: str,
         axis: int,
-        args: Sequence[Any] | Bound,
+        args: Sequence[Any] | Arguments,
         *,
         weight: Expr | None = None,
         opt_arg: int | None = None,
@@ -132,23 +132,23 @@ class Reduction:
         self.expr, self.op, self.axis, self.weight, self.ranges = expr, op, axis, weight, ranges
         self.dtype_acc, self.sum_scheme = dtype_acc, sum_scheme
         check_reduction(op, expr, weight, opt_arg)
-        if isinstance(args, Bound):
-            self.bound = args
+        if isinstance(args, Arguments):
+            self.arguments = args
         else:
             used = {v.params[0]: v for e in (expr, weight) if e is not None for v in e.vars}
             if variables is None:
                 variables, args = list(used.values()), args[: max(used, default=-1) + 1]
-            self.bound = bind(variables, args, names, sizes=sizes)
+            self.arguments = bind_arguments(variables, args, names, sizes=sizes)
         if ranges is not None:
-            ranges.check(self.bound.M, self.bound.N)
+            ranges.check(self.arguments.M, self.arguments.N)
         self.best = int(opt_arg) if opt_arg is not None else 1
-        check_accumulation(dtype_acc, sum_scheme, self.bound.dtype)
+        check_accumulation(dtype_acc, sum_scheme, self.arguments.dtype)
 
     def __call__(self, dtype: np.dtype | None = None) -> Any:
         """The result (a tuple where there are two), computed and returned in dtype (that of the data unless given)."""
-        bound = self.bound
-        how = (self.expr, self.weight, self.op, self.axis, self.best, self.dtype_acc, self.sum_scheme, bound.dtype)
-        return method(*how)(bound, self.ranges, bound.dtype if dtype is None else np.dtype(dtype))
+        arguments = self.arguments
+        how = (self.expr, self.weight, self.op, self.axis, self.best, self.dtype_acc, self.sum_scheme, arguments.dtype)
+        return method(*how)(arguments, self.ranges, arguments.dtype if dtype is None else np.dtype(dtype))
 
     def evaluate(self, rows: Any, columns: Any, dtype: np.dtype | None = None) -> np.ndarray:
         """The formula at given pairs, not reduced.
@@ -164,12 +164,12 @@ class Reduction:
         -------
         (..., P, D) array; 0 where a pair lies outside the ranges.
         """
-        I = indices_of(rows, self.bound.M, "i")
-        J = indices_of(columns, self.bound.N, "j")
+        I = indices_of(rows, self.arguments.M, "i")
+        J = indices_of(columns, self.arguments.N, "j")
         if I.shape != J.shape:
             raise ShapeError(f"wanted as many i as j, got {len(I)} and {len(J)}")
-        expr, bound = aligned(self.expr, self.bound, I, J)
-        result = Reduction(expr, "Sum", 1, bound)(dtype)
+        expr, arguments = aligned(self.expr, self.arguments, I, J)
+        result = Reduction(expr, "Sum", 1, arguments)(dtype)
         if self.ranges is not None:
             result[..., ~self.ranges.contains(I, J), :] = 0
         return result

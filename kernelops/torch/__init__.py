@@ -29,12 +29,12 @@ except ImportError as error:
     ) from error
 
 from .. import frontend
-from ..arrays.arguments import Bound, fitted, float_dtype, is_scalar, is_tensor, label, to_numpy
+from ..arrays.arguments import Arguments, cast_parameter, float_dtype, is_scalar, is_tensor, label, to_numpy
 from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..frontend.gaussian_process import completed
 from ..frontend.generic import generic_functions
-from ..operators.shift import check_alpha
+from ..operators.kernel_product import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
 from ..ranges import Ranges
 from ..reductions.kinds import REDUCTIONS
@@ -70,7 +70,7 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
             number = np.atleast_1d(to_numpy(a, called)).astype(np.float64)
             dtype = common or torch.get_default_dtype()
             if dtype in (torch.float16, torch.float32):
-                fitted(number, float_dtype(dtype), called)
+                cast_parameter(number, float_dtype(dtype), called)
             a = torch.full((1,), float(number[0]), dtype=dtype, device=device)
         elif not (usable and is_tensor(a) and (a.device == device or (kind == "Pm" and a.ndim == 0))):
             called = {v.params[0]: f"{label(v, names)}, " for v in variables}
@@ -129,12 +129,12 @@ class Genred(frontend.Genred):
     def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
         tensors = _tensors(args, spec.variables, spec.names)
         kind = REDUCTIONS[spec.op]
-        if kind.machine != "best" or kind.results == ("indices",):
+        if kind.accumulator != "best" or kind.results == ("indices",):
             return Reduce.apply(spec, *tensors)
         values, indices = best(spec, tensors)
         return values if kind.results == ("values",) else (values, indices)
 
-    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Bound:
+    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Arguments:
         return bound_of(spec, _tensors(args, spec.variables, spec.names))
 
 
@@ -167,7 +167,7 @@ class KernelSolve(frontend.KernelSolve):
             [-0.0952]])
     """
 
-    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Bound:
+    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Arguments:
         return bound_of(spec, _tensors(args, spec.variables, spec.names))
 
     def _completed(self, spec: SolveSpec, args: Sequence[Any]) -> Sequence[Any]:

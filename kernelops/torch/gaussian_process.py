@@ -26,6 +26,7 @@ from scipy.linalg.lapack import dpotri
 from torch.autograd import forward_ad
 
 from ..formula.expr import substitute, variable
+from ..formula.structure import scalar_kernel
 from ..frontend.gaussian_process import (
     Unfit,
     across,
@@ -39,7 +40,7 @@ from ..frontend.gaussian_process import (
     ready,
     widened,
 )
-from ..operators.shift import check_alpha
+from ..operators.kernel_product import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers.operator import as_system
 from ..solvers.precond.cholesky import Cholesky
@@ -195,7 +196,7 @@ class LogDet(Function):
         use = Use(alpha_tangent is not None, any(t is not None for t in tangents))
         forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right, use))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
-        coupled = ctx.spec.form.kernel is None
+        coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
         traces = [f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found]
         return sum(traces, left.new_zeros(left.shape[:-2])), None, None, None
 
@@ -232,7 +233,7 @@ def _traces(
 ) -> Iterator[Form]:
     """Forms whose sum is tr(A^-1 dA), or an estimate of it; use says what dA comes of."""
     D, n = spec.unknown.dim, tensors[spec.unknown.params[0]].shape[-2]
-    coupled = spec.form.kernel is None
+    coupled = scalar_kernel(spec.expr, spec.unknown) is None
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
     dense = whole and bool(account.factors) and not _followed()
@@ -320,8 +321,8 @@ class Quadratic(Function):
 
     @staticmethod
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        bound = spec.bind(narrowed(spec, tensors))
-        kernel = spec.system(bound, check_alpha(alpha))
+        arguments = spec.bind(narrowed(spec, tensors))
+        kernel = spec.system(arguments, check_alpha(alpha))
         b = tensors[spec.unknown.params[0]].expand(kernel.b_shape).numpy(force=True)
         found = quadratic(kernel, as_system(kernel), b, a.numpy(force=True))
         return torch.from_numpy(found).to(a.device)
@@ -355,7 +356,7 @@ class Quadratic(Function):
         (moved,) = pushed([_energy(ctx.spec, a, a.to(torch.float64))], alpha, tensors, alpha_tangent, tangents)
         if tangents[place] is not None:
             moved = moved + 2 * a.to(torch.float64) * tangents[place]
-        coupled = ctx.spec.form.kernel is None
+        coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
         return moved.sum((-2, -1))[..., None] if coupled else moved.sum(-2)
 
     @staticmethod
@@ -446,7 +447,7 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The mean (..., m, k) and the variance (..., m) at new points, as compositions of Solve, Quadratic and Reduce."""
     v = spec.unknown
-    outer, dtype = spec.form.outer, tensors[v.params[0]].dtype
+    outer, dtype = ("Vi" if v.op == "Vj" else "Vj"), tensors[v.params[0]].dtype
     kernel = kernel_of(spec) if variance else None
     alpha = shaped_alpha(alpha, spec, tensors)
     cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}

@@ -8,9 +8,9 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from ..arrays.arguments import Bound
+from ..arrays.arguments import Arguments
 from ..arrays.device_array import DeviceArray
-from ..operators.shift import check_alpha
+from ..operators.kernel_product import check_alpha
 from ..operators.system import KernelSystem, SolveSpec
 from ..solvers import Solution
 from .tensors import on
@@ -19,16 +19,16 @@ from .vectors import TensorVerbs
 SIGNS = 4  # columns of the product that tells how large a matrix is
 
 
-def device_of(bound: Bound) -> torch.device | None:
+def device_of(arguments: Arguments) -> torch.device | None:
     """The device on which a solve with these arrays keeps its vectors; None for the host, where they are numpy's."""
-    if bound.device is None:
+    if arguments.device is None:
         return None
-    for a in bound.arrays:
-        if isinstance(a, DeviceArray) and a.home == "torch":
+    for a in arguments.arrays:
+        if isinstance(a, DeviceArray) and a.library == "torch":
             return torch.device(a.owner.device)
     if not torch.cuda.is_available():  # a torch that knows no GPU, beside arrays that are sent to one
         return None
-    return torch.device("cuda", bound.device if bound.device >= 0 else torch.cuda.current_device())
+    return torch.device("cuda", arguments.device if arguments.device >= 0 else torch.cuda.current_device())
 
 
 class TensorSystem(KernelSystem):
@@ -37,15 +37,22 @@ class TensorSystem(KernelSystem):
     What preconditioners see of it, single entries and the diagonal, stays on the host.
     """
 
-    def __init__(self, spec: SolveSpec, bound: Bound, alpha: np.ndarray, device: torch.device) -> None:
-        super().__init__(spec, bound, alpha)
+    def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, device: torch.device) -> None:
+        super().__init__(spec, arguments, alpha)
         self.verbs = TensorVerbs(device)
+        self._alpha = on(device, self.alpha) if self.alpha.ndim else None
 
-    def right_hand_side(self, bound: Bound) -> torch.Tensor:
-        if not isinstance(self.given, DeviceArray) or self.given.home != "torch":
-            return on(self.verbs.device, super().right_hand_side(bound))
+    def right_hand_side(self, arguments: Arguments) -> torch.Tensor:
+        if not isinstance(self.given, DeviceArray) or self.given.library != "torch":
+            return on(self.verbs.device, super().right_hand_side(arguments))
         b: torch.Tensor = self.given.owner.expand(self.b_shape)
         return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
+
+    def product(self, V: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = self.kernel.on_columns(V)
+        if self._alpha is None:
+            return image.add_(V, alpha=float(self.alpha))
+        return image.add_(self._alpha * V)
 
 
 def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -59,19 +66,19 @@ def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch
 
 def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], stacklevel: int) -> Solution:
     """The solve of a spec, on the device of the tensors; a b that is wider than the other tensors keeps its digits."""
-    bound, system = bound_system(spec, alpha, tensors)
-    b, given, device = None, tensors[spec.unknown.params[0]].detach(), device_of(bound)
+    arguments, system = bound_system(spec, alpha, tensors)
+    b, given, device = None, tensors[spec.unknown.params[0]].detach(), device_of(arguments)
     if narrowed(spec, tensors) is not tensors:
         b = given.to(torch.float64).expand(system.b_shape)
         b = b.reshape(*b.shape[:-2], -1, 1) if system.coupled else b
         b = b.numpy(force=True) if device is None else b.to(device)
     with nullcontext() if device is None else torch.autocast(device.type, enabled=False):  # no halves in a solve
-        return spec(bound, check_alpha(alpha), stacklevel=stacklevel + 1, system=system, b=b)
+        return spec(arguments, check_alpha(alpha), stacklevel=stacklevel + 1, system=system, b=b)
 
 
 def size_of(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]) -> float:
     """About the Frobenius norm of alpha I + K, of a batch the largest: at least about the largest eigenvalue."""
-    bound, system = bound_system(spec, alpha, tensors)
+    arguments, system = bound_system(spec, alpha, tensors)
     n, verbs = system.n, system.verbs
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (n, SIGNS))
     V = verbs.from_host(np.broadcast_to(signs, (*system.b_shape[:-2], n, SIGNS)).copy())
@@ -79,8 +86,12 @@ def size_of(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor
     return float(np.sqrt(verbs.dot(image, image).real.mean(axis=-1).max(initial=0.0)))
 
 
-def bound_system(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Bound, KernelSystem]:
+def bound_system(
+    spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]
+) -> tuple[Arguments, KernelSystem]:
     """The arrays of a solve, and its system where they are."""
-    bound, checked = spec.bind(narrowed(spec, tensors)), check_alpha(alpha)
-    device = device_of(bound)
-    return bound, spec.system(bound, checked) if device is None else TensorSystem(spec, bound, checked, device)
+    arguments, checked = spec.bind(narrowed(spec, tensors)), check_alpha(alpha)
+    device = device_of(arguments)
+    if device is None:
+        return arguments, spec.system(arguments, checked)
+    return arguments, TensorSystem(spec, arguments, checked, device)

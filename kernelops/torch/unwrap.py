@@ -7,14 +7,14 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..arrays.arguments import Bound
+from ..arrays.arguments import Arguments
 from ..errors import ArgumentError
 from ..operators.system import ReduceSpec, SolveSpec
 
 
-def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Bound:
+def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Arguments:
     """The tensors as a reduction or a solve sees them, whatever transform they are in."""
-    found: list[Bound] = []
+    found: list[Arguments] = []
     Look.apply(lambda seen: found.append(spec.bind(seen)), *tensors)
     return found[0]
 

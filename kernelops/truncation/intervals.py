@@ -29,7 +29,7 @@ TINY = 2.0**-126  # and absolutely, unless it is 0: below the least normal float
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def bounds(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
+def interval_of(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
     """Bounds of the components of an expression.
 
     Parameters

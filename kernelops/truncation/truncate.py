@@ -1,7 +1,7 @@
 """truncate = tol: which pairs of a formula may be left out of a reduction or of a solve.
 
 The points are put in an order in which neighbours are near each other, and cut into blocks. For each pair of blocks
-the formula is bounded over their boxes (bounds.py), whatever it is; a pair of blocks whose values cannot
+the formula is bounded over their boxes (intervals.py), whatever it is; a pair of blocks whose values cannot
 count is dropped. What can be shown holds for every point in the boxes, so nothing is assumed of a kernel, and one whose
 bounds do not fall is kept whole.
 
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.arguments import Bound, same_data, working
-from ..arrays.libraries import on_host
-from ..arrays.permute import in_order
+from ..arrays.arguments import Arguments, compute_dtype, same_data
+from ..arrays.libraries import arguments_to_host
+from ..arrays.permute import permute_rows
 from ..errors import ArgumentError
 from ..formula.expr import Expr, apply, const, substitute, topological
 from ..formula.structure import linear_in
@@ -28,7 +28,7 @@ from ..ranges.build import meeting
 from ..ranges.clusters import Clusters, boxes, consecutive, split
 from ..reductions.kinds import REDUCTIONS
 from ..reductions.reduction import method
-from .intervals import Interval, bounds
+from .intervals import Interval, interval_of
 
 AUTO = 1e-3  # what ranges="auto" truncates at
 POINTS = 256  # of a block: one tile of the engine
@@ -70,7 +70,7 @@ class Blocks:
 
 
 def truncated_reduction(
-    expr: Expr, weight: Expr | None, op: str, axis: int, opt_arg: int | None, bound: Bound, tol: float
+    expr: Expr, weight: Expr | None, op: str, axis: int, opt_arg: int | None, arguments: Arguments, tol: float
 ) -> Ranges | None:
     """The pattern of a reduction, or None for all pairs.
 
@@ -81,50 +81,50 @@ def truncated_reduction(
     means = kind.results == ("mean",)  # a weighted mean: the weights do not change what a row's sum is
     if weight is not None and not means:
         expr = apply("Add", expr, apply("Log", apply("Abs", weight)))
-    if kind.machine == "sum":
-        return _truncated_sum(expr, axis, bound, tol, [v for v in expr.vars if v.op != "Pm" and linear_in(expr, v)])
-    bound = on_host(bound)
-    blocks = _blocks(expr, bound, {})
+    if kind.accumulator == "sum":
+        return _truncated_sum(expr, axis, arguments, tol, [v for v in expr.vars if v.op != "Pm" and linear_in(expr, v)])
+    arguments = arguments_to_host(arguments)
+    blocks = _blocks(expr, arguments, {})
     if blocks is None:
         return None
-    values, counts = _bounded(expr, blocks, axis, bound, {}), blocks[axis].counts
-    if kind.machine == "best":
+    values, counts = _bounded(expr, blocks, axis, arguments, {}), blocks[axis].counts
+    if kind.accumulator == "best":
         keep = _best(values, counts, opt_arg or 1, kind.largest)
     else:
         keep = _exponentials(values, counts, tol)
     return _pattern(blocks, keep if axis == 1 else keep.T)
 
 
-def truncated_product(expr: Expr, unknown: Expr, bound: Bound, tol: float) -> Ranges | None:
+def truncated_product(expr: Expr, unknown: Expr, arguments: Arguments, tol: float) -> Ranges | None:
     """The pattern of a matrix: the largest row sum of |K| left out is at most tol times the largest row sum of |K|."""
-    return _truncated_sum(expr, _axis(unknown), bound, tol, [unknown])
+    return _truncated_sum(expr, _axis(unknown), arguments, tol, [unknown])
 
 
-def _truncated_sum(expr: Expr, axis: int, bound: Bound, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
+def _truncated_sum(expr: Expr, axis: int, arguments: Arguments, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
     units = _units(vectors)
-    bound = on_host(bound)
-    blocks = _blocks(expr, bound, units)
+    arguments = arguments_to_host(arguments)
+    blocks = _blocks(expr, arguments, units)
     if blocks is None:
         return None
-    sizes = _sizes(_bounded(expr, blocks, axis, bound, units), blocks[axis].counts)
-    gone = _lost(sizes) <= tol * _largest_row_sum(expr, axis, bound, units)
+    sizes = _sizes(_bounded(expr, blocks, axis, arguments, units), blocks[axis].counts)
+    gone = _lost(sizes) <= tol * _largest_row_sum(expr, axis, arguments, units)
     if blocks[0].clusters is blocks[1].clusters:
         gone &= gone.T
     return _pattern(blocks, ~gone if axis == 1 else ~gone.T)
 
 
-def truncated_solve(expr: Expr, unknown: Expr, bound: Bound, tol: float, alpha: np.ndarray) -> Ranges | None:
+def truncated_solve(expr: Expr, unknown: Expr, arguments: Arguments, tol: float, alpha: np.ndarray) -> Ranges | None:
     """The pattern of a solve: symmetric, and the largest row sum of |K| left out is at most tol times the least alpha.
 
     By Gershgorin's theorem no eigenvalue moves by more than that, so that alpha I + K stays positive definite for
     tol < 1.
     """
     units, axis = _units([unknown]), _axis(unknown)
-    bound = on_host(bound)
-    blocks = _blocks(expr, bound, units)
+    arguments = arguments_to_host(arguments)
+    blocks = _blocks(expr, arguments, units)
     if blocks is None or blocks[0].clusters is not blocks[1].clusters:
         return None  # little to gain; or x and y differ, and the solve will say that the matrix is not symmetric
-    sizes = _sizes(_bounded(expr, blocks, axis, bound, units), blocks[axis].counts)
+    sizes = _sizes(_bounded(expr, blocks, axis, arguments, units), blocks[axis].counts)
     lost = _lost(sizes)
     lost = np.maximum(lost, lost.T)  # a pair of blocks goes from both its rows
     least = float(np.min(alpha)) if np.size(alpha) else 0.0
@@ -164,22 +164,24 @@ def _units(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
 # ---- the points in blocks ----
 
 
-def _blocks(expr: Expr, bound: Bound, units: Mapping[Expr, Interval]) -> tuple[Blocks, Blocks] | None:
+def _blocks(expr: Expr, arguments: Arguments, units: Mapping[Expr, Interval]) -> tuple[Blocks, Blocks] | None:
     """Those of i and of j, or None where there is little to gain. Points that are the same have the same blocks."""
-    few, many = sorted((bound.M, bound.N))
-    if many <= POINTS or few == 0 or 0 in bound.batch or (few <= FEW * POINTS and many > MANY * max(few, POINTS)):
+    few, many = sorted((arguments.M, arguments.N))
+    if many <= POINTS or few == 0 or 0 in arguments.batch or (few <= FEW * POINTS and many > MANY * max(few, POINTS)):
         return None
     sides, near = [], _compared(expr)
-    for kind, size in (("Vi", bound.M), ("Vj", bound.N)):
+    for kind, size in (("Vi", arguments.M), ("Vj", arguments.N)):
         own = _by_position(v for v in expr.vars if v.op == kind and v not in units)
         chosen = [v for v in near if v in own] or own
-        sides.append((size, own, np.concatenate([_first(bound, v) for v in chosen] or [np.empty((size, 0))], axis=1)))
+        sides.append(
+            (size, own, np.concatenate([_first(arguments, v) for v in chosen] or [np.empty((size, 0))], axis=1))
+        )
     (M, i, x), (N, j, y) = sides
     here = _clusters(x)
     there = here if M == N and (same_data(x, y) or not (i and j)) else _clusters(y)
     if M == N and not x.shape[1]:
         here = there = _clusters(y)
-    return Blocks(here, _boxed(i, here, bound)), Blocks(there, _boxed(j, there, bound))
+    return Blocks(here, _boxed(i, here, arguments)), Blocks(there, _boxed(j, there, arguments))
 
 
 def _clusters(x: np.ndarray) -> Clusters:
@@ -206,18 +208,18 @@ def _by_position(variables: Iterable[Expr]) -> list[Expr]:
     return sorted(variables, key=lambda v: v.params[0])
 
 
-def _first(bound: Bound, v: Expr) -> np.ndarray:
+def _first(arguments: Arguments, v: Expr) -> np.ndarray:
     """The rows of a variable in the first element of the batch."""
-    a = bound.arrays[v.params[0]]
+    a = arguments.arrays[v.params[0]]
     assert a is not None
     return np.asarray(a[(0,) * (a.ndim - 2)], np.float64)
 
 
-def _boxed(variables: list[Expr], clusters: Clusters, bound: Bound) -> dict[Expr, Interval]:
+def _boxed(variables: list[Expr], clusters: Clusters, arguments: Arguments) -> dict[Expr, Interval]:
     """The least and the largest value of each component in each block, in the whole batch."""
     found = {}
     for v in variables:
-        a = bound.arrays[v.params[0]]
+        a = arguments.arrays[v.params[0]]
         assert a is not None
         each = [boxes(np.asarray(one, np.float64), clusters) for one in a.reshape(-1, *a.shape[-2:])]
         found[v] = np.min([lo for lo, _ in each], axis=0), np.max([hi for _, hi in each], axis=0)
@@ -225,13 +227,13 @@ def _boxed(variables: list[Expr], clusters: Clusters, bound: Bound) -> dict[Expr
 
 
 def _bounded(
-    expr: Expr, blocks: tuple[Blocks, Blocks], axis: int, bound: Bound, units: Mapping[Expr, Interval]
+    expr: Expr, blocks: tuple[Blocks, Blocks], axis: int, arguments: Arguments, units: Mapping[Expr, Interval]
 ) -> Interval:
     """Bounds of the formula for each pair of blocks, (rows of the result, summed): the extremes of its components."""
     here, there = blocks if axis == 1 else blocks[::-1]
     given: dict[Expr, Interval] = dict(units)
     for v in expr.vars:
-        a = bound.arrays[v.params[0]] if v not in units else None
+        a = arguments.arrays[v.params[0]] if v not in units else None
         if v.op == "Pm" and a is not None:
             rows = a.reshape(-1, v.dim).astype(np.float64)
             given[v] = rows.min(0), rows.max(0)
@@ -242,7 +244,7 @@ def _bounded(
     for first in range(0, C[0], step):
         part = slice(first, first + step)
         given |= {v: (a[part, None], b[part, None]) for v, (a, b) in here.boxes.items()}
-        low, high = bounds(expr, given)
+        low, high = interval_of(expr, given)
         lo[part], hi[part] = low.min(-1), high.max(-1)
     return lo, hi
 
@@ -289,18 +291,18 @@ def _best(values: Interval, counts: np.ndarray, wanted: int, largest: bool) -> n
     return ~(lo > worst)
 
 
-def _largest_row_sum(expr: Expr, axis: int, bound: Bound, units: Mapping[Expr, Interval]) -> float:
+def _largest_row_sum(expr: Expr, axis: int, arguments: Arguments, units: Mapping[Expr, Interval]) -> float:
     """A lower bound of the largest row sum of |K|: that of some rows, for the vector of ones."""
-    kept, size = ("Vi", bound.M) if axis == 1 else ("Vj", bound.N)
+    kept, size = ("Vi", arguments.M) if axis == 1 else ("Vj", arguments.N)
     rows = np.sort(np.random.default_rng(0).choice(size, min(size, PROBED), replace=False))
     ones = {v: const(1.0, v.dim) for v in units}
     value = apply("Abs", substitute(expr, ones))
     if not value.vars:
         return float(value.params[0]) if value.op == "Const" else 0.0
-    sampled = in_order(bound, {v.params[0]: rows for v in value.vars if v.op == kept})
-    M, N = (len(rows), bound.N) if axis == 1 else (bound.M, len(rows))
+    sampled = permute_rows(arguments, {v.params[0]: rows for v in value.vars if v.op == kept})
+    M, N = (len(rows), arguments.N) if axis == 1 else (arguments.M, len(rows))
     sampled = sampled._replace(M=M, N=N)
-    dtype = working(bound.dtype)  # float16 would round the sum
+    dtype = compute_dtype(arguments.dtype)  # float16 would round the sum
     sums = method(value, None, "Sum", axis, 1, "auto", "auto", dtype)(sampled, None, dtype)
     each = sums.astype(np.float64).max(axis=(-2, -1), initial=0.0)
     return float(np.min(each)) * (1 - ROUNDED) if np.isfinite(each).all() else 0.0

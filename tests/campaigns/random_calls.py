@@ -81,7 +81,7 @@ def make(seed):
     op = "Sum" if rng.random() < 0.4 else _any(rng, [*REDUCTIONS, "entries"])
     kind = REDUCTIONS.get(op)
     weight = None
-    if kind is not None and kind.machine == "exp":
+    if kind is not None and kind.accumulator == "exp":
         expr = expr if expr.dim == 1 else apply("Sum", expr)
         if kind.weighted or (kind.weighted is None and rng.random() < 0.5):
             weight = _grown(rng, leaves, 1)

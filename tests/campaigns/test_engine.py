@@ -48,7 +48,7 @@ def run(case, arrays, threads, monkeypatch):
                 sizes=(case.M, case.N),
             )
             if case.op == "entries":
-                return [pairwise(case.expr, call.bound, case.ranges, call.bound.dtype)]
+                return [pairwise(case.expr, call.arguments, case.ranges, call.arguments.dtype)]
             found = call()
     return list(found) if isinstance(found, tuple) else [found]
 
@@ -95,9 +95,9 @@ def _judged(case, found, parts, mask, work):
     if case.op == "entries":
         bound = error + out.eps * np.abs(value) + out.smallest_subnormal
         return [_close(found[0], np.where(inside, value, 0), np.where(inside, bound, 0), out)]
-    if kind.machine == "best":
+    if kind.accumulator == "best":
         return _best(case, kind, found, value, error, inside, out)
-    if kind.machine == "sum":
+    if kind.accumulator == "sum":
         want, bound = _summed(value, error, inside, axis, eps)
     else:
         weight = parts[1] if len(parts) > 1 else (np.ones((1, 1, 1)), np.zeros((1, 1, 1)))

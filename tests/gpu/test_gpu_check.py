@@ -180,7 +180,7 @@ torch.cuda.Event, torch.Tensor.cuda, to = Event, (lambda a: a), torch.Tensor.to
 torch.Tensor.to = lambda a, *given, **how: a if given == ("cuda",) else to(a, *given, **how)
 for module in (arrays, backend_choice, device_array):
     module.on_device = lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a)
-arrays.shared = lambda a: a if type(a) is numpy.ndarray else None
+arrays.as_numpy_view = lambda a: a if type(a) is numpy.ndarray else None
 import kernelops.torch
 pykeops = sys.modules["pykeops"] = types.ModuleType("pykeops")
 pykeops.__spec__, pykeops.__path__, pykeops.set_verbose = ModuleSpec("pykeops", None), [], lambda verbose: None

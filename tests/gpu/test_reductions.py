@@ -46,12 +46,12 @@ def test_every_operation(number):
 def test_every_reduction(op, axis, dtype):
     """With few rows and many, so that columns are shared among parts or not."""
     kind = REDUCTIONS[op]
-    formula = ("-g*SqDist(x,y)", GAUSS[1]) if kind.machine == "exp" else GAUSS
+    formula = ("-g*SqDist(x,y)", GAUSS[1]) if kind.accumulator == "exp" else GAUSS
     how = {"formula2": "b"} if kind.weighted else {}
     call = Genred(*formula, op, axis=axis, opt_arg=3 if kind.many else None, **how)
     for M, N in ((3, 5000), (400, 30), (1, 1)):
         arrays = points(M, N, dtype)
-        if kind.machine == "exp" and not kind.weighted:
+        if kind.accumulator == "exp" and not kind.weighted:
             call = Genred("-g*SqDist(x,y)+0*Elem(b,0)", GAUSS[1], op, axis=axis)
         found, wanted = call(*arrays, backend="GPU"), call(*arrays)
         for f, w in zip(*((r if isinstance(r, tuple) else (r,)) for r in (found, wanted)), strict=True):

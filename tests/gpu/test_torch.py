@@ -36,7 +36,7 @@ def there(monkeypatch):
     """Lets tensors of the host pass for some that are on the GPU."""
     for module in (arrays, device_array, backend_choice, device_vectors, linear_operator):
         monkeypatch.setattr(module, "on_device", lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a))
-    monkeypatch.setattr(arrays, "shared", lambda a: a if type(a) is np.ndarray else None)
+    monkeypatch.setattr(arrays, "as_numpy_view", lambda a: a if type(a) is np.ndarray else None)
     return lambda t: t
 
 

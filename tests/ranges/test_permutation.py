@@ -165,10 +165,10 @@ def test_torch_orders():
 @given(masks(), orders(), orders(), st.sampled_from([pickle.loads, copy.copy, copy.deepcopy]))
 def test_copies(case, order_i, order_j, way):
     ranges = Ranges.from_mask(*case).ordered(order_i, order_j)
-    ranges.kept["made"] = print
+    ranges.cache["made"] = print
     again = way(pickle.dumps(ranges) if way is pickle.loads else ranges)
     assert type(again) is Ranges and again == ranges and hash(again) == hash(ranges) and repr(again) == repr(ranges)
-    assert not again.kept and not any(a.flags.writeable for a in again.as_tuple())
+    assert not again.cache and not any(a.flags.writeable for a in again.as_tuple())
     for a, b in ((again.order_i, ranges.order_i), (again.order_j, ranges.order_j)):
         assert (a is None) == (b is None) and (a is None or (a.tolist() == b.tolist() and not a.flags.writeable))
 

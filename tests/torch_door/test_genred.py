@@ -29,7 +29,7 @@ def data(dtype=torch.float64, M=7, N=300):
 def test_the_same_bits_as_of_arrays(op, dtype):
     """Values that are differentiated too: they are what the reduction compared, not what the gradient's path makes."""
     kind = REDUCTIONS[op]
-    formula = "-SqDist(x,y)*g" if kind.machine == "exp" else GAUSS
+    formula = "-SqDist(x,y)*g" if kind.accumulator == "exp" else GAUSS
     options = {"opt_arg": 3 if kind.many else None, "formula2": "b*2" if kind.weighted else None}
     arguments = [t.requires_grad_() for t in data(dtype)]
     ours = Genred(formula, ALIASES, op, 1, **options)(*arguments)

@@ -9,7 +9,7 @@ from solve_cases import CASES, ITERATE
 from torch_dense import all_near, assert_near, derivatives, torch
 
 from kernelops import Ranges, SolveState
-from kernelops.arrays.arguments import Bound
+from kernelops.arrays.arguments import Arguments
 from kernelops.arrays.device_array import DeviceArray
 from kernelops.operators import kernel_product
 from kernelops.torch import KernelSolve, system
@@ -24,10 +24,10 @@ class Calls(list):
     def method(self, *how):
         made = kernel_method(*how)
 
-        def run(bound, ranges, dtype):
-            arrays = [a.owner.numpy() if isinstance(a, DeviceArray) else a for a in bound.arrays]
-            here = made(bound._replace(arrays=tuple(arrays), home="host"), ranges, dtype)
-            if bound.home != "torch":
+        def run(arguments, ranges, dtype):
+            arrays = [a.owner.numpy() if isinstance(a, DeviceArray) else a for a in arguments.arrays]
+            here = made(arguments._replace(arrays=tuple(arrays), library="host"), ranges, dtype)
+            if arguments.library != "torch":
                 return here
             self.append(dtype.name)
             return torch.from_numpy(here)
@@ -42,7 +42,7 @@ kernel_method = kernel_product.method
 def there(monkeypatch):
     calls = Calls()
     monkeypatch.setattr(kernel_product, "method", calls.method)
-    monkeypatch.setattr(system, "device_of", lambda bound: torch.device("cpu"))
+    monkeypatch.setattr(system, "device_of", lambda arguments: torch.device("cpu"))
     return calls
 
 
@@ -132,22 +132,22 @@ def test_states_and_determinants_share_a_plan(there):
     assert mean.shape == (5, 1) and (variance > 0).all()
 
 
-def bound(*arrays, device=None):
-    return Bound(arrays, np.dtype("float32"), (), 3, 3, device)
+def arguments(*arrays, device=None):
+    return Arguments(arrays, np.dtype("float32"), (), 3, 3, device)
 
 
 def test_where_vectors_are(monkeypatch):
     tensor = torch.ones(3, 1)
     shown = DeviceArray(tensor.data_ptr(), (3, 1), None, np.dtype("float32"), 0, tensor, "torch")
     array = np.ones((3, 1), "float32")
-    assert device_of(bound(array)) is None
-    assert device_of(bound(array, None, shown, device=0)) == tensor.device
+    assert device_of(arguments(array)) is None
+    assert device_of(arguments(array, None, shown, device=0)) == tensor.device
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of(bound(array, device=0)) is None
+    assert device_of(arguments(array, device=0)) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device_of(bound(array, device=1)) == torch.device("cuda:1")
+    assert device_of(arguments(array, device=1)) == torch.device("cuda:1")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    assert device_of(bound(array, device=-1)) == torch.device("cuda:2")
+    assert device_of(arguments(array, device=-1)) == torch.device("cuda:2")
 
 
 def test_on_the_host_vectors_stay_numpy_s(monkeypatch):

@@ -6,13 +6,13 @@ from ..instructions import Program
 from .emit import indented
 from .epilogue import truth
 from .register_tiles import BLOCK
-from .signature import FINAL, PARTIAL, TYPES, Options, described_results, finish_arguments, finish_parameters
+from .signature import FINAL, PARTIAL, TYPES, Options, described_results, finish_argument_names, finish_parameters
 
 
 def finish_text(program: Program, how: Options, name: str) -> str:
     """The text for a program and its options, ``how.finish`` among them."""
     assert how.finish is not None
-    names = finish_arguments(program, how.finish)
+    names = finish_argument_names(program, how.finish)
     n, kind = program.n_out, "best" if program.kind == "best" else how.finish
     if program.kind == "best":
         flags = f"{n}, {how.best}, {truth(how.largest)}, {truth(how.nan_first)}, {TYPES[how.out]}"

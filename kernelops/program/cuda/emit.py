@@ -71,12 +71,12 @@ def plus(base: int, *steps: tuple[int, str]) -> str:
 
 def item(x: Operand) -> str:
     """One number; ``k`` counts the rounds of the surrounding loop."""
-    return f"{_NAMES.get(x.place, x.place)}[{plus(x.base, (x.stride, 'k'))}]"
+    return f"{_NAMES.get(x.space, x.space)}[{plus(x.base, (x.stride, 'k'))}]"
 
 
 def pointer(x: Operand) -> str:
     """Where a vector begins."""
-    return _NAMES.get(x.place, x.place) + f" + {x.base}" * (x.base > 0)
+    return _NAMES.get(x.space, x.space) + f" + {x.base}" * (x.base > 0)
 
 
 Step = tuple[int, str]  # of a counter: how far it moves and its name; or a number and no name
@@ -91,7 +91,7 @@ def copies(count: int, line: Callable[[Step], str]) -> list[str]:
 
 def scale_name(x: Operand) -> str:
     """The factor of an ExpScaled of the pairs, times log2(e): computed before the pairs run."""
-    return f"scale_of_row_{x.base}[r]" if x.place == ROW else f"scale_{x.base}"
+    return f"scale_of_row_{x.base}[r]" if x.space == ROW else f"scale_{x.base}"
 
 
 class Writer:
@@ -165,7 +165,7 @@ class Writer:
             return args
         if p.op == "ExpScaled":
             a, b = p.args
-            fits = self.pairs and b.place in (ROW, PARAM) and not b.stride
+            fits = self.pairs and b.space in (ROW, PARAM) and not b.stride
             return f"v_exp2({item(a)} * {scale_name(b) if fits else f'scale_of_exp({item(b)})'})"
         static = f"<{p.aux0}>" if OPS[p.op].params else ""
         return f"op::{p.op}{static}({args})"
@@ -202,7 +202,7 @@ class Writer:
         axes = [(f"k{d}", axis) for d, axis in enumerate([*kept, *summed])]
 
         def at(x: Operand, q: int) -> str:
-            return f"{_NAMES.get(x.place, x.place)}[{plus(x.base, *((axis[q], k) for k, axis in axes if axis[0] > 1))}]"
+            return f"{_NAMES.get(x.space, x.space)}[{plus(x.base, *((axis[q], k) for k, axis in axes if axis[0] > 1))}]"
 
         def loops(some: Sequence[tuple[str, Sequence[int]]], body: list[str]) -> list[str]:
             for k, (size, *_) in reversed(some):
@@ -287,9 +287,9 @@ def _met(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
     for p, some in zip(stage.code, operands, strict=True):
         rounds = p.aux0 if p.op == "Loop" else 0 if p.op == "End" else rounds
         for x in some:
-            if x.place == TILE and x.stride and not rounds:  # a vector of unknown length
+            if x.space == TILE and x.stride and not rounds:  # a vector of unknown length
                 found |= {plane for plane in planes if plane >= x.base}
-            elif x.place == TILE:
+            elif x.space == TILE:
                 found |= {x.base + k for k in range(rounds if x.stride else 1)}
     return found & planes
 

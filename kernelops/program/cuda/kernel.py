@@ -149,12 +149,12 @@ class Kernel:
     def _stage(self, stage: Stage, index: str, export: str) -> list[str]:
         return stage_lines(self.program, stage, lambda position, k: self._load(position, index, k), export)
 
-    def _scales(self, place: str) -> list[Operand]:
-        """The factors of exponentials of the pairs that stand in a place."""
+    def _scales(self, space: str) -> list[Operand]:
+        """The factors of exponentials of the pairs that stand in a space."""
         found = {
             p.args[1]: None
             for p in self.program.pair.code
-            if p.op == "ExpScaled" and p.args[1].place == place and not p.args[1].stride
+            if p.op == "ExpScaled" and p.args[1].space == space and not p.args[1].stride
         }
         return list(found)
 
@@ -163,7 +163,7 @@ class Kernel:
         p, scales = self.program, self._scales(ROW)
         lines = array("T", "row", self.layout.held, len(p.row.exports))
         lines += [f"T {scale_name(x).replace('[r]', '[ROWS]')};" for x in scales]
-        inner, views = list[str](), [v for v in self.views if v.place == ROW]
+        inner, views = list[str](), [v for v in self.views if v.space == ROW]
         lines += [f"{self._view_type(v)} {v.name.replace('[r]', '[ROWS]')};" for v in views]
         if p.row.loads or views:
             inner = ["const i64 i = own + r * STEP < last ? own + r * STEP : last - 1;"]
@@ -262,7 +262,7 @@ class Kernel:
             lines = [*array("T", "col", width), "load_column<WIDTH>(col, tile + c * WIDTH);"]
         elif width:
             lines = ["const T *const col = tile + c * WIDTH;"]
-        views = [v for v in self.views if v.place == COL]
+        views = [v for v in self.views if v.space == COL]
         if views or (not width and self.program.col.exports):
             lines.append("const i64 j = from + c;")
             lines += [f"const {self._view_type(v)} {v.name} = {self._view(v, 'j')};" for v in views]

@@ -151,11 +151,11 @@ def _resident(registers: int, work: _Work) -> int:
 def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
     """The program with variables that are too long for registers or shared memory read where they lie."""
     views: list[View] = []
-    for place, most in ((ROW, LONGEST_ROW_BYTES), (COL, SHARED_BYTES)):
+    for space, most in ((ROW, LONGEST_ROW_BYTES), (COL, SHARED_BYTES)):
         whole = chunked(program)
-        stage = program.row if place == ROW else whole.program.col if whole else program.col
+        stage = program.row if space == ROW else whole.program.col if whole else program.col
         if len(stage.exports) * ITEM_BYTES[dtype] > most:
-            program, more = viewed(program, place)
+            program, more = viewed(program, space)
             views += more
     return program, views
 

@@ -67,7 +67,7 @@ def _taken_apart(program: Program, p: Instruction) -> Tiled | None:
     vectors, n = p.args[:2], p.aux0
     loads = [load_of(stage, x, n) for stage, x in zip((program.row, program.col), vectors, strict=True)]
     others = [x for other in program.pair.code if other is not p for x in other.args]
-    if None in loads or any(v.place == x.place and v.base <= x.base < v.base + n for v in vectors for x in others):
+    if None in loads or any(v.space == x.space and v.base <= x.base < v.base + n for v in vectors for x in others):
         return None
     weight = None
     if len(p.args) == 3:
@@ -79,7 +79,7 @@ def _taken_apart(program: Program, p: Instruction) -> Tiled | None:
     for x, load, stage in zip(vectors, loads, (program.row, program.col), strict=True):
         assert load is not None
         places.append(Vector(load[0], stage.exports[x.base] - load[2]))
-        rest = dropped(rest, x.place, x.base, n, load, lambda x: x)
+        rest = dropped(rest, x.space, x.base, n, load, lambda x: x)
     if len(rest.row.exports) > MOST_OF_ROW or max(map(_planes, (rest.row, rest.col))) > MOST_OF_COLUMN:
         return None
     return Tiled(rest, p.op, n, places[0], places[1], weight)
@@ -97,7 +97,7 @@ def _planes(stage: Stage) -> int:
 
 def _parameter(program: Program, x: Operand, n: int) -> Vector | None:
     """The parameter that an operand points to."""
-    if x.place != PARAM or not x.stride:
+    if x.space != PARAM or not x.stride:
         return None
     found = (k for k in program.param.loads if k[2] <= x.base and x.base + n <= k[2] + k[1])
     return next((Vector(q, x.base - at) for q, _, at in found), None)

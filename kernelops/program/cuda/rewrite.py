@@ -37,7 +37,7 @@ def _turned(program: Program) -> Program:
     other = {ROW: COL, COL: ROW}
 
     def turned(p: Instruction) -> Instruction:
-        return replace(p, args=tuple(replace(x, place=other.get(x.place, x.place)) for x in p.args))
+        return replace(p, args=tuple(replace(x, space=other.get(x.space, x.space)) for x in p.args))
 
     pair = replace(program.pair, code=tuple(map(turned, program.pair.code)))
     return replace(program, row=program.col, col=program.row, pair=pair)
@@ -90,7 +90,7 @@ def chunked(program: Program) -> Chunked | None:
         return None
     dot, vector = dots[0], dots[0].args[1]
     count = dot.aux1
-    whole = count > 1 and dot.aux0 == 0 and vector.place == COL and vector.stride == 1
+    whole = count > 1 and dot.aux0 == 0 and vector.space == COL and vector.stride == 1
     if not whole or [p.aux0 for p in others] != [count] * (program.n_out - count):
         return None
     if others and not _is_weight(others[0], dot):
@@ -117,7 +117,7 @@ def _is_weight(p: Instruction, dot: Instruction) -> bool:
 
 def _meets(x: Operand, base: int, count: int) -> bool:
     """Whether an operand reads some of count exports from base: none crosses the border of a vector."""
-    return x.place == COL and base <= x.base < base + count
+    return x.space == COL and base <= x.base < base + count
 
 
 def _without(program: Program, base: int, count: int, load: Load) -> Program:
@@ -131,26 +131,26 @@ def _without(program: Program, base: int, count: int, load: Load) -> Program:
 
 
 def dropped(
-    program: Program, place: str, base: int, count: int, load: Load, moved: Callable[[Operand], Operand]
+    program: Program, space: str, base: int, count: int, load: Load, moved: Callable[[Operand], Operand]
 ) -> Program:
     """The program without count exports of a stage from base; ``moved`` says where the pairs read them instead.
 
     Their load goes too, where nothing else needs it.
     """
-    stage = program.row if place == ROW else program.col
+    stage = program.row if space == ROW else program.col
     exports = stage.exports[:base] + stage.exports[base + count :]
     planes = range(load[2], load[2] + load[1])
     needed = {*exports, *read_planes(stage)}
     loads = stage.loads if any(k in planes for k in needed) else tuple(k for k in stage.loads if k != load)
 
     def operand(x: Operand) -> Operand:
-        if x.place != place or x.base < base:
+        if x.space != space or x.base < base:
             return x
         return moved(x) if x.base < base + count else replace(x, base=x.base - count)
 
     code = tuple(replace(p, args=tuple(map(operand, p.args))) for p in program.pair.code)
     pair, stage = replace(program.pair, code=code), replace(stage, loads=loads, exports=exports)
-    return replace(program, pair=pair, row=stage) if place == ROW else replace(program, pair=pair, col=stage)
+    return replace(program, pair=pair, row=stage) if space == ROW else replace(program, pair=pair, col=stage)
 
 
 # ---- vectors that are read where they lie --------------------------------------------------------------------------
@@ -160,30 +160,30 @@ def dropped(
 class View:
     """A vector of rows or columns that is read where it lies: a whole variable."""
 
-    place: str
+    space: str
     position: int
 
     @property
     def name(self) -> str:
-        return f"{self.place}_x{self.position}" + "[r]" * (self.place == ROW)
+        return f"{self.space}_x{self.position}" + "[r]" * (self.space == ROW)
 
 
-def viewed(program: Program, place: str) -> tuple[Program, list[View]]:
+def viewed(program: Program, space: str) -> tuple[Program, list[View]]:
     """The program with the long variables of its rows, or of its columns, read where they lie."""
     views: list[View] = []
-    for load in (program.row if place == ROW else program.col).loads:
+    for load in (program.row if space == ROW else program.col).loads:
         position, count, plane = load
-        stage = program.row if place == ROW else program.col
+        stage = program.row if space == ROW else program.col
         exports = stage.exports
         wanted = tuple(range(plane, plane + count))
         base = next((k for k in range(len(exports)) if exports[k : k + count] == wanted), None)
         if count < SHORTEST_VIEW or base is None or not raw_planes(stage) >= set(wanted):
             continue
-        view = View(place, position)
+        view = View(space, position)
 
         def moved(x: Operand, name: str = view.name, base: int = base) -> Operand:
             return Operand(name, x.base - base, x.stride)
 
-        program = dropped(program, place, base, count, load, moved)
+        program = dropped(program, space, base, count, load, moved)
         views.append(view)
     return program, views

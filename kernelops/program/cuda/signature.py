@@ -70,13 +70,13 @@ def options(
     return Options(dtype, kinds, best, largest, nan_first, compensated, wide_sums, finish, out, arithmetic)
 
 
-def arguments(program: Program, finish: str | None = None) -> tuple[str, ...]:
+def argument_names(program: Program, finish: str | None = None) -> tuple[str, ...]:
     """The names of a kernel's arguments in order. Each has 8 bytes: an address or a whole number."""
     names = [f"x{p}{part}" for p in variables_of(program) for part in ("", "_row", "_component", "_batch")]
     return (*names, *results_of(program, finish), *WORK)
 
 
-def finish_arguments(program: Program, finish: str) -> tuple[str, ...]:
+def finish_argument_names(program: Program, finish: str) -> tuple[str, ...]:
     """The same for the kernel that combines partial results."""
     check_finish(program, finish)
     if program.kind == "entries":

@@ -17,14 +17,14 @@ from .combine import finish_text
 from .kernel import Kernel
 from .layout import Layout, finishes, layout, parts
 from .register_tiles import BLOCK
-from .signature import arguments, finish_arguments, options
+from .signature import argument_names, finish_argument_names, options
 
 __all__ = [
     "BLOCK",
     "Layout",
-    "arguments",
+    "argument_names",
     "cuda_source",
-    "finish_arguments",
+    "finish_argument_names",
     "finish_source",
     "finishes",
     "include_folders",
