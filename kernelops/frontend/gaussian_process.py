@@ -22,10 +22,10 @@ from ..formula.tokens import nearest
 from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
 from ..reductions.reduction import Reduction
-from ..solvers import SolveState, judge, solve
+from ..solvers import SolveState, solve, warn_or_raise
 from ..solvers.operator import System, as_system, check_symmetric
-from ..solvers.plan import Plan, Question
-from ..solvers.policy import planned
+from ..solvers.plan import Plan, SolveRequest
+from ..solvers.policy import plan_for
 from ..solvers.precond.base import Identity, Preconditioner
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
@@ -95,7 +95,7 @@ def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.n
     Shape (..., k); the columns of a matrix-valued kernel are one.
     """
     b, a = (kernel.block(np.array(t, np.float64), "a") for t in np.broadcast_arrays(b, a))
-    dot = system.verbs.dot
+    dot = system.vectors.dot
     return np.asarray(2 * dot(b, a) - dot(a, system.product(a)))
 
 
@@ -109,11 +109,11 @@ def ready(spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, columns: int
     scaled = in_units(system, unit)
     check_symmetric(scaled, scaled.product, batch)
     options = spec.options
-    question = Question.of(scaled, options["method"], options["precond"], None, options["seed"], batch)
+    request = SolveRequest.of(scaled, options["method"], options["precond"], None, options["seed"], batch)
     state: SolveState = options["state"]
-    plan = planned(question, columns, options["rtol"], state, exact=True)
+    plan = plan_for(request, columns, options["rtol"], state, exact=True)
     state.hold(plan)
-    return Ready(kernel, system, scaled, unit, plan, not plan.kept)
+    return Ready(kernel, system, scaled, unit, plan, not plan.reused)
 
 
 def stateful(spec: SolveSpec) -> SolveSpec:
@@ -337,8 +337,8 @@ def predict(
         columns = product(some, (v.op,), np.eye(part.stop - part.start))
         columns = np.broadcast_to(columns, (*found.batch, *columns.shape[-2:]))
         solved = solve(found.kernel, columns, on_fail="ignore", **aside(spec).options)
-        judge(solved, spec.on_fail, stacklevel=stacklevel + 2)
+        warn_or_raise(solved, spec.on_fail, stacklevel=stacklevel + 2)
         a = solved.x
-        dot = found.system.verbs.dot
+        dot = found.system.vectors.dot
         left[..., part] -= 2 * dot(columns, a) - dot(a, found.system.product(a))
     return mean, np.maximum(left, 0.0)

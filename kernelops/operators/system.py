@@ -18,7 +18,7 @@ from ..formula.expr import Expr
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
 from ..reductions.reduction import method
-from ..solvers import Solution, judge, solve
+from ..solvers import Solution, solve, warn_or_raise
 from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
 from ..solvers.vectors import HOST
@@ -164,7 +164,7 @@ class SolveSpec:
         b = system.right_hand_side(arguments) if b is None else b
         solution = solve(system, b, on_fail="ignore", **options)
         solution = replace(solution, x=system.unblock(solution.x))
-        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        warn_or_raise(solution, self.on_fail, stacklevel=stacklevel + 1)
         return solution
 
     def returned(self, solution: Solution, dtype: Any, stacklevel: int) -> Solution:
@@ -173,7 +173,7 @@ class SolveSpec:
             return solution
         said = message("overflow", largest=np.abs(solution.x).max(), dtype=str(dtype).removeprefix("torch."))
         solution = replace(solution, status="overflow", message=said, info=info_of("overflow", solution.iterations))
-        judge(solution, self.on_fail, stacklevel=stacklevel + 1)
+        warn_or_raise(solution, self.on_fail, stacklevel=stacklevel + 1)
         return solution
 
 
@@ -189,7 +189,7 @@ class KernelSystem:
     """
 
     name = "alpha I + K"
-    verbs: Any = HOST
+    vectors: Any = HOST
 
     def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray) -> None:
         v = spec.unknown

@@ -12,7 +12,7 @@ it. Begin with solve.py; problem.py holds the mathematics of residuals that all 
 
 from .scipy_cg import cg
 from .solution import Solution
-from .solve import judge, solve
+from .solve import solve, warn_or_raise
 from .state import SolveState
 
-__all__ = ["Solution", "SolveState", "cg", "judge", "solve"]
+__all__ = ["Solution", "SolveState", "cg", "solve", "warn_or_raise"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .cg import HOPELESS, Exits, anywhere, look_again
-from .solution import Journal
-from .stagnation import Trust
+from .cg import HOPELESS, Exits, any_in_batch, check_claims
+from .journal import SolveLog
+from .stagnation import ResidualGap
 from .vectors import HOST
 
 # Of the largest eigenvalue of a Gram matrix of unit vectors: below it a direction is one of the others. The vectors of
@@ -23,14 +23,14 @@ def block_conjugate_gradients(
     r: Any,
     goal: np.ndarray,
     maxiter: int,
-    journal: Journal,
+    log: SolveLog,
     *,
     precondition: Callable[[Any], Any] | None = None,
     recompute: Callable[[Any, np.ndarray], Any] | None = None,
     watch: Callable[[Callable[[], Any]], None] | None = None,
     keep_best: bool = False,
-    trust: Trust | None = None,
-    verbs: Any = HOST,
+    gap: ResidualGap | None = None,
+    vectors: Any = HOST,
 ) -> Exits:
     """Solve A X = B, every column with the directions of all; the arguments are those of `conjugate_gradients`.
 
@@ -50,108 +50,108 @@ def block_conjugate_gradients(
     exits = Exits.none(shape)
     running = np.ones(shape, bool)
     norm, best, start = np.zeros(shape), np.full(shape, np.inf), np.zeros(shape)
-    eps = float(np.finfo(verbs.dtype(r)).eps) / 2
-    trust = Trust(shape, eps) if trust is None else trust
+    eps = float(np.finfo(vectors.dtype(r)).eps) / 2
+    gap = ResidualGap(shape, eps) if gap is None else gap
     highest, lowest = np.zeros(shape[:-1]), np.full(shape[:-1], np.inf)  # Rayleigh quotients of A
 
     whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x and r, and stay in these two
     if keep_best:
-        x = verbs.copy(x)
+        x = vectors.copy(x)
     p = q = inverse = None  # the last directions, A times them, and W^-1; none where it starts anew
 
     def norms(*blocks: Any) -> list[np.ndarray]:
         """The norms of the columns of some blocks in the places of all columns."""
         found = [np.zeros(shape) for _ in blocks]
-        for values, squares in zip(found, verbs.scalars(dots=[(v, v) for v in blocks]), strict=True):
+        for values, squares in zip(found, vectors.scalars(dots=[(v, v) for v in blocks]), strict=True):
             values[..., columns] = np.sqrt(squares.real)
         return found
 
-    def present() -> Any:
+    def current() -> Any:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
-        full = verbs.copy(whole)
-        verbs.put(full, columns, x, running[..., columns] if keep_best else None)
+        full = vectors.copy(whole)
+        vectors.put(full, columns, x, running[..., columns] if keep_best else None)
         return full
 
-    def set_down() -> None:
+    def write_back() -> None:
         """Leave the columns at work in the arrays of all columns."""
         if x is not whole and not keep_best:
-            verbs.put(whole, columns, x)
+            vectors.put(whole, columns, x)
         if r is not left:
-            verbs.put(left, columns, r)
+            vectors.put(left, columns, r)
 
     (size,) = norms(r)
     for k in range(maxiter + 1):
         norm = np.where(running, size, norm)
         if not np.isfinite(norm).all():
             exits.nonfinite = True
-            journal.record(norm)
+            log.record(norm)
             break
 
-        claims = running & (norm <= trust.enough(goal, norm))
+        claims = running & (norm <= gap.target(goal, norm))
         sure = claims  # where norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start
-            claims |= running & (trust.level > HOPELESS * start)  # even |r| = |b| could not be told from rounding
+            claims |= running & (gap.attainable > HOPELESS * start)  # even |r| = |b| could not be told from rounding
             exits.converged |= claims
         elif claims.any():
-            norm, sure, astray = look_again(recompute, trust, exits, claims, norm, goal, (x, r, columns), verbs)
-            if astray.any():
+            norm, sure, replaced = check_claims(recompute, gap, exits, claims, norm, goal, (x, r, columns), vectors)
+            if replaced.any():
                 p = q = inverse = None
         if keep_best:
             better = running & (sure | (norm < best))  # what was carried along before a check was not sure
             best[better] = norm[better]
             if better.any():
-                verbs.put(whole, columns, x, better[..., columns])
+                vectors.put(whole, columns, x, better[..., columns])
         running &= ~(exits.converged | exits.stagnated)
-        journal.record(norm)
+        log.record(norm)
         if k == maxiter or exits.stopped or not running.any():
             break
 
-        kept = np.flatnonzero(anywhere(running[..., columns]))
-        if len(kept) < len(columns):
-            set_down()
-            x, r = verbs.take(x, kept), verbs.take(r, kept)
-            columns = columns[kept]
+        remaining = np.flatnonzero(any_in_batch(running[..., columns]))
+        if len(remaining) < len(columns):
+            write_back()
+            x, r = vectors.take(x, remaining), vectors.take(r, remaining)
+            columns = columns[remaining]
 
         z = r if precondition is None else precondition(r)
         weight = np.where(running, norm, 0.0)[..., columns]  # 0 for what has left its element, but not the batch
-        found = verbs.scalars([(r, z)] * (precondition is not None), [(q, z)] * (p is not None))
+        found = vectors.scalars([(r, z)] * (precondition is not None), [(q, z)] * (p is not None))
         if precondition is not None:
             rz = np.zeros(shape)
             rz[..., columns] = found[0].real
             if not np.isfinite(rz[running]).all():
                 exits.nonfinite = True
                 break
-            exits.misled |= running & ~(rz > 0)
-            running &= ~exits.misled
-            if exits.misled.any():  # an M that is not positive definite is no good for any column
+            exits.indefinite_preconditioner |= running & ~(rz > 0)
+            running &= ~exits.indefinite_preconditioner
+            if exits.indefinite_preconditioner.any():  # an M that is not positive definite is no good for any column
                 break
         moved = z
         if p is not None:  # A-orthogonal to the last directions
             back = inverse @ found[-1]
-            moved = verbs.combine(p, -back)
-            verbs.axpy(np.ones_like(weight), z, moved)
+            moved = vectors.combine(p, -back)
+            vectors.axpy(np.ones_like(weight), z, moved)
         anew = p is None
-        p, full_rank = orthonormal(moved, weight > 0, verbs)
+        p, full_rank = orthonormal(moved, weight > 0, vectors)
         if p is None and not anew:  # nothing is left but what was searched: what rounding has left of it, then
-            p, full_rank = orthonormal(z, weight > 0, verbs)
+            p, full_rank = orthonormal(z, weight > 0, vectors)
         if p is not None:  # from nearly dependent columns it is not orthonormal to rounding before the second time
-            p, full_rank = orthonormal(p, full_rank, verbs)
+            p, full_rank = orthonormal(p, full_rank, vectors)
         del z, moved
         if p is None:  # nothing but zeros, as from an M that is singular
-            exits.misled |= running
+            exits.indefinite_preconditioner |= running
             break
 
         q = product(p)
-        w, pr = verbs.scalars(grams=[(p, q), (p, r)])
+        w, pr = vectors.scalars(grams=[(p, q), (p, r)])
         if not np.isfinite(w).all():
             exits.nonfinite = True
             break
         w = (w + np.swapaxes(w, -1, -2).conj()) / 2
-        values, vectors = np.linalg.eigh(w)
-        own = (np.abs(vectors) ** 2 * full_rank[..., None]).sum(axis=-2) > 0.5  # not those of the columns of zeros
+        values, eigenvectors = np.linalg.eigh(w)
+        own = (np.abs(eigenvectors) ** 2 * full_rank[..., None]).sum(axis=-2) > 0.5  # not those of the columns of zeros
         highest = np.maximum(highest, np.where(own, values, 0.0).max(axis=-1))
         rounding = eps * highest[..., None]
         broken = (own & (values < -rounding)).any(axis=-1) | ~(own & (values > rounding)).any(axis=-1)
@@ -162,42 +162,42 @@ def block_conjugate_gradients(
         use = own & (values > rounding) & ~broken[..., None]
         lowest = np.minimum(lowest, np.where(use, values, np.inf).min(axis=-1))
         reciprocal = np.divide(1.0, values, out=np.zeros_like(values), where=use)
-        inverse = (vectors * reciprocal[..., None, :]) @ np.swapaxes(vectors, -1, -2).conj()
+        inverse = (eigenvectors * reciprocal[..., None, :]) @ np.swapaxes(eigenvectors, -1, -2).conj()
         step = inverse @ pr
         step *= running[..., None, columns]
-        trust.stretched(np.broadcast_to(highest[..., None], shape))
-        verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(p, step), x)
-        verbs.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), verbs.combine(q, -step), r)
-        size, *sizes = norms(r, *[x] * (k % trust.every == 0))
+        gap.observe_norm(np.broadcast_to(highest[..., None], shape))
+        vectors.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), vectors.combine(p, step), x)
+        vectors.axpy(np.ones(step.shape[:-2] + step.shape[-1:]), vectors.combine(q, -step), r)
+        size, *sizes = norms(r, *[x] * (k % gap.interval == 0))
         if sizes:
-            trust.look(sizes[0])
+            gap.update(sizes[0])
 
-        journal.step(np.full(shape, np.nan), np.zeros(shape))
-        journal.quotients(float(lowest.min()), float(highest.max()))
+        log.step(np.full(shape, np.nan), np.zeros(shape))
+        log.observe_quotients(float(lowest.min()), float(highest.max()))
         if watch is not None:
             try:
-                watch(present)
+                watch(current)
             except StopIteration:
                 exits.stopped = True
 
-    set_down()
+    write_back()
     return exits
 
 
-def orthonormal(z: Any, wanted: np.ndarray, verbs: Any) -> tuple[Any, np.ndarray]:
+def orthonormal(z: Any, wanted: np.ndarray, vectors: Any) -> tuple[Any, np.ndarray]:
     """An orthonormal basis of what the wanted columns of z span, and which of its columns are not zeros.
 
     Columns are made unit vectors first, so that a small residual counts as much as a large one. None in place of the
     basis where there is nothing to span.
     """
-    gram = verbs.gram(z, z)
+    gram = vectors.gram(z, z)
     size = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1).real, 0.0))
     unit = np.divide(1.0, size, out=np.zeros_like(size), where=wanted & (size > 0) & np.isfinite(size))
-    values, vectors = np.linalg.eigh(gram * unit[..., :, None] * unit[..., None, :])
-    independent = values > RANK[verbs.dtype(z).char] * np.maximum(values[..., -1:], 0.5)
+    values, eigenvectors = np.linalg.eigh(gram * unit[..., :, None] * unit[..., None, :])
+    independent = values > RANK[vectors.dtype(z).char] * np.maximum(values[..., -1:], 0.5)
     most = int(independent.sum(axis=-1).max(initial=0))
     if most == 0:
         return None, independent
-    values, vectors, independent = values[..., -most:], vectors[..., -most:], independent[..., -most:]
+    values, eigenvectors, independent = values[..., -most:], eigenvectors[..., -most:], independent[..., -most:]
     root = np.divide(1.0, np.sqrt(np.maximum(values, 0.0)), out=np.zeros_like(values), where=independent)
-    return verbs.combine(z, unit[..., :, None] * vectors * root[..., None, :]), independent
+    return vectors.combine(z, unit[..., :, None] * eigenvectors * root[..., None, :]), independent

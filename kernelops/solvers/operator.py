@@ -59,7 +59,7 @@ class System:
     symmetric: str = "unknown"
     name: str = "A"
     native: bool = False
-    verbs: Any = HOST
+    vectors: Any = HOST
     entries: tuple[Entries, ...] = ()
     alpha: np.ndarray = field(default_factory=lambda: np.zeros(()))
     least: float | np.ndarray = -math.inf
@@ -73,7 +73,7 @@ class System:
 
 def takes_rows(system: System, block: Array) -> bool:
     """Whether products with blocks like this one are faster by rows of the matrix."""
-    known = system.native and system.symmetric == "yes" and len(system.entries) == 1 and system.verbs is HOST
+    known = system.native and system.symmetric == "yes" and len(system.entries) == 1 and system.vectors is HOST
     many = block.ndim == 2 and block.shape[-1] >= MANY
     return known and many and block.dtype == np.float64 and system.density == 1
 
@@ -124,15 +124,15 @@ def as_system(A: Any) -> System:
     dtype = inexact(A.dtype)
     product = A.product if native else _columnwise(A)
     symmetric = getattr(A, "symmetric", "unknown") if native else "unknown"
-    verbs = getattr(A, "verbs", HOST)
+    vectors = getattr(A, "vectors", HOST)
     return System(
         rows,
         dtype,
-        _checked(product, "A", verbs),
+        _checked(product, "A", vectors),
         symmetric,
         name,
         native,
-        verbs,
+        vectors,
         entries,
         np.asarray(alpha),
         getattr(A, "least", -math.inf) if native else -math.inf,
@@ -140,7 +140,7 @@ def as_system(A: Any) -> System:
     )
 
 
-def as_preconditioner(M: Any, n: int, verbs: Any = HOST) -> tuple[Callable[[Array], Array], str, OwnUnits]:
+def as_preconditioner(M: Any, n: int, vectors: Any = HOST) -> tuple[Callable[[Array], Array], str, OwnUnits]:
     """M, an approximation of the inverse of A, as a function of blocks, its name, and what knows how it was scaled.
 
     It is applied on the host.
@@ -150,7 +150,7 @@ def as_preconditioner(M: Any, n: int, verbs: Any = HOST) -> tuple[Callable[[Arra
     if _square(M.shape, "M") != n:
         raise ShapeError(f"M must have the shape of A, ({n}, {n}), got {tuple(M.shape)}")
     scaled = OwnUnits(_checked(_columnwise(M), "M", HOST))
-    return verbs.by_host(scaled), name, scaled
+    return vectors.via_host(scaled), name, scaled
 
 
 def probes(system: System, batch: tuple[int, ...] = (), count: int = 2) -> Array:
@@ -159,7 +159,7 @@ def probes(system: System, batch: tuple[int, ...] = (), count: int = 2) -> Array
     block = draw.standard_normal((system.n, count))
     if system.dtype.kind == "c":
         block = block + 1j * draw.standard_normal((system.n, count))
-    return system.verbs.from_host(np.broadcast_to(block, (*batch, *block.shape)).copy() if batch else block)
+    return system.vectors.from_host(np.broadcast_to(block, (*batch, *block.shape)).copy() if batch else block)
 
 
 def check_symmetric(
@@ -180,7 +180,7 @@ def check_symmetric(
     au, av = images[..., :1], images[..., 1:]
     pairs = [(u, av), (au, v), (u, u), (av, av), (au, au), (v, v)]
     with np.errstate(over="ignore", invalid="ignore"):
-        uav, auv, uu, avav, auau, vv = system.verbs.scalars(dots=pairs)
+        uav, auv, uu, avav, auau, vv = system.vectors.scalars(dots=pairs)
         difference = np.abs(uav - auv)
         size = np.sqrt((uu * avav).real) + np.sqrt((auau * vv).real)
         share = np.divide(difference, size, out=np.zeros_like(size), where=size > 0).max(initial=0.0)
@@ -221,8 +221,8 @@ def _square(shape: Any, name: str) -> int:
     return int(shape[0])
 
 
-def _checked(product: Callable[[Array], Array], name: str, verbs: Any) -> Callable[[Array], Array]:
-    dtype = verbs.dtype
+def _checked(product: Callable[[Array], Array], name: str, vectors: Any) -> Callable[[Array], Array]:
+    dtype = vectors.dtype
 
     def checked(block: Array) -> Array:
         image = product(block)

@@ -20,7 +20,7 @@ PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 
 
 @dataclass(frozen=True)
-class Question:
+class SolveRequest:
     """What is asked for: the system, and the caller's choices, checked."""
 
     system: System
@@ -31,7 +31,9 @@ class Question:
     batch: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, system: System, method: Any, precond: Any, M: Any, seed: Any, batch: tuple[int, ...] = ()) -> Question:
+    def of(
+        cls, system: System, method: Any, precond: Any, M: Any, seed: Any, batch: tuple[int, ...] = ()
+    ) -> SolveRequest:
         """The choices, or an error that names the one that is out of place."""
         if not (isinstance(method, str) and method in METHODS):
             raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
@@ -54,7 +56,7 @@ class Question:
             raise ArgumentError(
                 f"precond = {precond!r} is for real matrices; a complex one takes its preconditioner as M"
             )
-        given = None if M is None else as_preconditioner(M, system.n, system.verbs)
+        given = None if M is None else as_preconditioner(M, system.n, system.vectors)
         return cls(system, method, precond, given, int(seed), batch)
 
     @property
@@ -74,22 +76,25 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What a plan keeps of the question: not the matrix, so that no data live as long as the plan."""
+class RequestKey:
+    """The part of a request that a plan remembers: without the matrix, so that no data live as long as the plan."""
 
     key: tuple
     n: int
     M: tuple[Callable[[Any], Any], str, OwnUnits] | None
 
 
+Answered = RequestKey  # the name under which version 0.1.0 pickled it
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How a matrix is to be solved with.
+    """The method and the preconditioner chosen for a request.
 
     Attributes
     ----------
-    question : Question, which becomes an Answered
-        What this answers.
+    request : SolveRequest, which becomes a RequestKey
+        The request that the plan was made for.
     method : str
         "cg", "block_cg" or "direct".
     precond : str
@@ -98,21 +103,26 @@ class Plan:
         Why this one.
     preconditioners : tuple of Preconditioner
         One for each element of the batch, or one for all; empty for a given M, or none.
-    kept : bool
+    reused : bool
         Whether it was made for an earlier solve.
     """
 
-    question: Any
+    request: Any
     method: str
     precond: str
     reason: str
     preconditioners: tuple[Preconditioner, ...] = ()
-    kept: bool = False
+    reused: bool = False
 
     def __post_init__(self) -> None:
-        q = self.question
-        if isinstance(q, Question):
-            object.__setattr__(self, "question", Answered(q.key, q.system.n, q.M))
+        q = self.request
+        if isinstance(q, SolveRequest):
+            object.__setattr__(self, "request", RequestKey(q.key, q.system.n, q.M))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled plan, also one of version 0.1.0, in which two attributes had other names."""
+        former = {"question": "request", "kept": "reused"}
+        self.__dict__.update({former.get(name, name): value for name, value in state.items()})
 
     @property
     def rank(self) -> int:
@@ -127,29 +137,29 @@ class Plan:
     @property
     def setup(self) -> float:
         """Entries evaluated to build it for this solve, over those of the matrix."""
-        if self.kept:
+        if self.reused:
             return 0.0
-        return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.question.n) ** 2
+        return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.request.n) ** 2
 
-    def apply(self, verbs: Any) -> Callable[[Any], Any] | None:
+    def apply(self, vectors: Any) -> Callable[[Any], Any] | None:
         """M V as a function of blocks V (..., n, k), which these verbs are for; or None."""
-        if self.question.M is not None:
-            return self.question.M[0]
-        return partial(verbs.precondition, self.preconditioners) if self.preconditioners else None
+        if self.request.M is not None:
+            return self.request.M[0]
+        return partial(vectors.precondition, self.preconditioners) if self.preconditioners else None
 
     def exponent(self, unit: Any) -> Any:
         """What makes of M b an iterate in scaled units, as an exponent of two, once M has been applied."""
-        if self.question.M is not None:
-            return unit - self.question.M[2].exponent
+        if self.request.M is not None:
+            return unit - self.request.M[2].exponent
         return np.zeros_like(unit) if self.preconditioners else unit
 
     @property
-    def account(self) -> str:
+    def description(self) -> str:
         """The reason, and whether it is of now."""
-        return self.reason + ", kept from an earlier solve" * self.kept
+        return self.reason + ", kept from an earlier solve" * self.reused
 
     def __str__(self) -> str:
-        return f"{self.method}, {self.account}"
+        return f"{self.method}, {self.description}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from ..engines.blas import one_blas_thread
 from ..errors import ArgumentError
 from .cost_model import Costs, extrapolated
 from .entries import Entries
-from .plan import Plan, Question
+from .plan import Plan, SolveRequest
 from .precond.base import Identity, Preconditioner
 from .precond.cholesky import Cholesky
 from .precond.fsai import fsai
@@ -41,68 +41,68 @@ WORTH = 0.25  # of what a dense factor costs: what the cheapest low rank may, to
 SHARE = 0.05  # of the trace of alpha that is left of that of K, where low rank was asked for
 
 
-def planned(
-    question: Question, columns: int, rtol: float, state: SolveState | None = None, exact: bool = False
+def plan_for(
+    request: SolveRequest, columns: int, rtol: float, state: SolveState | None = None, exact: bool = False
 ) -> Plan:
     """The plan for a block of so many columns: that of the state where it still holds, else a new one.
 
     exact: a dense factor is to be of float64, for it is used for more than a solve.
     """
-    kept = None if state is None or question.M is not None else state.kept(question.key)
-    if kept is None or (exact and kept.single):
-        return make_plan(question, columns, math.log(2 / max(rtol, 1e-15)), exact)
-    return replace(kept, kept=True)
+    earlier = None if state is None or request.M is not None else state.lookup(request.key)
+    if earlier is None or (exact and earlier.single):
+        return build_plan(request, columns, math.log(2 / max(rtol, 1e-15)), exact)
+    return replace(earlier, reused=True)
 
 
-def make_plan(question: Question, columns: int, digits: float, exact: bool = False) -> Plan:
+def build_plan(request: SolveRequest, columns: int, digits: float, exact: bool = False) -> Plan:
     """Choose, and build what was chosen."""
-    q, system = question, question.system
+    q, system = request, request.system
     method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
     if q.M is not None:
         return Plan(q, method, q.M[1], f"preconditioner given: {q.M[1]}")
     if not system.n or not columns or 0 in q.batch:
         return Plan(q, "cg", "none", "nothing to solve")
     if q.method == "direct":
-        return _factored(q, _costs(q, columns, digits), "as asked for", exact)
+        return _factorize(q, _cost_models(q, columns, digits), "as asked for", exact)
     if q.precond is None:
         return Plan(q, method, "none", "no preconditioner, as asked for")
     if q.precond != "auto":
-        return _built(q, method, q.precond, "as asked for")
+        return _build_named(q, method, q.precond, "as asked for")
     if not (system.native and system.entries):
         return Plan(q, method, "none", "no preconditioner: nothing is known of A but its products")
-    return _chosen(q, method, columns, digits, exact)
+    return _select_automatic(q, method, columns, digits, exact)
 
 
-def in_float64(question: Question) -> Plan:
+def factorize_in_float64(request: SolveRequest) -> Plan:
     """The plan of factors in float64, where those in float32 are not good enough."""
-    return _factored(question, (), "as one in float32 is not enough", exact=True)
+    return _factorize(request, (), "as one in float32 is not enough", exact=True)
 
 
-def _costs(q: Question, columns: int, digits: float) -> list[Costs]:
+def _cost_models(q: SolveRequest, columns: int, digits: float) -> list[Costs]:
     """Of each element of the batch."""
-    double, there = q.system.dtype != np.float32, q.system.verbs is not HOST
+    double, there = q.system.dtype != np.float32, q.system.vectors is not HOST
     return [Costs(e, columns, double, digits, there) for e in q.system.entries]
 
 
-def _rate(q: Question, costs: Sequence[Costs], exact: bool) -> float:
+def _predict_rate(q: SolveRequest, costs: Sequence[Costs], exact: bool) -> float:
     """What a correction by a factor in float32 is predicted to leave of a residual; 0 where float64 is to be taken."""
     if exact or q.system.n < SINGLE_FROM or not all((a > 0).all() for a in q.alphas()):
         return 0.0
     try:
-        condition = max(_condition(c.entries, a, q.seed) for c, a in zip(costs, q.alphas(), strict=True))
+        condition = max(_estimate_condition(c.entries, a, q.seed) for c, a in zip(costs, q.alphas(), strict=True))
     except FloatingPointError:
         return 0.0
     rate = float(np.finfo(np.float32).eps) / 2 * condition
     return rate if rate <= SINGLE_RATE and costs[0].single(rate) < costs[0].direct() else 0.0
 
 
-def _factored(q: Question, costs: Sequence[Costs], why: str, exact: bool) -> Plan:
+def _factorize(q: SolveRequest, costs: Sequence[Costs], why: str, exact: bool) -> Plan:
     """A dense Cholesky factor for each element of the batch."""
     size = 8 * q.system.n**2 * len(q.system.entries)
     if size > LARGEST_DIRECT:
         allowed = f"at most {LARGEST_DIRECT} are allowed"
         raise ArgumentError(f'method = "direct" would make arrays of {size} bytes, {allowed}: use method = "cg"')
-    rate = _rate(q, costs, exact)
+    rate = _predict_rate(q, costs, exact)
     for single in (True, False) if rate else (False,):
         how = (np.dtype(np.float32), rate) if single else ()
         try:
@@ -113,7 +113,7 @@ def _factored(q: Question, costs: Sequence[Costs], why: str, exact: bool) -> Pla
     return Plan(q, "cg", "none", "no preconditioner: A has no Cholesky factor in float64")
 
 
-def _built(q: Question, method: str, name: str, why: str) -> Plan:
+def _build_named(q: SolveRequest, method: str, name: str, why: str) -> Plan:
     """The preconditioner of this name for each element of the batch."""
     try:
         with one_blas_thread():
@@ -129,20 +129,20 @@ def _built(q: Question, method: str, name: str, why: str) -> Plan:
     return Plan(q, method, found[0].name, f"{found[0].describe()}, {why}", tuple(found))
 
 
-def _pivoted_cholesky(q: Question, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
-    return low_rank(entries, alpha, most=_most(entries.n), share=SHARE, seed=q.seed)
+def _pivoted_cholesky(q: SolveRequest, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
+    return low_rank(entries, alpha, most=_largest_rank(entries.n), share=SHARE, seed=q.seed)
 
 
-def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
-    n, most = q.system.n, _most(q.system.n)
+def _nystrom(q: SolveRequest, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
+    n, most = q.system.n, _largest_rank(q.system.n)
     column = alpha if alpha.ndim == 0 else alpha[:, None]
 
-    verbs = q.system.verbs
+    vectors = q.system.vectors
 
     def whole(V: np.ndarray) -> np.ndarray:
         """A V, of one element of the batch, on the host."""
         blocks = np.broadcast_to(V, (*q.batch, *V.shape)).copy() if q.batch else V
-        image: np.ndarray = verbs.to_host(q.system.product(verbs.from_host(blocks)))
+        image: np.ndarray = vectors.to_host(q.system.product(vectors.from_host(blocks)))
         return image.reshape(-1, *V.shape)[at] if q.batch else image
 
     if not (alpha > 0).all():  # nothing is known of A but its products
@@ -154,27 +154,27 @@ def _nystrom(q: Question, at: int, _entries: Entries | None, alpha: np.ndarray) 
 BUILDERS = {
     "pivoted_cholesky": _pivoted_cholesky,
     "nystrom": _nystrom,
-    "fsai": lambda q, at, entries, alpha: _sparse(q, entries, alpha, None),
+    "fsai": lambda q, at, entries, alpha: _build_fsai(q, entries, alpha, None),
     "jacobi": lambda q, at, entries, alpha: Jacobi(entries, alpha),
 }
 
 
-def _chosen(q: Question, method: str, columns: int, digits: float, exact: bool) -> Plan:
+def _select_automatic(q: SolveRequest, method: str, columns: int, digits: float, exact: bool) -> Plan:
     """precond = "auto" of a matrix whose entries can be had."""
-    costs = _costs(q, columns, digits)
+    costs = _cost_models(q, columns, digits)
     direct = math.inf  # what a dense factor is predicted to cost
     if q.method == "auto" and 8 * q.system.n**2 * len(costs) <= DIRECT_BYTES:
-        rate = _rate(q, costs, exact)
+        rate = _predict_rate(q, costs, exact)
         direct = costs[0].single(rate) if rate else costs[0].direct()
     for limit in (direct, math.inf):
         try:
             with one_blas_thread():
-                found = [_automatic(q, c, a, limit) for c, a in zip(costs, q.alphas(), strict=True)]
+                found = [_select_preconditioner(q, c, a, limit) for c, a in zip(costs, q.alphas(), strict=True)]
         except FloatingPointError as error:
             return Plan(q, "cg", "none", f"no preconditioner: {error}")
         if all(p is not None for p, _ in found):
             break
-        plan = _factored(q, costs, "predicted to be faster than iterating", exact)
+        plan = _factorize(q, costs, "predicted to be faster than iterating", exact)
         if plan.method == "direct":
             return plan
     first, why = next(((p, why) for p, why in found if p.name != "none"), found[0])  # names them all
@@ -183,24 +183,26 @@ def _chosen(q: Question, method: str, columns: int, digits: float, exact: bool) 
     return Plan(q, method, first.name, f"{first.describe()}: {why}", tuple(p for p, _ in found))
 
 
-def _automatic(q: Question, costs: Costs, alpha: np.ndarray, direct: float) -> tuple[Preconditioner | None, str]:
+def _select_preconditioner(
+    q: SolveRequest, costs: Costs, alpha: np.ndarray, direct: float
+) -> tuple[Preconditioner | None, str]:
     """The preconditioner that is predicted to cost least, and why; None where it is a dense factor."""
     entries, n = costs.entries, costs.entries.n
-    sparse = costs.sparse(*_sizes(costs, flat=True), flat=True)  # at least: what it is takes a look at the points
+    sparse = costs.sparse(*_fsai_sizes(costs, flat=True), flat=True)  # at least: what it is takes a look at the points
     if direct < min(sparse, costs.low_rank(FIRST, 0.0) / WORTH):  # nothing else can be much faster
         return None, ""
     if sparse <= direct:
-        sparse = costs.sparse(*_sizes(costs))
+        sparse = costs.sparse(*_fsai_sizes(costs))
     if not (alpha > 0).all() or entries.density < SPARSE:
         if direct < sparse:
             return None, ""
         why = "most of K is 0" if (alpha > 0).all() else "alpha is 0 somewhere"
-        return _sparse(q, entries, alpha, None), why
-    condition = _condition(entries, alpha, q.seed)
+        return _build_fsai(q, entries, alpha, None), why
+    condition = _estimate_condition(entries, alpha, q.seed)
     if costs.plain(condition) <= (direct if direct < sparse else costs.sparse(0, NEIGHBOURS[0])):
         return Identity(n), f"the condition number is at most about {condition:.0e}"
-    scaled, most = Scaled.by_noise(entries, alpha), max(1, min(n // 8, _most(n)))
-    pivots, other = _sizes(costs)[0] if sparse <= direct else 0, min(sparse, direct)
+    scaled, most = Scaled.by_noise(entries, alpha), max(1, min(n // 8, _largest_rank(n)))
+    pivots, other = _fsai_sizes(costs)[0] if sparse <= direct else 0, min(sparse, direct)
     partial, before, last, k = None, math.inf, 1, min(FIRST, most)
     while True:
         partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
@@ -214,7 +216,7 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray, direct: float) -> t
         if cost > other and direct < sparse:  # columns are of no use to a dense factor
             return None, ""
         if cost > other and k >= min(pivots, most):  # up to there, columns are of use in either way
-            return _sparse(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
+            return _build_fsai(q, entries, alpha, partial), f"the spectrum falls slowly, {trace:.2g} of alpha n at {k}"
         if best == k and cost <= other:
             return LowRank.of(
                 partial, alpha, overwrite=True, semidefinite=entries.semidefinite
@@ -223,7 +225,7 @@ def _automatic(q: Question, costs: Costs, alpha: np.ndarray, direct: float) -> t
         k = min(most, math.ceil(GROWTH * k), pivots if cost > other else most)
 
 
-def _condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
+def _estimate_condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
     """An estimate of the condition number of S A S with S = alpha^(-1/2), from above as samples go: by column sums."""
     chosen = np.random.default_rng([seed, 1]).choice(entries.n, min(entries.n, SAMPLED), replace=False)
     sums = np.abs(Scaled.by_noise(entries, alpha).columns(chosen)).sum(0)
@@ -232,9 +234,9 @@ def _condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
     return 1.0 + float(sums.max())
 
 
-def _sparse(q: Question, entries: Entries, alpha: np.ndarray, partial: Partial | None) -> Preconditioner:
+def _build_fsai(q: SolveRequest, entries: Entries, alpha: np.ndarray, partial: Partial | None) -> Preconditioner:
     """A sparse approximate inverse, behind pivots where there is something for them to find."""
-    k, count = _sizes(Costs(entries, 1, False, 1.0))
+    k, count = _fsai_sizes(Costs(entries, 1, False, 1.0))
     if entries.density < SPARSE:
         k = 0
     if partial is not None and len(partial.pivots) < k:
@@ -246,12 +248,12 @@ def _sparse(q: Question, entries: Entries, alpha: np.ndarray, partial: Partial |
     return fsai(entries, alpha, shifted, count=count, seed=q.seed)
 
 
-def _sizes(costs: Costs, flat: bool | None = None) -> tuple[int, int]:
+def _fsai_sizes(costs: Costs, flat: bool | None = None) -> tuple[int, int]:
     """Pivots and neighbours of a sparse approximate inverse."""
     wide = not (costs.flat if flat is None else flat)
     return min(costs.entries.n // 16, SPARSE_RANK[wide]), NEIGHBOURS[wide]
 
 
-def _most(n: int) -> int:
+def _largest_rank(n: int) -> int:
     """The largest rank."""
     return max(1, min(n, RANK, RANK_BYTES // (8 * max(1, n))))

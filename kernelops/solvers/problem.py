@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from .journal import SolveLog
 from .operator import System, probes
 from .projections import MARGIN, PROJECTED_FROM, Projections
-from .solution import Journal
 from .units import in_units, multiply, size_of, stretched, unit_of
 from .vectors import HOST
 
@@ -26,12 +26,12 @@ class Problem:
     """
 
     def __init__(self, system: System, b: Any, rtol: float, atol: float, rounded: np.dtype | None = None) -> None:
-        verbs = system.verbs
+        vectors = system.vectors
         self.system, self.b = system, b
-        self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, verbs.dtype(b).kind) else np.float64)
-        self.scale = power_of_two(verbs.largest(b))
+        self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, vectors.dtype(b).kind) else np.float64)
+        self.scale = power_of_two(vectors.largest(b))
         self._first = self._scaled_b(np.arange(b.shape[-1]))  # the first residual, until it is asked for
-        self.size = np.sqrt(verbs.dot(self._first, self._first).real)
+        self.size = np.sqrt(vectors.dot(self._first, self._first).real)
         self.goal = np.maximum(rtol * self.size, atol / self.scale)
         self.rounded = None if rounded == self.dtype else rounded
         self.size_rounded = self.size.copy()
@@ -39,8 +39,8 @@ class Problem:
         self.from_zero = False  # whether the first iterate is 0
         self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
-        self.journal = Journal(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), verbs)
-        self.product = self.journal.counted(system.product)
+        self.log = SolveLog(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), vectors)
+        self.product = self.log.count_products(system.product)
         self.by_rows: Callable[[Any], Any] | None = None  # another product, for many columns
         self.projects = False  # whether estimates of residuals may stand for them, besides by_rows
         self.projections: Projections | None = None
@@ -60,23 +60,23 @@ class Problem:
         system, batch, images = self.system, tuple(self.b.shape[:-2]), None
         size = size_of(system, batch)
         if size is None and not system.native:  # nothing is known of A but its products
-            images, digits = stretched(self.product, probes(system, batch, count), system.verbs)
-            size = np.ldexp(system.verbs.largest(images).max(axis=-1, keepdims=True), -digits)
+            images, digits = stretched(self.product, probes(system, batch, count), system.vectors)
+            size = np.ldexp(system.vectors.largest(images).max(axis=-1, keepdims=True), -digits)
         self.unit = unit_of(1.0 if size is None else size)
         if images is not None and (digits or self.unit.any()):
-            multiply(images, np.broadcast_to(-digits - self.unit, system.verbs.largest(images).shape), system.verbs)
+            multiply(images, np.broadcast_to(-digits - self.unit, system.vectors.largest(images).shape), system.vectors)
         if self.unit.any():
             self.system = in_units(system, self.unit)
-            self.product = self.journal.counted(self.system.product)
+            self.product = self.log.count_products(self.system.product)
         return images
 
     def scaled(self, x: Any) -> Any:
         """A copy of x, which is in the units of b, in scaled units; 0 in columns where b is."""
-        verbs = self.system.verbs
-        x = verbs.copy(x, self.dtype)
+        vectors = self.system.vectors
+        x = vectors.copy(x, self.dtype)
         if not (self.size > 0).all():
-            verbs.scale(np.where(self.size > 0, 1.0, 0.0), x)
-        multiply(x, -self.shift, verbs)
+            vectors.scale(np.where(self.size > 0, 1.0, 0.0), x)
+        multiply(x, -self.shift, vectors)
         return x
 
     def start(self, x0: Any) -> tuple[Any, Any]:
@@ -84,18 +84,18 @@ class Problem:
 
         A column starts at 0 instead where its residual is beyond the range of numbers, or carried and no better.
         """
-        verbs, every = self.system.verbs, np.arange(self.b.shape[-1])
+        vectors, every = self.system.vectors, np.arange(self.b.shape[-1])
         first, self._first = self._first, None
         self.from_zero = x0 is None
         if x0 is None:
-            return verbs.zeros(self.b.shape, self.dtype), self._scaled_b(every) if first is None else first
-        x = verbs.copy(x0, self.dtype)
+            return vectors.zeros(self.b.shape, self.dtype), self._scaled_b(every) if first is None else first
+        x = vectors.copy(x0, self.dtype)
         r = self.residual(x, every, False)
-        norm = np.sqrt(verbs.dot(r, r).real)
+        norm = np.sqrt(vectors.dot(r, r).real)
         worse = ~np.isfinite(norm) | (~(norm <= self.size) & self.carried)
         if worse.any():
-            verbs.put(x, every, verbs.zeros(x.shape, self.dtype), worse)
-            verbs.put(r, every, self._scaled_b(every), worse)
+            vectors.put(x, every, vectors.zeros(x.shape, self.dtype), worse)
+            vectors.put(r, every, self._scaled_b(every), worse)
         return x, r
 
     def residual(self, x: Any, columns: np.ndarray, returned: bool = True) -> Any:
@@ -113,7 +113,7 @@ class Problem:
             return self._minus(image, columns)
         if self.rounded is None or not returned:
             return self._minus(self.product(x), columns)
-        both, k = self.product(self.system.verbs.join(x, self._short(x, columns))), len(columns)
+        both, k = self.product(self.system.vectors.join(x, self._short(x, columns))), len(columns)
         self._note_rounded(both[..., k:], columns)
         return self._minus(both[..., :k], columns)
 
@@ -151,39 +151,39 @@ class Problem:
         """Make up for the residuals of rounded iterates that nobody thought would be returned."""
         columns = np.flatnonzero(self.unrounded)
         if len(columns):
-            part = self.system.verbs.take(x, columns)
+            part = self.system.vectors.take(x, columns)
             self._note_rounded(self.product(self._short(part, columns)), columns)
             self.unrounded[columns] = False
 
     def _short(self, x: Any, columns: np.ndarray) -> Any:
         """The iterates of some columns as they are in the dtype that is returned; zeros for those that do not fit."""
-        verbs = self.system.verbs
+        vectors = self.system.vectors
         short = self._round(x, columns)
-        unfit = ~np.isfinite(verbs.largest(short))
+        unfit = ~np.isfinite(vectors.largest(short))
         self.unfit[..., columns] = unfit
         if unfit.any():
-            verbs.put(short, np.arange(len(columns)), verbs.zeros(short.shape, self.dtype), unfit)
+            vectors.put(short, np.arange(len(columns)), vectors.zeros(short.shape, self.dtype), unfit)
         return short
 
     def _round(self, x: Any, columns: np.ndarray) -> Any:
         """x rounded to the dtype that is returned, in scaled units as before; infinite where it does not fit."""
-        verbs, shift = self.system.verbs, self.shift[..., columns]
-        short = verbs.copy(x, self.dtype)
-        multiply(short, shift, verbs)
+        vectors, shift = self.system.vectors, self.shift[..., columns]
+        short = vectors.copy(x, self.dtype)
+        multiply(short, shift, vectors)
         with np.errstate(over="ignore"):
-            short = verbs.round(short, self.rounded)
-        multiply(short, -shift, verbs)
+            short = vectors.round(short, self.rounded)
+        multiply(short, -shift, vectors)
         return short
 
     def _note_rounded(self, q: Any, columns: np.ndarray) -> None:
         r = self._minus(q, columns)
-        size = np.sqrt(self.system.verbs.dot(r, r).real)
+        size = np.sqrt(self.system.vectors.dot(r, r).real)
         self.size_rounded[..., columns] = np.where(self.unfit[..., columns], np.inf, size)
 
     def unscaled(self, x: Any) -> Any:
         """A copy of x in the units of b."""
-        x = self.system.verbs.copy(x, self.dtype)
-        multiply(x, self.shift, self.system.verbs)
+        x = self.system.vectors.copy(x, self.dtype)
+        multiply(x, self.shift, self.system.vectors)
         return x
 
     def unsolved(self) -> Any:
@@ -191,14 +191,14 @@ class Problem:
         return self._scaled_b(np.arange(self.b.shape[-1]))
 
     def _scaled_b(self, columns: np.ndarray) -> Any:
-        verbs = self.system.verbs
-        r = verbs.take(self.b, columns, self.dtype)
-        verbs.scale(1 / self.scale[..., columns], r)
+        vectors = self.system.vectors
+        r = vectors.take(self.b, columns, self.dtype)
+        vectors.scale(1 / self.scale[..., columns], r)
         return r
 
     def _minus(self, q: Any, columns: np.ndarray) -> Any:
         r = self._scaled_b(columns)
-        self.system.verbs.axpy(np.full(self.scale[..., columns].shape, -1.0), q, r)
+        self.system.vectors.axpy(np.full(self.scale[..., columns].shape, -1.0), q, r)
         return r
 
 
@@ -208,15 +208,15 @@ def power_of_two(sizes: np.ndarray) -> np.ndarray:
     return np.where(sizes > 0, np.ldexp(1.0, np.clip(exponents, -1000, 1000)), 1.0)
 
 
-def finite(x: Any, verbs: Any) -> bool:
-    return bool(np.isfinite(verbs.largest(x)).all())
+def finite(x: Any, vectors: Any) -> bool:
+    return bool(np.isfinite(vectors.largest(x)).all())
 
 
 def start_from(problem: Problem, precondition: Callable[[Any], Any] | None, exponent: Callable[[], Any]) -> Any:
     """The first iterate for x0="Mb", in scaled units; exponent() is that of M in these after its first product."""
     b = problem.unsolved()
-    x = b if precondition is None else problem.system.verbs.copy(precondition(b), problem.dtype)
-    multiply(x, np.broadcast_to(exponent(), problem.size.shape), problem.system.verbs)
+    x = b if precondition is None else problem.system.vectors.copy(precondition(b), problem.dtype)
+    multiply(x, np.broadcast_to(exponent(), problem.size.shape), problem.system.vectors)
     return x
 
 

@@ -9,7 +9,7 @@ import time
 EVERY = 2.0  # seconds between two lines where tqdm is not installed
 
 
-class Meter:
+class ProgressBar:
     """Shows how far a solve is: a tqdm bar, or a line on stderr every two seconds.
 
     The bar counts decades of the residual, from the first one to what was asked for, so that the time left that tqdm
@@ -48,6 +48,6 @@ class Meter:
             self.bar.close()
 
 
-def tell(text: str) -> None:
+def log_line(text: str) -> None:
     """A line of `verbose=True`."""
     print(f"solve: {text}", file=sys.stderr)

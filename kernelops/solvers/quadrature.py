@@ -110,8 +110,8 @@ def logdet(
     whole = probes.shape[1] == n <= n_probes
 
     def sandwich(V: np.ndarray) -> np.ndarray:
-        inner = each(preconditioners, "half_transposed", V)
-        return each(preconditioners, "half", product(inner.reshape(*batch, *V.shape[-2:])).reshape(V.shape))
+        inner = each(preconditioners, "factor_rmatmat", V)
+        return each(preconditioners, "factor_matmat", product(inner.reshape(*batch, *V.shape[-2:])).reshape(V.shape))
 
     group = max(1, BASIS_BYTES // (8 * n * len(base) * min(n, FEWEST)))
     parts = [
@@ -126,7 +126,9 @@ def logdet(
         stderr = np.sqrt(spread**2 + rest**2)
     steps = max(part.steps for part in parts)
     blocks = np.broadcast_to(probes, (len(base), *probes.shape))
-    left, right = (each(preconditioners, name, blocks).reshape(*batch, n, k) for name in ("unhalf", "half_transposed"))
+    left, right = (
+        each(preconditioners, name, blocks).reshape(*batch, n, k) for name in ("factor_solve", "factor_rmatmat")
+    )
     value = base + values.mean(axis=1)
     message = _complaint(parts, value, rest, np.maximum(spread, rtol * np.abs(value)), steps)
     return Estimate(value.reshape(batch), stderr.reshape(batch), False, left, right, steps, message)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .cg import Exits, anywhere, conjugate_gradients
+from .cg import Exits, any_in_batch, conjugate_gradients
 from .problem import Problem, power_of_two
-from .stagnation import Trust
+from .stagnation import ResidualGap
 
 FLOOR = 1.0  # times eps |A| |d|: what a float32 residual is worth, several times over, before it has been measured
 SPARE = 4.0  # a round goes down to this multiple of its error
@@ -19,7 +19,7 @@ PROBE = 200  # iterations without a halving, after which a round whose error is 
 SLOW = 0.5  # a round that contracts by less is not worth repeating
 
 
-class Round(Trust):
+class RefinementRound(ResidualGap):
     """How deep a round of float32 iterations goes: as deep as float32 allows, since float64 products cost more.
 
     At the end of a round its carried and its true residual differ by an error of about eps |A| |d|, where d is the
@@ -31,41 +31,41 @@ class Round(Trust):
     lost the directions that matter, however well its residuals are known: such a round has failed.
     """
 
-    every = 1
+    interval = 1
 
     def __init__(self, shape: tuple[int, ...], eps: float, preconditioned: bool, rows: int) -> None:
         super().__init__(shape, eps, FLOOR)
         self.rows = max(1, rows)
-        self.known = np.full(shape, np.nan)  # level by |d|, from the last round
+        self.calibration = np.full(shape, np.nan)  # level by |d|, from the last round
         self.deepest = ROUND if preconditioned else 0.0
 
     def begin(self, start: np.ndarray) -> None:
         """A round begins with residuals of these norms."""
-        self.start, self.level, self.count = start, np.zeros_like(start), 0
+        self.start, self.attainable, self.count = start, np.zeros_like(start), 0
         self.probing = np.zeros(start.shape, bool)  # whether it ended to find out
         self.failed = np.zeros(start.shape, bool)  # whether it ended as float32 is not enough
 
-    def look(self, size: np.ndarray) -> None:
-        self.level = np.where(np.isnan(self.known), self.floor * self.growth, self.known) * size
+    def update(self, size: np.ndarray) -> None:
+        self.attainable = np.where(np.isnan(self.calibration), self.floor * self.matrix_norm, self.calibration) * size
 
-    def enough(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    def target(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
         start = np.where(self.start > 0, self.start, 1.0)
-        level = np.where(np.isnan(self.known), np.maximum(self.level, self.deepest * start), self.level)
+        level = np.where(np.isnan(self.calibration), np.maximum(self.attainable, self.deepest * start), self.attainable)
         left, depth = np.clip(goal / start, 1e-30, 1.0), np.clip(level / start, 1e-30, 0.5)
         rounds = np.maximum(1.0, np.ceil(np.log(left) / np.log(depth)))
         self.last = level <= goal  # whether this round aims at the goal itself
         ends = np.where(self.last, SURE * goal, np.maximum(level, start * left ** (1 / rounds)))
         self.count += 1
-        lost = np.isnan(self.known) & (self.deepest > 0) & (self.count > PROBE) & (norm > SLOW * start)
+        lost = np.isnan(self.calibration) & (self.deepest > 0) & (self.count > PROBE) & (norm > SLOW * start)
         self.probing |= lost
         if self.count > self.rows:
             self.failed |= norm > start * SLOW ** (self.count // self.rows)
         return np.where(lost | self.failed, np.inf, ends)
 
-    def measured(self, error: np.ndarray, size: np.ndarray) -> None:
+    def calibrate(self, error: np.ndarray, size: np.ndarray) -> None:
         """A correction of norm `size` left a residual that differs by `error` from the carried one."""
         known = (size > 0) & np.isfinite(error)
-        self.known = np.where(known, SPARE * error / np.where(known, size, 1.0), self.known)
+        self.calibration = np.where(known, SPARE * error / np.where(known, size, 1.0), self.calibration)
 
 
 def refine(
@@ -87,26 +87,26 @@ def refine(
     x, the first iterate, becomes the last; r is its residual and is overwritten; maxiter counts every iteration.
     iterate is `conjugate_gradients` or `block_conjugate_gradients`.
     """
-    verbs, journal, goal = problem.system.verbs, problem.journal, problem.goal
+    vectors, log, goal = problem.system.vectors, problem.log, problem.goal
     single = np.dtype(np.complex64 if problem.dtype.kind == "c" else np.float32)
-    unit = journal.unit
-    norm = np.sqrt(verbs.dot(r, r).real)
-    trust = Round(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None, problem.system.n)
+    unit = log.unit
+    norm = np.sqrt(vectors.dot(r, r).real)
+    gap = RefinementRound(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None, problem.system.n)
     while True:
-        if not np.isfinite(norm).all() or (norm <= goal).all() or journal.iterations >= maxiter:
+        if not np.isfinite(norm).all() or (norm <= goal).all() or log.iterations >= maxiter:
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
         scale = power_of_two(norm)
-        journal.unit = unit * scale
-        verbs.scale(1 / scale, r)
-        d, carried = verbs.zeros(r.shape, single), verbs.copy(r, single)
-        trust.begin(norm / scale)
-        begun = journal.iterations
+        log.unit = unit * scale
+        vectors.scale(1 / scale, r)
+        d, carried = vectors.zeros(r.shape, single), vectors.copy(r, single)
+        gap.begin(norm / scale)
+        begun = log.iterations
 
-        def present(correction: Any, scale: np.ndarray = scale) -> Any:
+        def current(correction: Any, scale: np.ndarray = scale) -> Any:
             """x and the correction found so far."""
-            full = verbs.copy(x, problem.dtype)
-            verbs.axpy(scale, correction, full)
+            full = vectors.copy(x, problem.dtype)
+            vectors.axpy(scale, correction, full)
             return full
 
         inner = iterate(
@@ -114,39 +114,39 @@ def refine(
             d,
             carried,
             np.where(norm <= goal, np.inf, goal / scale),
-            maxiter - journal.iterations,
-            journal,
+            maxiter - log.iterations,
+            log,
             precondition=precondition,
-            watch=None if watch is None else lambda correction, present=present: watch(lambda: present(correction())),
-            trust=trust,
-            verbs=verbs,
+            watch=None if watch is None else lambda correction, current=current: watch(lambda: current(correction())),
+            gap=gap,
+            vectors=vectors,
         )
-        journal.unit = unit
+        log.unit = unit
 
-        verbs.scale(scale, r)
-        if inner.nonfinite and journal.iterations == begun:  # there is no correction to look at
+        vectors.scale(scale, r)
+        if inner.nonfinite and log.iterations == begun:  # there is no correction to look at
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
-        at_work = np.flatnonzero(anywhere(norm > goal))
-        candidate = verbs.take(present(d), at_work)
-        ends = inner.stopped or journal.iterations >= maxiter or bool((trust.last | (norm <= goal)).all())
+        at_work = np.flatnonzero(any_in_batch(norm > goal))
+        candidate = vectors.take(current(d), at_work)
+        ends = inner.stopped or log.iterations >= maxiter or bool((gap.last | (norm <= goal)).all())
         true = problem.residual(candidate, at_work, ends)
         size, error = norm.copy(), np.zeros(goal.shape)
-        size[..., at_work] = np.sqrt(verbs.dot(true, true).real)
-        difference = verbs.take(carried, at_work)
-        verbs.axpy(-1 / scale[..., at_work], true, difference)
-        error[..., at_work] = np.sqrt(verbs.dot(difference, difference).real)
-        trust.measured(error, np.sqrt(verbs.dot(d, d).real))
+        size[..., at_work] = np.sqrt(vectors.dot(true, true).real)
+        difference = vectors.take(carried, at_work)
+        vectors.axpy(-1 / scale[..., at_work], true, difference)
+        error[..., at_work] = np.sqrt(vectors.dot(difference, difference).real)
+        gap.calibrate(error, np.sqrt(vectors.dot(d, d).real))
         rounded = ~(SPARE * error < SLOW * norm / scale)  # it is rounding that keeps the round from contracting
         better = size < norm  # false for nan: a correction that overflowed in float32 is dropped
-        slow = ((norm > goal) & ~(size <= SLOW * norm) & (rounded | ~trust.probing)).any()
-        verbs.put(x, at_work, candidate, better[..., at_work])
-        verbs.put(r, at_work, true, better[..., at_work])
+        slow = ((norm > goal) & ~(size <= SLOW * norm) & (rounded | ~gap.probing)).any()
+        vectors.put(x, at_work, candidate, better[..., at_work])
+        vectors.put(r, at_work, true, better[..., at_work])
         norm = np.where(better, size, norm)
-        journal.record(norm)
+        log.record(norm)
         if inner.stopped:
             problem.catch_up(x)
             return Exits.none(goal.shape, stopped=True)
-        if slow or trust.failed.any():
+        if slow or gap.failed.any():
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
 
@@ -164,47 +164,47 @@ def correct(
     Each leaves about `rate` of the residual, the share that the precision of the factor allows. None where one leaves
     more than SLOW of it: then x is the best iterate so far, and r its residual.
     """
-    verbs, journal, goal = problem.system.verbs, problem.journal, problem.goal
-    norm = problem.size if problem.from_zero and not journal.iterations else np.sqrt(verbs.dot(r, r).real)
+    vectors, log, goal = problem.system.vectors, problem.log, problem.goal
+    norm = problem.size if problem.from_zero and not log.iterations else np.sqrt(vectors.dot(r, r).real)
     while True:
-        journal.record(norm)
+        log.record(norm)
         exits = Exits.none(goal.shape)
         exits.converged = norm <= goal
         if exits.converged.all():
             problem.catch_up(x)
             return exits
-        if not np.isfinite(norm).all() or journal.iterations >= maxiter:
+        if not np.isfinite(norm).all() or log.iterations >= maxiter:
             return None
-        at_work = np.flatnonzero(anywhere(norm > goal))
-        candidate = precondition(r if len(at_work) == r.shape[-1] else verbs.take(r, at_work))
-        if journal.iterations or not problem.from_zero:
-            verbs.axpy(np.ones(goal[..., at_work].shape), verbs.take(x, at_work), candidate)
+        at_work = np.flatnonzero(any_in_batch(norm > goal))
+        candidate = precondition(r if len(at_work) == r.shape[-1] else vectors.take(r, at_work))
+        if log.iterations or not problem.from_zero:
+            vectors.axpy(np.ones(goal[..., at_work].shape), vectors.take(x, at_work), candidate)
         size, slow = norm.copy(), False
         found = problem.estimate_residuals(candidate, at_work)
         if found is not None:
             size[..., at_work] = found
-            verbs.put(x, at_work, candidate)
+            vectors.put(x, at_work, candidate)
         else:
             true = problem.residual(candidate, at_work, bool((rate * norm <= goal).all()))
-            size[..., at_work] = np.sqrt(verbs.dot(true, true).real)
+            size[..., at_work] = np.sqrt(vectors.dot(true, true).real)
             better = size < norm  # false for nan
             slow = ((norm > goal) & ~(size <= np.maximum(SLOW * norm, goal))).any()
-            verbs.put(x, at_work, candidate, better[..., at_work])
-            verbs.put(r, at_work, true, better[..., at_work])
+            vectors.put(x, at_work, candidate, better[..., at_work])
+            vectors.put(r, at_work, true, better[..., at_work])
             size = np.where(better, size, norm)
         norm = size
-        journal.step(np.full(goal.shape, np.nan), np.zeros(goal.shape))
+        log.step(np.full(goal.shape, np.nan), np.zeros(goal.shape))
         if watch is not None:
             try:
                 watch(lambda: x)
             except StopIteration:
-                journal.record(norm)
+                log.record(norm)
                 problem.catch_up(x)
                 exits = Exits.none(goal.shape, stopped=True)
                 exits.converged = norm <= goal
                 return exits
         if slow:
-            journal.record(norm)
+            log.record(norm)
             return None
 
 
@@ -224,19 +224,19 @@ def in_double(
         x,
         r,
         problem.goal,
-        maxiter - problem.journal.iterations,
-        problem.journal,
+        maxiter - problem.log.iterations,
+        problem.log,
         precondition=precondition,
         recompute=problem.residual,
         watch=watch,
         keep_best=True,
-        verbs=problem.system.verbs,
+        vectors=problem.system.vectors,
     )
     if not exits.nonfinite:
         problem.catch_up(x)
         if precondition is not None:
             note_energy(problem, r, exits, precondition)
-        if problem.journal.range[1] > 0:
+        if problem.log.range[1] > 0:
             note_quotients(problem, x, r, exits)
     return exits
 
@@ -246,11 +246,11 @@ def note_quotients(problem: Problem, x: Any, r: Any, exits: Exits) -> None:
 
     Solving is a step of inverse iteration; the directions of a block do not show so small quotients.
     """
-    dot, b = problem.system.verbs.dot, problem.unsolved()
+    dot, b = problem.system.vectors.dot, problem.unsolved()
     xx = dot(x, x).real
     found = np.divide((dot(x, b) - dot(x, r)).real, xx, out=np.zeros_like(xx), where=exits.converged & (xx > 0))
     if (found > 0).any():
-        problem.journal.quotients(found[found > 0].min(), found.max())
+        problem.log.observe_quotients(found[found > 0].min(), found.max())
 
 
 def note_energy(problem: Problem, r: Any, exits: Exits, precondition: Callable[[Any], Any]) -> None:
@@ -259,6 +259,6 @@ def note_energy(problem: Problem, r: Any, exits: Exits, precondition: Callable[[
     Where M is P^-1 with P <= A, the energy norm of the error e = A^-1 r is bounded by it:
     |e|_A^2 = <r, A^-1 r> <= <r, P^-1 r>.
     """
-    unit = problem.journal.unit
-    energy = problem.system.verbs.dot(r, precondition(r)).real * unit**2
-    problem.journal.energy = np.where(exits.converged & (energy >= 0), energy, np.nan)
+    unit = problem.log.unit
+    energy = problem.system.vectors.dot(r, precondition(r)).real * unit**2
+    problem.log.energy = np.where(exits.converged & (energy >= 0), energy, np.nan)

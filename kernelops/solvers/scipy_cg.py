@@ -98,23 +98,23 @@ def _solved(
 ) -> tuple[np.ndarray, int]:
     """What cg returns."""
     system = as_system(A)
-    n, verbs = system.n, system.verbs
+    n, vectors = system.n, system.vectors
     b = one_column(b, n, "b")
     rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
     dtype = np.result_type(system.dtype, inexact(b.dtype))
-    precondition, _, scaled = (None, "none", None) if M is None else as_preconditioner(M, n, verbs)
-    b = verbs.from_host(b)
+    precondition, _, scaled = (None, "none", None) if M is None else as_preconditioner(M, n, vectors)
+    b = vectors.from_host(b)
     if isinstance(x0, str):
         check_word(x0)
     elif x0 is not None:
         x0 = one_column(x0, n, "x0")
         check_real(x0, dtype)
-        x0 = verbs.from_host(x0)
-    if not (finite(b, verbs) and (x0 is None or isinstance(x0, str) or finite(x0, verbs))):
+        x0 = vectors.from_host(x0)
+    if not (finite(b, vectors) and (x0 is None or isinstance(x0, str) or finite(x0, vectors))):
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Any]) -> None:
-        callback(_returned(verbs.to_host(problem.unscaled(present())), dtype))
+        callback(_returned(vectors.to_host(problem.unscaled(present())), dtype))
 
     problem = Problem(system, b, rtol, atol, dtype)
     problem.look_for_units(1)
@@ -129,18 +129,18 @@ def _solved(
         r,
         problem.goal,
         maxiter,
-        problem.journal,
+        problem.log,
         precondition=precondition,
         recompute=problem.residual,
         watch=None if callback is None else watch,
-        verbs=verbs,
+        vectors=vectors,
     )
     problem.catch_up(x)
     in_range(problem, x, problem.size.copy(), exits)
     status = exits.status
     if status == "converged" and problem.rounded is not None and not (problem.size_rounded <= problem.goal).all():
         status = "overflow" if problem.unfit.any() else "stagnated"
-    return _returned(verbs.to_host(x), dtype), info_of(status, problem.journal.iterations)
+    return _returned(vectors.to_host(x), dtype), info_of(status, problem.log.iterations)
 
 
 def _returned(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

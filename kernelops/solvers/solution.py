@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, eigvalsh_tridiagonal
 
 from ..errors import MissingExtraError
-from .vectors import HOST
 
 MESSAGES = {  # status -> what happened, what may be wrong, what to try
     "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",
@@ -57,7 +53,6 @@ FAILURES = {
     "overflow": -1,
     "not positive definite": -2,
 }  # status -> SciPy's info, negative for a breakdown
-LONGEST = 8  # columns that the condition number is estimated from
 
 
 @dataclass(frozen=True)
@@ -226,118 +221,6 @@ def message(status: str, **figures: Any) -> str:
 def info_of(status: str, iterations: int) -> int:
     """SciPy's integer for a status."""
     return 0 if status == "converged" else FAILURES.get(status, max(1, iterations))
-
-
-class Journal:
-    """The notes of a solve in progress: residuals and coefficients by iteration, counts and clocks.
-
-    `unit` turns the norms that an iteration works with into relative residuals: one number for each column.
-    """
-
-    def __init__(self, unit: np.ndarray, verbs: Any = HOST) -> None:
-        self.unit, self.verbs = unit, verbs
-        self.history: list[np.ndarray] = []
-        self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
-        self.energy: np.ndarray | None = None  # <r, M r> / |b|^2 of the converged columns at the end, with an M
-        self.range = np.inf, 0.0  # the smallest and the largest Rayleigh quotient of A that a block has shown
-        self.products: dict[str, int] = {}
-        self.marks: list[tuple[str, Any, Any]] = []  # part, begin and end; of a GPU the marks are not of the past yet
-        self.begun = time.perf_counter()
-
-    @property
-    def iterations(self) -> int:
-        """Steps taken so far."""
-        return len(self.coefficients)
-
-    def counted(self, product: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """product, with its calls counted by precision and its seconds added up."""
-        clocked, dtype = self.clocked("product", product), self.verbs.dtype
-
-        def counted(block: Any) -> Any:
-            name = dtype(block).name
-            self.products[name] = self.products.get(name, 0) + 1
-            return clocked(block)
-
-        return counted
-
-    def clocked(self, part: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """function, with its seconds added to a part."""
-
-        mark = self.verbs.mark
-
-        def clocked(block: Any) -> Any:
-            begin = mark()
-            try:
-                return function(block)
-            finally:
-                self.marks.append((part, begin, mark()))
-
-        return clocked
-
-    def step(self, step: np.ndarray, ratio: np.ndarray) -> None:
-        """One step was taken; nan for the columns that rest."""
-        self.coefficients.append((step, ratio))
-
-    def quotients(self, smallest: float, largest: float) -> None:
-        """A block of directions had Rayleigh quotients <p, A p> / <p, p> from the smallest to the largest."""
-        self.range = min(self.range[0], smallest), max(self.range[1], largest)
-
-    def record(self, norm: np.ndarray) -> None:
-        """The residual norms now; once more for the same iteration, they replace what was noted before."""
-        del self.history[self.iterations :]
-        self.history.append(norm * self.unit)
-
-    def times(self) -> dict[str, float]:
-        """Seconds by part; what is none of the parts that are clocked is the vectors'."""
-        total, parts = time.perf_counter() - self.begun, dict.fromkeys(("setup", "product", "preconditioner"), 0.0)
-        for part, begin, end in self.marks:
-            parts[part] += self.verbs.seconds(begin, end)
-        return {**parts, "vectors": max(0.0, total - sum(parts.values())), "total": total}
-
-    def condition(self, block: bool = False) -> float | None:
-        """The largest over the smallest Ritz value, of the worst of the longest-running columns.
-
-        With block it is that of the directions of a block alone: columns that went on by themselves, with an M, have
-        shown that of M A.
-        """
-        smallest, largest = self.range
-        quotients = [largest / smallest] if 0 < smallest <= largest and self.iterations > 1 else []
-        return max([*quotients, *([] if block else self.conditions().values())], default=None)
-
-    def conditions(self) -> dict[int, float]:
-        """The largest over the smallest Ritz value of the longest-running columns, by their places.
-
-        CG with steps s_j and ratios t_j (t_j = 0 where it starts anew) is the Lanczos process with the tridiagonal
-        matrix of diagonal 1/s_j + t_j/s_(j-1) and off-diagonal sqrt(t_j)/s_(j-1); its eigenvalues lie in the spectrum.
-        """
-        if self.iterations < 2:
-            return {}
-        steps, ratios = (
-            np.array(values).reshape(self.iterations, -1) for values in zip(*self.coefficients, strict=True)
-        )
-        taken = np.isfinite(steps)
-        longest = np.argsort(-taken.sum(axis=0), kind="stable")[:LONGEST]
-        found = {int(c): _ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest}
-        return {c: value for c, value in found.items() if value is not None}
-
-
-def _ritz_ratio(step: np.ndarray, ratio: np.ndarray) -> float | None:
-    if len(step) < 2:
-        return None
-    diagonal = 1 / step
-    diagonal[1:] += ratio[1:] / step[:-1]
-    beside = np.sqrt(ratio[1:]) / step[:-1]
-    if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
-        return None
-    unit = np.abs(diagonal).max()
-    try:
-        ends = [
-            eigvalsh_tridiagonal(diagonal / unit, beside / unit, select="i", select_range=(i, i))[0]
-            for i in (0, len(step) - 1)
-        ]
-    except LinAlgError:  # entries of so different sizes that LAPACK's bisection does not end
-        return None
-    return float(ends[1] / ends[0]) if ends[0] > 0 else None
 
 
 def _worst(values: np.ndarray) -> float:

@@ -16,8 +16,8 @@ from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
 from .block_cg import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
 from .operator import System, as_system, by_rows, check_symmetric, inexact, takes_rows
-from .plan import Plan, Question
-from .policy import in_float64, planned
+from .plan import Plan, SolveRequest
+from .policy import factorize_in_float64, plan_for
 from .problem import (
     Problem,
     as_numbers,
@@ -29,11 +29,11 @@ from .problem import (
     in_own_errstate,
     start_from,
 )
-from .progress import Meter, tell
+from .progress import ProgressBar, log_line
 from .refine import correct, in_double, refine
 from .solution import FAILURES, Solution
 from .state import SolveState, check_state
-from .summarize import account
+from .summarize import summarize
 
 ON_FAIL = ("warn", "raise", "ignore")
 
@@ -126,8 +126,8 @@ def solve(
         tolerances, choices = (rtol, atol, maxiter), (M, precond, method, state, seed)
         solution = _solution(A, B, x0, tolerances, choices, callback, progress, verbose)
     if verbose:
-        tell(str(solution))
-    judge(solution, on_fail, stacklevel=3)
+        log_line(str(solution))
+    warn_or_raise(solution, on_fail, stacklevel=3)
     return solution
 
 
@@ -144,42 +144,42 @@ def _solution(
     """What solve returns, not judged yet."""
     M, precond, method, state, seed = choices
     system = as_system(A)
-    verbs = system.verbs
-    B = B if verbs.owns(B) else verbs.from_host(as_numbers(B, "B"))
+    vectors = system.vectors
+    B = B if vectors.is_block(B) else vectors.from_host(as_numbers(B, "B"))
     b = _block(B, system.n)
-    question = Question.of(system, method, precond, M, seed, b.shape[:-2])
+    request = SolveRequest.of(system, method, precond, M, seed, b.shape[:-2])
     shape = tuple(B.shape)
     rtol, atol, maxiter = check_tolerances(*tolerances, max(100, 10 * system.n))
     check_state(state)
     x0 = _start(x0, shape, b, system)
 
-    returned = np.result_type(inexact(verbs.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
+    returned = np.result_type(inexact(vectors.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
     take_memory()
     problem = Problem(system, b, rtol, atol, returned)
-    faulty = "" if finite(b, verbs) else "B"
-    if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, verbs):
+    faulty = "" if finite(b, vectors) else "B"
+    if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, vectors):
         faulty = "x0"
     if faulty:
-        x, exits = verbs.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
-        plan = Plan(question, "cg", "none", f"there is NaN or Inf in {faulty}")
+        x, exits = vectors.zeros(b.shape, problem.dtype), Exits.none(problem.goal.shape, nonfinite=True)
+        plan = Plan(request, "cg", "none", f"there is NaN or Inf in {faulty}")
     else:
         images = problem.look_for_units()
-        system, question = problem.system, replace(question, system=problem.system)
+        system, request = problem.system, replace(request, system=problem.system)
         check_symmetric(system, problem.product, b.shape[:-2], images)
-        plan = problem.journal.clocked("setup", lambda b: planned(question, b.shape[-1], rtol, state))(b)
+        plan = problem.log.time_calls("setup", lambda b: plan_for(request, b.shape[-1], rtol, state))(b)
         if verbose:
             kept = f" ({100 * system.density:.2g} % of the entries kept)" if system.density < 1 else ""
-            tell(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
+            log_line(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
         if isinstance(x0, str):
-            x0 = start_from(problem, plan.apply(verbs), lambda: plan.exponent(problem.unit))
+            x0 = start_from(problem, plan.apply(vectors), lambda: plan.exponent(problem.unit))
         elif x0 is None and state is not None:
             x0, problem.carried = state.start(tuple(b.shape), problem.dtype), True
-            x0 = None if x0 is None else problem.scaled(verbs.from_host(x0))
+            x0 = None if x0 is None else problem.scaled(vectors.from_host(x0))
         elif x0 is not None:
             x0 = problem.scaled(x0)
-        x, exits, plan = _run(problem, x0, shape, maxiter, question, plan, callback, progress)
+        x, exits, plan = _run(problem, x0, shape, maxiter, request, plan, callback, progress)
     figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty}
-    solution = account(problem, x, x0, exits, shape, plan, figures)
+    solution = summarize(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
         broken = solution.status in FAILURES
         state.leave(solution.x.reshape(tuple(b.shape)), plan, solution.iterations, broken)
@@ -197,8 +197,8 @@ def _start(x0: Any, shape: tuple[int, ...], b: Any, system: System) -> Any:
     if x0.shape != shape:
         raise ShapeError(f"x0 must have the shape of B, {shape}, got {x0.shape}")
     x0 = x0.reshape(tuple(b.shape))
-    check_real(x0, np.result_type(system.dtype, system.verbs.dtype(b)))
-    return system.verbs.from_host(x0)
+    check_real(x0, np.result_type(system.dtype, system.vectors.dtype(b)))
+    return system.vectors.from_host(x0)
 
 
 def _counted(b: Any) -> str:
@@ -206,7 +206,7 @@ def _counted(b: Any) -> str:
     return f"{columns} right-hand side{'s' * (columns != 1)}"
 
 
-def judge(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
+def warn_or_raise(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
     """Do with a solution that did not converge what on_fail says."""
     if solution.converged or on_fail == "ignore":
         return
@@ -230,50 +230,50 @@ def _run(
     x0: Any,
     shape: tuple[int, ...],
     maxiter: int,
-    question: Question,
+    request: SolveRequest,
     plan: Plan,
     callback: Callable[[np.ndarray], Any] | None,
     progress: bool,
 ) -> tuple[Any, Exits, Plan]:
     """The iterate, in scaled units, how it was left, and the plan that was followed in the end."""
-    system, journal = problem.system, problem.journal
-    asked = np.max(problem.goal * journal.unit, initial=0.0)  # of the column that may stop first
-    meter = Meter(float(asked)) if progress else None
+    system, log = problem.system, problem.log
+    asked = np.max(problem.goal * log.unit, initial=0.0)  # of the column that may stop first
+    bar = ProgressBar(float(asked)) if progress else None
 
-    def look(meter: Meter) -> None:
-        meter.show(journal.iterations, float(np.max(journal.history[-1], initial=0.0)))
+    def show(bar: ProgressBar) -> None:
+        bar.show(log.iterations, float(np.max(log.history[-1], initial=0.0)))
 
     def watch(present: Callable[[], Any]) -> None:
-        if meter is not None:
-            look(meter)
+        if bar is not None:
+            show(bar)
         if callback is not None:
-            callback(system.verbs.to_host(problem.unscaled(present())).reshape(shape))
+            callback(system.vectors.to_host(problem.unscaled(present())).reshape(shape))
 
-    watching = None if meter is None and callback is None else watch
+    watching = None if bar is None and callback is None else watch
     try:
         x, r = problem.start(x0)
         iterate = block_conjugate_gradients if plan.method == "block_cg" else conjugate_gradients
         mixed = system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct"
         with one_blas_thread() if system.native else nullcontext():
-            if plan.method == "direct" and not plan.kept:
-                exits, plan = _corrected(problem, x, r, maxiter, question, plan, watching)
+            if plan.method == "direct" and not plan.reused:
+                exits, plan = _corrected(problem, x, r, maxiter, request, plan, watching)
                 problem.by_rows = None
                 if exits is not None:
                     return x, exits, plan
-            apply = plan.apply(system.verbs)
-            precondition = None if apply is None else journal.clocked("preconditioner", apply)
+            apply = plan.apply(system.vectors)
+            precondition = None if apply is None else log.time_calls("preconditioner", apply)
             how = {"precondition": precondition, "watch": watching}
             exits = (refine if mixed else in_double)(problem, x, r, maxiter, iterate=iterate, **how)
-            if plan.method == "block_cg" and exits.status == "stagnated" and journal.iterations < maxiter:
+            if plan.method == "block_cg" and exits.status == "stagnated" and log.iterations < maxiter:
                 # near the end of float64 the common directions are lost before the columns are
                 r = problem.residual(x, np.arange(r.shape[-1]))
                 exits = in_double(problem, x, r, maxiter, **how)
         return x, exits, plan
     finally:
-        if meter is not None:
-            if journal.history:
-                look(meter)
-            meter.close()
+        if bar is not None:
+            if log.history:
+                show(bar)
+            bar.close()
 
 
 def _corrected(
@@ -281,7 +281,7 @@ def _corrected(
     x: Any,
     r: Any,
     maxiter: int,
-    question: Question,
+    request: SolveRequest,
     plan: Plan,
     watch: Callable[[Callable[[], Any]], None] | None,
 ) -> tuple[Exits | None, Plan]:
@@ -289,17 +289,17 @@ def _corrected(
 
     Where those in float32 hardly help, others in float64 take their place.
     """
-    journal, verbs = problem.journal, problem.system.verbs
+    log, vectors = problem.log, problem.system.vectors
     if takes_rows(problem.system, x):
-        problem.by_rows = journal.counted(by_rows(problem.system))
+        problem.by_rows = log.count_products(by_rows(problem.system))
     while True:
         problem.projects = not plan.single
         rate = max(p.rate for p in plan.preconditioners)
-        precondition = journal.clocked("preconditioner", plan.apply(verbs))
+        precondition = log.time_calls("preconditioner", plan.apply(vectors))
         exits = correct(problem, x, r, maxiter, precondition, rate, watch)
-        if exits is not None or not plan.single or journal.iterations >= maxiter:
+        if exits is not None or not plan.single or log.iterations >= maxiter:
             return exits, plan
-        plan = journal.clocked("setup", in_float64)(question)
+        plan = log.time_calls("setup", factorize_in_float64)(request)
         if plan.method != "direct":
             return None, plan
 

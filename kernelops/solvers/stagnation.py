@@ -9,7 +9,7 @@ CHECK_EVERY = 16  # iterations between two looks at how far rounding lets the re
 PATIENCE = 3  # checks in a row that do not halve the recomputed residual before a column counts as stagnated
 
 
-class Trust:
+class ResidualGap:
     """How far the residual that the iteration carries along can be trusted, by columns.
 
     Carried and true residual part at about eps |A| |x|, where x is the largest iterate: there the carried one goes on
@@ -21,38 +21,38 @@ class Trust:
     for hundreds of steps, so a plateau says nothing.
     """
 
-    every = CHECK_EVERY
+    interval = CHECK_EVERY
 
     def __init__(self, shape: tuple[int, ...], eps: float, floor: float = FLOOR) -> None:
         self.floor = np.full(shape, floor * eps)
-        self.growth, self.level = np.zeros(shape), np.zeros(shape)
-        self.checked, self.misses = np.full(shape, np.inf), np.zeros(shape, int)
+        self.matrix_norm, self.attainable = np.zeros(shape), np.zeros(shape)
+        self.checked, self.stalled = np.full(shape, np.inf), np.zeros(shape, int)
 
-    def stretched(self, factor: np.ndarray) -> None:
+    def observe_norm(self, factor: np.ndarray) -> None:
         """A was seen to stretch a vector by this factor."""
-        self.growth = np.maximum(self.growth, factor)
+        self.matrix_norm = np.maximum(self.matrix_norm, factor)
 
-    def look(self, size: np.ndarray) -> None:
+    def update(self, size: np.ndarray) -> None:
         """Set the level anew for iterates of this norm."""
-        self.level = self.floor * self.growth * size
+        self.attainable = self.floor * self.matrix_norm * size
 
-    def enough(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    def target(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
         """The norms at which columns claim to be done, given those they have come to."""
-        return np.maximum(goal, self.level)
+        return np.maximum(goal, self.attainable)
 
-    def judge(
+    def compare(
         self, claims: np.ndarray, carried: np.ndarray, true: np.ndarray, goal: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Of the columns that claim: those that met the goal, and those that went astray and must start anew."""
         met = claims & (true <= goal)
         honest = claims & ~met & (carried > goal) & (true <= 2 * carried)
-        self.floor[honest] *= 0.1 * carried[honest] / self.level[honest]
-        self.level[honest] = 0.1 * carried[honest]
-        astray = claims & ~met & ~honest
-        self.misses[astray] = np.where(true[astray] > self.checked[astray] / 2, self.misses[astray] + 1, 0)
-        self.checked[astray] = true[astray]
-        return met, astray
+        self.floor[honest] *= 0.1 * carried[honest] / self.attainable[honest]
+        self.attainable[honest] = 0.1 * carried[honest]
+        replaced = claims & ~met & ~honest
+        self.stalled[replaced] = np.where(true[replaced] > self.checked[replaced] / 2, self.stalled[replaced] + 1, 0)
+        self.checked[replaced] = true[replaced]
+        return met, replaced
 
-    def exhausted(self, astray: np.ndarray) -> np.ndarray:
+    def has_stagnated(self, replaced: np.ndarray) -> np.ndarray:
         """Which of the columns that went astray have done so too often."""
-        return astray & (self.misses >= PATIENCE)
+        return replaced & (self.stalled >= PATIENCE)

@@ -66,15 +66,15 @@ class SolveState:
             self.backward.plan, self.backward.fresh, self.backward.worn = self.plan, None, False
         return self.backward
 
-    def kept(self, key: tuple) -> Plan | None:
+    def lookup(self, key: tuple) -> Plan | None:
         """The plan of an earlier solve, if it was made for the same question and has not worn out."""
-        return self.plan if self.plan is not None and self.plan.question.key == key and not self.worn else None
+        return self.plan if self.plan is not None and self.plan.request.key == key and not self.worn else None
 
     def hold(self, plan: Plan | None) -> None:
         """Keep a plan for the solves to come."""
-        if plan is not None and not plan.kept and plan is not self.plan:
+        if plan is not None and not plan.reused and plan is not self.plan:
             self.fresh, self.worn = None, False
-            self.plan = plan if plan.question.M is None else None  # an M of the caller's is never taken from here
+            self.plan = plan if plan.request.M is None else None  # an M of the caller's is never taken from here
             self.builds += bool(plan.preconditioners)
 
     def leave(self, x: np.ndarray, plan: Plan, iterations: int, broken: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .cg import Exits, anywhere
+from .cg import Exits, any_in_batch
 from .plan import Plan
 from .precond.base import Preconditioner, Rescaled
 from .problem import Problem, finite
@@ -18,32 +18,32 @@ MOST = 1024  # binary digits before the point: a larger number is no float64
 LEAST = -960  # a smaller one may have lost so many of its digits that A x would tell
 
 
-def account(
+def summarize(
     problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], plan: Plan, figures: dict[str, Any]
 ) -> Solution:
     """The Solution, with the true residuals of what is returned."""
-    journal, verbs = problem.journal, problem.system.verbs
+    log, vectors = problem.log, problem.system.vectors
     if exits.nonfinite and not figures["faulty"] and _sound(problem, plan):
         exits.nonfinite, exits.indefinite = False, exits.indefinite | ~exits.converged
     residual = np.zeros(problem.size.shape) if exits.nonfinite else _true_residual(problem, x, x0, exits)
     told = in_range(problem, x, residual, exits)
-    returned = problem.size_rounded * journal.unit if problem.rounded is not None else residual
+    returned = problem.size_rounded * log.unit if problem.rounded is not None else residual
     if exits.nonfinite:
         residual = returned = np.full(problem.size.shape, np.nan)
-    found: np.ndarray = verbs.to_host(x)
+    found: np.ndarray = vectors.to_host(x)
     status = exits.status
     columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
     matrix = conditioned(plan.method, plan.precond)
     block = plan.method == "block_cg" and plan.precond != "none"
-    condition = None if status in FAILURES else journal.condition(block)
+    condition = None if status in FAILURES else log.condition(block)
     _withdraw(problem, plan, exits)
-    history = np.array(journal.history or [np.full(problem.size.shape, np.nan)])
+    history = np.array(log.history or [np.full(problem.size.shape, np.nan)])
     figures |= {
-        "iterations": journal.iterations,
+        "iterations": log.iterations,
         "residual": float(np.max(residual, initial=0.0)),
         "condition": condition,
         "matrix": matrix,
-        "culprit": "M" if exits.misled.any() and plan.method != "direct" else "A",
+        "culprit": "M" if exits.indefinite_preconditioner.any() and plan.method != "direct" else "A",
         "faulty": figures["faulty"] or "a product of A or of M",
         "recomputed": "in float64" if problem.system.native else "by A's own products",
     }
@@ -51,24 +51,24 @@ def account(
         x=found.reshape(shape),
         status=status,
         message=message(told or status, **figures),
-        iterations=journal.iterations,
+        iterations=log.iterations,
         residual=residual.reshape(columns),
         residual_returned=returned.reshape(columns),
-        products=dict(journal.products),
+        products=dict(log.products),
         history=history.reshape(len(history), *columns),
-        seconds=journal.times(),
+        seconds=log.times(),
         method=plan.method,
         precond=plan.precond,
         rank=plan.rank,
         setup=plan.setup,
-        reason=plan.account,
+        reason=plan.description,
         density=problem.system.density,
         preconditioners=_in_units_of_a(
-            tuple(map(_uncertified, plan.preconditioners)) if plan.kept else plan.preconditioners, problem.unit
+            tuple(map(_uncertified, plan.preconditioners)) if plan.reused else plan.preconditioners, problem.unit
         ),
         condition=condition,
         bound=np.where(exits.indefinite, np.nan, _error_bound(problem, plan, residual)).reshape(columns),
-        info=info_of(status, journal.iterations),
+        info=info_of(status, log.iterations),
     )
 
 
@@ -77,11 +77,11 @@ def _sound(problem: Problem, plan: Plan) -> bool:
 
     A matrix that is singular to rounding makes its steps longer and longer.
     """
-    verbs, apply = problem.system.verbs, plan.apply(problem.system.verbs)
-    if apply is None and not problem.journal.iterations:  # the product with the first residual was not finite
+    vectors, apply = problem.system.vectors, plan.apply(problem.system.vectors)
+    if apply is None and not problem.log.iterations:  # the product with the first residual was not finite
         return False
     r = problem.unsolved()
-    return finite(problem.product(r), verbs) and (apply is None or finite(apply(r), verbs))
+    return finite(problem.product(r), vectors) and (apply is None or finite(apply(r), vectors))
 
 
 def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarray:
@@ -89,27 +89,27 @@ def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarra
 
     An iteration that broke down can leave less than it began with; then its start is what is returned.
     """
-    journal, verbs = problem.journal, problem.system.verbs
-    size = journal.history[-1].copy()
-    left = np.flatnonzero(anywhere(~exits.converged))
+    log, vectors = problem.log, problem.system.vectors
+    size = log.history[-1].copy()
+    left = np.flatnonzero(any_in_batch(~exits.converged))
     if not len(left):
         return size
-    part = verbs.take(x, left)
+    part = vectors.take(x, left)
     norm = _norms(problem, part, left)
-    worse = ~(norm * journal.unit[..., left] <= journal.history[0][..., left])
+    worse = ~(norm * log.unit[..., left] <= log.history[0][..., left])
     if worse.any():
         start = problem.start(x0)[0]
-        verbs.put(part, np.arange(len(left)), verbs.take(start, left), worse)
-        verbs.put(x, left, part)
+        vectors.put(part, np.arange(len(left)), vectors.take(start, left), worse)
+        vectors.put(x, left, part)
         norm = _norms(problem, part, left)
     exits.converged[..., left] |= norm <= problem.goal[..., left]
-    size[..., left] = norm * journal.unit[..., left]
+    size[..., left] = norm * log.unit[..., left]
     return size
 
 
 def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
     r = problem.residual(x, columns)
-    return np.sqrt(problem.system.verbs.dot(r, r).real)
+    return np.sqrt(problem.system.vectors.dot(r, r).real)
 
 
 def in_range(problem: Problem, x: Any, residual: np.ndarray, exits: Exits) -> str:
@@ -117,25 +117,25 @@ def in_range(problem: Problem, x: Any, residual: np.ndarray, exits: Exits) -> st
 
     A solution may be beyond the range of float64 though A and b are not, or so far below that its digits are lost.
     """
-    verbs, shift, told = problem.system.verbs, problem.shift, ""
+    vectors, shift, told = problem.system.vectors, problem.shift, ""
     if not exits.nonfinite:
-        top = verbs.largest(x)
+        top = vectors.largest(x)
         digits = np.where(top > 0, np.frexp(top)[1] + shift, 0)
         if (digits > MOST).any():
             exits.nonfinite, told = True, "beyond"
     if exits.nonfinite:
-        verbs.fill(x, np.nan)
+        vectors.fill(x, np.nan)
         return told
-    multiply(x, shift, verbs)
-    low = np.flatnonzero(anywhere(digits < LEAST))
+    multiply(x, shift, vectors)
+    low = np.flatnonzero(any_in_batch(digits < LEAST))
     if not len(low):
         return ""
-    part = verbs.take(x, low)
-    multiply(part, -shift[..., low], verbs)
+    part = vectors.take(x, low)
+    multiply(part, -shift[..., low], vectors)
     norm = _norms(problem, part, low)
-    residual[..., low] = norm * problem.journal.unit[..., low]
-    if problem.journal.energy is not None:  # that was of an x that is not returned
-        problem.journal.energy[..., low] = np.nan
+    residual[..., low] = norm * problem.log.unit[..., low]
+    if problem.log.energy is not None:  # that was of an x that is not returned
+        problem.log.energy[..., low] = np.nan
     lost = exits.converged[..., low] & ~(norm <= problem.goal[..., low])
     exits.converged[..., low] &= ~lost
     exits.stagnated[..., low] |= lost
@@ -157,16 +157,16 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
     l for that <r, A^-1 r> is at most |r|^2 / l; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one
     counts. A P that was kept from an earlier solve belongs to another matrix and bounds nothing here.
     """
-    system, journal, size = problem.system, problem.journal, np.ldexp(problem.size * problem.scale, -problem.unit // 2)
+    system, log, size = problem.system, problem.log, np.ldexp(problem.size * problem.scale, -problem.unit // 2)
     alpha = system.alpha.min(axis=(-2, -1), initial=np.inf)[..., None] if system.alpha.ndim else system.alpha
     least = alpha + system.least
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = np.where(least > 0, problem.margin * residual * size / np.sqrt(least), np.nan)
-        if journal.energy is not None and not plan.kept:
-            inflation = np.array([p.inflation for p in plan.preconditioners] or [np.inf])
-            if len(inflation) > 1:
-                inflation = inflation.reshape(*size.shape[:-1], 1)
-            found = np.sqrt(np.where(np.isfinite(inflation), inflation * journal.energy, np.nan)) * size
+        if log.energy is not None and not plan.reused:
+            inverse_bound = np.array([p.inverse_bound for p in plan.preconditioners] or [np.inf])
+            if len(inverse_bound) > 1:
+                inverse_bound = inverse_bound.reshape(*size.shape[:-1], 1)
+            found = np.sqrt(np.where(np.isfinite(inverse_bound), inverse_bound * log.energy, np.nan)) * size
             bound = np.fmin(bound, found)
     return np.where(residual > 0, np.maximum(bound, np.finfo(np.float64).tiny), bound)  # not rounded to 0
 
@@ -177,10 +177,10 @@ def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
     A certificate goes where a larger condition number was met (a block shows that of A, which it is not for), and all
     of them where A was not positive definite.
     """
-    if plan.kept or all(np.isinf(P.certificate) and np.isinf(P.inflation) for P in plan.preconditioners):
+    if plan.reused or all(np.isinf(P.certificate) and np.isinf(P.inverse_bound) for P in plan.preconditioners):
         return
     elements, k = len(plan.preconditioners), problem.size.shape[-1]
-    met = {} if plan.method == "block_cg" else problem.journal.conditions()
+    met = {} if plan.method == "block_cg" else problem.log.conditions()
     met |= dict.fromkeys(np.flatnonzero(exits.indefinite).tolist(), np.inf)
     for column, condition in met.items():
         P = plan.preconditioners[column // k if elements > 1 else 0]
@@ -190,7 +190,7 @@ def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
 
 def _uncertified(P: Preconditioner) -> Preconditioner:
     """A preconditioner that was built for another matrix: what it claims is not for this one."""
-    if np.isinf(P.certificate) and np.isinf(P.inflation):
+    if np.isinf(P.certificate) and np.isinf(P.inverse_bound):
         return P
     P = copy(P)
     P.withdraw()

@@ -49,14 +49,14 @@ def size_of(system: Any, batch: tuple[int, ...]) -> np.ndarray | None:
     return np.asarray(known) if known > 0 else None
 
 
-def stretched(product: Callable[[Any], Any], block: Any, verbs: Any) -> tuple[Any, int]:
+def stretched(product: Callable[[Any], Any], block: Any, vectors: Any) -> tuple[Any, int]:
     """The image of a block times 2^digits, and digits: not 0 where the image itself would not be in range."""
     for digits in FARTHER:
         if digits:
-            part = verbs.copy(block)
-            multiply(part, np.full((*part.shape[:-2], part.shape[-1]), digits), verbs)
+            part = vectors.copy(block)
+            multiply(part, np.full((*part.shape[:-2], part.shape[-1]), digits), vectors)
         image = product(part if digits else block)
-        found = verbs.largest(image)
+        found = vectors.largest(image)
         if (np.isfinite(found) & (found > np.finfo(np.float64).tiny)).all():
             break
     return image, digits
@@ -74,12 +74,12 @@ def _largest(values: Any) -> float:
     return float(np.abs(np.asarray(values)).max(initial=0.0))
 
 
-def multiply(x: Any, exponents: np.ndarray, verbs: Any) -> None:
+def multiply(x: Any, exponents: np.ndarray, vectors: Any) -> None:
     """x times powers of two, one for each column, in place; where no number can hold the factor, in two steps."""
     first = np.clip(exponents, -LARGEST, LARGEST)
-    verbs.scale(np.ldexp(1.0, first), x)
+    vectors.scale(np.ldexp(1.0, first), x)
     if (first != exponents).any():
-        verbs.scale(np.ldexp(1.0, exponents - first), x)
+        vectors.scale(np.ldexp(1.0, exponents - first), x)
 
 
 def in_units(system: Any, unit: np.ndarray) -> Any:
@@ -89,26 +89,26 @@ def in_units(system: Any, unit: np.ndarray) -> Any:
     each = np.broadcast_to(unit.reshape(-1), len(system.entries)) if unit.size == 1 else unit.reshape(-1)
     return replace(
         system,
-        product=scaled_product(system.product, -unit, system.verbs),
+        product=scaled_product(system.product, -unit, system.vectors),
         entries=tuple(EntriesInUnits(e, int(u)) for e, u in zip(system.entries, each, strict=False)),
         alpha=np.ldexp(system.alpha, -(unit[..., None] if unit.ndim else unit)),
         least=np.ldexp(system.least, -unit),
     )
 
 
-def scaled_product(product: Callable[[Any], Any], exponent: np.ndarray, verbs: Any) -> Callable[[Any], Any]:
+def scaled_product(product: Callable[[Any], Any], exponent: np.ndarray, vectors: Any) -> Callable[[Any], Any]:
     """A product times 2^exponent: half of it goes in, and half comes out."""
     half = exponent // 2
     far = bool((np.abs(half) > SINGLE).any())
 
     def scaled(block: Any) -> Any:
-        dtype = verbs.dtype(block)
+        dtype = vectors.dtype(block)
         digits = np.broadcast_to(half, (*block.shape[:-2], block.shape[-1]))
-        part = verbs.copy(block, np.result_type(dtype, np.float64) if far else dtype)
-        multiply(part, digits, verbs)
+        part = vectors.copy(block, np.result_type(dtype, np.float64) if far else dtype)
+        multiply(part, digits, vectors)
         image = product(part)
-        multiply(image, digits, verbs)
-        return verbs.copy(image, dtype) if far else image
+        multiply(image, digits, vectors)
+        return vectors.copy(image, dtype) if far else image
 
     return scaled
 

@@ -19,11 +19,11 @@ CHUNK = 1 << 14  # numbers a verb works on at a time: no temporary is longer tha
 QUIET = np.errstate(over="ignore", invalid="ignore")  # an overflow becomes a status, not a warning
 
 
-class HostVerbs:
+class NumpyVectors:
     """The verbs on numpy arrays: the only way in which the solvers touch vectors."""
 
-    ahead = False  # whether the next product is begun before the last step is judged; then there is a verb `turn`
-    mark = staticmethod(time.perf_counter)  # the time, as `seconds` takes it
+    overlaps = False  # whether the next product is begun before the last step is judged; then there is a verb `turn`
+    timestamp = staticmethod(time.perf_counter)  # the time, as `seconds` takes it
 
     @staticmethod
     def seconds(begin: float, end: float) -> float:
@@ -31,7 +31,7 @@ class HostVerbs:
         return end - begin
 
     @staticmethod
-    def owns(a: Any) -> bool:
+    def is_block(a: Any) -> bool:
         """Whether a is a block already, and not an argument that has to be made one on the host."""
         return False
 
@@ -46,7 +46,7 @@ class HostVerbs:
         return a
 
     @staticmethod
-    def by_host(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    def via_host(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         """A function of numpy's arrays as one of blocks."""
         return function
 
@@ -96,7 +96,7 @@ class HostVerbs:
         return [cls.dot(x, y) for x, y in dots] + [cls.gram(x, y) for x, y in grams]
 
     @classmethod
-    def descend(
+    def cg_update(
         cls,
         p: np.ndarray,
         q: np.ndarray,
@@ -202,7 +202,7 @@ class HostVerbs:
             np.copyto(x[..., column], part[..., position], where=where[..., position, None])
 
 
-HOST = HostVerbs()
+HOST = NumpyVectors()
 
 
 def _chunks(x: np.ndarray) -> Any:

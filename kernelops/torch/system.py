@@ -14,7 +14,7 @@ from ..operators.kernel_product import check_alpha
 from ..operators.system import KernelSystem, SolveSpec
 from ..solvers import Solution
 from .tensors import on
-from .vectors import TensorVerbs
+from .vectors import TensorVectors
 
 SIGNS = 4  # columns of the product that tells how large a matrix is
 
@@ -39,12 +39,12 @@ class TensorSystem(KernelSystem):
 
     def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, device: torch.device) -> None:
         super().__init__(spec, arguments, alpha)
-        self.verbs = TensorVerbs(device)
+        self.vectors = TensorVectors(device)
         self._alpha = on(device, self.alpha) if self.alpha.ndim else None
 
     def right_hand_side(self, arguments: Arguments) -> torch.Tensor:
         if not isinstance(self.given, DeviceArray) or self.given.library != "torch":
-            return on(self.verbs.device, super().right_hand_side(arguments))
+            return on(self.vectors.device, super().right_hand_side(arguments))
         b: torch.Tensor = self.given.owner.expand(self.b_shape)
         return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
 
@@ -79,11 +79,11 @@ def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], s
 def size_of(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]) -> float:
     """About the Frobenius norm of alpha I + K, of a batch the largest: at least about the largest eigenvalue."""
     arguments, system = bound_system(spec, alpha, tensors)
-    n, verbs = system.n, system.verbs
+    n, vectors = system.n, system.vectors
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (n, SIGNS))
-    V = verbs.from_host(np.broadcast_to(signs, (*system.b_shape[:-2], n, SIGNS)).copy())
+    V = vectors.from_host(np.broadcast_to(signs, (*system.b_shape[:-2], n, SIGNS)).copy())
     image = system.product(V)
-    return float(np.sqrt(verbs.dot(image, image).real.mean(axis=-1).max(initial=0.0)))
+    return float(np.sqrt(vectors.dot(image, image).real.mean(axis=-1).max(initial=0.0)))
 
 
 def bound_system(

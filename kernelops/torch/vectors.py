@@ -34,7 +34,7 @@ Tensor = torch.Tensor
 Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
-class Later:
+class Deferred:
     """Scalars of one dtype that a device makes, on their way to the host by one transfer.
 
     Attributes
@@ -66,7 +66,7 @@ class Later:
         return parts
 
 
-class TensorVerbs:
+class TensorVectors:
     """The verbs of :class:`kernelops.solvers.vectors.HostVerbs` for tensors on one device.
 
     Attributes
@@ -75,12 +75,12 @@ class TensorVerbs:
         How many times the host has waited for the device with nothing else for it to do.
     """
 
-    ahead = True
+    overlaps = True
 
     def __init__(self, device: torch.device | str) -> None:
         self.device, self.waits = torch.device(device), 0
 
-    def mark(self) -> Any:
+    def timestamp(self) -> Any:
         """The time: on a GPU that at which the work given to it until now is done."""
         if self.device.type != "cuda":
             return time.perf_counter()
@@ -97,7 +97,7 @@ class TensorVerbs:
 
     # ---- there and back ----
 
-    def owns(self, a: Any) -> bool:
+    def is_block(self, a: Any) -> bool:
         return isinstance(a, Tensor)
 
     def to_host(self, x: Tensor) -> np.ndarray:
@@ -107,7 +107,7 @@ class TensorVerbs:
     def from_host(self, a: np.ndarray) -> Tensor:
         return on(self.device, a)
 
-    def by_host(self, function: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor], Tensor]:
+    def via_host(self, function: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor], Tensor]:
         return lambda x: self.from_host(function(self.to_host(x)))
 
     @QUIET
@@ -196,15 +196,15 @@ class TensorVerbs:
     def scalars(self, dots: Pairs = (), grams: Pairs = ()) -> list[np.ndarray]:
         """Several `dot` and, after them, several `gram`."""
         found = [_dot(x, y) for x, y in dots] + [_gram(x, y) for x, y in grams]
-        return self.read(Later(found)) if found else []
+        return self.read(Deferred(found)) if found else []
 
     def largest(self, x: Tensor) -> np.ndarray:
         """The largest magnitude in every column; nan or inf where there is one."""
         if not x.numel():
             return np.zeros((*x.shape[:-2], x.shape[-1]))
-        return self.read(Later([x.abs().amax(dim=-2).to(torch.float64)]))[0]
+        return self.read(Deferred([x.abs().amax(dim=-2).to(torch.float64)]))[0]
 
-    def descend(
+    def cg_update(
         self,
         p: Tensor,
         q: Tensor,
@@ -214,7 +214,7 @@ class TensorVerbs:
         least: np.ndarray,
         running: np.ndarray,
         dots: Pairs = (),
-    ) -> Later:
+    ) -> Deferred:
         """x += s p and r -= s q with s = rz / <p, q>, in the columns that run and whose <p, q> is above `least`.
 
         Leaves to `read` <p, q>, s, <r, r> after the step, and other products that are asked for, after the step too.
@@ -225,9 +225,11 @@ class TensorVerbs:
         across = step[..., None, :].to(x.dtype)
         x.addcmul_(p, across)
         r.addcmul_(q, across, value=-1)
-        return Later([curvature, step, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
+        return Deferred([curvature, step, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
 
-    def turn(self, step: Later, r: Tensor, z: Tensor, p: Tensor, previous: np.ndarray, running: np.ndarray) -> Later:
+    def next_direction(
+        self, step: Deferred, r: Tensor, z: Tensor, p: Tensor, previous: np.ndarray, running: np.ndarray
+    ) -> Deferred:
         """p = z + t p with t = <r, z> / previous in the columns that run, and 0 in others, after a step; leaves <r, z>.
 
         A product with p comes next, behind which the host reads what both have left, and nobody waits.
@@ -235,11 +237,11 @@ class TensorVerbs:
         numbers = on(self.device, np.where(running, previous, np.inf))
         rz = step.found[2] if z is r else _real(_dot(r, z))
         p.mul_((rz / numbers)[..., None, :].to(p.dtype)).add_(z)
-        turned = Later([rz])
+        turned = Deferred([rz])
         step.followed = turned.followed = True
         return turned
 
-    def read(self, found: Later) -> list[np.ndarray]:
+    def read(self, found: Deferred) -> list[np.ndarray]:
         """What `descend` and `turn` have left."""
         self.waits += not found.followed
         return found.read()

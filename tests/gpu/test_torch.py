@@ -16,7 +16,7 @@ from kernelops.arrays import device_array
 from kernelops.operators import device_products as device_vectors
 from kernelops.operators import linear_operator
 from kernelops.torch import Genred, KernelSolve
-from kernelops.torch.vectors import TensorVerbs
+from kernelops.torch.vectors import TensorVectors
 
 pytestmark = pytest.mark.usefixtures("gpu")
 GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
@@ -140,8 +140,10 @@ def test_an_operator_on_tensors(there):
 def test_vectors_of_a_solve_stay_there(precond, there, monkeypatch):
     solver, (x, b, g) = KernelSolve(*GAUSS, "b", axis=1), (t.detach() for t in points(150, torch.float32))
     how = {"alpha": 0.1, "precond": precond, "method": "cg", "return_solution": True}
-    blocks, descend = [], TensorVerbs.descend
-    monkeypatch.setattr(TensorVerbs, "descend", lambda self, *args: blocks.extend(args[:4]) or descend(self, *args))
+    blocks, cg_update = [], TensorVectors.cg_update
+    monkeypatch.setattr(
+        TensorVectors, "cg_update", lambda self, *args: blocks.extend(args[:4]) or cg_update(self, *args)
+    )
     tx, tb, tg = map(there, (x, b, g))
     a, found = solver(tx, tx, tb, tg, **how)
     assert found.converged and found.products.keys() == {"float32", "float64"}

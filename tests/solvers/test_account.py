@@ -8,10 +8,10 @@ from systems import Dense
 
 from kernelops.solvers.cg import Exits
 from kernelops.solvers.operator import as_system
-from kernelops.solvers.plan import Plan, Question
+from kernelops.solvers.plan import Plan, SolveRequest
 from kernelops.solvers.precond.base import Preconditioner
 from kernelops.solvers.problem import Problem
-from kernelops.solvers.summarize import _uncertified, account
+from kernelops.solvers.summarize import _uncertified, summarize
 
 FIGURES = {"maxiter": 7, "asked": "rtol = 0.5", "faulty": "B"}
 
@@ -21,12 +21,12 @@ class Known(Preconditioner):
 
     name, rank, columns, pairs, logdet = "known", 3, 2, 5, 0.0
 
-    def __init__(self, n, certificate=np.inf, inflation=np.inf):
+    def __init__(self, n, certificate=np.inf, inverse_bound=np.inf):
         super().__init__(n)
-        self.certificate, self.inflation = certificate, inflation
+        self.certificate, self.inverse_bound = certificate, inverse_bound
 
     def withdraw(self):
-        self.certificate = self.inflation = np.inf
+        self.certificate = self.inverse_bound = np.inf
 
 
 def problem_of(A, b, rtol=0.5, rounded=None, **known):
@@ -34,12 +34,14 @@ def problem_of(A, b, rtol=0.5, rounded=None, **known):
     system = replace(as_system(A if isinstance(A, np.ndarray) else A), **known)
     b = np.asarray(b, np.float64)
     problem = Problem(system, b[:, None] if b.ndim == 1 else b, rtol, 0.0, rounded)
-    problem.journal.record(problem.size.copy())
+    problem.log.record(problem.size.copy())
     return problem
 
 
-def plan_of(problem, method="cg", precond="none", preconditioners=(), kept=False):
-    return Plan(Question.of(problem.system, "cg", None, None, 0), method, precond, "because", preconditioners, kept)
+def plan_of(problem, method="cg", precond="none", preconditioners=(), reused=False):
+    return Plan(
+        SolveRequest.of(problem.system, "cg", None, None, 0), method, precond, "because", preconditioners, reused
+    )
 
 
 def exits_of(problem, *flags, converged=False, **named):
@@ -57,7 +59,7 @@ def found(problem, x, exits=None, x0=None, plan=None, shape=None):
     x = np.array(np.broadcast_to(x[:, None] if x.ndim == 1 else x, b.shape)) / problem.scale[..., None, :]
     shape = b.shape if shape is None else shape
     exits = exits_of(problem) if exits is None else exits
-    return account(problem, x, x0, exits, shape, plan_of(problem) if plan is None else plan, dict(FIGURES))
+    return summarize(problem, x, x0, exits, shape, plan_of(problem) if plan is None else plan, dict(FIGURES))
 
 
 EYE = np.eye(2)
@@ -69,7 +71,7 @@ B = np.array([3.0, 4.0])  # of norm 5; every number below is exact
 
 def test_a_converged_column_keeps_the_residual_that_it_was_judged_by():
     problem = problem_of(EYE, np.stack([B, B], axis=1))
-    problem.journal.record(problem.size * [0.25, 0.125])
+    problem.log.record(problem.size * [0.25, 0.125])
     solution = found(problem, 100.0, exits_of(problem, converged=True))
     assert solution.residual.tolist() == [0.25, 0.125] and solution.products == {}
     assert solution.status == "converged" and solution.info == 0 and solution.converged
@@ -111,7 +113,7 @@ def test_an_iterate_that_is_worse_than_the_start_is_not_returned(factor, returne
 
 def test_the_start_may_be_one_of_the_callers_and_counts_by_columns():
     problem = problem_of(EYE, np.stack([B] * 3, axis=1), 0.1)
-    problem.journal.history[0][...] = 0.5
+    problem.log.history[0][...] = 0.5
     x0 = problem.scaled(np.stack([B / 2] * 3, axis=1))
     before, x0_before = B[:, None] * [0.25, 0.75, 1.75], x0.copy()
     solution = found(problem, before, x0=x0)
@@ -167,7 +169,7 @@ def test_of_a_column_that_did_not_converge_the_rounded_one_is_recomputed_too():
 @pytest.mark.parametrize("rounded", [None, np.dtype("f4")])
 def test_nan_throughout(rounded):
     problem = problem_of(EYE, np.stack([B, B], axis=1), rounded=rounded)
-    problem.journal.conditions = lambda: {0: 3.0}
+    problem.log.conditions = lambda: {0: 3.0}
     solution = found(problem, B[:, None], exits_of(problem, nonfinite=True, converged=True))
     for value in (solution.x, solution.residual, solution.residual_returned, solution.bound):
         assert np.isnan(value).all()
@@ -177,7 +179,7 @@ def test_nan_throughout(rounded):
 
 def test_without_a_history_there_is_one_line_of_nan():
     problem = problem_of(EYE, np.stack([B, B], axis=1))
-    problem.journal.history.clear()
+    problem.log.history.clear()
     solution = found(problem, B[:, None], exits_of(problem, nonfinite=True))
     assert solution.history.shape == (1, 2) and np.isnan(solution.history).all()
 
@@ -186,7 +188,7 @@ def test_without_a_history_there_is_one_line_of_nan():
     "flags, named, status, info",
     [
         (("indefinite",), {}, "not positive definite", -2),
-        (("misled",), {}, "not positive definite", -2),
+        (("indefinite_preconditioner",), {}, "not positive definite", -2),
         (("stagnated",), {}, "stagnated", 1),
         ((), {"stopped": True}, "stopped", 1),
         ((), {}, "maxiter", 1),
@@ -194,7 +196,7 @@ def test_without_a_history_there_is_one_line_of_nan():
 )
 def test_statuses(flags, named, status, info):
     problem = problem_of(EYE, B, 0.1)
-    problem.journal.conditions = lambda: {0: 40.0}
+    problem.log.conditions = lambda: {0: 40.0}
     solution = found(problem, B / 2, exits_of(problem, *flags, **named))
     assert (solution.status, solution.info) == (status, info)
     assert solution.condition == (None if info == -2 else 40.0)
@@ -204,9 +206,12 @@ def test_statuses(flags, named, status, info):
 def test_who_is_not_positive_definite():
     problem = problem_of(EYE, B, 0.1)
     assert "Not solved: A is not" in found(problem, B / 2, exits_of(problem, "indefinite")).message
-    assert "Not solved: M is not" in found(problem, B / 2, exits_of(problem, "indefinite", "misled")).message
+    assert (
+        "Not solved: M is not"
+        in found(problem, B / 2, exits_of(problem, "indefinite", "indefinite_preconditioner")).message
+    )
     exits = exits_of(problem_of(EYE, np.stack([B, B], axis=1), 0.1), "indefinite")
-    exits.misled[1] = True
+    exits.indefinite_preconditioner[1] = True
     assert "Not solved: M is not" in found(problem_of(EYE, np.stack([B, B], axis=1), 0.1), 0.0, exits).message
 
 
@@ -231,11 +236,11 @@ def test_the_message_tells_of_the_worst_column():
 
 def test_fields():
     problem = problem_of(EYE, np.stack([B, B], axis=1))
-    journal = problem.journal
-    journal.step(np.ones(2), np.zeros(2))
-    journal.record(problem.size / 4)
-    journal.products["float64"] = 11
-    journal.conditions = lambda: {0: 3.0, 1: 5.0}
+    log = problem.log
+    log.step(np.ones(2), np.zeros(2))
+    log.record(problem.size / 4)
+    log.products["float64"] = 11
+    log.conditions = lambda: {0: 3.0, 1: 5.0}
     P = Known(2)
     plan = plan_of(problem, "cg", "known", (P,))
     solution = found(problem, B[:, None], exits_of(problem, converged=True), plan=plan)
@@ -243,15 +248,15 @@ def test_fields():
     assert (solution.rank, solution.setup, solution.density) == (3, 9 / 4, 1.0)
     assert solution.preconditioners == (P,) and solution.condition == 5.0 and solution.iterations == 1
     assert solution.history.tolist() == [[1.0, 1.0], [0.25, 0.25]] and set(solution.seconds) >= {"setup", "total"}
-    assert solution.products == {"float64": 11} and solution.products is not journal.products
-    again = found(problem, B[:, None], exits_of(problem, converged=True), plan=replace(plan, kept=True))
+    assert solution.products == {"float64": 11} and solution.products is not log.products
+    again = found(problem, B[:, None], exits_of(problem, converged=True), plan=replace(plan, reused=True))
     assert again.reason == "because, kept from an earlier solve" and again.setup == 0
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 3), (4, 2, 3), (5, 4, 2, 1), (2, 0)])
 def test_shapes(shape):
     problem = problem_of(EYE, np.ones(shape) if len(shape) > 1 else B)
-    problem.journal.record(problem.size)
+    problem.log.record(problem.size)
     solution = found(problem, problem.b, exits_of(problem, converged=True), shape=shape)
     columns = () if len(shape) == 1 else shape[:-2] + shape[-1:]
     assert solution.x.shape == shape
@@ -269,11 +274,11 @@ def test_x_is_in_the_units_of_b():
 # ---- bounds ----
 
 
-def bound(alpha, least, b=B, energy=None, preconditioners=(), kept=False, residual=0.5):
+def bound(alpha, least, b=B, energy=None, preconditioners=(), reused=False, residual=0.5):
     problem = problem_of(EYE, b, alpha=np.asarray(alpha, float), least=least)
-    problem.journal.record(problem.size * residual)
-    problem.journal.energy = None if energy is None else np.broadcast_to(energy, problem.size.shape)
-    plan = plan_of(problem, "cg", "known" if preconditioners else "none", preconditioners, kept)
+    problem.log.record(problem.size * residual)
+    problem.log.energy = None if energy is None else np.broadcast_to(energy, problem.size.shape)
+    plan = plan_of(problem, "cg", "known" if preconditioners else "none", preconditioners, reused)
     return found(problem, problem.b, exits_of(problem, converged=True), plan=plan).bound
 
 
@@ -311,7 +316,7 @@ def test_by_the_energy_of_a_preconditioner_below_A():
     for other in ((Known(2),), ()):
         assert np.isnan(bound(4.0, -np.inf, energy=0.01 / 25, preconditioners=other)).all()
         np.testing.assert_allclose(bound(4.0, 0.0, energy=0.01 / 25, preconditioners=other), 2.5 / 2)
-    np.testing.assert_allclose(bound(4.0, 0.0, energy=0.01 / 25, preconditioners=one, kept=True), 2.5 / 2)
+    np.testing.assert_allclose(bound(4.0, 0.0, energy=0.01 / 25, preconditioners=one, reused=True), 2.5 / 2)
     np.testing.assert_allclose(bound(4.0, 0.0, energy=np.nan, preconditioners=one), 2.5 / 2)
 
 
@@ -328,17 +333,17 @@ def test_each_element_has_its_own_preconditioner():
 # ---- what is withdrawn ----
 
 
-def withdrawn(met, *certificates, method="cg", kept=False, shape=(2, 2), indefinite=(), inflation=1.0):
+def withdrawn(met, *certificates, method="cg", reused=False, shape=(2, 2), indefinite=(), inverse_bound=1.0):
     """Which certificates are gone after an iteration that met these condition numbers."""
     problem = problem_of(EYE, np.ones(shape))
-    problem.journal.conditions = lambda: dict(met)
+    problem.log.conditions = lambda: dict(met)
     exits = exits_of(problem, converged=True)
     for at in indefinite:
         exits.indefinite.reshape(-1)[at] = True
-    own = tuple(Known(2, c, inflation) for c in certificates)
-    solution = found(problem, problem.b, exits, plan=plan_of(problem, method, "known", own, kept))
+    own = tuple(Known(2, c, inverse_bound) for c in certificates)
+    solution = found(problem, problem.b, exits, plan=plan_of(problem, method, "known", own, reused))
     assert (np.isnan(solution.bound) | ~exits.indefinite).all()
-    return [bool(np.isinf(P.certificate) and np.isinf(P.inflation)) for P in own]
+    return [bool(np.isinf(P.certificate) and np.isinf(P.inverse_bound)) for P in own]
 
 
 def test_a_certificate_goes_where_a_larger_condition_number_was_met():
@@ -355,20 +360,20 @@ def test_each_element_is_refuted_by_its_own_columns():
 
 def test_a_block_refutes_nothing_and_a_kept_preconditioner_is_not_refuted():
     assert withdrawn({0: 20.0}, 9.0, method="block_cg") == [False]
-    assert withdrawn({0: 20.0}, 9.0, kept=True) == [False]
+    assert withdrawn({0: 20.0}, 9.0, reused=True) == [False]
 
 
 def test_an_indefinite_matrix_refutes_everything():
     assert withdrawn({}, 9.0, indefinite=[1]) == [True]
     assert withdrawn({}, 9.0, indefinite=[1], method="block_cg") == [True]
     assert withdrawn({}, 9.0, 9.0, indefinite=[2], shape=(2, 2, 2)) == [False, True]
-    assert withdrawn({}, np.inf, indefinite=[0], inflation=2.0) == [True]  # a bound without a certificate
+    assert withdrawn({}, np.inf, indefinite=[0], inverse_bound=2.0) == [True]  # a bound without a certificate
 
 
 def test_where_nothing_is_claimed_nothing_is_looked_for():
     problem = problem_of(EYE, B)
     asked = []
-    problem.journal.conditions = lambda: asked.append(1) or {}
+    problem.log.conditions = lambda: asked.append(1) or {}
     plan = plan_of(problem, "cg", "known", (Known(2),))
     found(problem, B, exits_of(problem, converged=True), plan=plan)
     assert len(asked) == 1  # for Solution.condition
@@ -376,16 +381,16 @@ def test_where_nothing_is_claimed_nothing_is_looked_for():
 
 def test_a_preconditioner_of_another_matrix_is_shown_without_its_claims():
     for own in (Known(2, 9.0, 2.0), Known(2, np.inf, 2.0), Known(2, 9.0, np.inf)):
-        before = own.certificate, own.inflation
+        before = own.certificate, own.inverse_bound
         shown = _uncertified(own)
-        assert shown is not own and np.isinf(shown.certificate) and np.isinf(shown.inflation)
-        assert (own.certificate, own.inflation) == before
+        assert shown is not own and np.isinf(shown.certificate) and np.isinf(shown.inverse_bound)
+        assert (own.certificate, own.inverse_bound) == before
     plain = Known(2)
     assert _uncertified(plain) is plain
     problem = problem_of(EYE, B)
     own = Known(2, 9.0, 2.0)
-    for kept, same in ((False, True), (True, False)):
-        plan = plan_of(problem, "cg", "known", (own,), kept)
+    for reused, same in ((False, True), (True, False)):
+        plan = plan_of(problem, "cg", "known", (own,), reused)
         solution = found(problem, B, exits_of(problem, converged=True), plan=plan)
         assert (solution.preconditioners[0] is own) is same
 
@@ -393,9 +398,9 @@ def test_a_preconditioner_of_another_matrix_is_shown_without_its_claims():
 def test_the_condition_number_of_a_block_is_that_of_its_directions():
     problem = problem_of(EYE, np.stack([B, B], axis=1))
     for _ in range(2):
-        problem.journal.step(np.full(2, np.nan), np.zeros(2))
-    problem.journal.quotients(2.0, 6.0)
-    problem.journal.conditions = lambda: {0: 50.0}
+        problem.log.step(np.full(2, np.nan), np.zeros(2))
+    problem.log.observe_quotients(2.0, 6.0)
+    problem.log.conditions = lambda: {0: 50.0}
     for method, precond, wanted in (
         ("block_cg", "none", 50.0),  # columns that went on by themselves, with A as well
         ("block_cg", "known", 3.0),

@@ -6,40 +6,40 @@ from systems import Dense, assert_solves, duplicates, indefinite, kernel, poison
 
 from kernelops.solvers.block_cg import RANK, block_conjugate_gradients, orthonormal
 from kernelops.solvers.cg import conjugate_gradients
+from kernelops.solvers.journal import SolveLog
 from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.refine import in_double, refine
-from kernelops.solvers.solution import Journal
 from kernelops.solvers.vectors import HOST
 
 
 def iterate(a, b, rtol=1e-8, maxiter=500, method=block_conjugate_gradients, product=None, checked=True, **keywords):
     """The iteration from zero on columns of size 1, with its Exits, iterate and Journal."""
     x, size = np.zeros_like(b), np.linalg.norm(b, axis=-2)
-    journal = Journal(np.divide(1, size, out=np.zeros_like(size), where=size > 0))
+    log = SolveLog(np.divide(1, size, out=np.zeros_like(size), where=size > 0))
     if checked:
         keywords["recompute"] = lambda x, columns: b[..., columns] - a @ x
-    exits = method(product or (lambda v: a @ v), x, b.copy(), rtol * size, maxiter, journal, **keywords)
-    return exits, x, journal
+    exits = method(product or (lambda v: a @ v), x, b.copy(), rtol * size, maxiter, log, **keywords)
+    return exits, x, log
 
 
 def test_columns_help_each_other():
     """A block of k columns deals with k eigenvalues a step: in exact arithmetic 60 take at most 60 / k steps."""
     a, b = spd(60, 1e4), right_hand_sides(60, 12)
     alone = iterate(a, b, method=conjugate_gradients)[2].iterations
-    exits, x, journal = iterate(a, b)
+    exits, x, log = iterate(a, b)
     assert exits.status == "converged"
     assert_solves(a, x, b, 1e-8)
-    assert journal.iterations <= 60 // 12 + 2 and alone > 60
+    assert log.iterations <= 60 // 12 + 2 and alone > 60
 
 
 def test_one_column_is_plain_conjugate_gradients():
     """Of a matrix that is solved before rounding tells: later, no two iterations are alike."""
     a, b = spd(40, 10), right_hand_sides(40, 1)
-    _, x, journal = iterate(a, b)
+    _, x, log = iterate(a, b)
     _, y, diary = iterate(a, b, method=conjugate_gradients)
-    assert abs(journal.iterations - diary.iterations) <= 1  # by rounding
-    np.testing.assert_allclose(journal.history[:20], diary.history[:20], rtol=1e-10)
+    assert abs(log.iterations - diary.iterations) <= 1  # by rounding
+    np.testing.assert_allclose(log.history[:20], diary.history[:20], rtol=1e-10)
     assert np.linalg.norm(x - y) <= 2e-8 * np.linalg.norm(b)  # the smallest eigenvalue is 1
 
 
@@ -60,14 +60,14 @@ def dependent(n):
 @pytest.mark.parametrize("name", dependent(30))
 def test_dependent_columns(name):
     a, b = spd(30, 1e3), dependent(30)[name]
-    exits, x, journal = iterate(a, b)
+    exits, x, log = iterate(a, b)
     assert exits.status == "converged"
     assert_solves(a, x, b, 1e-8)
     assert not x[:, ~b.any(axis=0)].any()
     rank = {"rank 1": 1, "twice the same": 3}.get(name)
     if rank:
         part = b[:, :rank]
-        assert journal.iterations <= 1.1 * iterate(a, part)[2].iterations + 1
+        assert log.iterations <= 1.1 * iterate(a, part)[2].iterations + 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "complex128"])
@@ -89,14 +89,14 @@ def test_batch_equals_loop(keep_best):
     b[1, :, 1:] = 0
     seen = []
     x, size = np.zeros_like(b), np.linalg.norm(b, axis=-2)
-    journal = Journal(np.ones_like(size))
+    log = SolveLog(np.ones_like(size))
     exits = block_conjugate_gradients(
         lambda v: a @ v,
         x,
         b.copy(),
         1e-9 * size,
         500,
-        journal,
+        log,
         keep_best=keep_best,
         watch=lambda now: seen.append(now().copy()),
     )
@@ -104,8 +104,8 @@ def test_batch_equals_loop(keep_best):
     for i in range(3):
         _, alone, diary = iterate(a[i], b[i], rtol=1e-9, keep_best=keep_best, checked=False)
         np.testing.assert_allclose(x[i], alone, rtol=1e-6, atol=1e-9)
-        assert journal.iterations >= diary.iterations
-    assert len(seen) == journal.iterations and np.array_equal(seen[-1], x)
+        assert log.iterations >= diary.iterations
+    assert len(seen) == log.iterations and np.array_equal(seen[-1], x)
 
 
 def test_columns_that_are_done_leave_the_product():
@@ -117,10 +117,10 @@ def test_columns_that_are_done_leave_the_product():
         widths.append(v.shape[-1])
         return a @ v
 
-    exits, x, journal = iterate(a, b, product=product)
+    exits, x, log = iterate(a, b, product=product)
     assert exits.status == "converged" and widths[0] == 4 and set(widths[2:]) <= {2, 1}
     assert_solves(a, x, b, 1e-8)
-    assert (np.array(journal.history)[2:, :2] == np.array(journal.history)[2, :2]).all()
+    assert (np.array(log.history)[2:, :2] == np.array(log.history)[2, :2]).all()
 
 
 class TestPreconditioned:
@@ -135,14 +135,14 @@ class TestPreconditioned:
     def test_nearly_exact(self, dtype):
         a, b = spd(60, 1e3), right_hand_sides(60, 3)
         m = np.linalg.inv(a).astype(dtype)
-        exits, x, journal = iterate(a, b, precondition=lambda v: m @ v.astype(dtype))
-        assert exits.status == "converged" and journal.iterations <= (3 if dtype == "float32" else 1)
+        exits, x, log = iterate(a, b, precondition=lambda v: m @ v.astype(dtype))
+        assert exits.status == "converged" and log.iterations <= (3 if dtype == "float32" else 1)
         assert_solves(a, x, b, 1e-8)
 
     @pytest.mark.parametrize("m", [-np.eye(40), np.zeros((40, 40)), indefinite(40)], ids=["negative", "zero", "mixed"])
-    def test_misled(self, m):
+    def test_indefinite_preconditioner(self, m):
         exits, _, _ = iterate(spd(40, 1e4), right_hand_sides(40, 3), precondition=lambda v: m @ v)
-        assert exits.misled.any() and exits.status == "not positive definite"
+        assert exits.indefinite_preconditioner.any() and exits.status == "not positive definite"
 
     def test_nan(self):
         exits, _, _ = iterate(spd(40), right_hand_sides(40, 3), precondition=lambda v: v * np.nan)
@@ -159,8 +159,8 @@ class TestWaysOut:
 
     def test_singular(self):
         A = duplicates()
-        exits, _, journal = iterate(A.truth, right_hand_sides(40, 3), keep_best=True)
-        assert exits.status in ("not positive definite", "stagnated") and journal.iterations < 200
+        exits, _, log = iterate(A.truth, right_hand_sides(40, 3), keep_best=True)
+        assert exits.status in ("not positive definite", "stagnated") and log.iterations < 200
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_nonfinite(self, value):
@@ -170,8 +170,8 @@ class TestWaysOut:
 
     def test_stagnation(self):
         a, b = spd(40, 1e4), right_hand_sides(40, 3)
-        exits, x, journal = iterate(a, b, rtol=0.0, maxiter=10**4, keep_best=True)
-        assert exits.status == "stagnated" and journal.iterations < 200
+        exits, x, log = iterate(a, b, rtol=0.0, maxiter=10**4, keep_best=True)
+        assert exits.status == "stagnated" and log.iterations < 200
         assert_solves(a, x, b, 1e-11)
 
     def test_a_carried_residual_is_checked_and_the_iteration_goes_on(self):
@@ -186,22 +186,22 @@ class TestWaysOut:
         a, b = spd(200, 1e8), right_hand_sides(200, 3)
         for maxiter in (0, 1, 5, 11, 30):
             for keep_best in (False, True):
-                exits, x, journal = iterate(a, b, maxiter=maxiter, keep_best=keep_best)
-                assert exits.status == "maxiter" and journal.iterations == maxiter
+                exits, x, log = iterate(a, b, maxiter=maxiter, keep_best=keep_best)
+                assert exits.status == "maxiter" and log.iterations == maxiter
                 reached = np.linalg.norm(b - a @ x, axis=0) / np.linalg.norm(b, axis=0)
-                history = np.array(journal.history)
+                history = np.array(log.history)
                 np.testing.assert_allclose(reached, history.min(axis=0) if keep_best else history[-1], rtol=1e-5)
 
     def test_stop(self):
         a, b, seen = spd(40, 1e4), right_hand_sides(40, 3), []
 
-        def watch(present):
-            seen.append(present().copy())
+        def watch(current):
+            seen.append(current().copy())
             if len(seen) == 4:
                 raise StopIteration
 
-        exits, x, journal = iterate(a, b, watch=watch)
-        assert exits.status == "stopped" and journal.iterations == 4
+        exits, x, log = iterate(a, b, watch=watch)
+        assert exits.status == "stopped" and log.iterations == 4
         np.testing.assert_array_equal(seen[-1], x)
 
     @pytest.mark.parametrize("where", ["product", "precondition"])
@@ -228,7 +228,7 @@ def test_condition_is_a_lower_bound():
         problem = Problem(as_system(A), right_hand_sides(A.n, 4), 1e-8, 0.0)
         refine(problem, *problem.start(None), 500, iterate=block_conjugate_gradients)
         true = np.linalg.cond(A.truth)
-        assert 0.4 * true < problem.journal.condition() <= 1.0001 * true
+        assert 0.4 * true < problem.log.condition() <= 1.0001 * true
 
 
 @pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-10])
@@ -241,7 +241,7 @@ def test_in_rounds_of_float32(rtol):
         exits = refine(problem, x, r, 4000, iterate=method)
         assert exits.status == "converged"
         assert_solves(A, problem.unscaled(x), b, rtol)
-        count[method] = problem.journal.products["float32"]
+        count[method] = problem.log.products["float32"]
     assert count[block_conjugate_gradients] < count[conjugate_gradients] / 2
 
 
@@ -250,8 +250,8 @@ def test_from_rounds_that_do_not_contract_to_float64():
     problem = Problem(as_system(A), b, 1e-6, 0.0)
     x, r = problem.start(None)
     assert refine(problem, x, r, 4000, iterate=block_conjugate_gradients).status == "converged"
-    assert problem.journal.products["float64"] > 10
-    assert problem.journal.products["float32"] <= 200  # so many steps would do, and have not even halved a residual
+    assert problem.log.products["float64"] > 10
+    assert problem.log.products["float32"] <= 200  # so many steps would do, and have not even halved a residual
     assert_solves(A, problem.unscaled(x), b, 1e-6)
 
 

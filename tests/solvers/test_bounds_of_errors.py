@@ -71,7 +71,7 @@ def check(A, b, found, proved):
         rounding = 1e-15 * np.linalg.cond(A) * size  # of the solution that is compared with, too
         assert (energy_errors(A, found.x, b) <= found.bound * (1 + 1e-6) + rounding).all()
     for P in found.preconditioners:
-        assert proved or (P.certificate == np.inf and P.inflation == np.inf)
+        assert proved or (P.certificate == np.inf and P.inverse_bound == np.inf)
         assert found.condition is None or found.method == "block_cg" or found.condition <= P.certificate
 
 
@@ -159,7 +159,7 @@ def test_a_kept_preconditioner_claims_nothing_of_another_matrix():
     certificate = first.preconditioners[0].certificate
     second = solve(operator("matern", 1e-3), b, **how)
     assert "kept" in second.reason and second.condition > certificate  # what would have been refuted
-    assert second.preconditioners[0].certificate == np.inf and second.preconditioners[0].inflation == np.inf
+    assert second.preconditioners[0].certificate == np.inf and second.preconditioners[0].inverse_bound == np.inf
     assert first.preconditioners[0].certificate == certificate < np.inf
     np.testing.assert_array_equal(second.preconditioners[0] @ b, first.preconditioners[0] @ b)
 

@@ -8,30 +8,30 @@ from scipy.sparse.linalg import LinearOperator
 from systems import Dense, assert_solves, kernel, right_hand_sides, rough, spd
 
 from kernelops.solvers.cg import conjugate_gradients
+from kernelops.solvers.journal import SolveLog
 from kernelops.solvers.problem import power_of_two
 from kernelops.solvers.scipy_cg import cg
-from kernelops.solvers.solution import Journal
-from kernelops.solvers.stagnation import Trust
+from kernelops.solvers.stagnation import ResidualGap
 from kernelops.solvers.vectors import HOST
 
 
 def iterate(a, b, rtol=1e-8, maxiter=500, product=None, **keywords):
     """conjugate_gradients from zero, with its Exits, iterate and Journal."""
     x, size = np.zeros_like(b), np.linalg.norm(b, axis=-2)
-    journal = Journal(1 / size)
-    exits = conjugate_gradients(product or (lambda v: a @ v), x, b.copy(), rtol * size, maxiter, journal, **keywords)
-    return exits, x, journal
+    log = SolveLog(1 / size)
+    exits = conjugate_gradients(product or (lambda v: a @ v), x, b.copy(), rtol * size, maxiter, log, **keywords)
+    return exits, x, log
 
 
 def test_columns_have_their_own_steps():
     a, b = spd(40, 1e3), right_hand_sides(40, 5)
-    exits, x, journal = iterate(a, b)
+    exits, x, log = iterate(a, b)
     assert exits.status == "converged"
     assert_solves(a, x, b, 1e-8)
     for column in range(5):
         _, alone, diary = iterate(a, b[:, [column]])
         np.testing.assert_allclose(x[:, [column]], alone, rtol=1e-6)
-        line = np.array(journal.history)[: len(diary.history), column]
+        line = np.array(log.history)[: len(diary.history), column]
         np.testing.assert_allclose(line[:12], np.array(diary.history)[:12, 0], rtol=1e-6)
 
 
@@ -47,11 +47,11 @@ def test_converged_columns_rest_and_leave_the_product():
 
     for keep_best in (False, True):
         widths.clear()
-        exits, x, journal = iterate(a, b, product=product, keep_best=keep_best)
+        exits, x, log = iterate(a, b, product=product, keep_best=keep_best)
         assert exits.status == "converged"
         assert widths[:3] == [3, 1, 1]
         assert_solves(a, x, b, 1e-8)
-        history = np.array(journal.history)
+        history = np.array(log.history)
         assert (history[1:, :2] == history[1, :2]).all()
 
 
@@ -60,23 +60,23 @@ def test_batch_equals_loop(keep_best):
     a = np.stack([spd(20, c, seed=i) for i, c in enumerate([2.0, 1e2, 1e4])])
     b = right_hand_sides(20, 3, 2)
     seen = []
-    exits, x, journal = iterate(a, b, keep_best=keep_best, watch=lambda present: seen.append(present().copy()))
+    exits, x, log = iterate(a, b, keep_best=keep_best, watch=lambda current: seen.append(current().copy()))
     assert exits.status == "converged"
     for i in range(3):
         alone_seen = []
         _, alone, diary = iterate(
-            a[i], b[i], keep_best=keep_best, watch=lambda present, s=alone_seen: s.append(present().copy())
+            a[i], b[i], keep_best=keep_best, watch=lambda current, s=alone_seen: s.append(current().copy())
         )
         np.testing.assert_allclose(x[i], alone, rtol=1e-9)
         np.testing.assert_allclose(seen[-1][i], alone, rtol=1e-9)
-        assert journal.iterations >= diary.iterations
+        assert log.iterations >= diary.iterations
     assert np.allclose(seen[-1], x)
 
 
 def test_frozen_elements_of_a_batch_do_not_move():
     a, b = np.stack([np.eye(20), spd(20, 1e3)]), right_hand_sides(20, 2, 1)
     seen = []
-    iterate(a, b, watch=lambda present: seen.append(present().copy()))
+    iterate(a, b, watch=lambda current: seen.append(current().copy()))
     assert len(seen) > 5
     assert all((later[0] == seen[0][0]).all() for later in seen)
 
@@ -85,19 +85,19 @@ def test_frozen_elements_of_a_batch_do_not_move():
 def test_best_iterate_of_a_failure(keep_best):
     a, b = spd(40, 1e6), right_hand_sides(40, 2)
     for maxiter in range(5, 60, 9):
-        exits, x, journal = iterate(a, b, maxiter=maxiter, keep_best=keep_best)
+        exits, x, log = iterate(a, b, maxiter=maxiter, keep_best=keep_best)
         assert exits.status == "maxiter"
         reached = np.linalg.norm(b - a @ x, axis=0) / np.linalg.norm(b, axis=0)
-        history = np.array(journal.history)
+        history = np.array(log.history)
         np.testing.assert_allclose(reached, history.min(axis=0) if keep_best else history[-1], rtol=1e-6)
 
 
 def test_condition_number_from_the_coefficients():
     a = spd(60, 1e3)
-    _, _, journal = iterate(a, right_hand_sides(60, 3), rtol=1e-10)
-    assert journal.condition() == pytest.approx(1e3, rel=1e-3)
-    _, _, journal = iterate(a, right_hand_sides(60, 3), maxiter=1)
-    assert journal.condition() is None
+    _, _, log = iterate(a, right_hand_sides(60, 3), rtol=1e-10)
+    assert log.condition() == pytest.approx(1e3, rel=1e-3)
+    _, _, log = iterate(a, right_hand_sides(60, 3), maxiter=1)
+    assert log.condition() is None
     for maxiter in (2, 5, 20):
         assert iterate(a, right_hand_sides(60, 3), maxiter=maxiter)[2].condition() <= 1.0001e3
 
@@ -124,15 +124,15 @@ def test_stagnation_is_told_by_checks_alone():
         checks.append(1)
         return b - a @ x
 
-    exits, _, journal = iterate(a, b, rtol=0.0, maxiter=10**4, recompute=recompute)
+    exits, _, log = iterate(a, b, rtol=0.0, maxiter=10**4, recompute=recompute)
     assert exits.status == "stagnated"
-    assert len(checks) < 20 and journal.history[-1] < 1e-11
+    assert len(checks) < 20 and log.history[-1] < 1e-11
     # a plateau of many iterations is no stagnation
     d = np.geomspace(1e-6, 1, 200)
-    exits, x, journal = iterate(
+    exits, x, log = iterate(
         np.diag(d), np.ones((200, 1)), rtol=1e-6, maxiter=5000, recompute=lambda x, c: 1 - d[:, None] * x
     )
-    assert exits.status == "converged" and journal.iterations > 500
+    assert exits.status == "converged" and log.iterations > 500
 
 
 def test_level_is_no_verdict_for_a_matrix_that_rounds_well():
@@ -143,11 +143,11 @@ def test_level_is_no_verdict_for_a_matrix_that_rounds_well():
 
 
 def test_trust_counts_misses_in_a_row():
-    trust, yes = Trust((1,), 0.1), np.array([True])
+    gap, yes = ResidualGap((1,), 0.1), np.array([True])
     for true, exhausted in [(1.0, False), (0.9, False), (0.1, False), (0.09, False), (0.09, False), (0.08, True)]:
-        met, astray = trust.judge(yes, np.array([1e-9]), np.array([true]), np.array([1e-8]))
-        assert not met and astray
-        assert trust.exhausted(astray) == exhausted
+        met, replaced = gap.compare(yes, np.array([1e-9]), np.array([true]), np.array([1e-8]))
+        assert not met and replaced
+        assert gap.has_stagnated(replaced) == exhausted
 
 
 @pytest.mark.parametrize("dtype, exponents", [("float32", (-30, 30)), ("float64", (-60, 60, -1000, 900))])

@@ -99,7 +99,7 @@ def test_float32_on_both_sides_of_what_decides(monkeypatch):
     x, b = points(), right()
     monkeypatch.setattr(policy, "SINGLE_FROM", N)
     (entries,) = operator(x, 0.1).entries
-    rate = 2.0**-24 * policy._condition(entries, np.float64(0.1), 0)
+    rate = 2.0**-24 * policy._estimate_condition(entries, np.float64(0.1), 0)
     for name, value, reason in [
         ("SINGLE_RATE", 1.001 * rate, SINGLE),
         ("SINGLE_RATE", 0.999 * rate, DOUBLE),
@@ -122,7 +122,7 @@ def test_a_prediction_is_from_above():
     for alpha in (1e-3, 0.1, 10.0):
         (entries,) = operator(x, alpha).entries
         true = np.linalg.cond(matrix(x, alpha))
-        assert 0.3 * true < policy._condition(entries, np.float64(alpha), 0) < 10 * true
+        assert 0.3 * true < policy._estimate_condition(entries, np.float64(alpha), 0) < 10 * true
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

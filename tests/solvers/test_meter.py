@@ -9,7 +9,7 @@ import pytest
 from kernelops import KernelOperator, SolveState, cg, solve
 from kernelops.numpy import KernelSolve
 from kernelops.solvers import progress as meter
-from kernelops.solvers.progress import Meter
+from kernelops.solvers.progress import ProgressBar
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 FORMULA = "Exp(-20*SqDist(x,y))*b"
@@ -144,7 +144,7 @@ def test_no_line_in_the_first_seconds(without_tqdm, monkeypatch, capfd):
     monkeypatch.setattr(meter, "EVERY", 2.0)
     monkeypatch.setattr(meter.time, "monotonic", lambda: clock[0])
     clock = [100.0]
-    show = Meter(1e-6)
+    show = ProgressBar(1e-6)
     for now, lines in ((101.9, 0), (102.1, 1), (104.0, 0), (104.2, 1)):
         clock[0] = now
         show.show(3, 0.5)
@@ -176,14 +176,14 @@ def test_progress_at_once_without_importing_tqdm(monkeypatch):
     ],
 )
 def test_the_share_that_is_done(without_tqdm, asked, residuals, shares):
-    watched = Meter(asked)
+    watched = ProgressBar(asked)
     for residual, share in zip(residuals, shares, strict=True):
         watched.show(1, residual)
         assert watched._share(residual) == pytest.approx(share, abs=1e-3)
 
 
 def test_the_bar_never_goes_back(bars):
-    watched = Meter(1e-6)
+    watched = ProgressBar(1e-6)
     for residual in (1.0, 1e-3, 1e-1, 1e-4, 1e-6):
         watched.show(1, residual)
     np.testing.assert_allclose(np.cumsum(bars[0].updates), [0, 1 / 2, 1 / 2, 2 / 3, 1], atol=1e-12)

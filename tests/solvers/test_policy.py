@@ -155,7 +155,7 @@ def costs_of(A, columns=2, double=True):
 def test_direct_below_the_predicted_crossover_and_iterations_above(monkeypatch):
     case = CASES["scalar alpha"]
     for factor, method in ((0.999, "direct"), (1.001, "cg")):
-        monkeypatch.setattr(Costs, "direct", lambda self, f=factor: f * self.sparse(*policy._sizes(self)))
+        monkeypatch.setattr(Costs, "direct", lambda self, f=factor: f * self.sparse(*policy._fsai_sizes(self)))
         solution = case.by_operator("float64")
         case.check(solution)
         assert solution.method == method
@@ -166,8 +166,8 @@ def test_the_crossover_is_a_size():
     """A small system is factored, a large one is not."""
     entries = [SimpleNamespace(n=n, work=10.0, density=1.0, coordinates=None) for n in (100, 30_000)]
     small, large = (Costs(e, 1, True, 15.0) for e in entries)
-    assert small.direct() < small.sparse(*policy._sizes(small))
-    assert large.direct() > large.sparse(*policy._sizes(large))
+    assert small.direct() < small.sparse(*policy._fsai_sizes(small))
+    assert large.direct() > large.sparse(*policy._fsai_sizes(large))
 
 
 def test_bytes_of_a_dense_factor(monkeypatch):

@@ -6,7 +6,7 @@ from scipy.sparse.linalg import LinearOperator
 from systems import Dense, assert_solves, kernel, relative_residual, right_hand_sides, spd
 
 from kernelops.solvers import solve
-from kernelops.solvers.refine import PROBE, ROUND, SPARE, SURE, Round
+from kernelops.solvers.refine import PROBE, ROUND, SPARE, SURE, RefinementRound
 
 
 def test_the_seed_problem_in_small():
@@ -132,65 +132,65 @@ class TestRound:
 
     @staticmethod
     def round(level, preconditioned=False, start=1.0, rows=1000):
-        trust = Round((1,), 2.0**-24, preconditioned, rows)
-        trust.begin(np.array([start]))
-        trust.level = np.array([level])
-        return trust
+        gap = RefinementRound((1,), 2.0**-24, preconditioned, rows)
+        gap.begin(np.array([start]))
+        gap.attainable = np.array([level])
+        return gap
 
     @pytest.mark.parametrize("goal", [1e-1, 1e-3, 1e-6, 1e-13])
     @pytest.mark.parametrize("level", [1.1e-2, 0.9e-5])
     def test_as_few_as_can_be_and_all_alike(self, goal, level):
         norm, aims = 1.0, []
         while norm > goal:
-            trust = self.round(level * norm, start=norm)
-            aims.append(trust.enough(np.array([goal]), np.ones(1))[0] / norm)
+            gap = self.round(level * norm, start=norm)
+            aims.append(gap.target(np.array([goal]), np.ones(1))[0] / norm)
             norm *= aims[-1]
         assert len(aims) == max(1, int(np.ceil(np.log(goal) / np.log(level))))
         assert min(aims) >= SURE * level and max(aims) <= min(aims) / SURE * (1 + 1e-9)
 
     def test_the_last_round_is_told_from_others(self):
         for level, last in ((0.99e-4, True), (1.01e-4, False)):
-            trust = self.round(level)
-            aim = trust.enough(np.array([1e-4]), np.ones(1))
-            assert trust.last[0] == last
+            gap = self.round(level)
+            aim = gap.target(np.array([1e-4]), np.ones(1))
+            assert gap.last[0] == last
             assert (aim[0] == pytest.approx(SURE * 1e-4)) == last
 
     def test_with_a_preconditioner_the_first_round_goes_no_deeper_than_usual(self):
         for goal, last in ((1.01 * ROUND, True), (0.99 * ROUND, False)):
-            trust = self.round(0.0, preconditioned=True)
-            trust.enough(np.array([goal]), np.ones(1))
-            assert trust.last[0] == last
+            gap = self.round(0.0, preconditioned=True)
+            gap.target(np.array([goal]), np.ones(1))
+            assert gap.last[0] == last
 
     def test_what_a_round_shows_counts_from_then_on(self):
-        trust = self.round(0.0)
-        trust.stretched(np.array([100.0]))
-        trust.look(np.array([2.0]))
-        assert trust.level[0] == pytest.approx(200 * 2.0**-24)
-        trust.measured(np.array([1e-5]), np.array([4.0]))
-        trust.look(np.array([2.0]))
-        assert trust.level[0] == pytest.approx(SPARE * 0.5e-5)
+        gap = self.round(0.0)
+        gap.observe_norm(np.array([100.0]))
+        gap.update(np.array([2.0]))
+        assert gap.attainable[0] == pytest.approx(200 * 2.0**-24)
+        gap.calibrate(np.array([1e-5]), np.array([4.0]))
+        gap.update(np.array([2.0]))
+        assert gap.attainable[0] == pytest.approx(SPARE * 0.5e-5)
         for error, size in ((np.nan, 1.0), (1.0, 0.0)):  # nothing was learnt
-            trust.measured(np.array([error]), np.array([size]))
-            trust.look(np.array([2.0]))
-            assert trust.level[0] == pytest.approx(SPARE * 0.5e-5)
+            gap.calibrate(np.array([error]), np.array([size]))
+            gap.update(np.array([2.0]))
+            assert gap.attainable[0] == pytest.approx(SPARE * 0.5e-5)
 
     def test_a_round_of_unknown_error_that_gets_nowhere_ends(self):
-        trust, goal = self.round(0.0, preconditioned=True), np.array([1e-6])
-        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(PROBE))
-        assert np.isfinite(trust.enough(goal, np.array([0.4]))[0]) and not trust.probing[0]  # it gets somewhere
-        assert np.isinf(trust.enough(goal, np.ones(1))[0]) and trust.probing[0]
-        trust.measured(np.array([1e-5]), np.ones(1))
-        trust.begin(np.ones(1))
-        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(2 * PROBE))
+        gap, goal = self.round(0.0, preconditioned=True), np.array([1e-6])
+        assert all(np.isfinite(gap.target(goal, np.ones(1))[0]) for _ in range(PROBE))
+        assert np.isfinite(gap.target(goal, np.array([0.4]))[0]) and not gap.probing[0]  # it gets somewhere
+        assert np.isinf(gap.target(goal, np.ones(1))[0]) and gap.probing[0]
+        gap.calibrate(np.array([1e-5]), np.ones(1))
+        gap.begin(np.ones(1))
+        assert all(np.isfinite(gap.target(goal, np.ones(1))[0]) for _ in range(2 * PROBE))
 
     @pytest.mark.parametrize("preconditioned", [False, True])
     def test_a_round_that_does_not_halve_a_residual_in_as_many_steps_as_there_are_rows_fails(self, preconditioned):
-        trust, goal = self.round(0.0, preconditioned, rows=40), np.array([1e-6])
-        assert all(np.isfinite(trust.enough(goal, np.ones(1))[0]) for _ in range(40)) and not trust.failed[0]
-        assert all(np.isfinite(trust.enough(goal, np.array([0.5]))[0]) for _ in range(39)) and not trust.failed[0]
-        assert np.isinf(trust.enough(goal, np.array([0.5]))[0]) and trust.failed[0]  # twice as many, and a half is left
-        trust.begin(np.ones(1))
-        assert not trust.failed[0] and np.isfinite(trust.enough(goal, np.ones(1))[0])
+        gap, goal = self.round(0.0, preconditioned, rows=40), np.array([1e-6])
+        assert all(np.isfinite(gap.target(goal, np.ones(1))[0]) for _ in range(40)) and not gap.failed[0]
+        assert all(np.isfinite(gap.target(goal, np.array([0.5]))[0]) for _ in range(39)) and not gap.failed[0]
+        assert np.isinf(gap.target(goal, np.array([0.5]))[0]) and gap.failed[0]  # twice as many, and a half is left
+        gap.begin(np.ones(1))
+        assert not gap.failed[0] and np.isfinite(gap.target(goal, np.ones(1))[0])
 
 
 def counted(A):

@@ -143,11 +143,11 @@ def test_preconditioners_are_those_of_the_matrix(digits):
         np.testing.assert_allclose(np.ldexp(far @ B, digits), near @ B, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(far.logdet, near.logdet + N * digits * np.log(2), rtol=1e-6, atol=1e-4)
         assert (far.name, far.rank, far.evaluated) == (near.name, near.rank, near.evaluated)
-        for half in ("half", "half_transposed"):
+        for act in ("factor_matmat", "factor_rmatmat"):
             np.testing.assert_allclose(
-                np.ldexp(getattr(far, half)(B), digits // 2), getattr(near, half)(B), rtol=1e-5, atol=1e-5
+                np.ldexp(getattr(far, act)(B), digits // 2), getattr(near, act)(B), rtol=1e-5, atol=1e-5
             )
-        np.testing.assert_allclose(far.unhalf(far.half(B)), B, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(far.factor_solve(far.factor_matmat(B)), B, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("error")

@@ -87,12 +87,12 @@ def test_a_worn_preconditioner_is_built_anew():
 
 @pytest.mark.parametrize(("more", "worn"), [(0, False), (1, True)])
 def test_worn_on_both_sides(more, worn):
-    state, question = SolveState(), policy.Question.of(system(), "cg", "jacobi", None, 0)
-    plan = policy.make_plan(question, 1, 1.0)
+    state, request = SolveState(), policy.SolveRequest.of(system(), "cg", "jacobi", None, 0)
+    plan = policy.build_plan(request, 1, 1.0)
     state.leave(np.ones((N, 1)), plan, 10)
-    assert state.kept(question.key) is plan
+    assert state.lookup(request.key) is plan
     state.leave(np.ones((N, 1)), plan, WORN * 10 + GRACE + more)
-    assert state.worn == worn and (state.kept(question.key) is None) == worn
+    assert state.worn == worn and (state.lookup(request.key) is None) == worn
 
 
 def system(**keywords):
@@ -229,8 +229,8 @@ def test_a_state_is_itself_alone():
 
 def test_the_part_of_the_backward_solves():
     """They take the plan of the forward solve, once, and keep one of their own that they built since."""
-    state, question = SolveState(), policy.Question.of(system(), "cg", "jacobi", None, 0)
-    plans = [policy.make_plan(question, 1, 1.0) for _ in range(3)]
+    state, request = SolveState(), policy.SolveRequest.of(system(), "cg", "jacobi", None, 0)
+    plans = [policy.build_plan(request, 1, 1.0) for _ in range(3)]
     x = np.ones((N, 1))
     assert state.adjoint().plan is None and state.adjoint() is state.adjoint()
     state.leave(x, plans[0], 10)
@@ -239,11 +239,11 @@ def test_the_part_of_the_backward_solves():
     backward.leave(x, plans[0], 10)
     assert backward.builds == 0 and backward.fresh == 10
     backward.leave(x, plans[0], 100)  # worn
-    assert backward.kept(question.key) is None and not state.worn
+    assert backward.lookup(request.key) is None and not state.worn
     backward.leave(x, plans[1], 10)
     assert backward.builds == 1 and state.adjoint().plan is plans[1]
     state.leave(x, plans[2], 10)
-    assert state.adjoint().plan is plans[2] and backward.kept(question.key) is plans[2]
+    assert state.adjoint().plan is plans[2] and backward.lookup(request.key) is plans[2]
     assert backward.x is x and SolveState(warm=False).adjoint().warm is False
 
 

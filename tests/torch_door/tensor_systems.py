@@ -5,7 +5,7 @@ from torch_dense import torch
 
 from kernelops.solvers.entries import DenseEntries
 from kernelops.solvers.vectors import HOST
-from kernelops.torch.vectors import TensorVerbs
+from kernelops.torch.vectors import TensorVectors
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
@@ -15,24 +15,24 @@ class Matrix:
 
     name, symmetric = "a matrix", "yes"
 
-    def __init__(self, a, dtype="float64", alpha=0.0, verbs=HOST, entries=True):
-        self.verbs, self.dtype, self.alpha = verbs, np.dtype(dtype), np.asarray(alpha)
+    def __init__(self, a, dtype="float64", alpha=0.0, vectors=HOST, entries=True):
+        self.vectors, self.dtype, self.alpha = vectors, np.dtype(dtype), np.asarray(alpha)
         self.truth = np.asarray(a).astype(self.dtype).astype(np.result_type(dtype, np.float64))
         self.n = self.truth.shape[-1]
         K = self.truth - alpha * np.eye(self.n)
         self.entries = tuple(map(DenseEntries, K.reshape(-1, self.n, self.n))) if entries else ()
         there = np.float32 if self.dtype == np.float32 else self.truth.dtype
-        self.factors = {d: verbs.from_host(self.truth.astype(d)) for d in {np.dtype(there), self.truth.dtype}}
+        self.factors = {d: vectors.from_host(self.truth.astype(d)) for d in {np.dtype(there), self.truth.dtype}}
 
     def product(self, V):
-        assert isinstance(V, np.ndarray if self.verbs is HOST else torch.Tensor)
-        return self.factors[self.verbs.dtype(V)] @ V
+        assert isinstance(V, np.ndarray if self.vectors is HOST else torch.Tensor)
+        return self.factors[self.vectors.dtype(V)] @ V
 
 
 def pair(a, dtype="float64", alpha=0.0, device="cpu", **keywords):
     """The matrix on a device, and on the host."""
-    verbs = TensorVerbs(device)
-    return Matrix(a, dtype, alpha, verbs, **keywords), Matrix(a, dtype, alpha, **keywords)
+    vectors = TensorVectors(device)
+    return Matrix(a, dtype, alpha, vectors, **keywords), Matrix(a, dtype, alpha, **keywords)
 
 
 def gaussian(n=200, sigma=0.1, alpha=0.01, dim=2, seed=0, batch=()):

@@ -33,13 +33,13 @@ def kernel(x, g):
 @pytest.fixture
 def built(monkeypatch):
     """The plans that were made."""
-    plans, make = [], policy.make_plan
+    plans, make = [], policy.build_plan
 
     def spy(*args):
         plans.append(make(*args))
         return plans[-1]
 
-    monkeypatch.setattr(policy, "make_plan", spy)
+    monkeypatch.setattr(policy, "build_plan", spy)
     return plans
 
 

@@ -8,7 +8,7 @@ from torch_dense import torch
 
 from kernelops.errors import ArgumentError, ConvergenceWarning, DtypeError, ShapeError
 from kernelops.solvers import SolveState, cg, solve
-from kernelops.torch.vectors import TensorVerbs
+from kernelops.torch.vectors import TensorVectors
 
 PRECONDS = [None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"]
 SHAPES = [(200,), (200, 1), (200, 3), (200, 6), (3, 200, 2)]
@@ -242,7 +242,7 @@ def test_what_is_refused(device):
     with pytest.raises(DtypeError, match="must be real"):
         solve(A, b)
     a = np.triu(gaussian(20))
-    A = Matrix(a, verbs=TensorVerbs(device))
+    A = Matrix(a, vectors=TensorVectors(device))
     A.symmetric = "unknown"
     with pytest.raises(ArgumentError, match="A must be symmetric"):
         solve(A, b)
@@ -266,12 +266,12 @@ def test_how_often_the_host_waits(method, precond, most, dtype, device):
     b = torch.from_numpy(right_hand_sides(300, 1)).to(device)
     found = solve(A, b, method=method, precond=precond)
     assert found.converged and found.iterations > 100
-    assert A.verbs.waits <= most * found.iterations + 60
-    A.verbs.waits = 0
+    assert A.vectors.waits <= most * found.iterations + 60
+    A.vectors.waits = 0
     watched = solve(A, b, method=method, precond=precond, callback=lambda x: None)  # x is fetched, too
     assert watched.converged and watched.iterations <= 1.2 * found.iterations
     each = most + 1 if most else 2 + (precond is not None)
-    assert A.verbs.waits <= each * watched.iterations + 60
+    assert A.vectors.waits <= each * watched.iterations + 60
 
 
 @pytest.mark.parametrize("precond", [None, "jacobi", "fsai"])
@@ -283,7 +283,7 @@ def test_products_that_are_begun_early_change_nothing(k, dtype, precond, device)
     b = right_hand_sides(300, k) * np.geomspace(1, 1e-6, k)
     b[:, -1] = A.truth @ np.ones(300)  # this one is done before the others
     early = solve(A, b, method="cg", precond=precond, rtol=1e-9)
-    A.verbs.ahead = False
+    A.vectors.overlaps = False
     late = solve(A, b, method="cg", precond=precond, rtol=1e-9)
     assert early.converged and residual(A, early.x, b).max() <= 1e-9
     if k == 1:

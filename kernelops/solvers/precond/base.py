@@ -38,7 +38,7 @@ class Preconditioner(LinearOperator):
     pairs = 0  # entries besides
     logdet = 0.0
     certificate = math.inf
-    inflation = math.inf
+    inverse_bound = math.inf
 
     def __init__(self, n: int) -> None:
         super().__init__(np.dtype(np.float64), (n, n))
@@ -62,15 +62,15 @@ class Preconditioner(LinearOperator):
     def _transpose(self) -> Any:
         return self
 
-    def half(self, V: np.ndarray) -> np.ndarray:
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         """W V."""
         raise NotImplementedError
 
-    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+    def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
         """W^T V."""
         raise NotImplementedError
 
-    def unhalf(self, V: np.ndarray) -> np.ndarray:
+    def factor_solve(self, V: np.ndarray) -> np.ndarray:
         """W^-1 V."""
         raise NotImplementedError
 
@@ -88,10 +88,10 @@ class Identity(Preconditioner):
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return V
 
-    def half(self, V: np.ndarray) -> np.ndarray:
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         return V
 
-    half_transposed = unhalf = half
+    factor_rmatmat = factor_solve = factor_matmat
 
     def describe(self) -> str:
         return "none"
@@ -111,8 +111,8 @@ class Rescaled(Preconditioner):
         return self.inner.certificate
 
     @property
-    def inflation(self) -> float:  # type: ignore[override]
-        return self.inner.inflation
+    def inverse_bound(self) -> float:  # type: ignore[override]
+        return self.inner.inverse_bound
 
     def withdraw(self) -> None:
         self.inner.withdraw()
@@ -128,14 +128,14 @@ class Rescaled(Preconditioner):
         part = V if abs(digits) <= SINGLE else V.astype(np.result_type(V, np.float64))
         return (self.inner.matmat(part * 2.0**digits) * 2.0**digits).astype(V.dtype, copy=False)
 
-    def half(self, V: np.ndarray) -> np.ndarray:
-        return self.inner.half(V * 2.0 ** (-self.unit // 2))
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
+        return self.inner.factor_matmat(V * 2.0 ** (-self.unit // 2))
 
-    def half_transposed(self, V: np.ndarray) -> np.ndarray:
-        return self.inner.half_transposed(V) * 2.0 ** (-self.unit // 2)
+    def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
+        return self.inner.factor_rmatmat(V) * 2.0 ** (-self.unit // 2)
 
-    def unhalf(self, V: np.ndarray) -> np.ndarray:
-        return self.inner.unhalf(V) * 2.0 ** (self.unit // 2)
+    def factor_solve(self, V: np.ndarray) -> np.ndarray:
+        return self.inner.factor_solve(V) * 2.0 ** (self.unit // 2)
 
     def describe(self) -> str:
         return self.inner.describe()

@@ -67,13 +67,13 @@ class Cholesky(Preconditioner):
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self._solved(V, "LLT")
 
-    def half(self, V: np.ndarray) -> np.ndarray:
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         return self._solved(V, "L")
 
-    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+    def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
         return self._solved(V, "LT")
 
-    def unhalf(self, V: np.ndarray) -> np.ndarray:
+    def factor_solve(self, V: np.ndarray) -> np.ndarray:
         return self.L @ V
 
     def _solved(self, V: np.ndarray, which: str) -> np.ndarray:

@@ -50,34 +50,40 @@ class Fsai(Preconditioner):
         order: np.ndarray,
         *,
         clause: str,
-        mended: int = 0,
+        repaired: int = 0,
         pairs: int = 0,
     ) -> None:
         """The parts: `order` are the rows of G such that it is lower triangular when they are sorted by it."""
         super().__init__(len(pivots) + len(rest))
         self.rank = self.columns = len(pivots)
         self.pairs = pairs
-        self.mended, self._clause = mended, clause
+        self.repaired, self._clause = repaired, clause
         self._pivots, self._rest, self._order = pivots, rest, order
         self._L11, self._F2, self._G, self._GT = L11, F2, G, G.T  # a view, and as fast as rows of its own
         self.logdet = 2.0 * float(np.log(np.diagonal(L11)).sum() - np.log(G.diagonal().astype(np.float64)).sum())
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled preconditioner, also one of version 0.1.0, which called `repaired` mended."""
+        self.__dict__.update(state)
+        if "mended" in state:
+            self.repaired = self.__dict__.pop("mended")
+
     def describe(self) -> str:
         low = f"partial Cholesky of rank {self.rank} + " if self.rank else ""
-        return low + self._clause + (f" ({self.mended} mended)" if self.mended else "")
+        return low + self._clause + (f" ({self.repaired} mended)" if self.repaired else "")
 
-    def half(self, V: np.ndarray) -> np.ndarray:
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         t = self._solve(V[self._pivots])
         return np.concatenate([t, self._G @ (V[self._rest] - self._low(t))])
 
-    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+    def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
         t, w = V[: self.rank], V[self.rank :]
         result = np.empty_like(V)
         result[self._rest] = c = self._GT @ w
         result[self._pivots] = self._solve(t - self._low_transposed(c), trans=True)
         return result
 
-    def unhalf(self, V: np.ndarray) -> np.ndarray:
+    def factor_solve(self, V: np.ndarray) -> np.ndarray:
         t, w = V[: self.rank], V[self.rank :]
         result = np.empty_like(V)
         result[self._pivots] = (self._L11 @ t).astype(V.dtype)
@@ -86,7 +92,7 @@ class Fsai(Preconditioner):
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         V = np.asarray(V, np.result_type(V, np.float32))
-        return self.half_transposed(self.half(V))
+        return self.factor_rmatmat(self.factor_matmat(V))
 
     def _solve(self, V: np.ndarray, trans: bool = False) -> np.ndarray:
         """L11^-1 V or L11^-T V, in float64: it is small."""
@@ -160,11 +166,13 @@ def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: i
     near = predecessors(entries, rank, min(-(-count // width), max(points - 1, 0)))[left]
     components = np.concatenate([near, np.flatnonzero(left)[:, None]], axis=1)[:, :, None] * width + np.arange(width)
     components[:, :-1][near < 0] = -1
-    G, mended = factor_rows(schur, [(components.reshape(len(near), components.shape[1] * width), width)])
+    G, repaired = factor_rows(schur, [(components.reshape(len(near), components.shape[1] * width), width)])
     order = np.lexsort((schur.rest % width, rank[schur.rest // width]))
     clause = f"FSAI of {count} neighbours"
     pairs = near.shape[0] * (components.shape[1] * width) ** 2 + (0 if by_tree(entries) else n * n // 2)
-    return Fsai(np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, mended=mended, pairs=pairs)
+    return Fsai(
+        np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, repaired=repaired, pairs=pairs
+    )
 
 
 def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
@@ -188,9 +196,9 @@ def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
     _, labels, sizes = np.unique(np.repeat(labels, entries.width), return_inverse=True, return_counts=True)
     clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
     groups = [(np.array([c for c in clusters if len(c) == size]), int(size)) for size in np.unique(sizes)]
-    G, mended = factor_rows(schur, groups)
+    G, repaired = factor_rows(schur, groups)
     clause = f"block Jacobi of {len(sizes)} clusters"
-    return Fsai(np.empty(0, np.int64), schur.rest, L11, F2, G, np.arange(n), clause=clause, mended=mended)
+    return Fsai(np.empty(0, np.int64), schur.rest, L11, F2, G, np.arange(n), clause=clause, repaired=repaired)
 
 
 def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> tuple[Schur, np.ndarray, np.ndarray]:

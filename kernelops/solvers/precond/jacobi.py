@@ -71,13 +71,13 @@ class Jacobi(Preconditioner):
         W = self.W.astype(V.real.dtype, copy=False)  # W^T (W v) stays positive in float32 where P^-1 v might not
         return by_blocks(W.transpose(0, 2, 1), by_blocks(W, V))
 
-    def half(self, V: np.ndarray) -> np.ndarray:
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         return by_blocks(self.W, V)
 
-    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+    def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
         return by_blocks(self.W.transpose(0, 2, 1), V)
 
-    def unhalf(self, V: np.ndarray) -> np.ndarray:
+    def factor_solve(self, V: np.ndarray) -> np.ndarray:
         return by_blocks(self.unW, V)
 
     def describe(self) -> str:

@@ -113,14 +113,14 @@ def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
         Z = schur.F[schur.at[I]]
         A -= Z @ Z.transpose(0, 2, 1)
     S = _masked(A, there)
-    R, there, mended = _factor(S, there, size, own)
+    R, there, repaired = _factor(S, there, size, own)
     X = last_rows_of_inverse(R, own)
     m = I.shape[1]
     below = np.tri(own, m, m - own, dtype=bool)  # an own row may look at earlier own rows only
     keep = there[:, None, :] & below & there[:, m - own :, None]
     columns = np.broadcast_to(I[:, None, :], keep.shape)[keep].astype(np.int32)
     owners = there[:, m - own :]
-    return I[:, m - own :][owners], keep.sum(2)[owners], columns, X[keep].astype(np.float32), mended
+    return I[:, m - own :][owners], keep.sum(2)[owners], columns, X[keep].astype(np.float32), repaired
 
 
 def last_rows_of_inverse(R: np.ndarray, count: int) -> np.ndarray:

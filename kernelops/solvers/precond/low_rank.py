@@ -150,7 +150,7 @@ class LowRank(Preconditioner):
         return (1 + self.trace) * ((1 + self.blur) / (1 - self.blur)) ** 2 if known else math.inf
 
     @property
-    def inflation(self) -> float:
+    def inverse_bound(self) -> float:
         return (1 - self.blur) ** -2 if self.below and self.blur < 1 else math.inf
 
     def withdraw(self) -> None:
@@ -188,13 +188,13 @@ class LowRank(Preconditioner):
         z *= s
         return z
 
-    def half(self, V: np.ndarray) -> np.ndarray:
+    def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         return self._shift(self.s * V, self.X)
 
-    def half_transposed(self, V: np.ndarray) -> np.ndarray:
+    def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
         return self.s * self._shift(V, self.X.T)
 
-    def unhalf(self, V: np.ndarray) -> np.ndarray:
+    def factor_solve(self, V: np.ndarray) -> np.ndarray:
         return self._shift(V, self.unX) / self.s
 
     def _shift(self, V: np.ndarray, X: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def assert_factor(P, M):
     """half, half_transposed, unhalf, logdet and the product agree with each other and with P, a dense matrix."""
     n = len(P)
     one = np.eye(n)
-    W, Wt, unW = M.half(one), M.half_transposed(one), M.unhalf(one)
+    W, Wt, unW = M.factor_matmat(one), M.factor_rmatmat(one), M.factor_solve(one)
     product = M._matmat(one)
     size = np.linalg.cond(P)
     np.testing.assert_allclose(Wt, W.T, rtol=0, atol=1e-13 * abs(W).max())

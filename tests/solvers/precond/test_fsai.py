@@ -159,12 +159,12 @@ def test_operator(width, k, count):
     np.testing.assert_allclose(inverse, inverse.T, atol=1e-13 * size)  # symmetric to the precision of the block
     assert np.linalg.eigvalsh(inverse).min() > 0
     V = np.random.default_rng(1).standard_normal((60, 4))
-    np.testing.assert_allclose(P.half_transposed(P.half(V)), P @ V, atol=1e-13 * size)
-    W = P.half(np.eye(60))
+    np.testing.assert_allclose(P.factor_rmatmat(P.factor_matmat(V)), P @ V, atol=1e-13 * size)
+    W = P.factor_matmat(np.eye(60))
     np.testing.assert_allclose(W.T @ W, inverse, atol=1e-13 * size)
-    np.testing.assert_allclose(P.half_transposed(np.eye(60)), W.T, atol=1e-13 * size)
-    np.testing.assert_allclose(P.unhalf(P.half(V)), V, atol=1e-12)
-    np.testing.assert_allclose(P.half(P.unhalf(V)), V, atol=1e-12)
+    np.testing.assert_allclose(P.factor_rmatmat(np.eye(60)), W.T, atol=1e-13 * size)
+    np.testing.assert_allclose(P.factor_solve(P.factor_matmat(V)), V, atol=1e-12)
+    np.testing.assert_allclose(P.factor_matmat(P.factor_solve(V)), V, atol=1e-12)
     np.testing.assert_allclose(P.logdet, -np.linalg.slogdet(inverse)[1], rtol=1e-9)
     np.testing.assert_array_equal(P @ V[:, 0], P._matmat(V[:, :1])[:, 0])
 
@@ -225,7 +225,7 @@ def test_block_jacobi_inverts_the_blocks(width):
     block = np.where(same, K, 0) + np.diag(alpha)
     np.testing.assert_allclose(dense(P) @ block, np.eye(60), atol=EXACT)
     V = np.random.default_rng(1).standard_normal((60, 2))
-    np.testing.assert_allclose(P.unhalf(P.half(V)), V, atol=1e-12)
+    np.testing.assert_allclose(P.factor_solve(P.factor_matmat(V)), V, atol=1e-12)
     np.testing.assert_allclose(P.logdet, np.linalg.slogdet(block)[1], rtol=1e-6)
     assert P._G.nnz == np.tril(same).sum()  # no zeros are kept
 
@@ -248,7 +248,7 @@ def test_zeros_in_alpha(k):
     alpha = np.where(np.arange(60) % 2, 0.0, 0.3)
     P = build(K, alpha, k, count=60)
     np.testing.assert_allclose(dense(P) @ (K + np.diag(alpha)), np.eye(60), atol=1e-3)  # condition number 4e4
-    assert P.mended == 0
+    assert P.repaired == 0
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -257,8 +257,8 @@ def test_duplicates_without_alpha_are_mended(width):
     x = np.repeat(points(15), 4, axis=0)
     K = matern(x, 0.3) if width == 1 else matrix_valued(x[::2], 2)
     P = fsai(DenseEntries(K, width), 0.0, partial(K, 0), count=10)
-    assert P.mended > 0
-    assert f"({P.mended} mended)" in P.describe()
+    assert P.repaired > 0
+    assert f"({P.repaired} mended)" in P.describe()
     inverse = dense(P)
     assert np.isfinite(inverse).all()
     assert np.linalg.eigvalsh(inverse).min() > 0
@@ -273,7 +273,7 @@ def test_duplicates_of_pivots():
     F = solve_triangular(L11, K[J], lower=True).T
     F[J] = np.tril(F[J])
     P = fsai(DenseEntries(K), 0.0, SimpleNamespace(F=F, pivots=J), count=10)
-    assert P.mended == 45
+    assert P.repaired == 45
     np.testing.assert_allclose(P._G.diagonal(), np.finfo(np.float32).eps ** -0.5, rtol=1e-3)
     x = P._matmat((K @ np.ones((60, 1))).astype(np.float32))
     np.testing.assert_allclose(K @ x, K @ np.ones((60, 1)), rtol=1e-3)
@@ -284,7 +284,7 @@ def test_rows_of_zeros():
     K, _ = system(30)
     K[4], K[:, 4] = 0.0, 0.0
     P = build(K, 0.0, 0, count=5)
-    assert P.mended == 1
+    assert P.repaired == 1
     np.testing.assert_array_equal(dense(P)[4], np.eye(30)[4])
 
 
@@ -308,7 +308,7 @@ def test_an_indefinite_neighbourhood_loses_its_far_half():
     K, near = star([0.7, 0.69, 0.68, 0.67]), [0, 1, 4]
     assert np.linalg.eigvalsh(K)[0] < 0 < np.linalg.eigvalsh(K[np.ix_(near, near)])[0]
     P = fsai(Star(K), 0.0, partial(K, 0), count=4)
-    assert P.mended == 1
+    assert P.repaired == 1
     row = P._G[[4]].toarray()[0]
     assert (row != 0).tolist() == [True, True, False, False, True]
     want = np.linalg.inv(np.linalg.cholesky(K[np.ix_(near, near)]))[-1]
@@ -319,14 +319,14 @@ def test_a_hopeless_neighbourhood_keeps_its_diagonal():
     K = star([1.5, 1.5])
     P = fsai(Star(K), 0.0, partial(K, 0), count=2)
     np.testing.assert_array_equal(P._G.toarray(), np.eye(3))
-    assert P.mended == 1
+    assert P.repaired == 1
 
 
 def test_a_jitter_is_tried_first():
     """Singular by one rounding: nothing is lost but digits."""
     K = star([1.0 + 1e-15])
     P = fsai(Star(K), 0.0, partial(K, 0), count=1)
-    assert P.mended == 1
+    assert P.repaired == 1
     np.testing.assert_allclose(P._G.toarray()[1], np.array([-1.0, 1.0]) / np.sqrt(4e-10), rtol=1e-4)
 
 
@@ -367,7 +367,7 @@ def test_float64_products_are_needed_where_little_is_left(monkeypatch):
     K = np.exp(-(cdist(x, x) ** 2) / 0.1)
     A = K + 1e-7 * np.eye(500)
     good, dtype = products_dtype(monkeypatch, K, 1e-7, k=100)
-    assert dtype == np.float64 and good.mended == 0
+    assert dtype == np.float64 and good.repaired == 0
     monkeypatch.setattr(module, "ROUGH", 0.0)
     bad, dtype = products_dtype(monkeypatch, K, 1e-7, k=100)
     assert dtype == np.float32

@@ -42,7 +42,7 @@ def test_against_dense(alpha, dtype):
     off = abs(spectrum(P, M) - 1).max()
     limit = 2 * M.blur + M.blur**2 + 1e-10
     assert off <= limit and limit < (1e-2 if dtype == "float32" else 1e-9)
-    W = M.half(np.eye(N))
+    W = M.factor_matmat(np.eye(N))
     np.testing.assert_allclose(M.logdet, -2 * np.linalg.slogdet(W)[1], rtol=1e-12)
     np.testing.assert_allclose(M.logdet, np.linalg.slogdet(P)[1], rtol=1e-5 if dtype == "float32" else 1e-12)
     np.testing.assert_allclose(M.spread, np.linalg.eigvalsh(P / np.sqrt(np.outer(alpha, alpha)))[-1], rtol=1e-10)
@@ -115,7 +115,7 @@ def test_dtypes_of_blocks():
     np.testing.assert_allclose(M._matmat(V + 2j * V), (1 + 2j) * M._matmat(V), rtol=1e-11)
     np.testing.assert_array_equal(M @ np.arange(N), M @ np.arange(float(N)))
     kept = V.copy()
-    for act in (M._matmat, M.half, M.half_transposed, M.unhalf):
+    for act in (M._matmat, M.factor_matmat, M.factor_rmatmat, M.factor_solve):
         act(V)
         assert (V == kept).all()
 
@@ -125,7 +125,7 @@ def test_slabs(monkeypatch):
     whole = build(K, 0.01)[0]
     monkeypatch.setattr(module, "SLAB", 33)
     parts = build(K, 0.01)[0]
-    for act in ("_matmat", "half", "unhalf"):
+    for act in ("_matmat", "factor_matmat", "factor_solve"):
         np.testing.assert_allclose(getattr(parts, act)(V), getattr(whole, act)(V), rtol=0, atol=1e-4)
     np.testing.assert_allclose(parts.logdet, whole.logdet, rtol=1e-8)
 
@@ -214,7 +214,7 @@ def test_factor_of_a_blurred_operator():
     Without it in the factor the distance is 1e-3; rounding of float64 times the condition number of W is 1e-9.
     """
     M, _ = build(gaussian(points(N), 0.3), 1e-12, dtype="float32")
-    X = M.unhalf(np.eye(N))
+    X = M.factor_solve(np.eye(N))
     np.testing.assert_allclose(X.T @ M._matmat(X), np.eye(N), rtol=0, atol=1e-6)
 
 
