@@ -50,6 +50,7 @@ FORMULA = [
     "structure",
     "tokens",
     "parse",
+    "linear",
     "__init__",
 ]
 OPTIONAL = {"torch", "pycuda", "tqdm", "matplotlib", "platformdirs"}

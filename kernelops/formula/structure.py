@@ -1,4 +1,4 @@
-"""Questions about an expression: linear in v? a scalar kernel times v? symmetric in i and j?
+"""Questions about an expression: linear in v? symmetric in i and j?
 
 Symmetry compares canonical forms. A form is a sum of monomials with numbers in front; a monomial is a product of whole
 powers of atoms, which are variables and the operations that are not sums or products. Products of few sums are
@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-from .expr import Expr, const, is_const, topological
+from .expr import Expr, is_const, topological
 from .grad import fresh, grad
-from .simplify import build, simplify
+from .simplify import simplify
 
 Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
 Form = dict[Monomial, float]
@@ -45,37 +45,6 @@ def _linear_step(node: Expr, var: Expr) -> bool:
         branches = zip(inside[1:], node.args[1:], strict=True)
         return not inside[0] and all(k or is_const(a, 0) for k, a in branches)
     return False
-
-
-@lru_cache(maxsize=1024)  # of every solve, often of formulas that were read anew
-def scalar_kernel(expr: Expr, var: Expr) -> Expr | None:
-    """The k of length 1, free of var, with expr = k*var; None if expr does not show one."""
-    if expr.dim != var.dim or not linear_in(expr, var):
-        return None
-    if var.dim == 1:
-        return grad(expr, var, const(1))
-    kernels: dict[int, Expr | None] = {}
-    expr = simplify(expr)
-    for node in topological(expr):
-        if var in node.vars:
-            parts = [kernels[id(a)] if var in a.vars else None for a in node.args]
-            kernels[id(node)] = const(1) if node is var else _kernel_step(node, var, parts)
-    found = kernels.get(id(expr), const(0))
-    return None if found is None else simplify(found)
-
-
-def _kernel_step(node: Expr, var: Expr, parts: list[Expr | None]) -> Expr | None:
-    """The kernel of node from those of its operands, which are None for an operand free of var."""
-    parts = [const(0) if is_const(a, 0) else k for a, k in zip(node.args, parts, strict=True)]
-    known = [k for k in parts if k is not None]
-    if node.op in ("Minus", "Add", "Subtract"):
-        return build(node.op, *known) if len(known) == len(parts) else None
-    if node.op == "IfElse" and node.args[0].dim == 1 and len(known) == 2:
-        return build("IfElse", node.args[0], *known)
-    if node.op in ("Mult", "Divide") and len(known) == 1:
-        others = [a for a in node.args if var not in a.vars]
-        return build(node.op, known[0], others[0]) if others[0].dim == 1 else None
-    return None
 
 
 def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:

@@ -16,8 +16,7 @@ import numpy as np
 
 from ..arrays.arguments import Arguments, bind_arguments, label
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
-from ..formula.expr import Expr, apply, variable
-from ..formula.structure import scalar_kernel
+from ..formula.expr import Expr
 from ..formula.tokens import nearest
 from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
@@ -263,24 +262,12 @@ def across(spec: SolveSpec, args: Sequence[Any], new: Mapping[int, Any], kinds: 
 
 def widened(spec: SolveSpec, columns: int) -> SolveSpec:
     """The same solve of a scalar kernel for an unknown of so many columns."""
-    v = spec.unknown
-    if v.dim == columns:
-        return spec
-    kernel = scalar_kernel(spec.expr, v)
-    assert kernel is not None
-    wide = variable(v.op, v.params[0], columns)
-    return replace(
-        spec,
-        expr=apply("Mult", kernel, wide),
-        unknown=wide,
-        variables=tuple(wide if x is v else x for x in spec.variables),
-        names={wide if x is v else x: name for x, name in spec.names.items()},
-    )
+    return spec.with_form(spec.form.widened(columns))
 
 
 def kernel_of(spec: SolveSpec) -> Expr:
     """The scalar kernel, without which there is no variance."""
-    found = scalar_kernel(spec.expr, spec.unknown)
+    found = spec.form.kernel
     if found is None:
         raise ArgumentError(
             "predict: a matrix-valued kernel has no variance for each point: ask for variance=False, and for the "
@@ -309,20 +296,20 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The mean (..., m, k) and the variance (..., m) at new points, in float64."""
     v = spec.unknown
-    outer = "Vi" if v.op == "Vj" else "Vj"
+    outer = spec.form.outer
     kernel = kernel_of(spec) if variance else None
     arguments = spec.bind(args)
     found_batch = tuple(np.broadcast_shapes(arguments.batch, alpha.shape[:-2]))
     m = check_new_points(spec, new, arguments.dtype, found_batch)
     found = ready(spec, arguments, alpha, v.dim + m * variance)
     solution = spec(arguments, alpha, stacklevel=stacklevel + 2)
-    options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
 
     def product(points: Mapping[int, np.ndarray], kinds: Sequence[str], unknown: np.ndarray) -> np.ndarray:
         """K u where some kinds of variables are at new points."""
         at = across(spec, args, points, kinds)
         at[v.params[0]] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
-        return KernelProduct(spec.expr, v, bind_arguments(spec.variables, at, spec.names), None, options)(unknown)
+        bound = bind_arguments(spec.variables, at, spec.names)
+        return KernelProduct(spec.form, bound, None, spec.dtype_acc, spec.sum_scheme)(unknown)
 
     mean = product(new, (outer,), solution.x)
     if kernel is None:

@@ -11,9 +11,10 @@ import numpy as np
 from ..arrays.arguments import Arguments, float_dtype
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, KeywordError
+from ..formula.linear import find_unknown
 from ..formula.parse import parse
-from ..operators.kernel_product import unknown_of
-from ..operators.system import SolveSpec, solve_alpha
+from ..operators.shift import alpha_for_solve
+from ..operators.system import SolveSpec
 from ..ranges import Ranges
 from ..solvers import Solution, SolveState
 from ..solvers.problem import check_callback, check_tolerance
@@ -42,8 +43,8 @@ class KernelSolve:
     ) -> None:
         check_keywords(KernelSolve.__init__, ignored, IGNORED, KernelSolve.__call__)
         read = parse(formula, aliases)
-        unknown = unknown_of(read, varinvalias, "varinvalias")
-        right = 1 if unknown.op == "Vj" else 0
+        form = find_unknown(read, varinvalias, "varinvalias")
+        unknown, right = form.unknown, form.axis
         if check_axis(axis) != right:
             raise ArgumentError(f"axis = {axis} does not go with {varinvalias} = {unknown.op}(...): use axis = {right}")
         if read.expr.dim != unknown.dim:
@@ -394,7 +395,7 @@ class KernelSolve:
         if tol is None:
             return replace(spec, ranges=Ranges.of(ranges))
         arguments = self._bound(spec, args)
-        checked = solve_alpha(alpha, arguments)
+        checked = alpha_for_solve(alpha, arguments)
         kept = truncated_solve(spec.expr, spec.unknown, arguments, tol, checked)
         return replace(spec, ranges=kept, lost=tol * float(np.min(checked, initial=np.inf)))
 

@@ -22,7 +22,8 @@ from ..arrays.libraries import to_library
 from ..errors import DtypeError
 from ..frontend.gaussian_process import completed, determinant, predict, quadratic, ready, rounded
 from ..frontend.generic import generic_functions
-from ..operators.system import ReduceSpec, SolveSpec, solve_alpha
+from ..operators.shift import alpha_for_solve
+from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from . import cluster
@@ -190,7 +191,7 @@ class KernelSolve(frontend.KernelSolve):
         """The arrays, and alpha for a solve with them."""
         _refuse_tensors(args, spec, alpha)
         arguments = spec.bind(args)
-        return arguments, solve_alpha(alpha, arguments)
+        return arguments, alpha_for_solve(alpha, arguments)
 
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> np.ndarray:

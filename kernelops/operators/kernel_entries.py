@@ -34,13 +34,13 @@ class KernelEntries:
     def __init__(self, product: KernelProduct) -> None:
         self.product = product
         self.points = product.points[0]
-        self.width = 1 if product.kernel is not None else product.v.dim
+        self.width = 1 if product.form.kernel is not None else product.form.unknown.dim
         self.n = self.points * self.width
 
     @cached_property
     def work(self) -> float:
-        p = self.product
-        return pair_work(p.expr if p.kernel is None else p.times(1), p.axis) / self.width**2
+        form = self.product.form
+        return pair_work(form.expr if form.kernel is None else form.columns(1), form.axis) / self.width**2
 
     @property
     def semidefinite(self) -> bool:
@@ -75,7 +75,7 @@ class KernelEntries:
         I = np.asarray(I)
         (P, m), w = I.shape, self.width
         out = np.empty((P, m, m))
-        numbers = max(m * m * w * w, PACKED * (1 + sum(v.dim for v in self.product.expr.vars)))
+        numbers = max(m * m * w * w, PACKED * (1 + sum(v.dim for v in self.product.form.expr.vars)))
         step = max(1, NUMBERS_AT_ONCE // numbers)
         for first in range(0, P, step):
             part = I[first : first + step]
@@ -87,21 +87,21 @@ class KernelEntries:
     def _pairwise(self, I: np.ndarray, J: np.ndarray, dtype: Any = FLOAT64) -> np.ndarray:
         """The blocks of points I and J, indices (..., r) of the result's and (..., c): (..., r, c, width, width)."""
         p = self.product
-        i, j = (I, J) if p.axis == 1 else (J, I)
+        i, j = (I, J) if p.form.axis == 1 else (J, I)
         arguments = self._gathered(i, j)
         each = [pairwise(e, arguments, None, np.dtype(dtype)) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
             held = p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
             np.copyto(found, 0.0, where=~held)  # not by a product: outside, an entry may be infinite or nan
-        return found if p.axis == 1 else np.swapaxes(found, -3, -4)
+        return found if p.form.axis == 1 else np.swapaxes(found, -3, -4)
 
     def _gathered(self, i: np.ndarray, j: np.ndarray) -> Arguments:
         """The arrays at points i and j; what comes before the last axis of these is a batch."""
         p, index = self.product, {"Vi": i, "Vj": j}
         arrays: list[np.ndarray | None] = [None] * len(p.host.arrays)
-        for v in p.expr.vars:
-            if v is not p.v:
+        for v in p.form.expr.vars:
+            if v is not p.form.unknown:
                 a = p.host.arrays[v.params[0]]
                 arrays[v.params[0]] = a[index[v.op]] if v.op in index else a.reshape(*(1,) * (i.ndim - 1), *a.shape)
         return Arguments(tuple(arrays), p.arguments.dtype, i.shape[:-1], i.shape[-1], j.shape[-1])
@@ -110,10 +110,10 @@ class KernelEntries:
     def _kernels(self) -> list[Expr]:
         """The kernel, or its columns, one for each component of the unknown."""
         p = self.product
-        if p.kernel is not None:
-            return [p.kernel]
-        units = [call("ElemT", const(1.0), params=(p.v.dim, d)) for d in range(p.v.dim)]
-        return [substitute(p.expr, {p.v: unit}) for unit in units]
+        if p.form.kernel is not None:
+            return [p.form.kernel]
+        units = [call("ElemT", const(1.0), params=(p.form.unknown.dim, d)) for d in range(p.form.unknown.dim)]
+        return [substitute(p.form.expr, {p.form.unknown: unit}) for unit in units]
 
     # ---- who is near whom ----
 
@@ -121,7 +121,7 @@ class KernelEntries:
     def coordinates(self) -> np.ndarray | None:
         """The points, where some rows of K fall with the distance: a wrong guess would cost iterations, not truth."""
         p = self.product
-        others = [v for v in p.expr.vars if v.op != "Pm" and v is not p.v]
+        others = [v for v in p.form.expr.vars if v.op != "Pm" and v is not p.form.unknown]
         if self.width > 1 or sorted(v.op for v in others) != ["Vi", "Vj"]:
             return None
         x, y = (p.host.arrays[v.params[0]] for v in others)
@@ -146,7 +146,7 @@ class KernelEntries:
         ranges, order = self.product.ranges, np.arange(self.points)
         if ranges is None:  # sorted by rank, those of smaller rank are the columns to the left
             ranges, order = _triangle(self.points), np.argsort(rank)
-        elif self.product.axis == 0:
+        elif self.product.form.axis == 0:
             ranges = ranges.T
         correlation, arguments = self._correlation(np.asarray(rank)[order], order)
         keep = method(correlation, None, "KMin_ArgKMin", 1, count, "auto", "auto", arguments.dtype)

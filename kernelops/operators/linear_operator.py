@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, prod
-from typing import Any, NoReturn
+from math import inf
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from ..arrays.arguments import bind_arguments, compute_dtype, is_scalar
+from ..arrays.arguments import bind_arguments, compute_dtype
 from ..arrays.backend import check_backend
-from ..arrays.device_array import on_device
 from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from ..formula.cached import cached_property
 from ..formula.expr import text
+from ..formula.linear import find_unknown
 from ..formula.parse import parse
 from ..formula.tokens import nearest
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
 from ..truncation.truncate import check_truncate, truncated_product, truncated_solve
-from .device_products import Anywhere, product_there
+from .dense import DenseAccess
+from .device_products import device_product
 from .kernel_entries import KernelEntries
-from .kernel_product import KernelProduct, alpha_layout, check_alpha, unknown_of
-
-ENTRIES_AT_ONCE = 1 << 18  # entries that are evaluated together by to_dense and its kin
-
-
-class _Checked(Anywhere):
-    """A LinearOperator that says which shapes it takes; SciPy's answer is "dimension mismatch" and no more."""
-
-    def dot(self, x: Any) -> Any:
-        """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
-        if on_device(x):
-            return super().dot(x)
-        if isinstance(x, np.ma.MaskedArray):
-            raise DtypeError("a masked array: wanted a plain one, as .filled(value) gives")
-        shape = np.shape(x)  # a number has none
-        if shape and (len(shape) > 2 or shape[0] != self.shape[1]):
-            _misfit(self.shape, shape)
-        return super().dot(x)
+from .kernel_product import KernelProduct
+from .scipy_base import CheckedOperator, refuse_shape
+from .shift import Shift, alpha_layout, check_alpha
 
 
-def _misfit(matrix: tuple[int, int], shape: tuple[int, ...]) -> NoReturn:
-    wanted = f"({matrix[1]},) or ({matrix[1]}, k)"
-    raise ShapeError(f"a vector for {matrix} needs shape {wanted}, got {tuple(shape)}")
-
-
-class KernelOperator(_Checked):
+class KernelOperator(DenseAccess, CheckedOperator):
     """alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
 
     Parameters
@@ -131,7 +112,8 @@ class KernelOperator(_Checked):
             raise KeywordError(f"KernelOperator has no keyword {name!r}{nearest(name, known)}")
         self.formula = parse(formula, aliases)
         tol, device = check_truncate(truncate, ranges), check_backend(backend, device_id, args)
-        v = unknown_of(self.formula, var)
+        form = find_unknown(self.formula, var)
+        v = form.unknown
         others = [x for x in self.formula.variables if x is not v]
         if len(args) != len(others):
             names = ", ".join(f"{self.formula.names.get(x, '?')} = {x.op}({x.dim})" for x in others)
@@ -162,19 +144,17 @@ class KernelOperator(_Checked):
         self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme, backend, device_id)
         if self.ranges is not None:
             self.ranges.check(arguments.M, arguments.N)
-        options = {"dtype_acc": dtype_acc, "sum_scheme": sum_scheme}
         check_accumulation(dtype_acc, sum_scheme, arguments.dtype)
-        self.kernel_product = KernelProduct(self.formula.expr, v, arguments, self.ranges, options)
-        scalar = self.kernel_product.kernel is not None
-        self._lengths = (1, 1) if scalar else (self.formula.expr.dim, v.dim)
+        self.kernel_product = KernelProduct(form, arguments, self.ranges, dtype_acc, sum_scheme)
+        self._lengths = (1, 1) if form.kernel is not None else (form.expr.dim, v.dim)
         rows, columns = self.kernel_product.points
         shape = (rows * self._lengths[0], columns * self._lengths[1])
         square = shape[0] == shape[1] and rows == columns
-        self.alpha = alpha
         if square:
-            self.alpha = self.alpha.reshape(alpha_layout(self.alpha.shape, shape[0]))
-        elif np.any(self.alpha):
+            alpha = alpha.reshape(alpha_layout(alpha.shape, shape[0]))
+        elif np.any(alpha):
             raise ArgumentError(f"alpha must be 0 where the operator is not square; it is {shape[0]} x {shape[1]}")
+        self.alpha, self._shift = alpha, Shift(alpha)
         super().__init__(compute_dtype(arguments.dtype), shape)
 
     # ---- products ----
@@ -203,20 +183,18 @@ class KernelOperator(_Checked):
             raise DtypeError(f"a vector of {V.dtype}: wanted real or complex numbers")
         shape = self.shape[::-1] if transposed else self.shape
         if V.ndim != 2 or len(V) != shape[1]:
-            _misfit(shape, V.shape)
+            refuse_shape(shape, V.shape)
         if V.dtype not in (np.float32, np.float64):
             V = V.astype(np.float32 if V.dtype == np.float16 else np.float64)
         k = V.shape[-1]
         if k == 0 or 0 in self.shape:
             return np.zeros((self.shape[transposed], k), np.result_type(self.dtype, V.dtype))
         image = self.kernel_product.on_columns(V, transposed)
-        if np.count_nonzero(self.alpha):
-            image = image + (self.alpha * V).astype(image.dtype)
-        return image
+        return self._shift.add(image, V)
 
-    def _there(self, V: Any, transposed: bool) -> Any:
+    def _device_product(self, V: Any, transposed: bool) -> Any:
         shape = self.shape[::-1] if transposed else self.shape
-        return product_there(self.kernel_product, self.alpha, V, transposed, shape)
+        return device_product(self.kernel_product, self._shift, V, transposed, shape)
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self._multiply(np.asarray(V), transposed=False)
@@ -262,122 +240,6 @@ class KernelOperator(_Checked):
         """
         return self.kernel_product.least(self._lost) if self.shape[0] == self.shape[1] else -inf
 
-    def diagonal(self) -> np.ndarray:
-        """The diagonal of the matrix.
-
-        Returns
-        -------
-        ndarray, shape (min(shape),)
-
-        Raises
-        ------
-        ShapeError
-            Where the blocks of a matrix-valued kernel are not square.
-        """
-        I = np.arange(min(self.kernel_product.points))
-        blocks = self.kernel_product.entries(I, I)
-        if blocks.shape[1] != blocks.shape[2]:
-            raise ShapeError(f"the blocks of this kernel are {blocks.shape[1:]}: no diagonal of points")
-        return np.einsum("pdd->pd", blocks).reshape(-1) + self._alpha_at(np.arange(len(I) * blocks.shape[1]))
-
-    def _alpha_at(self, rows: np.ndarray) -> np.ndarray:
-        alpha = self.alpha if self.alpha.ndim == 0 else self.alpha.reshape(-1)[rows]
-        return np.broadcast_to(alpha, rows.shape).astype(self.dtype)
-
-    def block(self, rows: Any, columns: Any) -> np.ndarray:
-        """The entries at some rows and columns of the matrix.
-
-        Parameters
-        ----------
-        rows, columns : sequence of int, or a mask of booleans
-            Indices of the matrix; for a matrix-valued kernel of points times components. Negative ones count from the
-            end.
-
-        Returns
-        -------
-        ndarray, shape (len(rows), len(columns))
-
-        Raises
-        ------
-        ArgumentError
-            Where an index is out of bounds or not a whole number.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> x = np.linspace(0, 1, 5)[:, None]
-        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x)
-        >>> A.block([0, -1], [1, 2])
-        array([[0.0625, 0.25  ],
-               [0.5625, 0.25  ]])
-        """
-        I, J = _matrix_indices(rows, self.shape[0], "rows"), _matrix_indices(columns, self.shape[1], "columns")
-        out = np.empty((len(I), len(J)), self.dtype)
-        (e, d), step = self._lengths, max(1, ENTRIES_AT_ONCE // max(1, len(J)))
-        for at in range(0, len(I), step):
-            i, j = (g.ravel() for g in np.meshgrid(I[at : at + step], J, indexing="ij"))
-            blocks = self.kernel_product.entries(i // e, j // d)
-            part = out[at : at + step]
-            part[...] = blocks[np.arange(len(i)), i % e, j % d].reshape(part.shape)
-        if np.any(self.alpha):
-            i, j = np.nonzero(I[:, None] == J)
-            out[i, j] += self._alpha_at(I[i])
-        return out
-
-    def rows(self, rows: Any) -> np.ndarray:
-        """Some rows of the matrix.
-
-        Parameters
-        ----------
-        rows : sequence of int, or a mask of booleans
-            Which ones.
-
-        Returns
-        -------
-        ndarray, shape (len(rows), shape[1])
-        """
-        return self.block(rows, np.arange(self.shape[1]))
-
-    def columns(self, columns: Any) -> np.ndarray:
-        """Some columns of the matrix.
-
-        Parameters
-        ----------
-        columns : sequence of int, or a mask of booleans
-            Which ones.
-
-        Returns
-        -------
-        ndarray, shape (shape[0], len(columns))
-        """
-        return self.block(np.arange(self.shape[0]), columns)
-
-    def to_dense(self, max_bytes: int = 1 << 30) -> np.ndarray:
-        """The matrix as an array.
-
-        Parameters
-        ----------
-        max_bytes : int, default 2**30
-            A larger matrix is refused.
-
-        Returns
-        -------
-        ndarray, of the operator's shape and dtype
-
-        Raises
-        ------
-        ArgumentError
-            Where the array would take more than max_bytes.
-        """
-        if not is_scalar(max_bytes):
-            raise ArgumentError(f"max_bytes: wanted a number of bytes, got {max_bytes!r}")
-        size = prod(self.shape) * self.dtype.itemsize
-        if size > max_bytes:
-            raise ArgumentError(
-                f"to_dense would make an array of {size} bytes, max_bytes is {max_bytes}; pass more if it fits"
-            )
-        return self.rows(np.arange(self.shape[0]))
-
     def __repr__(self) -> str:
         alpha = "" if not np.any(self.alpha) else f"{self.alpha}*I + " if self.alpha.ndim == 0 else "diag(alpha) + "
         formula = text(self.formula.expr, self.formula.names)
@@ -394,28 +256,15 @@ def _rebuilt(formula, aliases, var, args, *rest):  # type: ignore[no-untyped-def
     return KernelOperator(formula, aliases, var, *args, **dict(zip(names, rest, strict=True)))
 
 
-def _matrix_indices(indices: Any, count: int, name: str) -> np.ndarray:
-    found = np.atleast_1d(np.asarray(indices))
-    if found.dtype == bool and found.shape == (count,):
-        found = np.flatnonzero(found)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise ArgumentError(f"{name}: wanted a list of whole numbers, got {found.dtype} of shape {found.shape}")
-    outside = found[(found < -count) | (found >= count)]
-    if outside.size:
-        raise ArgumentError(f"{name}: wanted indices from {-count} to {count - 1}, got {outside[0]}")
-    found = found.astype(np.int64)
-    return np.where(found < 0, found + count, found)
-
-
-class _Adjoint(_Checked):
+class _Adjoint(CheckedOperator):
     """The transposed operator; entries are real, so it is the adjoint too."""
 
     def __init__(self, operator: KernelOperator) -> None:
         self.operator = operator
         super().__init__(operator.dtype, operator.shape[::-1])
 
-    def _there(self, V: Any, transposed: bool) -> Any:
-        return self.operator._there(V, not transposed)
+    def _device_product(self, V: Any, transposed: bool) -> Any:
+        return self.operator._device_product(V, not transposed)
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         return self.operator._rmatmat(V)

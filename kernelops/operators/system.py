@@ -15,6 +15,7 @@ from ..arrays.libraries import to_host
 from ..errors import RangesError, ShapeError
 from ..formula.cached import cached_property
 from ..formula.expr import Expr
+from ..formula.linear import LinearForm, axis_of, linear_form
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
 from ..reductions.reduction import method
@@ -23,7 +24,8 @@ from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
 from ..solvers.vectors import HOST
 from .kernel_entries import KernelEntries
-from .kernel_product import KernelProduct, alpha_layout, check_alpha
+from .kernel_product import KernelProduct
+from .shift import Shift
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,9 +118,23 @@ class SolveSpec:
     wide: bool = False
 
     @property
+    def form(self) -> LinearForm:
+        """The formula as a matrix that multiplies the unknown."""
+        return linear_form(self.expr, self.unknown)
+
+    @property
     def axis(self) -> int:
         """The axis of the sum: that of the unknown."""
-        return 1 if self.unknown.op == "Vj" else 0
+        return axis_of(self.unknown)
+
+    def with_form(self, form: LinearForm) -> SolveSpec:
+        """The same solve with another matrix, whose unknown takes the place of this one's."""
+        if form.unknown is self.unknown:
+            return replace(self, expr=form.expr)
+        old, new = self.unknown, form.unknown
+        variables = tuple(new if v is old else v for v in self.variables)
+        names = {new if v is old else v: name for v, name in self.names.items()}
+        return replace(self, expr=form.expr, unknown=new, variables=variables, names=names)
 
     def bind(self, args: Sequence[Any]) -> Arguments:
         """The arrays, checked for a solve."""
@@ -192,17 +208,18 @@ class KernelSystem:
     vectors: Any = HOST
 
     def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray) -> None:
-        v = spec.unknown
-        options = {"dtype_acc": spec.dtype_acc, "sum_scheme": spec.sum_scheme}
-        self.kernel = KernelProduct(spec.expr, v, arguments, spec.ranges, options)
-        self.alpha, self.given = alpha, arguments.arrays[v.params[0]]
+        form = spec.form
+        self.kernel = KernelProduct(form, arguments, spec.ranges, spec.dtype_acc, spec.sum_scheme)
+        self.given = arguments.arrays[form.position]
         self.dtype = compute_dtype(arguments.dtype)
         batch = np.broadcast_shapes(arguments.batch, alpha.shape[:-2])
         self.b_shape = (*batch, *self.given.shape[-2:])
-        self.coupled = self.kernel.kernel is None
-        self.n = self.b_shape[-2] * (v.dim if self.coupled else 1)
-        if self.coupled and alpha.ndim and alpha.shape[-2] > 1:
-            self.alpha = np.repeat(alpha, v.dim, axis=-2)  # one for each point
+        self.coupled = form.kernel is None
+        width = form.unknown.dim if self.coupled else 1
+        self.n = self.b_shape[-2] * width
+        if alpha.ndim and alpha.shape[-2] > 1:
+            alpha = np.repeat(alpha, width, axis=-2)  # one for each point
+        self.alpha, self.shift = alpha, Shift(alpha)
         self.symmetric = self.kernel.symmetric()
         self.least = self.kernel.least(spec.lost)
 
@@ -215,7 +232,7 @@ class KernelSystem:
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
         """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
-        others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.v.params[0]]
+        others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.form.position]
         if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
             return (KernelEntries(self.kernel.element((0,) * (len(self.b_shape) - 2))),) if prod(self.b_shape) else ()
         return tuple(KernelEntries(self.kernel.element(index)) for index in np.ndindex(self.b_shape[:-2]))
@@ -241,10 +258,4 @@ class KernelSystem:
 
     def product(self, V: Any) -> Any:
         """(alpha I + K) V, in the wider dtype of data and V."""
-        return self.kernel.on_columns(V) + (self.alpha * V).astype(V.dtype)
-
-
-def solve_alpha(alpha: Any, arguments: Arguments) -> np.ndarray:
-    """alpha, checked for a solve with these arrays: shape () or (..., n, 1), float64."""
-    checked = check_alpha(alpha)
-    return checked.reshape(alpha_layout(checked.shape, arguments.M, arguments.batch))
+        return self.shift.add(self.kernel.on_columns(V), V)

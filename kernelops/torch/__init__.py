@@ -34,7 +34,7 @@ from ..errors import BackendError, DtypeError
 from ..formula.expr import Expr
 from ..frontend.gaussian_process import completed
 from ..frontend.generic import generic_functions
-from ..operators.kernel_product import check_alpha
+from ..operators.shift import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
 from ..ranges import Ranges
 from ..reductions.kinds import REDUCTIONS

@@ -26,7 +26,6 @@ from scipy.linalg.lapack import dpotri
 from torch.autograd import forward_ad
 
 from ..formula.expr import substitute, variable
-from ..formula.structure import scalar_kernel
 from ..frontend.gaussian_process import (
     Unfit,
     across,
@@ -40,7 +39,7 @@ from ..frontend.gaussian_process import (
     ready,
     widened,
 )
-from ..operators.kernel_product import check_alpha
+from ..operators.shift import check_alpha
 from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers.operator import as_system
 from ..solvers.precond.cholesky import Cholesky
@@ -196,7 +195,7 @@ class LogDet(Function):
         use = Use(alpha_tangent is not None, any(t is not None for t in tangents))
         forms = list(_traces(ctx.spec, ctx.account, alpha, tensors, left, right, use))
         found = pushed(forms, alpha, tensors, alpha_tangent, tangents)
-        coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
+        coupled = ctx.spec.form.kernel is None
         traces = [f.sum((-2, -1)).sum(0) if coupled else f.sum((-2, -1)) for f in found]
         return sum(traces, left.new_zeros(left.shape[:-2])), None, None, None
 
@@ -233,7 +232,7 @@ def _traces(
 ) -> Iterator[Form]:
     """Forms whose sum is tr(A^-1 dA), or an estimate of it; use says what dA comes of."""
     D, n = spec.unknown.dim, tensors[spec.unknown.params[0]].shape[-2]
-    coupled = scalar_kernel(spec.expr, spec.unknown) is None
+    coupled = spec.form.kernel is None
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
     dense = whole and bool(account.factors) and not _followed()
@@ -356,7 +355,7 @@ class Quadratic(Function):
         (moved,) = pushed([_energy(ctx.spec, a, a.to(torch.float64))], alpha, tensors, alpha_tangent, tangents)
         if tangents[place] is not None:
             moved = moved + 2 * a.to(torch.float64) * tangents[place]
-        coupled = scalar_kernel(ctx.spec.expr, ctx.spec.unknown) is None
+        coupled = ctx.spec.form.kernel is None
         return moved.sum((-2, -1))[..., None] if coupled else moved.sum(-2)
 
     @staticmethod
@@ -447,7 +446,7 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The mean (..., m, k) and the variance (..., m) at new points, as compositions of Solve, Quadratic and Reduce."""
     v = spec.unknown
-    outer, dtype = ("Vi" if v.op == "Vj" else "Vj"), tensors[v.params[0]].dtype
+    outer, dtype = spec.form.outer, tensors[v.params[0]].dtype
     kernel = kernel_of(spec) if variance else None
     alpha = shaped_alpha(alpha, spec, tensors)
     cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}

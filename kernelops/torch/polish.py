@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..formula.structure import scalar_kernel
 from ..frontend.gaussian_process import aside
 from ..operators.system import SolveSpec
 from .autograd import core_ranks, forward_rule, mapped_in_front
@@ -136,7 +135,7 @@ class Pair:
     ) -> None:
         self.found, self.b = ([t.detach().to(torch.float64) for t in part] for part in (found, b))
         self.use, self.ratio = use, torch.zeros(())
-        coupled = scalar_kernel(spec.expr, spec.unknown) is None
+        coupled = spec.form.kernel is None
         self.over = (-2, -1) if coupled else (-2,)
         self.given, self.alpha = alpha.detach(), alpha.detach().to(self.found[0])
         self.least = self.alpha.amin(self.over) if self.alpha.ndim else self.alpha

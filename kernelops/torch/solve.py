@@ -11,10 +11,11 @@ import torch
 
 from ..arrays.arguments import to_numpy
 from ..formula.expr import variable
-from ..operators.kernel_product import alpha_layout
+from ..formula.linear import linear_form
+from ..operators.shift import alpha_layout
 from ..operators.system import ReduceSpec, SolveSpec
 from ..solvers import Solution
-from .autograd import core_ranks, forward_rule, gradient, mapped_in_front, pullback, pushforward
+from .autograd import core_ranks, forward_rule, mapped_in_front, pullback, pushforward
 from .older_vmap import Function
 from .polish import Polish, Use
 from .system import run
@@ -154,11 +155,8 @@ def _again(spec: SolveSpec) -> SolveSpec:
 
 def _transposed(spec: SolveSpec) -> SolveSpec:
     """The solve with the transposed matrix, its unknown at the same place: <e, K v> differentiated by v."""
-    v = spec.unknown
-    e = variable("Vi" if v.op == "Vj" else "Vj", v.params[0], v.dim)
-    variables = tuple(e if x is v else x for x in spec.variables)
-    names = {e if x is v else x: name for x, name in spec.names.items()}
-    return replace(spec, expr=gradient(spec.expr, v, e), unknown=e, variables=variables, names=names)
+    form = spec.form
+    return spec.with_form(linear_form(form.transposed, variable(form.outer, form.position, form.expr.dim)))
 
 
 def product_spec(spec: SolveSpec, sizes: tuple[int, int]) -> ReduceSpec:

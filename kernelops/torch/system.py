@@ -10,7 +10,7 @@ import torch
 
 from ..arrays.arguments import Arguments
 from ..arrays.device_array import DeviceArray
-from ..operators.kernel_product import check_alpha
+from ..operators.shift import check_alpha
 from ..operators.system import KernelSystem, SolveSpec
 from ..solvers import Solution
 from .tensors import on
@@ -40,19 +40,12 @@ class TensorSystem(KernelSystem):
     def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, device: torch.device) -> None:
         super().__init__(spec, arguments, alpha)
         self.vectors = TensorVectors(device)
-        self._alpha = on(device, self.alpha) if self.alpha.ndim else None
 
     def right_hand_side(self, arguments: Arguments) -> torch.Tensor:
         if not isinstance(self.given, DeviceArray) or self.given.library != "torch":
             return on(self.vectors.device, super().right_hand_side(arguments))
         b: torch.Tensor = self.given.owner.expand(self.b_shape)
         return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
-
-    def product(self, V: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = self.kernel.on_columns(V)
-        if self._alpha is None:
-            return image.add_(V, alpha=float(self.alpha))
-        return image.add_(self._alpha * V)
 
 
 def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:

@@ -8,8 +8,9 @@ from interpreter import evaluate
 from strategies import TAME, S, T, X, Y, formulas
 
 from kernelops.formula.expr import apply, substitute, text, variable
+from kernelops.formula.linear import scalar_kernel
 from kernelops.formula.parse import parse
-from kernelops.formula.structure import linear_in, scalar_kernel, symmetric
+from kernelops.formula.structure import linear_in, symmetric
 
 ALIASES = [
     "x = Vi(3)",
