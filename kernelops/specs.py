@@ -1,5 +1,6 @@
-"""Where version 0.1.0 had what Genred and KernelSolve consist of: pickles of that version name this module."""
+"""Aliases for pickles of version 0.1.0: its Genred and KernelSolve hold a ReduceSpec and a SolveSpec of this module."""
 
-from .operators.system import ReduceSpec, SolveSpec
+from .operators.system import SolveSpec
+from .reductions.reduction import Reduction as ReduceSpec
 
 __all__ = ["ReduceSpec", "SolveSpec"]

@@ -5,9 +5,9 @@ A reduction keeps no values of pairs, but the N smallest of N columns are all of
 """
 
 import numpy as np
+from bound import BoundReduction
 
 from kernelops.formula.expr import apply, variable
-from kernelops.reductions.reduction import Reduction
 
 STAGES = ("pair", "col", "row", "param")
 WIDTH = 256  # columns of a full tile
@@ -16,7 +16,7 @@ WIDTH = 256  # columns of a full tile
 def _kept(expr, variables, arrays, ranges=None):
     """The value of expr at every column, for each element of a batch: (B, N)."""
     columns = next(a.shape[1] for v, a in zip(variables, arrays, strict=True) if v.op == "Vj")
-    call = Reduction(expr, "KMin_ArgKMin", 1, arrays, opt_arg=columns, ranges=ranges, variables=variables)
+    call = BoundReduction(expr, "KMin_ArgKMin", 1, arrays, opt_arg=columns, ranges=ranges, variables=variables)
     found, at = (np.moveaxis(a, 1, -1)[..., 0] for a in call())  # one row
     values = np.full_like(found, np.nan)
     inside = at >= 0
@@ -58,7 +58,7 @@ def by_row(op, params, *arrays):
     """The same once for each row: sums over the one column. (A sum begins at +0, so that -0 becomes 0.)"""
     variables = [variable("Vi", k, 1) for k in range(len(arrays))]
     expr = apply(op, *variables, params=params)
-    return Reduction(expr, "Sum", 1, [a[..., None] for a in arrays], variables=variables)()[..., 0]
+    return BoundReduction(expr, "Sum", 1, [a[..., None] for a in arrays], variables=variables)()[..., 0]
 
 
 def by_param(op, params, *arrays):
@@ -66,7 +66,7 @@ def by_param(op, params, *arrays):
     variables = [variable("Pm", k, 1) for k in range(len(arrays))]
     expr = apply(op, *variables, params=params)
     flat = [a.reshape(-1, 1) for a in arrays]
-    return Reduction(expr, "Sum", 1, flat, variables=variables, sizes=(1, 1))().reshape(arrays[0].shape)
+    return BoundReduction(expr, "Sum", 1, flat, variables=variables, sizes=(1, 1))().reshape(arrays[0].shape)
 
 
 _BY = {"pair": by_pair, "col": by_column, "row": by_row, "param": by_param}

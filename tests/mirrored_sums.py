@@ -1,9 +1,9 @@
 """What the tests of symmetric sums share: points, declarations, sums."""
 
 import numpy as np
+from bound import BoundReduction
 
 from kernelops.formula.parse import parse
-from kernelops.reductions.reduction import Reduction
 
 
 def points(n, d=3, dtype="float64", seed=0, batch=()):
@@ -18,7 +18,7 @@ def summed(formula, names, data, axis=1, op="Sum", **options):
     expr = parse(formula, names).expr
     used = {v.params[0] for v in expr.vars}
     given = [a if k in used else None for k, a in enumerate(data)][: max(used) + 1]
-    return Reduction(expr, op, axis, given, **options)()
+    return BoundReduction(expr, op, axis, given, **options)()
 
 
 GAUSS, NAMES = "Exp(-SqDist(x,y))*b", declared(3, 2)[:3]

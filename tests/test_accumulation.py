@@ -4,13 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from judges import assert_sum_close
 
 from kernelops.errors import ArgumentError, FormulaError, RangesError
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 from kernelops.reductions.kinds import REDUCTIONS, SUM_SCHEMES
-from kernelops.reductions.reduction import Reduction
 
 B = parse("b+0*x", ["x = Vi(1)", "b = Vj(1)"])
 TILE = 256  # columns that are added up in the data's own precision, unless asked otherwise
@@ -26,7 +26,7 @@ ALLOWED = {  # dtype_acc -> what the data may be
 def total(values, dtype=None, **options):
     values = np.asarray(values)
     data = [np.zeros((1, 1), values.dtype), values.reshape(-1, 1)]
-    return Reduction(B.expr, "Sum", 1, data, **options)(dtype)[0, 0]
+    return BoundReduction(B.expr, "Sum", 1, data, **options)(dtype)[0, 0]
 
 
 @pytest.mark.parametrize("scheme", SUM_SCHEMES)
@@ -85,7 +85,7 @@ def test_schemes_where_sums_are_rescaled(op, scheme):
     values, weights = np.linspace(-40, 40, 2000), rng.uniform(0, 1, 2000)
     data = [np.zeros((1, 1)), values[:, None], weights[:, None]]
     f = parse("b+0*x", ["x = Vi(1)", "b = Vj(1)", "w = Vj(1)"])
-    got = Reduction(f.expr, op, 1, data, weight=f.find("w"), sum_scheme=scheme)()[0, 0]
+    got = BoundReduction(f.expr, op, 1, data, weight=f.find("w"), sum_scheme=scheme)()[0, 0]
     share = np.exp(values - 40)
     want = (share * weights).sum()
     want = np.log(want) + 40 if op == "LogSumExpWeight" else want / share.sum()
@@ -101,27 +101,27 @@ def test_float16_data_are_computed_in_float32():
     formula = parse("Square(x)*y", ["x = Vi(1)", "y = Vj(1)"])
     y = np.array([[0.5], [0.001]], np.float16)
     want = (x.astype(np.float64) ** 2 * y.astype(np.float64).T).sum(1, keepdims=True)
-    assert_sum_close(Reduction(formula.expr, "Sum", 1, [x, y])(), want[:, None], 1)
-    largest = Reduction(formula.expr, "Max", 1, [x, y])()
+    assert_sum_close(BoundReduction(formula.expr, "Sum", 1, [x, y])(), want[:, None], 1)
+    largest = BoundReduction(formula.expr, "Max", 1, [x, y])()
     assert largest.dtype == np.float16 and largest[0, 0] == 45000
-    assert Reduction(formula.expr, "Max", 1, [x, 2 * y])()[0, 0] == np.inf  # float16 ends at 65504
+    assert BoundReduction(formula.expr, "Max", 1, [x, 2 * y])()[0, 0] == np.inf  # float16 ends at 65504
 
 
 def test_another_precision_is_that_of_the_promoted_data():
     rng = np.random.default_rng(0)
     formula = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"])
     data = [rng.standard_normal((n, d)).astype(np.float32) for n, d in ((30, 3), (400, 3), (400, 1))]
-    wide = Reduction(formula.expr, "Sum", 1, data)(np.float64)
-    np.testing.assert_array_equal(wide, Reduction(formula.expr, "Sum", 1, [a.astype(np.float64) for a in data])())
+    wide = BoundReduction(formula.expr, "Sum", 1, data)(np.float64)
+    np.testing.assert_array_equal(wide, BoundReduction(formula.expr, "Sum", 1, [a.astype(np.float64) for a in data])())
     assert wide.dtype == np.float64
-    narrow = Reduction(formula.expr, "Sum", 1, [a.astype(np.float64) for a in data])(np.float32)
-    np.testing.assert_array_equal(narrow, Reduction(formula.expr, "Sum", 1, data)())
+    narrow = BoundReduction(formula.expr, "Sum", 1, [a.astype(np.float64) for a in data])(np.float32)
+    np.testing.assert_array_equal(narrow, BoundReduction(formula.expr, "Sum", 1, data)())
 
 
 def make(op="Sum", formula="x-y", weight=None, K=None, ranges=None):
     aliases = ["x = Vi(2)", "y = Vj(2)"]
     expr, w = parse(formula, aliases).expr, parse(weight, aliases).expr if weight else None
-    return Reduction(expr, op, 1, [np.zeros((4, 2)), np.zeros((5, 2))], weight=w, opt_arg=K, ranges=ranges)
+    return BoundReduction(expr, op, 1, [np.zeros((4, 2)), np.zeros((5, 2))], weight=w, opt_arg=K, ranges=ranges)
 
 
 REFUSED = [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from formula.interpreter import TRUTH, evaluate
 from formula.strategies import S, T, X, Y, formulas
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,6 @@ from kernelops.formula.expr import apply, const, substitute, topological, variab
 from kernelops.formula.ops import OPS
 from kernelops.formula.parse import parse
 from kernelops.formula.simplify import simplify
-from kernelops.reductions.reduction import Reduction
 from kernelops.truncation import intervals as module
 from kernelops.truncation.intervals import interval_of
 
@@ -54,7 +54,7 @@ def as_machine(expr, data):
     moved = [variable("Vi", k, v.dim) for k, v in enumerate(variables)]
     expr = substitute(expr, dict(zip(variables, moved, strict=True)))
     arrays = [np.asarray(data[v], np.float32) for v in variables]
-    return Reduction(expr, "Sum", 1, arrays, variables=moved, sizes=(len(arrays[0]), 1))()
+    return BoundReduction(expr, "Sum", 1, arrays, variables=moved, sizes=(len(arrays[0]), 1))()
 
 
 def beyond_the_table(expr, data):
@@ -258,7 +258,9 @@ def test_a_division_may_be_a_product_by_an_inverse():
     for divisor in (2.0**-140, 2.0**-127):
         boxes = {x: (np.full(3, 1e-12),) * 2, y: (np.array([divisor]),) * 2}
         low, high = interval_of(expr, boxes)
-        got = Reduction(expr, "Sum", 1, [np.full((1, 3), 1e-12, np.float32), np.full((1, 1), divisor, np.float32)])()
+        got = BoundReduction(
+            expr, "Sum", 1, [np.full((1, 3), 1e-12, np.float32), np.full((1, 1), divisor, np.float32)]
+        )()
         assert (low <= got).all() and (got <= high).all(), got
 
 
@@ -271,7 +273,7 @@ def test_long_vectors_lose_a_little():
     wide = [p.astype(np.float64) for p in points]
     low, high = interval_of(expr, {x: (wide[0][:, None], wide[0][:, None]), y: (wide[1][None], wide[1][None])})
     exact = (wide[0] ** 2).sum(1)[:, None] + (wide[1] ** 2).sum(1) - 2 * wide[0] @ wide[1].T
-    got, at = Reduction(expr, "KMin_ArgKMin", 1, list(points), opt_arg=300)()
+    got, at = BoundReduction(expr, "KMin_ArgKMin", 1, list(points), opt_arg=300)()
     values = np.empty(got.shape)
     np.put_along_axis(values, at, got.astype(np.float64), 1)
     assert (low[..., 0] <= values).all() and (values <= high[..., 0]).all()

@@ -12,7 +12,7 @@ from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import finishes, layout
 from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.reductions.pairs import pairwise
-from kernelops.reductions.reduction import method
+from kernelops.reductions.reduction import Reduction, prepare
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -63,28 +63,35 @@ class Call:
         ranges = reductions.some_ranges(37, 290) if self.how in ("ranges", "both") else None
         return bind_arguments(parse("x+y+Elem(g,0)", ALIASES).variables, data), ranges
 
-    def method(self):
-        expr, weight = (None if text is None else parse(text, ALIASES).expr for text in FORMULAS[self.formula])
-        return method(expr, weight, self.op, self.axis, self.best, self.acc, self.scheme, self.dtype)
+    def formulas(self):
+        return [None if text is None else parse(text, ALIASES).expr for text in FORMULAS[self.formula]]
+
+    def prepare(self):
+        """The program, and the options of the engines."""
+        how = self.op, self.axis, self.best, self.acc, self.scheme, self.dtype
+        return prepare(*self.formulas(), *how)[1:]
 
     @property
     def best(self):
         return self.K if self.kind.many else 1
 
     def engine(self):
-        found = self.method()(*self.arguments(), self.out)
+        (expr, weight), (arguments, ranges) = self.formulas(), self.arguments()
+        more = {"opt_arg": self.K} if self.kind.many else {}
+        how = {"weight": weight, "ranges": ranges, "dtype_acc": self.acc, "sum_scheme": self.scheme}
+        found = Reduction(expr, self.op, self.axis, **how, **more)(arguments, self.out)
         return found if isinstance(found, tuple) else (found,)
 
     def kernels(self, kernels, **how):
-        found, (arguments, ranges), kind = self.method(), self.arguments(), self.kind
+        (prepared, options), (arguments, ranges), kind = self.prepare(), self.arguments(), self.kind
         finish = "both" if len(kind.results) == 2 else kind.results[0]
         if kind.accumulator == "best":
             how |= {"best": self.best, "largest": kind.largest, "nan_first": not kind.many}
         else:
-            how |= {"wide_sums": found.wide_sums, "compensated": found.compensated}
+            how |= {name: options[name] for name in ("wide_sums", "compensated")}
         data = "float16" if self.dtype == np.float16 else self.dtype.name
         return kernels.finished(
-            found.prepared, arguments, self.axis, ranges, compute_dtype(self.out).name,
+            prepared, arguments, self.axis, ranges, compute_dtype(self.out).name,
             finish=finish, out=self.out.name, parts=self.parts, data=data, **how,
         )  # fmt: skip
 
@@ -166,9 +173,8 @@ class Wide(Call):
     def aliases(self):
         return [f"x = Vi({self.D})", f"y = Vj({self.D})", f"b = Vj({self.components})"]
 
-    def method(self):
-        expr, weight = (None if t is None else parse(t, self.aliases()).expr for t in (self.formula, self.weight))
-        return method(expr, weight, self.op, 1, 1, self.acc, self.scheme, self.dtype)
+    def formulas(self):
+        return [None if t is None else parse(t, self.aliases()).expr for t in (self.formula, self.weight)]
 
     def arguments(self):
         rng = np.random.default_rng(self.components)
@@ -248,7 +254,7 @@ class Rectangles(Wide):
         return bind_arguments(parse("Sum(x-y)*b*Elem(w,0)*g", self.aliases()).variables, data), ranges
 
     def check(self, got):
-        program = self.method().prepared.program
+        program = self.prepare()[0].program
         assert layout(program, compute_dtype(self.out).name).rectangle, "this is to go by rectangles"
         super().check(got)
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import test_operations as operations
+from bound import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import missing
 from emulated import Kernels, compiled
@@ -16,7 +17,6 @@ from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import layout
 from kernelops.reductions.pairs import pairwise
-from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -65,7 +65,7 @@ class CaseCall:
             arguments = bind_arguments(formula.variables, self.arrays)
             return pairwise(formula.expr, arguments, None, np.dtype(self.dtype))
         op = {"sum": "Sum", "best": "Min_ArgMin"}[self.kind]
-        return Reduction(formula.expr, op, self.axis, self.arrays, variables=formula.variables)()
+        return BoundReduction(formula.expr, op, self.axis, self.arrays, variables=formula.variables)()
 
     @property
     def terms(self):
@@ -166,7 +166,7 @@ def gauss(M, N, op="Sum", dtype="float32", spread=lambda a: a):
     x, y, b = (rng.standard_normal((n, d)).astype(dtype) for n, d in ((M, 3), (N, 3), (N, 1)))
     data = [*map(spread, (x, y, b)), np.array([0.7], dtype)]
     terms = np.exp(-0.7 * ((x.astype(float)[:, None] - y) ** 2).sum(-1, keepdims=True)) * b
-    return Reduction(GAUSS.expr, op, 1, data, variables=GAUSS.variables)(), terms
+    return BoundReduction(GAUSS.expr, op, 1, data, variables=GAUSS.variables)(), terms
 
 
 called([partial(gauss, 5, 7)])
@@ -190,7 +190,7 @@ def long_vectors(D, dtype):
     x, y, b = (rng.standard_normal((n, d)).astype(dtype) for n, d in ((9, D), (70, D), (70, 2)))
     formula = parse("SqDist(x,y)*b", [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(2)"])
     terms = ((x.astype(np.longdouble)[:, None] - y) ** 2).sum(-1, keepdims=True) * b
-    return Reduction(formula.expr, "Sum", 1, [x, y, b])(), terms
+    return BoundReduction(formula.expr, "Sum", 1, [x, y, b])(), terms
 
 
 LONG = called([partial(long_vectors, D, dtype) for D in (15, 33, 1030) for dtype in ("float32", "float64")])

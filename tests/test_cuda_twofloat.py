@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import compile_cuda, missing
 from elementary import needs_wide
@@ -18,7 +19,6 @@ from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.double_float import unknown
 from kernelops.program.cuda.source import cuda_source, include_folders
-from kernelops.reductions.reduction import Reduction
 
 pytestmark = [pytest.mark.skipif(missing() is not None, reason=str(missing())), needs_wide]
 
@@ -184,7 +184,7 @@ class Sum:
 
     def __call__(self):
         formula = parse(self.case.formula, self.case.aliases)
-        return Reduction(formula.expr, "Sum", self.axis, self.arrays, variables=formula.variables)()
+        return BoundReduction(formula.expr, "Sum", self.axis, self.arrays, variables=formula.variables)()
 
 
 SUMS = [Sum(number) for number in range(len(CASES))]

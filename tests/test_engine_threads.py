@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from processes import PATIENCE, after_ctrl_c
 
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.reductions.reduction import Reduction
 
 FORMULA = "Exp(-SqDist(x,y))*b"
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
@@ -20,7 +20,7 @@ ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
 def product(seed=0, count=700):
     rng = np.random.default_rng(seed)
     data = [rng.standard_normal((count, d)) for d in (3, 3, 1)]
-    return Reduction(parse(FORMULA, ALIASES).expr, "Sum", 1, data)()
+    return BoundReduction(parse(FORMULA, ALIASES).expr, "Sum", 1, data)()
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_eight_python_threads_on_one_formula(parallel):
 def test_python_threads_that_compile_at_once():
     def first_use(k):
         formula = parse(f"Exp(-{k}.25*SqDist(x,y))*b", ALIASES)
-        return Reduction(formula.expr, "Sum", 1, [np.ones((2, 3)), np.zeros((5, 3)), np.ones((5, 1))])()[0, 0]
+        return BoundReduction(formula.expr, "Sum", 1, [np.ones((2, 3)), np.zeros((5, 3)), np.ones((5, 1))])()[0, 0]
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
@@ -105,10 +105,12 @@ def test_joblib_workers(parallel):
 LONG = """
 import numpy as np
 from kernelops.formula.parse import parse
+from kernelops.arrays.arguments import bind_arguments
 from kernelops.reductions.reduction import Reduction
 points = np.random.default_rng(0).standard_normal(({count}, {dim}))
 formula = parse({formula!r}, ["x = Vi({dim})", "y = Vj({dim})"])
-call = Reduction(formula.expr, "Sum", 1, [points, points])
+arguments = bind_arguments(formula.variables, [points, points])
+call = lambda: Reduction(formula.expr, "Sum", 1)(arguments)
 """
 
 

@@ -1,16 +1,16 @@
-"""Reduction.evaluate: a formula at given pairs."""
+"""A formula at given pairs."""
 
 import re
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from cases import CASES
 from judges import assert_sum_close
 
 from kernelops.errors import ArgumentError, ShapeError
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reductions.reduction import Reduction
 
 M, N = 23, 270
 RANGES = Ranges.from_mask([[2, 5], [7, 20]], [[1, 4], [4, 90], [200, 260]], np.array([[1, 1, 0], [0, 1, 1]], bool))
@@ -18,7 +18,7 @@ RANGES = Ranges.from_mask([[2, 5], [7, 20]], [[1, 4], [4, 90], [200, 260]], np.a
 
 def bound(case, dtype="float64", op="Sum", **options):
     arrays, formula = case.data(M, N, dtype), parse(case.formula, case.aliases)
-    return Reduction(formula.expr, op, 1, arrays, variables=formula.variables, **options), case.dense(arrays)
+    return BoundReduction(formula.expr, op, 1, arrays, variables=formula.variables, **options), case.dense(arrays)
 
 
 def some_pairs(sizes, count=40):
@@ -46,7 +46,7 @@ def gaussian(**options):
 def test_nothing_depends_on_the_reduction(op, axis):
     x, y = np.random.default_rng(0).standard_normal((2, 9, 2))
     formula = parse("SqDist(x,y)", ["x = Vi(2)", "y = Vj(2)"])
-    reduction = Reduction(formula.expr, op, axis, [x, y], opt_arg=2 if op == "ArgKMin" else None)
+    reduction = BoundReduction(formula.expr, op, axis, [x, y], opt_arg=2 if op == "ArgKMin" else None)
     I, J = some_pairs((9, 9))
     np.testing.assert_allclose(reduction.evaluate(I, J)[:, 0], ((x[I] - y[J]) ** 2).sum(1), rtol=1e-14)
 
@@ -63,7 +63,7 @@ def test_zero_outside_the_ranges():
 def test_zero_outside_the_ranges_even_where_the_formula_is_not_finite():
     formula = parse("Inv(x-y)", ["x = Vi(1)", "y = Vj(1)"])
     ranges = Ranges.from_mask([[0, 1]], [[1, 2]], np.ones((1, 1), bool))
-    reduction = Reduction(formula.expr, "Sum", 1, [np.zeros((2, 1)), np.array([[0.0], [2.0]])], ranges=ranges)
+    reduction = BoundReduction(formula.expr, "Sum", 1, [np.zeros((2, 1)), np.array([[0.0], [2.0]])], ranges=ranges)
     np.testing.assert_array_equal(reduction.evaluate([0, 0, 1], [0, 1, 0]), [[0], [-0.5], [0]])
 
 
@@ -71,7 +71,7 @@ def test_batches():
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2, 1, 6, 3)), rng.standard_normal((4, 8, 3))
     formula = parse("(x-y)*Exp(-g*SqDist(x,y))", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"])
-    reduction = Reduction(formula.expr, "Sum", 1, [x, y, 0.5])
+    reduction = BoundReduction(formula.expr, "Sum", 1, [x, y, 0.5])
     I, J = some_pairs((6, 8), 11)
     d = x[..., I, :] - y[..., J, :]
     got = reduction.evaluate(I, J)

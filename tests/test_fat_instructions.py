@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_exp, compile_sum
 from kernelops.ranges import Ranges
-from kernelops.reductions.reduction import Reduction
 
 ROWS = (1, 4, 13)  # a tile's remainder, a block of rows, both
 COLUMNS = (1, 15, 17, 127, 256, 300)  # less than a register, a tail, most of a tile, a tile, more
@@ -39,7 +39,9 @@ def arrays(d, v, weights, m, n, dtype):
 def reduced(text, op, data, names):
     formula = parse(text, names)
     used = {v.params[0] for v in formula.expr.vars}
-    return Reduction(formula.expr, op, 1, [a if k in used else None for k, a in enumerate(data)][: max(used) + 1])()
+    return BoundReduction(
+        formula.expr, op, 1, [a if k in used else None for k, a in enumerate(data)][: max(used) + 1]
+    )()
 
 
 def operations(text, names):
@@ -118,7 +120,7 @@ def test_what_lies_past_the_last_column_of_a_gaussian(isa):
     names = aliases(3, 1, "Vi")
     f = parse("Exp(-SqDist(x,y))*b", names).expr
     ranges = [np.array(a, np.int32) for a in ([[0, 7]], [1], [[3, 20]], [[3, 20]], [1], [[0, 7]])]
-    found = Reduction(f, "Sum", 1, [x, y, b], ranges=Ranges.from_tuple(ranges))()
+    found = BoundReduction(f, "Sum", 1, [x, y, b], ranges=Ranges.from_tuple(ranges))()
     want = np.exp(-((x[:, None] - y[3:20]).astype(np.float64) ** 2).sum(-1)) @ b[3:20]
     np.testing.assert_allclose(found, want, atol=1e-5)
 
@@ -132,7 +134,7 @@ def test_exponents_with_a_scale(isa, dtype):
         assert len(next(k for k in compile_exp(f, None, False, 1).pair.code if k.op == "OutExp").args) == 2
         for data in (x[:301], x):
             zero = np.zeros((2, 1), dtype)
-            found, want = (Reduction(t, "LogSumExp", 1, [data, zero])() for t in (f, plain))
+            found, want = (BoundReduction(t, "LogSumExp", 1, [data, zero])() for t in (f, plain))
             np.testing.assert_allclose(found, want, rtol=8 * np.finfo(dtype).eps)
 
 
@@ -145,7 +147,9 @@ def test_a_scaled_exponential_at_the_ends(isa, dtype):
     f = parse("Exp(2*(i+x))", ["i = Vi(1)", "x = Vj(1)"]).expr
     with np.errstate(all="ignore"):
         want = np.exp(2 * x.astype(np.float64)).astype(dtype)
-    found = np.array([Reduction(f, "Sum", 1, [np.zeros((1, 1), dtype), x[[k], None]])()[0, 0] for k in range(len(x))])
+    found = np.array(
+        [BoundReduction(f, "Sum", 1, [np.zeros((1, 1), dtype), x[[k], None]])()[0, 0] for k in range(len(x))]
+    )
     np.testing.assert_allclose(found, want, rtol=4 * info.eps)
 
 
@@ -157,7 +161,7 @@ def test_the_largest_scale_of_an_exponential(isa, dtype):
     for g in (info.max, info.min):
         for x in (0.0, info.tiny, -info.tiny):
             data = [np.full((1, 1), a, dtype) for a in (0, x, g)]
-            found = Reduction(f, "Sum", 1, [data[0], data[1], data[2][0]])()
+            found = BoundReduction(f, "Sum", 1, [data[0], data[1], data[2][0]])()
             # the argument g x is rounded: by half an eps of it, at most 4
             np.testing.assert_allclose(found, np.exp(np.longdouble(g) * np.longdouble(x)), rtol=4 * info.eps)
 
@@ -172,5 +176,5 @@ def test_sums_in_float64_of_float32_terms(name):
     names = aliases(5, 5, "Vi")
     f = parse(text.replace("0*", "g*"), names)
     data = [x, y, b, np.zeros(1, np.float32)] if name == "OutDot" else [x, y, None, np.zeros(1, np.float32)]
-    found = Reduction(f.expr, "Sum", 1, data, dtype_acc="float64")(np.dtype(np.float32))
+    found = BoundReduction(f.expr, "Sum", 1, data, dtype_acc="float64")(np.dtype(np.float32))
     np.testing.assert_allclose(abs(found), 1 + 4096 * 2.0**-25, rtol=2.0**-23)

@@ -3,6 +3,7 @@
 import dense
 import numpy as np
 import pytest
+from bound import BoundReduction
 from cases import CASES, KERNELS
 from judges import assert_sum_close
 
@@ -10,14 +11,13 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 from kernelops.reductions.kinds import REDUCTIONS
-from kernelops.reductions.reduction import Reduction
 
 GAUSSIAN = parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"])
 EDGES = (1, 63, 64, 65, 255, 256, 257)
 
 
 def gaussian(data, axis=1, **options):
-    return Reduction(GAUSSIAN.expr, "Sum", axis, data, **options)()
+    return BoundReduction(GAUSSIAN.expr, "Sum", axis, data, **options)()
 
 
 def points(M=70, N=600, dtype="float32", batch=()):
@@ -49,7 +49,7 @@ def test_number_of_threads(op, axis, monkeypatch):
     weight = GAUSSIAN.expr if kind.weighted else None
     ranges = Ranges.from_mask([[0, 9], [20, 130]], [[0, 300], [301, 700]], np.array([[True, True], [False, True]]))
     for some in (None, ranges):
-        call = Reduction(expr, op, axis, data, weight=weight, opt_arg=3 if kind.many else None, ranges=some)
+        call = BoundReduction(expr, op, axis, data, weight=weight, opt_arg=3 if kind.many else None, ranges=some)
         found = []
         for count in (1, 2, 3, 7):
             with_threads(monkeypatch, count)
@@ -79,7 +79,9 @@ def test_edges_of_tiles(M, N):
     terms = np.exp(-0.7 * ((x[:, None] - y) ** 2).sum(-1, keepdims=True)) * b
     for axis in (0, 1):
         assert_sum_close(gaussian(data, axis), terms, axis, 32)
-    found = Reduction(parse("SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"]).expr, "KMin_ArgKMin", 1, data[:2], opt_arg=3)()
+    found = BoundReduction(
+        parse("SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"]).expr, "KMin_ArgKMin", 1, data[:2], opt_arg=3
+    )()
     want = dense.reduce("KMin_ArgKMin", ((x[:, None] - y) ** 2).sum(-1, keepdims=True), 1, K=3)
     np.testing.assert_array_equal(found[1], want[1])
 
@@ -89,9 +91,9 @@ def test_edges_of_tiles(M, N):
 def test_one_block_is_dense(shape, op):
     data = points(*shape)
     for axis in (0, 1):
-        want = Reduction(GAUSSIAN.expr, op, axis, data)()
+        want = BoundReduction(GAUSSIAN.expr, op, axis, data)()
         whole = Ranges.from_tuple(([[0, shape[0]]], [1], [[0, shape[1]]], [[0, shape[1]]], [1], [[0, shape[0]]]))
-        assert_bitwise(Reduction(GAUSSIAN.expr, op, axis, data, ranges=whole)(), want)
+        assert_bitwise(BoundReduction(GAUSSIAN.expr, op, axis, data, ranges=whole)(), want)
 
 
 def test_order_of_blocks():
@@ -110,7 +112,7 @@ def test_where_intervals_are_cut(cut):
     halves = Ranges.from_mask([[0, 70]], [[0, cut], [cut, 600]], np.ones((1, 2), bool))
     terms = np.exp(-0.7 * ((data[0][:, None] - data[1]) ** 2).sum(-1, keepdims=True)) * data[2]
     assert_sum_close(gaussian(data, ranges=halves), terms, 1, 32)
-    best = [Reduction(GAUSSIAN.expr, "Max_ArgMax", 1, data, ranges=r)() for r in (None, halves)]
+    best = [BoundReduction(GAUSSIAN.expr, "Max_ArgMax", 1, data, ranges=r)() for r in (None, halves)]
     assert_bitwise(*best)
 
 
@@ -189,7 +191,7 @@ def test_how_a_number_is_given(dtype):
 
 def test_a_number_alone_is_float64():
     formula = parse("g*3", ["g = Pm(1)"])
-    assert Reduction(formula.expr, "Sum", 1, [0.1])().dtype == np.float64
+    assert BoundReduction(formula.expr, "Sum", 1, [0.1])().dtype == np.float64
 
 
 # ---- arguments ----------------------------------------------------------------------------------------------------
@@ -199,9 +201,9 @@ def test_explicit_positions():
     x, y, b, g = points()
     want = gaussian([x, y, b, g])
     formula = parse("Exp(-g*SqDist(x,y))*b", ["y = Vj(3,3)", "g = Pm(0,1)", "x = Vi(2,3)", "b = Vj(1,2)"])
-    assert_bitwise(Reduction(formula.expr, "Sum", 1, [g, b, x, y], variables=formula.variables)(), want)
+    assert_bitwise(BoundReduction(formula.expr, "Sum", 1, [g, b, x, y], variables=formula.variables)(), want)
     old = parse("Exp(-Var(5,1,2)*SqDist(Var(0,3,0),Var(2,3,1)))*Var(3,2,1)")
-    assert_bitwise(Reduction(old.expr, "Sum", 1, [x, None, y, b, None, g])(), want)
+    assert_bitwise(BoundReduction(old.expr, "Sum", 1, [x, None, y, b, None, g])(), want)
 
 
 @pytest.mark.parametrize("op", ["Sum", "Max_ArgMax"])
@@ -209,10 +211,10 @@ def test_explicit_positions():
 def test_a_batch_is_a_loop(op, axis):
     data = points(33, 290, batch=(2, 3))
     data[0], data[2], data[3] = data[0][:, :1], data[2][:1, :1], data[3][0]  # (2,1), (2,3), (1,1) and (3)
-    got = Reduction(GAUSSIAN.expr, op, axis, data)()
+    got = BoundReduction(GAUSSIAN.expr, op, axis, data)()
     full = [np.broadcast_to(a, (2, 3, *a.shape[-k:])) for a, k in zip(data, (2, 2, 2, 1), strict=True)]
     for at in np.ndindex(2, 3):
-        one = Reduction(GAUSSIAN.expr, op, axis, [a[at] for a in full])()
+        one = BoundReduction(GAUSSIAN.expr, op, axis, [a[at] for a in full])()
         picked = tuple(a[at].copy() for a in got) if isinstance(got, tuple) else got[at].copy()
         assert_bitwise(picked, one)
 
@@ -221,7 +223,7 @@ def test_a_batch_is_a_loop(op, axis):
 def test_the_other_axis_is_the_same_sum(case):
     """The total over i and j does not depend on which is summed first."""
     arrays, formula = case.data(12, 300, "float64"), parse(case.formula, case.aliases)
-    totals = [Reduction(formula.expr, "Sum", a, arrays, variables=formula.variables)().sum(0) for a in (0, 1)]
+    totals = [BoundReduction(formula.expr, "Sum", a, arrays, variables=formula.variables)().sum(0) for a in (0, 1)]
     terms = case.dense(arrays)
     for t in totals:
         assert_sum_close(t, terms.reshape(-1, terms.shape[-1]), 0, 2 * case.units)
@@ -236,11 +238,11 @@ def test_translation_in_float32(text):
     formula = parse(text, ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"])
     shift = np.float32(1e6)
     assert np.array_equal((x + shift) - shift, x)
-    here, there = (Reduction(formula.expr, "Sum", 1, [x + s, y + s, b])() for s in (np.float32(0), shift))
+    here, there = (BoundReduction(formula.expr, "Sum", 1, [x + s, y + s, b])() for s in (np.float32(0), shift))
     assert_bitwise(there, here)
 
 
 def test_points_far_from_the_origin():
     formula = parse("SqDist(x,y)", ["x = Vi(1)", "y = Vj(1)"])
     data = [np.array([[1e4]], np.float32), np.array([[10001]], np.float32)]
-    assert Reduction(formula.expr, "Sum", 1, data)() == 1
+    assert BoundReduction(formula.expr, "Sum", 1, data)() == 1

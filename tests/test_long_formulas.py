@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 
 from kernelops import KernelOperator
 from kernelops.errors import FormulaError
@@ -25,7 +26,6 @@ from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import lowering
 from kernelops.program.compile import compile_sum
 from kernelops.program.cuda.source import cuda_source
-from kernelops.reductions.reduction import Reduction
 from kernelops.truncation.intervals import interval_of
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
@@ -74,7 +74,7 @@ def test_its_gradient(kernel):
     rates = -(np.arange(MANY) + 1) / MANY
     slopes = (2 * rates[:, None, None] * np.exp(rates[:, None, None] * SQUARES)).sum(0)
     want = (slopes[..., None] * (X[:, None] - X) * B[:, 0][None, :, None]).sum(1)
-    np.testing.assert_allclose(Reduction(found, "Sum", 1, [X, X, B])(), want, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(BoundReduction(found, "Sum", 1, [X, X, B])(), want, rtol=1e-10, atol=1e-10)
 
 
 def test_its_bounds_text_and_copies(kernel):

@@ -5,12 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from footprint import peak
 
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
-from kernelops.reductions.reduction import Reduction
 
 GAUSSIAN = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])
 
@@ -27,15 +27,15 @@ def test_no_matrix_is_stored(sizes, monkeypatch):
     data = points(M, N)
     packed = 5 * 4 * N
     result = M * 2 * (8 + 4)  # accumulated in float64
-    assert peak(Reduction(GAUSSIAN.expr, "Sum", 1, data)) < 1.1 * (packed + result) + 500_000
+    assert peak(BoundReduction(GAUSSIAN.expr, "Sum", 1, data)) < 1.1 * (packed + result) + 500_000
 
 
 def test_any_strides_are_read_in_place():
     wide = points(4000, 4000, "float64")
     data = [np.repeat(a, 2, 0)[::2] for a in wide]
     expr = GAUSSIAN.expr
-    assert abs(peak(Reduction(expr, "Sum", 1, data)) - peak(Reduction(expr, "Sum", 1, wide))) < 50_000
-    assert peak(lambda: Reduction(expr, "Sum", 1, data)) < 50_000
+    assert abs(peak(BoundReduction(expr, "Sum", 1, data)) - peak(BoundReduction(expr, "Sum", 1, wide))) < 50_000
+    assert peak(lambda: BoundReduction(expr, "Sum", 1, data)) < 50_000
 
 
 def test_many_calls_with_changing_ranges_leave_memory_flat():
@@ -47,7 +47,7 @@ def test_many_calls_with_changing_ranges_leave_memory_flat():
             ranges = Ranges.from_mask(
                 [[0, cut], [cut, 60]], [[0, cut], [cut, 60]], np.array([[True, False], [k % 2, 1]], bool)
             )
-            Reduction(GAUSSIAN.expr, "Sum", k % 2, [x, y, b] if k % 2 else [y, x, b], ranges=ranges)()
+            BoundReduction(GAUSSIAN.expr, "Sum", k % 2, [x, y, b] if k % 2 else [y, x, b], ranges=ranges)()
 
     def held():
         gc.collect()  # also empties what Python itself keeps for the next object

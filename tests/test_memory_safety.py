@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 
 from kernelops import _core
 from kernelops.arrays.device_array import DeviceArray
 from kernelops.engines import cpu, gpu
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred
-from kernelops.reductions.reduction import Reduction
 
 SANITIZED = b"__asan_report" in Path(_core.__file__).read_bytes()  # which takes all addresses there are
 BEGIN = """
@@ -134,7 +134,8 @@ def test_numbers_at_any_address(dtype, offset):
     expr = parse("Exp(-WeightedSqDist(p,x,y))*y", ["x = Vi(3)", "y = Vj(3)", "p = Pm(3)"]).expr
     for accumulator in ("auto", "float64"):
         found, want = (
-            Reduction(expr, "Sum", 1, [a, a, q], dtype_acc=accumulator)() for a, q in ((x, p), (x.copy(), p.copy()))
+            BoundReduction(expr, "Sum", 1, [a, a, q], dtype_acc=accumulator)()
+            for a, q in ((x, p), (x.copy(), p.copy()))
         )
         np.testing.assert_array_equal(found, want)
 

@@ -1,6 +1,7 @@
 """Random formulas through the engine, against the truth table on dense arrays; and their gradients."""
 
 import numpy as np
+from bound import BoundReduction
 from formula.interpreter import evaluate
 from formula.strategies import TAME_TENSOR, S, T, X, Y, formulas
 from hypothesis import HealthCheck, assume, given, settings
@@ -11,7 +12,6 @@ from kernelops.formula.expr import apply, const, substitute, topological, variab
 from kernelops.formula.grad import grad
 from kernelops.formula.simplify import simplify
 from kernelops.ranges import Ranges
-from kernelops.reductions.reduction import Reduction
 
 M, N = 5, 263  # a tile of columns and a bit, or a task of rows and a bit
 SEED = variable("Vj", 4, 3)
@@ -39,7 +39,7 @@ def arguments(data):
 
 
 def reduced(expr, axis, data, **options):
-    return Reduction(expr, "Sum", axis, arguments(data), variables=list(data), **options)()
+    return BoundReduction(expr, "Sum", axis, arguments(data), variables=list(data), **options)()
 
 
 def rounding(expr, data):
@@ -151,6 +151,6 @@ def test_a_part_that_is_shared_is_the_same_as_two_parts(f, g):
     apart = apply("Add", apply("Mult", f, g), substitute(f, other))
     assume(max(float(np.abs(dense(n, data)).max()) for n in topological(both)) < 1e8)
     args = [*arguments(data), *[None] * 5, *arguments(data)[:4]]
-    some = [Reduction(e, "Sum", 1, args)() for e in (both, apart)]
+    some = [BoundReduction(e, "Sum", 1, args)() for e in (both, apart)]
     size = np.abs(dense(both, data)).max(initial=1) + max(np.abs(dense(n, data)).max() for n in topological(both))
     np.testing.assert_allclose(some[0], some[1], rtol=0, atol=1e-13 * float(size) * N)

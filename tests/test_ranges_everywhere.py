@@ -3,6 +3,7 @@
 import dense
 import numpy as np
 import pytest
+from bound import BoundReduction
 from judges import assert_sum_close
 from range_patterns import ORDERED, PATTERNS, cuts, held
 
@@ -11,7 +12,6 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.reductions.pairs import pairwise
-from kernelops.reductions.reduction import Reduction
 
 M, N, K = 37, 290, 3
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "u = Vi(1)", "w = Vj(1)", "b = Vj(2)", "g = Pm(1)"]
@@ -44,7 +44,7 @@ def run(op, axis, arrays, ranges=None, **options):
     kind = REDUCTIONS[op]
     more = {"weight": parse(WEIGHT, ALIASES).expr if weighted(op) else None, "opt_arg": K if kind.many else None}
     found = parse(formula_of(op), ALIASES)
-    return Reduction(found.expr, op, axis, arrays, variables=found.variables, ranges=ranges, **more, **options)()
+    return BoundReduction(found.expr, op, axis, arrays, variables=found.variables, ranges=ranges, **more, **options)()
 
 
 def weighted(op):
@@ -130,7 +130,7 @@ def test_logsumexp_without_a_weight(pattern, axis):
     """LogSumExp takes a weight or none."""
     ranges, arrays = PATTERNS[pattern](M, N), data()
     values, weights = values_of("LogSumExp", arrays)
-    weighted = Reduction(
+    weighted = BoundReduction(
         parse(EXPONENT, ALIASES).expr, "LogSumExp", axis, arrays, weight=parse(WEIGHT, ALIASES).expr, ranges=ranges
     )()
     for got, w in ((run("LogSumExp", axis, arrays, ranges), None), (weighted, weights)):
@@ -146,7 +146,7 @@ def test_sums_of_rows_alone_and_of_columns_alone(axis, pattern):
     mask = held(ranges, M, N).astype(float)
     for text, at, numbers in (("4*x", 0, 4 * arrays[0]), ("y", 1, arrays[1])):
         found = parse(text, ALIASES)
-        got = Reduction(found.expr, "Sum", axis, arrays[: at + 1], ranges=ranges, sizes=(M, N))()
+        got = BoundReduction(found.expr, "Sum", axis, arrays[: at + 1], ranges=ranges, sizes=(M, N))()
         spread = mask[..., None] * (numbers[:, None] if at == 0 else numbers[None])
         np.testing.assert_array_equal(got, spread.sum(1 if axis == 1 else 0))
 
@@ -213,12 +213,12 @@ def test_an_order_is_sorting_beforehand(op, axis, pattern):
 def test_entries_and_single_pairs(pattern):
     ranges, arrays = PATTERNS[pattern](M, N), data()
     found = parse(SUMMED, ALIASES)
-    arguments = Reduction(found.expr, "Sum", 1, arrays, variables=found.variables).arguments
+    arguments = BoundReduction(found.expr, "Sum", 1, arrays, variables=found.variables).arguments
     want = np.where(held(ranges, M, N)[..., None], values_of("Sum", arrays)[0], 0)
     got = pairwise(found.expr, arguments, ranges, np.dtype(np.float64))
     np.testing.assert_allclose(got, want, rtol=1e-14, atol=0)
     I, J = np.random.default_rng(1).integers(0, [[M], [N]], (2, 500))
-    call = Reduction(found.expr, "Sum", 1, arrays, ranges=ranges, variables=found.variables)
+    call = BoundReduction(found.expr, "Sum", 1, arrays, ranges=ranges, variables=found.variables)
     np.testing.assert_allclose(call.evaluate(I, J), want[I, J], rtol=1e-14, atol=0)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from footprint import growth, peak
 from range_patterns import PATTERNS
 
@@ -15,7 +16,6 @@ from kernelops import KernelOperator, Ranges, _core
 from kernelops.arrays import permute as ordered
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred, KernelSolve
-from kernelops.reductions.reduction import Reduction
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 GAUSS = "Exp(-SqDist(x,y))*b"
@@ -116,7 +116,7 @@ def test_no_matrix_is_stored(pattern):
     n = 4000
     x, b = np.random.default_rng(2).random((n, 2)), np.ones((n, 1))
     ranges = PATTERNS[pattern](n, n)
-    for call in (Reduction(parse(GAUSS, ALIASES).expr, "Sum", axis, [x, x, b], ranges=ranges) for axis in (0, 1)):
+    for call in (BoundReduction(parse(GAUSS, ALIASES).expr, "Sum", axis, [x, x, b], ranges=ranges) for axis in (0, 1)):
         # points, right-hand sides and sums, each as it came, in order, and packed; and 1 MB for the threads' scratch
         assert peak(call) < 3 * n * 8 * 6 + 1_000_000 < n * n * 8 / 10
 
@@ -128,7 +128,7 @@ def test_batches_that_are_one_memory_are_sorted_once():
     order = np.random.default_rng(5).permutation(n)
     formula = parse("Exp(-g*SqDist(x,y))", ["x = Vi(4)", "y = Vj(4)", "g = Pm(1)"])
     plain = Ranges.band(n, 3, 5)
-    calls = [Reduction(formula.expr, "Sum", 1, [x, x, g], ranges=r) for r in (plain, plain.ordered(order, order))]
+    calls = [BoundReduction(formula.expr, "Sum", 1, [x, x, g], ranges=r) for r in (plain, plain.ordered(order, order))]
     one_more = copies * n * 8  # the sums come in the order of the ranges first
     assert peak(calls[1]) < peak(calls[0]) + one_more + 200_000 < peak(calls[0]) + x[0].nbytes * copies / 2
     arguments = ordered.permute_rows(calls[1].arguments, {0: order, 1: order})

@@ -3,11 +3,11 @@
 import dense
 import numpy as np
 import pytest
+from bound import BoundReduction
 
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 from kernelops.reductions.kinds import REDUCTIONS
-from kernelops.reductions.reduction import Reduction
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
@@ -46,7 +46,9 @@ def run(op, axis, data, formula=SCALAR, K=1, **options):
     found = parse(formula, ALIASES)
     weight = parse(WEIGHT, ALIASES).expr if REDUCTIONS[op].weighted else None
     opt_arg = K if REDUCTIONS[op].many else None
-    return Reduction(found.expr, op, axis, data, weight=weight, opt_arg=opt_arg, variables=found.variables, **options)()
+    return BoundReduction(
+        found.expr, op, axis, data, weight=weight, opt_arg=opt_arg, variables=found.variables, **options
+    )()
 
 
 def expected(op, axis, data, formula=SCALAR, K=1, mask=None):
@@ -149,7 +151,7 @@ def of_values(op, values, K=None, dtype="float64"):
     """A reduction over given numbers, one row."""
     formula = parse("y+0*x", ["x = Vi(1)", "y = Vj(1)"])
     data = [np.zeros((1, 1), dtype), np.asarray(values, dtype)[:, None]]
-    found = Reduction(formula.expr, op, 1, data, opt_arg=K)()
+    found = BoundReduction(formula.expr, op, 1, data, opt_arg=K)()
     return tuple(f[0] for f in found) if isinstance(found, tuple) else found[0]
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from processes import PATIENCE
 
 from kernelops import _core
@@ -11,7 +12,6 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_exp, compile_sum
 from kernelops.program.verify import ARITY
-from kernelops.reductions.reduction import Reduction
 
 CODE, PLANES, LOADS, EXPORTS = range(4)  # the parts of an encoded stage
 OP, AUX0, AUX1, OUT, A, B = 0, 1, 2, 3, 6, 9  # columns of the code; an operand is place, base, stride
@@ -62,7 +62,7 @@ def test_a_program_does_not_change_with_the_arrays_that_it_was_made_of():
     arguments = encoded(TENSOR)
     prepared = cpu.Prepared(compile_sum(expr, 1), _core.Program(*arguments))
     x, y, g = np.arange(12.0).reshape(4, 3), np.arange(6.0).reshape(2, 3), np.ones(1)
-    arrays = Reduction(expr, "Sum", 1, [x, y, g]).arguments
+    arrays = BoundReduction(expr, "Sum", 1, [x, y, g]).arguments
     want = cpu.run(prepared, arrays, 1, None, np.dtype("f8")).sums
     arguments[4][...] = 1 << 20
     for stage in arguments[5:9]:
@@ -312,7 +312,7 @@ def run_mutants(seed, rounds):
     ]
     x, y, g = rng.standard_normal((9, 3)), rng.standard_normal((270, 3)), np.ones(1)
     expr = parse("x*y*g", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
-    arrays = Reduction(expr, "Sum", 1, [x, y, g]).arguments
+    arrays = BoundReduction(expr, "Sum", 1, [x, y, g]).arguments
     refused = ran = 0
     for _ in range(rounds):
         formula = formulas[rng.integers(len(formulas))]

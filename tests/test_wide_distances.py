@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from judges import assert_sum_close
 
 from kernelops import Ranges
@@ -9,7 +10,6 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_sum
 from kernelops.program.lowering import WIDE_FROM
-from kernelops.reductions.reduction import Reduction
 
 
 def distances(x, y, axis=1, **options):
@@ -19,7 +19,7 @@ def distances(x, y, axis=1, **options):
     if axis == 0:
         names = [f"x = Vj({d})", f"y = Vi({d})", f"e = Vi({n})"]
     expr = parse("SqDist(x,y)*e", names).expr
-    return Reduction(expr, "Sum", axis, [x, y, np.eye(n, dtype=x.dtype)], **options)()
+    return BoundReduction(expr, "Sum", axis, [x, y, np.eye(n, dtype=x.dtype)], **options)()
 
 
 def truth(x, y):
@@ -75,7 +75,7 @@ def test_the_same_vectors_are_shifted_once():
     rng = np.random.default_rng(0)
     x, y, z = (rng.random((n, 40)) / 5 for n in (20, 300, 300))
     xy, xz, xxy = truth(x, y), truth(x, z), truth(2 * x, y)
-    found = Reduction(parse(text, names).expr, "Sum", 1, [x, y, z])()
+    found = BoundReduction(parse(text, names).expr, "Sum", 1, [x, y, z])()
     assert_sum_close(found[:, 0], np.exp(-xy) * xz + xy + xxy * 2 * xz, 1, units=4 * 46)
 
 
@@ -113,10 +113,10 @@ def test_what_is_not_finite_stays_where_it_is(value, where, isa):
     (x if where == "row" else y)[5, 7] = value
     expr = parse("SqDist(x,y)", ["x = Vi(40)", "y = Vj(40)"]).expr
     for j in (4, 5, 6):
-        one = Reduction(expr, "Sum", 1, [x, y[[j]]])()[:, 0]
+        one = BoundReduction(expr, "Sum", 1, [x, y[[j]]])()[:, 0]
         with np.errstate(invalid="ignore"):
             np.testing.assert_allclose(one, truth(x, y[[j]])[:, 0].astype(float), rtol=4 * 46 * 2.0**-53)
-    sums = Reduction(expr, "Sum", 1, [x, y])()[:, 0]
+    sums = BoundReduction(expr, "Sum", 1, [x, y])()[:, 0]
     spoiled = np.arange(len(x)) == 5 if where == "row" else np.ones(len(x), bool)
     np.testing.assert_array_equal(~np.isfinite(sums), spoiled)
 
@@ -144,7 +144,7 @@ def test_gaussians_in_the_unit_cube():
         names = [f"x = Vi({d})", f"y = Vj({d})", "b = Vj(1)", "g = Pm(1)"]
         expr, g = parse("Exp(-g*SqDist(x,y))*b", names).expr, np.float32([50 / d])
         for other in (y, x):  # the symmetric sum too
-            found = Reduction(expr, "Sum", 1, [x, other, b, g])()
+            found = BoundReduction(expr, "Sum", 1, [x, other, b, g])()
             squares = sum(np.subtract.outer(p, q) ** 2 for p, q in zip(x.T.astype(float), other.T.astype(float)))
             terms = np.exp(-float(g[0]) * squares)[..., None] * b
             error = abs(found - terms.sum(1)) / abs(terms).sum(1)
@@ -156,5 +156,5 @@ def test_the_mirrored_sum_takes_it_too():
     x = rng.random((cpu.SYMMETRIC_FROM + 7, 40))
     b = rng.standard_normal((len(x), 3))
     expr = parse("Exp(-SqDist(x,y))*b", ["x = Vi(40)", "y = Vj(40)", "b = Vj(3)"]).expr
-    found, other = (Reduction(expr, "Sum", 1, [x, y, b])() for y in (x, x.copy()))
+    found, other = (BoundReduction(expr, "Sum", 1, [x, y, b])() for y in (x, x.copy()))
     np.testing.assert_allclose(found, other, rtol=0, atol=1e-12 * abs(other).max())

@@ -20,7 +20,7 @@ from ..formula.expr import Expr
 from ..formula.tokens import nearest
 from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
-from ..reductions.reduction import Reduction
+from ..reductions.pairs import evaluate
 from ..solvers import SolveState, solve, warn_or_raise
 from ..solvers.operator import System, as_system, check_symmetric
 from ..solvers.plan import Plan, SolveRequest
@@ -316,9 +316,9 @@ def predict(
         return mean, None
     at = across(spec, args, new, ("Vi", "Vj"))
     at[v.params[0]] = np.zeros((m, v.dim), arguments.dtype)
-    own = Reduction(kernel, "Sum", 1, bind_arguments(spec.variables, at, spec.names))
-    left = np.broadcast_to(own.evaluate(np.arange(m), np.arange(m), np.dtype(np.float64))[..., 0], (*found.batch, m))
-    left = left.copy()
+    own = bind_arguments(spec.variables, at, spec.names)
+    diagonal = evaluate(kernel, own, None, np.arange(m), np.arange(m), np.dtype(np.float64))[..., 0]
+    left = np.broadcast_to(diagonal, (*found.batch, m)).copy()
     for part in chunks(m):
         some = {p: a[..., part, :] for p, a in new.items()}
         columns = product(some, (v.op,), np.eye(part.stop - part.start))

@@ -13,9 +13,9 @@ from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.parse import parse
-from ..operators.system import ReduceSpec
 from ..ranges import Ranges
 from ..reductions.kinds import check_reduction
+from ..reductions.reduction import Reduction
 from ..truncation.truncate import check_truncate, truncated_reduction
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 
@@ -47,7 +47,7 @@ class Genred:
             variables = {**variables, **{v.params[0]: v for v in second.variables}}
         check_reduction(reduction_op, read.expr, weight, opt_arg)
         self.formula, self.formula2, self.aliases = formula, formula2, tuple(aliases)
-        self.spec = ReduceSpec(
+        self.spec = Reduction(
             read.expr,
             reduction_op,
             check_axis(axis),
@@ -115,10 +115,10 @@ class Genred:
         result = self._reduce(spec, args)
         return result if out is None else _written(out, result)
 
-    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+    def _reduce(self, spec: Reduction, args: Sequence[Any]) -> Any:
         raise NotImplementedError
 
-    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Arguments:
+    def _bound(self, spec: Reduction, args: Sequence[Any]) -> Arguments:
         raise NotImplementedError
 
     def __repr__(self) -> str:

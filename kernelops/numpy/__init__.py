@@ -23,7 +23,8 @@ from ..errors import DtypeError
 from ..frontend.gaussian_process import completed, determinant, predict, quadratic, ready, rounded
 from ..frontend.generic import generic_functions
 from ..operators.shift import alpha_for_solve
-from ..operators.system import ReduceSpec, SolveSpec
+from ..operators.system import SolveSpec
+from ..reductions.reduction import Reduction
 from ..solvers import Solution
 from ..solvers.quadrature import Estimate
 from . import cluster
@@ -31,7 +32,7 @@ from . import cluster
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 
-def _refuse_tensors(args: Sequence[Any], spec: ReduceSpec | SolveSpec, alpha: Any = 0.0) -> None:
+def _refuse_tensors(args: Sequence[Any], spec: Reduction | SolveSpec, alpha: Any = 0.0) -> None:
     for k, a in [*enumerate(args), (-1, alpha)]:
         if is_tensor(a):
             called = {v.params[0]: label(v, spec.names) for v in spec.variables}
@@ -91,10 +92,10 @@ class Genred(frontend.Genred):
            [0.1991]])
     """
 
-    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+    def _reduce(self, spec: Reduction, args: Sequence[Any]) -> Any:
         return spec(self._bound(spec, args))
 
-    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Arguments:
+    def _bound(self, spec: Reduction, args: Sequence[Any]) -> Arguments:
         _refuse_tensors(args, spec)
         return spec.bind(args)
 

@@ -15,7 +15,7 @@ from ..formula.expr import Expr, apply, const, substitute, variable
 from ..ranges import Ranges
 from ..ranges.clusters import moderate
 from ..reductions.pairs import pair_work, pairwise
-from ..reductions.reduction import method
+from ..reductions.reduction import Reduction
 from .kernel_product import KernelProduct
 
 NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
@@ -149,8 +149,8 @@ class KernelEntries:
         elif self.product.form.axis == 0:
             ranges = ranges.T
         correlation, arguments = self._correlation(np.asarray(rank)[order], order)
-        keep = method(correlation, None, "KMin_ArgKMin", 1, count, "auto", "auto", arguments.dtype)
-        values, found = keep(arguments, ranges, arguments.dtype)
+        nearest = Reduction(correlation, "KMin_ArgKMin", 1, opt_arg=count, ranges=ranges)
+        values, found = nearest(arguments)
         out = np.empty_like(found)
         out[order] = np.where(values < 0, order[found], -1)
         return out

@@ -18,7 +18,8 @@ from ..formula.defined import call
 from ..formula.expr import Expr, const, substitute
 from ..formula.linear import LinearForm
 from ..ranges import Ranges
-from ..reductions.reduction import Reduction, method
+from ..reductions.pairs import evaluate
+from ..reductions.reduction import Reduction
 from .definite import semidefinite
 
 COLUMNS_AT_ONCE = 64  # columns of a block that share one evaluation of the kernel
@@ -44,6 +45,7 @@ class KernelProduct:
         self.arguments = to_device(arguments._replace(library="host"), form.position)
         self.options = dtype_acc, sum_scheme
         self.data_dtype = compute_dtype(arguments.dtype)
+        self._sums: dict[tuple[Expr, int], Reduction] = {}
         self._orders: dict[tuple[int, Any], Any] = {}
 
     @cached_property
@@ -60,12 +62,16 @@ class KernelProduct:
     def reduce(self, expr: Expr, axis: int, u: Any, dtype: np.dtype) -> Any:
         """The sum of expr, which holds a variable at the unknown's place, for that variable = u."""
         arguments, ranges, orders = self._sorted
-        how = method(expr, None, "Sum", axis, 1, *self.options, arguments.dtype)
+        reduction = self._sums.get((expr, axis))
+        if reduction is None:
+            dtype_acc, sum_scheme = self.options
+            reduction = Reduction(expr, "Sum", axis, ranges=ranges, dtype_acc=dtype_acc, sum_scheme=sum_scheme)
+            self._sums[expr, axis] = reduction
         position = self.form.position
         if isinstance(u, DeviceArray):
             if orders is not None:  # put in order on the host
                 return library_like(u).from_host(self.reduce(expr, axis, to_host(u), dtype))
-            return how(arguments._replace(library=u.library).replace_array(position, u), ranges, dtype)
+            return reduction(arguments._replace(library=u.library).replace_array(position, u), dtype)
         there = is_tensor(u)
         summed = kept = None
         if orders is not None:
@@ -75,7 +81,7 @@ class KernelProduct:
             u = u if summed is None else u[..., summed, :]
         if there:
             arguments, u = arguments._replace(library="torch"), device_view(u, "a vector")
-        image = how(arguments.replace_array(position, u), ranges, dtype)
+        image = reduction(arguments.replace_array(position, u), dtype)
         if kept is None:
             return image
         found = image.new_empty(image.shape) if there else np.empty_like(image)
@@ -189,4 +195,4 @@ class KernelProduct:
         return np.stack(columns, axis=-1)
 
     def _evaluate(self, expr: Expr, I: np.ndarray, J: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        return Reduction(expr, "Sum", 1, self.host, ranges=self.ranges).evaluate(I, J, dtype)
+        return evaluate(expr, self.host, self.ranges, I, J, dtype)

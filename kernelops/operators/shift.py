@@ -12,7 +12,7 @@ from ..arrays.device_array import DeviceArray, device_view
 from ..arrays.transfer import to_device
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..formula.expr import apply, variable
-from ..reductions.reduction import method
+from ..reductions.reduction import Reduction
 
 
 class Shift:
@@ -62,7 +62,7 @@ class Shift:
         a = variable("Vi" if alpha.size > 1 else "Pm", 2, 1)
         expr = apply("Add", w, apply("Mult", a, v))
         arguments = Arguments((V, product, alpha), product.dtype, (), n, 1, V.device, V.library)
-        return method(expr, None, "Sum", 1, 1, "auto", "auto", product.dtype)(arguments, None, product.dtype)
+        return Reduction(expr, "Sum", 1)(arguments)
 
     def _on_gpu(self, device: int) -> DeviceArray:
         """alpha, (rows, 1) or (1, 1), on a GPU, where it stays."""

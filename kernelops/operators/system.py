@@ -1,4 +1,4 @@
-"""A reduction, or a solve, as the doors ask for it: all that a call needs but its arrays, checked when these come."""
+"""Everything that a solve needs except its arrays, and the operator alpha I + K that it makes of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ..formula.expr import Expr
 from ..formula.linear import LinearForm, axis_of, linear_form
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
-from ..reductions.reduction import method
 from ..solvers import Solution, solve, warn_or_raise
 from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
@@ -26,61 +25,6 @@ from ..solvers.vectors import HOST
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct
 from .shift import Shift
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReduceSpec:
-    """All of a reduction but its arrays.
-
-    Attributes
-    ----------
-    expr, weight : Expr
-        The formula and, for the reductions that have one, its weight.
-    op, axis, opt_arg
-        As in Genred.
-    variables : tuple of Expr
-        What the arrays stand for, used by the formula or not.
-    names : mapping
-        Names of the variables, for messages.
-    ranges : Ranges or None
-    sizes : (M, N)
-        Counts that hold where no variable tells.
-    parts : tuple of int
-        Lengths of the pieces in which a sum is returned, a tuple of arrays then; in one piece, if empty.
-    device : int or None
-        The GPU to which arrays of the host are sent, -1 for the current one; None computes where the arrays are.
-    """
-
-    expr: Expr
-    op: str
-    axis: int
-    variables: tuple[Expr, ...]
-    names: Mapping[Expr, str] = field(default_factory=dict)
-    weight: Expr | None = None
-    opt_arg: int | None = None
-    dtype: np.dtype | None = None
-    ranges: Ranges | None = None
-    dtype_acc: str = "auto"
-    sum_scheme: str = "auto"
-    sizes: tuple[int | None, int | None] = (None, None)
-    parts: tuple[int, ...] = ()
-    device: int | None = None
-
-    def bind(self, args: Sequence[Any]) -> Arguments:
-        """The arrays, checked."""
-        return bind_arguments(self.variables, args, self.names, dtype=self.dtype, sizes=self.sizes, device=self.device)
-
-    def __call__(self, arguments: Arguments) -> Any:
-        """The result, an array or a tuple of them."""
-        if self.ranges is not None:
-            self.ranges.check(arguments.M, arguments.N)
-        best = 1 if self.opt_arg is None else int(self.opt_arg)
-        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, arguments.dtype)
-        result = method(*how)(arguments, self.ranges, arguments.dtype)
-        if not self.parts:
-            return result
-        ends = np.cumsum((0, *self.parts)).tolist()
-        return tuple(result[..., a:b] for a, b in zip(ends, ends[1:], strict=False))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +40,7 @@ class SolveSpec:
     on_fail : str
         What happens when the solve does not converge.
     device : int or None
-        As for a ReduceSpec.
+        As for a Reduction.
     lost : float
         By how much the ranges may lower an eigenvalue of K, at the most.
     wide : bool

@@ -1,4 +1,4 @@
-"""A formula at given pairs of rows and columns, not reduced."""
+"""A formula at pairs of rows and columns, not reduced."""
 
 from __future__ import annotations
 
@@ -9,13 +9,43 @@ import numpy as np
 from ..arrays.arguments import Arguments, compute_dtype
 from ..arrays.libraries import arguments_to_host
 from ..engines import cpu
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr, substitute, variable
 from ..ranges import Ranges
+from .reduction import Reduction
 
 
-def indices_of(indices: Any, count: int, name: str) -> np.ndarray:
-    """Indices, checked to be whole numbers below count."""
+def evaluate(
+    expr: Expr, arguments: Arguments, ranges: Ranges | None, rows: Any, columns: Any, dtype: np.dtype | None = None
+) -> np.ndarray:
+    """The formula at given pairs.
+
+    Parameters
+    ----------
+    expr : Expr
+    arguments : Arguments
+    ranges : Ranges or None
+    rows, columns : (P,) int
+        Indices i and j of the pairs.
+    dtype : dtype, optional
+        Precision of the computation and of the result; that of the data unless given.
+
+    Returns
+    -------
+    (..., P, D) array; 0 where a pair lies outside the ranges.
+    """
+    I = check_indices(rows, arguments.M, "i")
+    J = check_indices(columns, arguments.N, "j")
+    if I.shape != J.shape:
+        raise ShapeError(f"wanted as many i as j, got {len(I)} and {len(J)}")
+    result: np.ndarray = Reduction(_along_rows(expr), "Sum", 1)(_gather(expr, arguments, I, J), dtype)
+    if ranges is not None:
+        result[..., ~ranges.contains(I, J), :] = 0
+    return result
+
+
+def check_indices(indices: Any, count: int, name: str) -> np.ndarray:
+    """Indices as int64, checked to be whole numbers from 0 to below count."""
     found = np.asarray(indices)
     if found.size == 0:
         return np.zeros(0, np.int64)
@@ -26,15 +56,19 @@ def indices_of(indices: Any, count: int, name: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def aligned(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> tuple[Expr, Arguments]:
-    """The formula with its variables indexed by the pairs, and the arrays gathered to match: a sum over one column."""
+def _along_rows(expr: Expr) -> Expr:
+    """The formula with its Vj turned into Vi: a sum over one column then has a row for each pair."""
+    return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"})
+
+
+def _gather(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> Arguments:
+    """The rows of the arrays that the pairs meet, a row for each pair."""
     index = {"Vi": I, "Vj": J}
     arguments, arrays = arguments_to_host(arguments), [None] * len(arguments.arrays)
     for v in expr.vars:
         a = arguments.arrays[v.params[0]]
         arrays[v.params[0]] = a[..., index[v.op], :] if v.op in index else a
-    gathered = Arguments(tuple(arrays), arguments.dtype, arguments.batch, len(I), 1)
-    return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"}), gathered
+    return Arguments(tuple(arrays), arguments.dtype, arguments.batch, len(I), 1)
 
 
 def pairwise(expr: Expr, arguments: Arguments, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:

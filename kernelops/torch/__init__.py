@@ -35,9 +35,10 @@ from ..formula.expr import Expr
 from ..frontend.gaussian_process import completed
 from ..frontend.generic import generic_functions
 from ..operators.shift import check_alpha
-from ..operators.system import ReduceSpec, SolveSpec
+from ..operators.system import SolveSpec
 from ..ranges import Ranges
 from ..reductions.kinds import REDUCTIONS
+from ..reductions.reduction import Reduction
 from ..solvers import Solution, SolveState
 from ..solvers.quadrature import Estimate
 from . import cluster
@@ -126,7 +127,7 @@ class Genred(frontend.Genred):
             [0.1991]])
     """
 
-    def _reduce(self, spec: ReduceSpec, args: Sequence[Any]) -> Any:
+    def _reduce(self, spec: Reduction, args: Sequence[Any]) -> Any:
         tensors = _tensors(args, spec.variables, spec.names)
         kind = REDUCTIONS[spec.op]
         if kind.accumulator != "best" or kind.results == ("indices",):
@@ -134,7 +135,7 @@ class Genred(frontend.Genred):
         values, indices = best(spec, tensors)
         return values if kind.results == ("values",) else (values, indices)
 
-    def _bound(self, spec: ReduceSpec, args: Sequence[Any]) -> Arguments:
+    def _bound(self, spec: Reduction, args: Sequence[Any]) -> Arguments:
         return bound_of(spec, _tensors(args, spec.variables, spec.names))
 
 

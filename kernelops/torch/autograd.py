@@ -21,7 +21,7 @@ from ..formula.expr import Expr, apply, const, is_const, variable
 from ..formula.fold import coefficient
 from ..formula.grad import diff, grad
 from ..formula.simplify import build
-from ..operators.system import ReduceSpec
+from ..reductions.reduction import Reduction
 from .fusion import joined, passes
 from .older_vmap import Function
 
@@ -56,7 +56,7 @@ class Reduce(Function):
     """
 
     @staticmethod
-    def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> Any:
+    def forward(spec: Reduction, *tensors: torch.Tensor | None) -> Any:
         result = spec(spec.bind(tensors))
         return tuple(map(_tensor, result)) if isinstance(result, tuple) else _tensor(result)
 
@@ -98,7 +98,7 @@ class Reduce(Function):
         return tuple(moved) if ctx.spec.parts else moved[0]
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
+    def vmap(info: Any, in_dims: tuple, spec: Reduction, *tensors: torch.Tensor | None) -> tuple:
         result = Reduce.apply(spec, *mapped_in_front(core_ranks(spec.variables), tensors, in_dims[1:]))
         return result, (0,) * len(result) if isinstance(result, tuple) else 0
 
@@ -112,7 +112,7 @@ def _tensor(result: Any) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(result)) if isinstance(result, np.ndarray) else result.contiguous()
 
 
-def _has_derivative(spec: ReduceSpec) -> bool:
+def _has_derivative(spec: Reduction) -> bool:
     return spec.op in ("Sum", "LogSumExp", "LogSumExpWeight", "SumSoftMaxWeight", "SoftMax")
 
 
@@ -121,7 +121,7 @@ def result_kind(axis: int) -> str:
     return "Vi" if axis == 1 else "Vj"
 
 
-def _extended(spec: ReduceSpec, expr: Expr, axis: int, *more: Expr, parts: tuple[int, ...] = ()) -> ReduceSpec:
+def _extended(spec: Reduction, expr: Expr, axis: int, *more: Expr, parts: tuple[int, ...] = ()) -> Reduction:
     """A sum of another formula over the same arrays and some more, returned in parts if there are any."""
     new = {"expr": expr, "op": "Sum", "axis": axis, "variables": (*spec.variables, *more), "parts": parts}
     return replace(spec, **new, weight=None, opt_arg=None, dtype=None)
@@ -138,7 +138,7 @@ def _used(summand: Expr, parts: Sequence[int], cotangents: Tensors) -> tuple[Exp
     return (joined(tuple(f for f, _ in used)), torch.cat([c for _, c in used], -1)) if used else (summand, None)
 
 
-def _summand(spec: ReduceSpec, tensors: Tensors, output: torch.Tensor) -> tuple[Expr, list[tuple[Expr, torch.Tensor]]]:
+def _summand(spec: Reduction, tensors: Tensors, output: torch.Tensor) -> tuple[Expr, list[tuple[Expr, torch.Tensor]]]:
     """A formula whose sum has the derivatives of the reduction, and the tensors that it needs beside the arguments.
 
     log sum_j w exp(f) = L has dL = sum_j exp(f - L) (w df + dw): the derivative of sum_j exp(f - L) w at constant L.
@@ -167,7 +167,7 @@ def _without_minus_inf(t: torch.Tensor) -> torch.Tensor:
 
 
 def pullback(
-    spec: ReduceSpec,
+    spec: Reduction,
     summand: Expr,
     tensors: Tensors,
     more: list[tuple[Expr, torch.Tensor]],
@@ -219,7 +219,7 @@ def _without_number(formula: Expr, kind: str) -> tuple[float, Expr]:
 
 
 def pushforward(
-    spec: ReduceSpec,
+    spec: Reduction,
     summand: Expr,
     tensors: Tensors,
     more: list[tuple[Expr, torch.Tensor]],

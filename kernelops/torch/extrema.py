@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..formula.expr import Expr, apply, const, is_const, substitute, variable
-from ..operators.system import ReduceSpec
+from ..reductions.reduction import Reduction
 from .autograd import Tensors, _tensor, core_ranks, derivative, forward_rule, gradient, mapped_in_front, result_kind
 from .older_vmap import Function
 
@@ -44,7 +44,7 @@ class Pairs:
     each, dim : int
         How many winners a row of the result has, and how many components a value.
     device : int or None
-        As for a ReduceSpec.
+        As for a Reduction.
     """
 
     expr: Expr
@@ -122,7 +122,7 @@ def _add(total: torch.Tensor, pairs: Pairs, winners: torch.Tensor, tensors: Tens
         elif kind != "Pm":
             t = t[..., part, :] if kind == "pair" else t.index_select(-2, place[kind])
         args[p] = t
-    spec = ReduceSpec(pairs.expr, "Sum", 1, pairs.expr.vars, sizes=(len(numbers), 1), device=pairs.device)
+    spec = Reduction(pairs.expr, "Sum", 1, pairs.expr.vars, sizes=(len(numbers), 1), device=pairs.device)
     terms = _tensor(spec(spec.bind(args))).to(total.dtype).masked_fill((some < 0)[..., None], 0.0)
     terms = terms.expand(*some.shape, pairs.expr.dim)
     if pairs.result == "theirs":
@@ -181,7 +181,7 @@ class Best(Function):
     """
 
     @staticmethod
-    def forward(spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
+    def forward(spec: Reduction, *tensors: torch.Tensor | None) -> tuple:
         values, indices = spec(spec.bind(tensors))
         return _tensor(values), _tensor(indices)
 
@@ -211,12 +211,12 @@ class Best(Function):
         return _pushed(pairs, winners, tensors, (*tangents, None)).reshape(indices.shape), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, spec: ReduceSpec, *tensors: torch.Tensor | None) -> tuple:
+    def vmap(info: Any, in_dims: tuple, spec: Reduction, *tensors: torch.Tensor | None) -> tuple:
         return Best.apply(spec, *mapped_in_front(core_ranks(spec.variables), tensors, in_dims[1:])), (0, 0)
 
 
 def _at_winners(
-    spec: ReduceSpec, tensors: Tensors, indices: torch.Tensor
+    spec: Reduction, tensors: Tensors, indices: torch.Tensor
 ) -> tuple[Pairs, list[torch.Tensor | None], torch.Tensor]:
     """The values as a sum over pairs, one term each; its tensors, and the winners (..., P).
 
@@ -244,7 +244,7 @@ def _at_winners(
     return pairs, [*tensors, which], indices.reshape(*lead, rows * each)
 
 
-def best(spec: ReduceSpec, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+def best(spec: Reduction, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
     """Values and indices of a Min, Max or KMin."""
     values, indices = Best.apply(replace(spec, op=_BOTH.get(spec.op, spec.op)), *tensors)
     return values, indices

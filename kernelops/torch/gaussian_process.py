@@ -40,7 +40,8 @@ from ..frontend.gaussian_process import (
     widened,
 )
 from ..operators.shift import check_alpha
-from ..operators.system import ReduceSpec, SolveSpec
+from ..operators.system import SolveSpec
+from ..reductions.reduction import Reduction
 from ..solvers.operator import as_system
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.quadrature import Estimate
@@ -82,7 +83,7 @@ class Form:
     right: torch.Tensor
     rows: slice | None = None
 
-    def product(self) -> ReduceSpec:
+    def product(self) -> Reduction:
         """K right as a sum in float64."""
         spec, n = self.spec, self.right.shape[-2]
         over = n if self.rows is None else self.rows.stop - self.rows.start
@@ -458,14 +459,14 @@ def predict(
         at = across(spec, tensors, points, kinds)
         at[v.params[0]] = unknown
         how = {"sum_scheme": spec.sum_scheme, "device": spec.device}
-        summed = ReduceSpec(spec.expr, "Sum", spec.axis, spec.variables, spec.names, **how)
+        summed = Reduction(spec.expr, "Sum", spec.axis, spec.variables, spec.names, **how)
         return Reduce.apply(summed, *_wide(at))
 
     spread = None
     if kernel is not None:
         one = {x: variable("Vi", x.params[0], x.dim) for x in kernel.vars if x.op == "Vj"}
         others = tuple(one.get(x, x) for x in spec.variables if x is not v)
-        summed = ReduceSpec(substitute(kernel, one), "Sum", 1, others, sizes=(m, 1), device=spec.device)
+        summed = Reduction(substitute(kernel, one), "Sum", 1, others, sizes=(m, 1), device=spec.device)
         at = across(spec, tensors, new, ("Vi", "Vj"))
         at[v.params[0]] = None
         own = Reduce.apply(summed, *_wide(at[: 1 + max(x.params[0] for x in others)]))[..., 0].expand(*batch, m)

@@ -13,7 +13,8 @@ from ..arrays.arguments import to_numpy
 from ..formula.expr import variable
 from ..formula.linear import linear_form
 from ..operators.shift import alpha_layout
-from ..operators.system import ReduceSpec, SolveSpec
+from ..operators.system import SolveSpec
+from ..reductions.reduction import Reduction
 from ..solvers import Solution
 from .autograd import core_ranks, forward_rule, mapped_in_front, pullback, pushforward
 from .older_vmap import Function
@@ -159,9 +160,9 @@ def _transposed(spec: SolveSpec) -> SolveSpec:
     return spec.with_form(linear_form(form.transposed, variable(form.outer, form.position, form.expr.dim)))
 
 
-def product_spec(spec: SolveSpec, sizes: tuple[int, int]) -> ReduceSpec:
+def product_spec(spec: SolveSpec, sizes: tuple[int, int]) -> Reduction:
     """K a as a sum, for a float64 a at the unknown's place and so many i and j."""
-    return ReduceSpec(
+    return Reduction(
         spec.expr,
         "Sum",
         spec.axis,

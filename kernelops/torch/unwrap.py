@@ -9,10 +9,11 @@ import torch
 
 from ..arrays.arguments import Arguments
 from ..errors import ArgumentError
-from ..operators.system import ReduceSpec, SolveSpec
+from ..operators.system import SolveSpec
+from ..reductions.reduction import Reduction
 
 
-def bound_of(spec: ReduceSpec | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Arguments:
+def bound_of(spec: Reduction | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Arguments:
     """The tensors as a reduction or a solve sees them, whatever transform they are in."""
     found: list[Arguments] = []
     Look.apply(lambda seen: found.append(spec.bind(seen)), *tensors)

@@ -27,7 +27,7 @@ from ..ranges import Ranges
 from ..ranges.build import meeting
 from ..ranges.clusters import Clusters, boxes, consecutive, split
 from ..reductions.kinds import REDUCTIONS
-from ..reductions.reduction import method
+from ..reductions.reduction import Reduction
 from .intervals import Interval, interval_of
 
 AUTO = 1e-3  # what ranges="auto" truncates at
@@ -303,6 +303,6 @@ def _largest_row_sum(expr: Expr, axis: int, arguments: Arguments, units: Mapping
     M, N = (len(rows), arguments.N) if axis == 1 else (arguments.M, len(rows))
     sampled = sampled._replace(M=M, N=N)
     dtype = compute_dtype(arguments.dtype)  # float16 would round the sum
-    sums = method(value, None, "Sum", axis, 1, "auto", "auto", dtype)(sampled, None, dtype)
+    sums = Reduction(value, "Sum", axis)(sampled, dtype)
     each = sums.astype(np.float64).max(axis=(-2, -1), initial=0.0)
     return float(np.min(each)) * (1 - ROUNDED) if np.isfinite(each).all() else 0.0

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from campaigns.formulas import dense, kernel, leaves, named, one_of, points, random_expr, random_ranges, seeds, values
 from cuda_emulator.emulator import missing
 from emulated import compiled
@@ -11,7 +12,6 @@ from emulated import compiled
 from kernelops.engines import cpu
 from kernelops.formula.expr import const, topological, variable
 from kernelops.formula.grad import grad
-from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -47,7 +47,7 @@ def judge(seed):
         op, axis = one_of(r, ("Sum", "Sum", "Sum", "Max")), int(r.integers(2))
         ranges = random_ranges(r, M, N).plain if r.random() < 0.4 else None  # orders are the engines' common business
         arrays = [data.get(position) for position in range(1 + max(data))]
-        found = Reduction(expr, op, axis, arrays, ranges=ranges, sizes=(M, N))()
+        found = BoundReduction(expr, op, axis, arrays, ranges=ranges, sizes=(M, N))()
         held = np.ones((M, N, 1), bool) if ranges is None else ranges.mask(M, N)[..., None]
         terms, eps = dense(expr, data, M, N), float(np.finfo(dtype).eps)
         # what rounding does to NumPy's value it may do to the kernel's, in another order of operations

@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 import pytest
+from bound import BoundReduction
 from campaigns.oracle import evaluate
 from campaigns.random_calls import make
 
@@ -19,7 +20,6 @@ from kernelops import _core
 from kernelops.engines import cpu
 from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.reductions.pairs import pairwise
-from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of the oracle
 SEEDS = int(os.environ.get("KERNELOPS_FUZZ_SEEDS", "300"))
@@ -35,7 +35,7 @@ def run(case, arrays, threads, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(_core, "reduce", lambda *args, **words: reduce(*args, **(words | {"threads": threads})))
         with np.errstate(all="ignore"):
-            call = Reduction(
+            call = BoundReduction(
                 case.expr,
                 "Sum" if case.op == "entries" else case.op,
                 case.axis,

@@ -5,6 +5,7 @@ import platform
 import dense
 import numpy as np
 import pytest
+from bound import BoundReduction
 from cases import CASES
 from elementary import DTYPES, FUNCTIONS, POWERS, ends, operands, powers, truth_of_powers, wanted
 from elementwise import assert_within, by_pair, values
@@ -17,7 +18,6 @@ from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 from kernelops.reductions import reduction
 from kernelops.reductions.kinds import REDUCTIONS
-from kernelops.reductions.reduction import Reduction
 
 pytestmark = pytest.mark.skipif(
     platform.machine() in ("aarch64", "arm64"), reason="on ARM all other tests run the engine of ARM"
@@ -35,7 +35,7 @@ def driver(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def arm(driver, monkeypatch):
     """Reductions are computed by the driver while a test runs."""
-    kept = (reduction.method, cpu.prepare, cpu._dense_work)
+    kept = (reduction.prepare, cpu.prepare, cpu._dense_work)
     for function in kept:
         function.cache_clear()
     engine = Emulated(driver)
@@ -51,7 +51,7 @@ def arm(driver, monkeypatch):
 def test_against_numpy(case, dtype):
     arrays, formula = case.data(6, 270, dtype), parse(case.formula, case.aliases)
     terms = case.dense(arrays, np.longdouble if dtype == "float64" else np.float64)
-    got = Reduction(formula.expr, "Sum", 1, arrays, variables=formula.variables)()
+    got = BoundReduction(formula.expr, "Sum", 1, arrays, variables=formula.variables)()
     assert_sum_close(got, terms, 1, case.units)
 
 
@@ -80,7 +80,7 @@ def test_every_reduction(op, dtype):
     formula, kind = parse("Square((x|y)-1)-2", ALIASES), REDUCTIONS[op]
     weight = parse("b*Elem(x,0)", ALIASES).expr if kind.weighted else None
     arguments = {"weight": weight, "opt_arg": 4 if kind.many else None, "variables": formula.variables}
-    got = Reduction(formula.expr, op, 1, [x, y, b], ranges=ranges, **arguments)()
+    got = BoundReduction(formula.expr, op, 1, [x, y, b], ranges=ranges, **arguments)()
     wide = [a.astype(np.float64) for a in (x, y, b)]
     terms = ((wide[0] @ wide[1].T - 1) ** 2 - 2)[..., None]
     weights = wide[2][None] * wide[0][:, None, :1] if kind.weighted else None
@@ -104,7 +104,7 @@ def test_symmetric_sums(formula, dtype, arm):
     rng, n = np.random.default_rng(0), cpu.SYMMETRIC_FROM + 37
     x, b = rng.standard_normal((n, 3)).astype(dtype), rng.standard_normal((n, 2)).astype(dtype)
     parsed = parse(formula, ALIASES)
-    got = Reduction(parsed.expr, "Sum", 1, [x, x, b], variables=parsed.variables)()
+    got = BoundReduction(parsed.expr, "Sum", 1, [x, x, b], variables=parsed.variables)()
     assert arm.mirrored, "each pair has been evaluated twice"
     wide = x.astype(np.float64)
     terms = np.exp(-((wide[:, None] - wide[None]) ** 2).sum(-1))[..., None]

@@ -12,6 +12,7 @@ from kernelops import Ranges, SolveState
 from kernelops.arrays.arguments import Arguments
 from kernelops.arrays.device_array import DeviceArray
 from kernelops.operators import kernel_product
+from kernelops.reductions.reduction import Reduction
 from kernelops.torch import KernelSolve, system
 from kernelops.torch.system import device_of
 
@@ -21,12 +22,12 @@ ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 class Calls(list):
     """The dtypes of the blocks that went through a product, tensors alone."""
 
-    def method(self, *how):
-        made = kernel_method(*how)
+    def reduction(self, *how, **options):
+        made = Reduction(*how, **options)
 
-        def run(arguments, ranges, dtype):
+        def run(arguments, dtype):
             arrays = [a.owner.numpy() if isinstance(a, DeviceArray) else a for a in arguments.arrays]
-            here = made(arguments._replace(arrays=tuple(arrays), library="host"), ranges, dtype)
+            here = made(arguments._replace(arrays=tuple(arrays), library="host"), dtype)
             if arguments.library != "torch":
                 return here
             self.append(dtype.name)
@@ -35,13 +36,10 @@ class Calls(list):
         return run
 
 
-kernel_method = kernel_product.method
-
-
 @pytest.fixture
 def there(monkeypatch):
     calls = Calls()
-    monkeypatch.setattr(kernel_product, "method", calls.method)
+    monkeypatch.setattr(kernel_product, "Reduction", calls.reduction)
     monkeypatch.setattr(system, "device_of", lambda arguments: torch.device("cpu"))
     return calls
 
