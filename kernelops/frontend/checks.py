@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
-from typing import Any
+from dataclasses import fields
+from inspect import Parameter, signature
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import ArgumentError, KeywordError
 from ..formula.tokens import nearest
 from ..reductions.kinds import SUM_SCHEMES
+from ..solvers.options import SolveOptions
 
 IGNORED = ("cuda_type", "enable_chunks", "rec_multVar_highdim", "use_fast_math")  # accepted for old scripts
 DTYPE_ACC = ("auto", "float16", "float32", "float64")
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def takes_options(*left_out: str) -> Callable[[Function], Function]:
+    """A decorator for functions that end in ``**options``, which are those of a solve but for some.
+
+    It writes the options into the signature, where help() and editors look for them.
+    """
+
+    def with_signature(function: Function) -> Function:
+        given = signature(function)
+        own = [p for p in given.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        options = [
+            Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+            for f in fields(SolveOptions)
+            if f.name not in left_out
+        ]
+        function.__signature__ = given.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        return function
+
+    return with_signature
 
 
 def check_keywords(
@@ -56,12 +81,6 @@ def check_accumulator(dtype_acc: Any, use_double_acc: Any, sum_scheme: Any) -> s
     if use_double_acc and dtype_acc != "auto":
         raise KeywordError(f'use_double_acc=True means dtype_acc="float64"; dtype_acc = {dtype_acc!r} was given too')
     return "float64" if use_double_acc else dtype_acc
-
-
-def check_on_fail(on_fail: Any) -> None:
-    """One of the three words."""
-    if on_fail not in ("warn", "raise", "ignore"):
-        raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
 
 
 def check_probes(n_probes: Any) -> int:

@@ -7,28 +7,31 @@ SolveSpec and its arrays, for numpy arrays and for what torch's functions do wit
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.arguments import Arguments, bind_arguments, label
+from ..arrays.arguments import Arguments, bind_arguments, is_tensor, label
 from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
 from ..formula.expr import Expr
 from ..formula.tokens import nearest
 from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
 from ..reductions.pairs import evaluate
-from ..solvers import SolveState, solve, warn_or_raise
+from ..solvers import warn_or_raise
 from ..solvers.operator import System, as_system, check_symmetric
 from ..solvers.plan import Plan, SolveRequest
 from ..solvers.policy import plan_for
 from ..solvers.precond.base import Identity, Preconditioner
 from ..solvers.precond.cholesky import Cholesky
+from ..solvers.progress import log_line
 from ..solvers.quadrature import Estimate
 from ..solvers.quadrature import logdet as estimated_logdet
+from ..solvers.solve import solve_with
 from ..solvers.units import in_units, size_of, unit_of
 
 SILENT = np.errstate(all="ignore")  # what leaves the range of numbers is reported in words, not by numpy
@@ -108,25 +111,19 @@ def ready(spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, columns: int
     scaled = in_units(system, unit)
     check_symmetric(scaled, scaled.product, batch)
     options = spec.options
-    request = SolveRequest.of(scaled, options["method"], options["precond"], None, options["seed"], batch)
-    state: SolveState = options["state"]
-    plan = plan_for(request, columns, options["rtol"], state, exact=True)
+    state = options.state
+    assert state is not None
+    request = SolveRequest.of(scaled, replace(options, M=None), batch)
+    plan = plan_for(request, columns, options.rtol, state, exact=True)
     state.hold(plan)
+    if options.verbose:
+        log_line(f"{system.n} unknowns: {plan}")
     return Ready(kernel, system, scaled, unit, plan, not plan.reused)
 
 
-def stateful(spec: SolveSpec) -> SolveSpec:
-    """The spec with a state to keep the plan in, if it has none."""
-    if spec.options.get("state") is not None:
-        return spec
-    return replace(spec, options={**spec.options, "state": SolveState(warm=False)})
-
-
-def aside(spec: SolveSpec) -> SolveSpec:
+def without_warm_start(spec: SolveSpec) -> SolveSpec:
     """The spec for other right-hand sides: with the plan, but leaving no solution behind."""
-    state, kept = SolveState(warm=False), spec.options["state"]
-    state.hold(None if kept.worn else kept.plan)
-    return replace(spec, options={**spec.options, "state": state})
+    return replace(spec, options=spec.options.without_warm_start())
 
 
 @SILENT
@@ -194,8 +191,8 @@ def rounded(values: np.ndarray, dtype: Any, name: str, on_fail: str, stacklevel:
 # ---- arguments ----
 
 
-def completed(spec: SolveSpec, args: Sequence[Any], zeros: Callable[[Any, tuple[int, ...]], Any]) -> list[Any]:
-    """The arguments, with zeros at the unknown's place where it was left out; zeros(like, shape) makes them."""
+def with_unknown(spec: SolveSpec, args: Sequence[Any]) -> list[Any]:
+    """The arguments, with zeros at the unknown's place if it was left out."""
     v, args = spec.unknown, list(args)
     if len(args) != max(x.params[0] for x in spec.variables):  # complete, or a count that is refused later
         return args
@@ -206,8 +203,18 @@ def completed(spec: SolveSpec, args: Sequence[Any], zeros: Callable[[Any, tuple[
     args.insert(place, None)
     like = args[min(points, key=lambda x: x.op != v.op).params[0]]
     rows = like.shape[-2] if getattr(like, "ndim", 0) >= 2 else 1
-    args[place] = zeros(like, (rows, v.dim))
+    args[place] = _zeros(like, (rows, v.dim))
     return args
+
+
+def _zeros(like: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of the library and the dtype of an array that may turn out to be something else."""
+    if is_tensor(like):
+        torch = sys.modules["torch"]
+        fits = like.is_floating_point()
+        return torch.zeros(shape, dtype=like.dtype, device=like.device) if fits else torch.zeros(shape)
+    dtype = getattr(like, "dtype", None)
+    return np.zeros(shape, dtype if isinstance(dtype, np.dtype) and dtype.kind == "f" else np.float64)
 
 
 def new_points(spec: SolveSpec, at: Any) -> dict[int, Any]:
@@ -308,23 +315,23 @@ def predict(
         """K u where some kinds of variables are at new points."""
         at = across(spec, args, points, kinds)
         at[v.params[0]] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
-        bound = bind_arguments(spec.variables, at, spec.names)
-        return KernelProduct(spec.form, bound, None, spec.dtype_acc, spec.sum_scheme)(unknown)
+        new_arguments = bind_arguments(spec.variables, at, spec.names, device=spec.device)
+        return KernelProduct(spec.form, new_arguments, None, spec.dtype_acc, spec.sum_scheme)(unknown)
 
     mean = product(new, (outer,), solution.x)
     if kernel is None:
         return mean, None
     at = across(spec, args, new, ("Vi", "Vj"))
     at[v.params[0]] = np.zeros((m, v.dim), arguments.dtype)
-    own = bind_arguments(spec.variables, at, spec.names)
+    own = bind_arguments(spec.variables, at, spec.names, device=spec.device)
     diagonal = evaluate(kernel, own, None, np.arange(m), np.arange(m), np.dtype(np.float64))[..., 0]
     left = np.broadcast_to(diagonal, (*found.batch, m)).copy()
     for part in chunks(m):
         some = {p: a[..., part, :] for p, a in new.items()}
         columns = product(some, (v.op,), np.eye(part.stop - part.start))
         columns = np.broadcast_to(columns, (*found.batch, *columns.shape[-2:]))
-        solved = solve(found.kernel, columns, on_fail="ignore", **aside(spec).options)
-        warn_or_raise(solved, spec.on_fail, stacklevel=stacklevel + 2)
+        solved = solve_with(found.kernel, columns, spec.options.without_warm_start())
+        warn_or_raise(solved, spec.options.on_fail, stacklevel=stacklevel + 2)
         a = solved.x
         dot = found.system.vectors.dot
         left[..., part] -= 2 * dot(columns, a) - dot(a, found.system.product(a))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays.arguments import Arguments, float_dtype, is_tensor
+from ..arrays.arguments import float_dtype, is_tensor
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
@@ -17,11 +17,14 @@ from ..ranges import Ranges
 from ..reductions.kinds import check_reduction
 from ..reductions.reduction import Reduction
 from ..truncation.truncate import check_truncate, truncated_reduction
+from .adapter import Adapter
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 
 
 class Genred:
-    """Shared half of Genred; a door adds ``_reduce(spec, args)`` and ``_bound(spec, args)``, the arrays checked."""
+    """The half of Genred that is the same for all array libraries; ``adapter`` is what one of them gives to it."""
+
+    adapter: ClassVar[Adapter]
 
     def __init__(
         self,
@@ -109,17 +112,11 @@ class Genred:
         spec, tol = self.spec if device is None else replace(self.spec, device=device), check_truncate(truncate, ranges)
         if tol is not None:
             how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
-            spec = replace(spec, ranges=truncated_reduction(*how, self._bound(spec, args), tol))
+            spec = replace(spec, ranges=truncated_reduction(*how, self.adapter.bind(spec, args), tol))
         elif ranges is not None:
             spec = replace(spec, ranges=Ranges.of(ranges))
-        result = self._reduce(spec, args)
+        result = self.adapter.reduce(spec, args)
         return result if out is None else _written(out, result)
-
-    def _reduce(self, spec: Reduction, args: Sequence[Any]) -> Any:
-        raise NotImplementedError
-
-    def _bound(self, spec: Reduction, args: Sequence[Any]) -> Arguments:
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         more = "" if self.spec.opt_arg is None else f", opt_arg={self.spec.opt_arg}"

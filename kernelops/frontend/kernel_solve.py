@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from inspect import signature
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays.arguments import Arguments, float_dtype
+from ..arrays.arguments import float_dtype
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, KeywordError
 from ..formula.linear import find_unknown
@@ -16,17 +17,18 @@ from ..formula.parse import parse
 from ..operators.shift import alpha_for_solve
 from ..operators.system import SolveSpec
 from ..ranges import Ranges
-from ..solvers import Solution, SolveState
-from ..solvers.problem import check_callback, check_tolerance
-from ..solvers.quadrature import Estimate
-from ..solvers.state import check_state
+from ..solvers import SolveState
+from ..solvers.options import SolveOptions, check_tolerance
 from ..truncation.truncate import check_truncate, truncated_solve
-from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_on_fail, check_probes
-from .gaussian_process import InvQuadLogdet, complain, new_points, stateful
+from .adapter import Adapter
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_probes, takes_options
+from .gaussian_process import InvQuadLogdet, complain, new_points, with_unknown
 
 
 class KernelSolve:
-    """Shared half of KernelSolve; a door adds ``_solve(spec, args, alpha)``, which returns (a, Solution)."""
+    """The half of KernelSolve that is the same for all array libraries; ``adapter`` is what one of them gives to it."""
+
+    adapter: ClassVar[Adapter]
 
     def __init__(
         self,
@@ -106,8 +108,8 @@ class KernelSolve:
         ranges : Ranges or 6-tuple, or "auto", optional
             Block-sparse K; the pattern must be symmetric. "auto" means ``truncate=1e-3``.
         truncate : float, optional
-            Leave out the pairs that cannot count, from 0 to below 1: no row sum of the magnitudes left out exceeds
-            truncate times the smallest alpha, so that the matrix stays positive definite. The points may stand in any
+            Drop blocks of negligible entries; 0 <= truncate < 1. The absolute values dropped from any row sum to at
+            most truncate times the smallest alpha, so that the matrix stays positive definite. The points may be in any
             order. Solution and derivatives are those of the matrix that is kept.
         rtol, atol : float, default 1e-6 and 0
             A column is converged when ``norm(b - (alpha I + K) a) <= max(rtol * norm(b), atol)``, for the float64
@@ -117,24 +119,24 @@ class KernelSolve:
         M : LinearOperator, sparse or dense matrix, optional
             A preconditioner of your own: near the inverse of alpha I + K, symmetric positive definite, (n, n). For a
             matrix-valued kernel (n D, n D), where D is the length of the unknown.
-        precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}
+        precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}, default "auto"
             Which preconditioner to build; "auto" builds what is expected to pay.
-        method : {"auto", "cg", "block_cg", "direct"}
+        method : {"auto", "cg", "block_cg", "direct"}, default "auto"
             Conjugate gradients, by columns or in a subspace that these share, or a dense Cholesky factor; "auto" takes
             what is predicted to be faster.
         state : SolveState, optional
             Carries preconditioner and solution from one call to the next.
         seed : int, default 0
-            Of what is drawn at random in a preconditioner.
+            Seed for the random choices made when a preconditioner is built.
         x0 : array or tensor, or "Mb", optional
             Where to start, in the shape of b; zero by default, M b for "Mb".
         callback : callable, optional
             ``callback(x)`` after each iteration, with a float64 numpy copy of the iterate in the shape of a. If it
             raises StopIteration, the solve ends with status "stopped".
         progress : bool, default False
-            Show how far it is.
+            Show a progress bar.
         verbose : bool, default False
-            Say on stderr which method and preconditioner are taken, and why, and how it went.
+            Write to stderr which method and preconditioner are used, and why, and how the solve ended.
         on_fail : {"warn", "raise", "ignore"}, default "warn"
             What to do when a column does not converge: ConvergenceWarning, SolveError, nothing.
         return_solution : bool, default False
@@ -154,37 +156,27 @@ class KernelSolve:
         SolveError
             When a column does not converge and on_fail is "raise".
         """
-        check_keywords(KernelSolve.__call__, unknown)
-        device = check_backend(backend, device_id, args)
         if eps is not None and rtol is not None:
             raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")
-        tolerance = 1e-6 if eps is None and rtol is None else rtol if eps is None else check_tolerance(eps, "eps")
-        check_callback(callback)
-        check_on_fail(on_fail)
-        options = {
-            **{"rtol": tolerance, "atol": atol, "maxiter": maxiter, "M": M, "x0": x0},
-            **{"precond": precond, "method": method, "state": state, "seed": seed},
-            **{"callback": callback, "progress": progress, "verbose": verbose},
-        }
-        spec = replace(self.spec, options=options, on_fail=on_fail, device=device)
-        spec = self._ranged(spec, ranges, truncate, args, alpha)
-        a, solution = self._solve(spec, args, alpha)
+        rtol = 1e-6 if eps is None and rtol is None else rtol if eps is None else check_tolerance(eps, "eps")
+        options = SolveOptions.from_arguments(locals())
+        check_keywords(KernelSolve.__call__, unknown)
+        spec = replace(self.spec, options=options, device=check_backend(backend, device_id, args))
+        spec = self._with_ranges(spec, ranges, truncate, args, alpha)
+        a, solution = self.adapter.solve(spec, args, alpha)
         return (a, solution) if return_solution else a
 
+    @takes_options("x0", "M", "callback", "progress")
     def logdet(
         self,
         *args: Any,
+        backend: str = "auto",
+        device_id: int = -1,
         alpha: Any = 1e-10,
         n_probes: int = 10,
-        seed: int = 0,
         ranges: Any = None,
         truncate: float | None = None,
-        rtol: float = 1e-6,
-        precond: str | None = "auto",
-        method: str = "auto",
-        state: SolveState | None = None,
-        on_fail: str = "warn",
-        **unknown: Any,
+        **options: Any,
     ) -> tuple[Any, Any]:
         """log det (alpha I + K) and its standard error.
 
@@ -192,18 +184,17 @@ class KernelSolve:
         ----------
         *args : array or tensor
             As for a solve. The unknown may be left out; where it is given, its values do not count.
-        alpha, ranges, truncate, precond, method, state
+        backend, device_id, alpha, ranges, truncate
             As for a solve.
         n_probes : int, default 10
-            Random vectors, at least 4. The standard error falls with their square root. With as many as the matrix has
-            rows there is none.
-        seed : int, default 0
-            Of these vectors: the same seed gives the same value, which moves smoothly with the data but where the
-            preconditioner or the number of steps changes.
-        rtol : float, default 1e-6
-            Of the quadrature, and of the solves of the gradient.
-        on_fail : {"warn", "raise", "ignore"}, default "warn"
-            What to do with a value that cannot be trusted.
+            Number of random vectors, at least 4. The standard error falls with their square root. With as many as the
+            matrix has rows it is 0.
+        **options
+            rtol, atol, maxiter, precond, method, state, seed, verbose and on_fail, as for a solve. rtol is the
+            tolerance of the quadrature, and of the solves of the gradient, for which atol and maxiter are. The same
+            seed draws the same random vectors, so that the value moves smoothly with the data unless the
+            preconditioner or the number of steps changes. on_fail says what is done with a value that cannot be
+            trusted.
 
         Returns
         -------
@@ -242,27 +233,24 @@ class KernelSolve:
         >>> bool(abs(value - dense) < 1e-9), float(stderr)
         (True, 0.0)
         """
-        check_keywords(KernelSolve.logdet, unknown)
-        spec = self._beside(rtol, precond, method, state, seed, on_fail)
-        spec = self._ranged(spec, ranges, truncate, self._completed(spec, args), alpha)
-        value, stderr, estimate = self._logdet(spec, args, alpha, check_probes(n_probes))
-        complain(estimate, on_fail, stacklevel=2)
+        spec = self._estimation_spec(KernelSolve.logdet, options, backend, device_id, args)
+        args = with_unknown(spec, args)
+        spec = self._with_ranges(spec, ranges, truncate, args, alpha)
+        value, stderr, estimate = self.adapter.logdet(spec, args, alpha, check_probes(n_probes))
+        complain(estimate, spec.options.on_fail, stacklevel=2)
         return value, stderr
 
+    @takes_options("x0", "M", "callback")
     def inv_quad_logdet(
         self,
         *args: Any,
+        backend: str = "auto",
+        device_id: int = -1,
         alpha: Any = 1e-10,
         n_probes: int = 10,
-        seed: int = 0,
         ranges: Any = None,
         truncate: float | None = None,
-        rtol: float = 1e-6,
-        precond: str | None = "auto",
-        method: str = "auto",
-        state: SolveState | None = None,
-        on_fail: str = "warn",
-        **unknown: Any,
+        **options: Any,
     ) -> InvQuadLogdet:
         """b^T (alpha I + K)^-1 b, summed over the columns of b, and log det (alpha I + K), with one preconditioner.
 
@@ -270,8 +258,11 @@ class KernelSolve:
         ----------
         *args : array or tensor
             As for a solve, with b at the unknown's place.
-        alpha, n_probes, seed, ranges, truncate, rtol, precond, method, state, on_fail
+        backend, device_id, alpha, n_probes, ranges, truncate
             As for :meth:`logdet`.
+        **options
+            rtol, atol, maxiter, precond, method, state, seed, progress, verbose and on_fail, as for a solve and for
+            :meth:`logdet`.
 
         Returns
         -------
@@ -298,26 +289,23 @@ class KernelSolve:
         >>> round(float(likelihood), 2)
         -26.51
         """
-        check_keywords(KernelSolve.inv_quad_logdet, unknown)
-        spec = self._beside(rtol, precond, method, state, seed, on_fail)
-        spec = self._ranged(spec, ranges, truncate, args, alpha)
-        inv_quad, value, stderr, estimate = self._inv_quad_logdet(spec, args, alpha, check_probes(n_probes))
-        complain(estimate, on_fail, stacklevel=2)
+        spec = self._estimation_spec(KernelSolve.inv_quad_logdet, options, backend, device_id, args)
+        spec = self._with_ranges(spec, ranges, truncate, args, alpha)
+        found = self.adapter.inv_quad_logdet(spec, args, alpha, check_probes(n_probes))
+        inv_quad, value, stderr, estimate = found
+        complain(estimate, spec.options.on_fail, stacklevel=2)
         return InvQuadLogdet(inv_quad, value, stderr)
 
+    @takes_options("x0", "callback")
     def predict(
         self,
         *args: Any,
         at: Any,
+        backend: str = "auto",
+        device_id: int = -1,
         alpha: Any = 1e-10,
         variance: bool = True,
-        rtol: float = 1e-6,
-        precond: str | None = "auto",
-        method: str = "auto",
-        state: SolveState | None = None,
-        seed: int = 0,
-        on_fail: str = "warn",
-        **unknown: Any,
+        **options: Any,
     ) -> tuple[Any, Any]:
         """Mean and variance of a Gaussian process at new points.
 
@@ -329,11 +317,13 @@ class KernelSolve:
             The new points: one array (..., m, D) where the formula has one Vi and one Vj variable beside the unknown,
             which both stand for points; else ``{name: array}`` for all its Vi and Vj variables. Batch dimensions
             broadcast to those of the solve.
-        alpha, rtol, precond, method, state, seed, on_fail
+        backend, device_id, alpha
             As for a solve; alpha is the variance of the noise.
         variance : bool, default True
             Whether to compute it: one more solve for each new point. They are solved in blocks of 64 with one
             preconditioner, in memory for one block.
+        **options
+            rtol, atol, maxiter, M, precond, method, state, seed, progress, verbose and on_fail, as for a solve.
 
         Returns
         -------
@@ -370,56 +360,29 @@ class KernelSolve:
         >>> variance.round(2)
         array([0., 1.])
         """
-        check_keywords(KernelSolve.predict, unknown)
-        spec = self._beside(rtol, precond, method, state, seed, on_fail)
+        spec = self._estimation_spec(KernelSolve.predict, options, backend, device_id, args)
         if not isinstance(variance, (bool, np.bool_)):
             raise ArgumentError(f"variance: wanted True or False, got {variance!r}")
-        return self._predict(spec, args, alpha, new_points(spec, at), bool(variance))
+        return self.adapter.predict(spec, args, alpha, new_points(spec, at), bool(variance))
 
-    def _beside(
-        self, rtol: Any, precond: Any, method: Any, state: SolveState | None, seed: Any, on_fail: Any
+    def _estimation_spec(
+        self, function: Callable[..., Any], options: dict[str, Any], backend: Any, device_id: Any, args: Sequence[Any]
     ) -> SolveSpec:
-        """The spec of the solves that go with a log-determinant or a prediction."""
-        check_on_fail(on_fail)
-        check_state(state)
-        options = {
-            **{"rtol": check_tolerance(rtol, "rtol"), "atol": 0.0, "maxiter": None, "M": None, "x0": None},
-            **{"precond": precond, "method": method, "state": state, "seed": seed},
-            **{"callback": None, "progress": False, "verbose": False},
-        }
-        return stateful(replace(self.spec, options=options, on_fail=on_fail))
+        """The spec of the solves that go with a log-determinant or a prediction, which share one preconditioner."""
+        known = signature(function).parameters
+        check_keywords(function, {name: value for name, value in options.items() if name not in known})
+        asked = SolveOptions(**options).with_state()
+        return replace(self.spec, options=asked, device=check_backend(backend, device_id, args))
 
-    def _ranged(self, spec: SolveSpec, ranges: Any, truncate: Any, args: Sequence[Any], alpha: Any) -> SolveSpec:
+    def _with_ranges(self, spec: SolveSpec, ranges: Any, truncate: Any, args: Sequence[Any], alpha: Any) -> SolveSpec:
         """The spec with the ranges that were given, or that truncation leaves."""
         tol = check_truncate(truncate, ranges)
         if tol is None:
             return replace(spec, ranges=Ranges.of(ranges))
-        arguments = self._bound(spec, args)
+        arguments = self.adapter.bind(spec, args)
         checked = alpha_for_solve(alpha, arguments)
         kept = truncated_solve(spec.expr, spec.unknown, arguments, tol, checked)
         return replace(spec, ranges=kept, lost=tol * float(np.min(checked, initial=np.inf)))
-
-    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Arguments:
-        raise NotImplementedError
-
-    def _completed(self, spec: SolveSpec, args: Sequence[Any]) -> Sequence[Any]:
-        raise NotImplementedError
-
-    def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Any, Solution]:
-        raise NotImplementedError
-
-    def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
-        raise NotImplementedError
-
-    def _inv_quad_logdet(
-        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int
-    ) -> tuple[Any, Any, Any, Estimate]:
-        raise NotImplementedError
-
-    def _predict(
-        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, new: dict[int, Any], variance: bool
-    ) -> tuple[Any, Any]:
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"KernelSolve({self.formula!r}, {list(self.aliases)!r}, {self.varinvalias!r}, axis={self.spec.axis})"

@@ -11,33 +11,11 @@ array([[0.],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
 from .. import frontend
-from ..arrays.arguments import Arguments, is_tensor, label, to_numpy
-from ..arrays.libraries import to_library
-from ..errors import DtypeError
-from ..frontend.gaussian_process import completed, determinant, predict, quadratic, ready, rounded
 from ..frontend.generic import generic_functions
-from ..operators.shift import alpha_for_solve
-from ..operators.system import SolveSpec
-from ..reductions.reduction import Reduction
-from ..solvers import Solution
-from ..solvers.quadrature import Estimate
-from . import cluster
+from . import adapter, cluster
 
 __all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
-
-
-def _refuse_tensors(args: Sequence[Any], spec: Reduction | SolveSpec, alpha: Any = 0.0) -> None:
-    for k, a in [*enumerate(args), (-1, alpha)]:
-        if is_tensor(a):
-            called = {v.params[0]: label(v, spec.names) for v in spec.variables}
-            name = "alpha" if k < 0 else called.get(k, f"argument {k}")
-            raise DtypeError(f"{name} is a torch tensor: use kernelops.torch, or pass its .numpy()")
 
 
 class Genred(frontend.Genred):
@@ -72,10 +50,11 @@ class Genred(frontend.Genred):
 
     Notes
     -----
-    A call is ``genred(*args, backend="auto", device_id=-1, ranges=None, out=None)``: arrays (..., M, D) for Vi,
-    (..., N, D) for Vj, (..., D) for Pm (or a number), whose leading dimensions broadcast. It returns (..., M, dim) for
-    axis 1, (..., N, dim) for axis 0, in the dtype of the arrays; int64 for indices; a tuple for Min_ArgMin and its kin;
-    (..., M, K) or (..., M, K, dim) for KMin. ``ranges`` restricts which blocks of i meet which blocks of j.
+    A call is ``genred(*args, backend="auto", device_id=-1, ranges=None, truncate=None, out=None)``: arrays
+    (..., M, D) for Vi, (..., N, D) for Vj, (..., D) for Pm (or a number), whose leading dimensions broadcast. It
+    returns (..., M, dim) for axis 1, (..., N, dim) for axis 0, in the dtype of the arrays; int64 for indices; a tuple
+    for Min_ArgMin and its kin; (..., M, K) or (..., M, K, dim) for KMin. ``ranges`` restricts which blocks of i meet
+    which blocks of j.
 
     Raises
     ------
@@ -92,12 +71,7 @@ class Genred(frontend.Genred):
            [0.1991]])
     """
 
-    def _reduce(self, spec: Reduction, args: Sequence[Any]) -> Any:
-        return spec(self._bound(spec, args))
-
-    def _bound(self, spec: Reduction, args: Sequence[Any]) -> Arguments:
-        _refuse_tensors(args, spec)
-        return spec.bind(args)
+    adapter = adapter
 
 
 class KernelSolve(frontend.KernelSolve):
@@ -121,11 +95,11 @@ class KernelSolve(frontend.KernelSolve):
 
     Notes
     -----
-    A call is ``solver(*args, alpha=1e-10, eps=1e-6, ranges=None, rtol=None, atol=0., maxiter=None, M=None, x0=None,
-    callback=None, progress=False, on_fail="warn", return_solution=False, backend="auto", device_id=-1)``.
+    A call is ``solver(*args, alpha=1e-10, ranges=None, truncate=None, backend="auto", device_id=-1,
+    return_solution=False, **options)`` with the options of :func:`kernelops.solve`; :meth:`__call__` has them all.
     alpha is finite and nonnegative, a number or one for each row: shape (), (1,), (n,) or (n, 1), batch dimensions in
-    front. eps is another name for rtol; the other keywords are those of :func:`kernelops.solve`. It returns a, in the
-    shape and dtype of b (batch dimensions broadcast), or (a, Solution).
+    front. eps is another name for rtol. It returns a, in the shape and dtype of b (batch dimensions broadcast), or
+    (a, Solution).
 
     Raises
     ------
@@ -142,63 +116,7 @@ class KernelSolve(frontend.KernelSolve):
            [-0.0952]])
     """
 
-    def _bound(self, spec: SolveSpec, args: Sequence[Any]) -> Arguments:
-        _refuse_tensors(args, spec)
-        return spec.bind(args)
-
-    def _completed(self, spec: SolveSpec, args: Sequence[Any]) -> Sequence[Any]:
-        return completed(spec, args, _zeros)
-
-    def _solve(self, spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[np.ndarray, Solution]:
-        arguments, checked = self._checked(spec, args, alpha)
-        solution = spec.returned(spec(arguments, checked, stacklevel=4), arguments.dtype, stacklevel=4)
-        with np.errstate(over="ignore"):  # that is said
-            return to_library(arguments, solution.x.astype(arguments.dtype)), solution
-
-    def _logdet(self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
-        arguments, checked = self._checked(spec, self._completed(spec, args), alpha)
-        options = spec.options
-        found = determinant(ready(spec, arguments, checked, n_probes), n_probes, options["seed"], options["rtol"])
-        return found.value[()], found.stderr[()], found
-
-    def _inv_quad_logdet(
-        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int
-    ) -> tuple[Any, Any, Any, Estimate]:
-        arguments, checked = self._checked(spec, args, alpha)
-        options = spec.options
-        found = ready(spec, arguments, checked, n_probes + spec.unknown.dim)
-        solution = spec(arguments, checked, stacklevel=4)
-        inv_quad = quadratic(found.kernel, found.system, found.kernel.b, solution.x).sum(-1)
-        estimate = determinant(found, n_probes, options["seed"], options["rtol"])
-        return inv_quad, estimate.value[()], estimate.stderr[()], estimate
-
-    def _predict(
-        self, spec: SolveSpec, args: Sequence[Any], alpha: Any, new: dict[int, Any], variance: bool
-    ) -> tuple[Any, Any]:
-        arguments, checked = self._checked(spec, args, alpha)
-        points = {}
-        for p, a in new.items():
-            if is_tensor(a):
-                raise DtypeError("at is a torch tensor: use kernelops.torch, or pass its .numpy()")
-            points[p] = to_numpy(a, "at")
-        mean, spread = predict(spec, args, checked, points, variance, stacklevel=4)
-        mean = to_library(arguments, rounded(mean, arguments.dtype, "mean", spec.on_fail, stacklevel=3))
-        if spread is None:
-            return mean, None
-        return mean, to_library(arguments, rounded(spread, arguments.dtype, "variance", spec.on_fail, stacklevel=3))
-
-    @staticmethod
-    def _checked(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Arguments, np.ndarray]:
-        """The arrays, and alpha for a solve with them."""
-        _refuse_tensors(args, spec, alpha)
-        arguments = spec.bind(args)
-        return arguments, alpha_for_solve(alpha, arguments)
-
-
-def _zeros(like: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros of the dtype of an array that may turn out to be something else."""
-    dtype = getattr(like, "dtype", None)
-    return np.zeros(shape, dtype if isinstance(dtype, np.dtype) and dtype.kind == "f" else np.float64)
+    adapter = adapter
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)

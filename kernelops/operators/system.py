@@ -18,16 +18,18 @@ from ..formula.expr import Expr
 from ..formula.linear import LinearForm, axis_of, linear_form
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
-from ..solvers import Solution, solve, warn_or_raise
+from ..solvers import Solution, warn_or_raise
+from ..solvers.options import SolveOptions
 from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
+from ..solvers.solve import solve_with
 from ..solvers.vectors import HOST
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct
 from .shift import Shift
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SolveSpec:
     """All of a solve but its arrays and alpha.
 
@@ -35,10 +37,8 @@ class SolveSpec:
     ----------
     expr, unknown : Expr
         The formula and the variable in which it is linear.
-    options : dict
-        Keywords of :func:`kernelops.solve`, on_fail left out.
-    on_fail : str
-        What happens when the solve does not converge.
+    options : SolveOptions
+        What is asked of the solve.
     device : int or None
         As for a Reduction.
     lost : float
@@ -55,11 +55,16 @@ class SolveSpec:
     ranges: Ranges | None = None
     dtype_acc: str = "auto"
     sum_scheme: str = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    on_fail: str = "warn"
+    options: SolveOptions = field(default_factory=SolveOptions)
     device: int | None = None
     lost: float = inf
     wide: bool = False
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, list):  # as version 0.1.0 pickled it: the values of its fields
+            state = {**dict(zip(_FORMER_FIELDS, state, strict=True)), "options": SolveOptions()}
+            del state["on_fail"]
+        self.__dict__.update(state)
 
     @property
     def form(self) -> LinearForm:
@@ -116,15 +121,15 @@ class SolveSpec:
         takes the place of the right-hand side among the arrays.
         """
         system = self.system(arguments, alpha) if system is None else system
-        options = dict(self.options)
-        if options.get("callback") is not None:
-            options["callback"] = _reshaping(options["callback"], system)
-        if options.get("x0") is not None and not isinstance(options["x0"], str):
-            options["x0"] = system.block(as_numbers(options["x0"], "x0"), "x0")
+        options = self.options
+        if options.callback is not None:
+            options = replace(options, callback=_reshaping(options.callback, system))
+        if options.x0 is not None and not isinstance(options.x0, str):
+            options = replace(options, x0=system.block(as_numbers(options.x0, "x0"), "x0"))
         b = system.right_hand_side(arguments) if b is None else b
-        solution = solve(system, b, on_fail="ignore", **options)
+        solution = solve_with(system, b, options)
         solution = replace(solution, x=system.unblock(solution.x))
-        warn_or_raise(solution, self.on_fail, stacklevel=stacklevel + 1)
+        warn_or_raise(solution, options.on_fail, stacklevel=stacklevel + 1)
         return solution
 
     def returned(self, solution: Solution, dtype: Any, stacklevel: int) -> Solution:
@@ -133,8 +138,15 @@ class SolveSpec:
             return solution
         said = message("overflow", largest=np.abs(solution.x).max(), dtype=str(dtype).removeprefix("torch."))
         solution = replace(solution, status="overflow", message=said, info=info_of("overflow", solution.iterations))
-        warn_or_raise(solution, self.on_fail, stacklevel=stacklevel + 1)
+        warn_or_raise(solution, self.options.on_fail, stacklevel=stacklevel + 1)
         return solution
+
+
+# the fields of version 0.1.0, in their order
+_FORMER_FIELDS = (
+    *("expr", "unknown", "variables", "names", "dtype", "ranges", "dtype_acc", "sum_scheme"),
+    *("options", "on_fail", "device", "lost", "wide"),
+)
 
 
 def _reshaping(callback: Callable[[np.ndarray], Any], system: KernelSystem) -> Callable[[np.ndarray], Any]:
@@ -151,9 +163,13 @@ class KernelSystem:
     name = "alpha I + K"
     vectors: Any = HOST
 
-    def __init__(self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray) -> None:
+    def __init__(
+        self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, product: KernelProduct | None = None
+    ) -> None:
         form = spec.form
-        self.kernel = KernelProduct(form, arguments, spec.ranges, spec.dtype_acc, spec.sum_scheme)
+        if product is None:
+            product = KernelProduct(form, arguments, spec.ranges, spec.dtype_acc, spec.sum_scheme)
+        self.kernel = product
         self.given = arguments.arrays[form.position]
         self.dtype = compute_dtype(arguments.dtype)
         batch = np.broadcast_shapes(arguments.batch, alpha.shape[:-2])

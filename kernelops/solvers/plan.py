@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, KeywordError
+from ..errors import ArgumentError
 from .operator import System, as_preconditioner
+from .options import NEED_ENTRIES, SolveOptions
 from .precond.base import Preconditioner
 from .units import OwnUnits
-
-METHODS = ("auto", "cg", "block_cg", "direct")
-NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")
-PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 
 
 @dataclass(frozen=True)
@@ -31,21 +28,9 @@ class SolveRequest:
     batch: tuple[int, ...] = ()
 
     @classmethod
-    def of(
-        cls, system: System, method: Any, precond: Any, M: Any, seed: Any, batch: tuple[int, ...] = ()
-    ) -> SolveRequest:
-        """The choices, or an error that names the one that is out of place."""
-        if not (isinstance(method, str) and method in METHODS):
-            raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
-        if precond is not None and not (isinstance(precond, str) and precond in PRECONDS):
-            hint = "; a matrix or an operator goes to M=" if not isinstance(precond, str) else ""
-            raise ArgumentError(f"precond: wanted None or one of {_listed(PRECONDS)}, got {precond!r}{hint}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ArgumentError(f"seed: wanted a whole number of at least 0, got {seed!r}")
-        if M is not None and precond not in (None, "auto"):
-            raise KeywordError(f"M and precond = {precond!r} are both preconditioners: give one of them")
-        if method == "direct" and (M is not None or precond not in (None, "auto")):
-            raise KeywordError('method = "direct" takes no preconditioner: leave out M and precond')
+    def of(cls, system: System, options: SolveOptions, batch: tuple[int, ...] = ()) -> SolveRequest:
+        """The choices of the caller, or an error that names the one that does not go with this system."""
+        method, precond, M = options.method, options.precond, options.M
         empty = not system.n or 0 in batch
         if (method == "direct" or precond in NEED_ENTRIES) and not system.entries and not empty:
             what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
@@ -57,7 +42,7 @@ class SolveRequest:
                 f"precond = {precond!r} is for real matrices; a complex one takes its preconditioner as M"
             )
         given = None if M is None else as_preconditioner(M, system.n, system.vectors)
-        return cls(system, method, precond, given, int(seed), batch)
+        return cls(system, method, precond, given, int(options.seed), batch)
 
     @property
     def key(self) -> tuple:
@@ -160,7 +145,3 @@ class Plan:
 
     def __str__(self) -> str:
         return f"{self.method}, {self.description}"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(f'"{name}"' for name in names)

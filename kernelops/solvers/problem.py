@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
+from ..errors import DtypeError, ShapeError
 from .journal import SolveLog
 from .operator import System, probes
 from .projections import MARGIN, PROJECTED_FROM, Projections
@@ -218,49 +216,6 @@ def start_from(problem: Problem, precondition: Callable[[Any], Any] | None, expo
     x = b if precondition is None else problem.system.vectors.copy(precondition(b), problem.dtype)
     multiply(x, np.broadcast_to(exponent(), problem.size.shape), problem.system.vectors)
     return x
-
-
-def check_word(x0: str) -> None:
-    if x0 != "Mb":
-        raise ArgumentError(f'x0 must be an array, None or "Mb", got {x0!r}')
-
-
-def check_tolerances(rtol: Any, atol: Any, maxiter: Any, default: int) -> tuple[float, float, int]:
-    """rtol, atol and maxiter as numbers, or an error that names the one that is out of place."""
-    values = check_tolerance(rtol, "rtol"), check_tolerance(atol, "atol")
-    if maxiter is None:
-        return *values, default
-    try:
-        if isinstance(maxiter, bool):
-            raise TypeError
-        limit = operator.index(maxiter)
-    except TypeError:
-        if not (isinstance(maxiter, (float, np.floating)) and float(maxiter).is_integer()):
-            raise ArgumentError(f"maxiter must be a whole number of at least 0, or None, got {maxiter!r}") from None
-        limit = int(maxiter)
-    if limit < 0:
-        raise ArgumentError(f"maxiter must be a whole number of at least 0, or None, got {maxiter!r}")
-    return *values, limit
-
-
-def check_tolerance(value: Any, name: str) -> float:
-    """A tolerance as a float: a number of at least 0."""
-    try:
-        if isinstance(value, (str, bool)):
-            raise TypeError
-        number = float(value)
-        if math.isnan(number) or number < 0:
-            raise ValueError
-    except OverflowError:
-        raise ArgumentError(f"{name} must be a number of at least 0, got one that float64 cannot hold") from None
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{name} must be a number of at least 0, got {value!r}") from None
-    return number
-
-
-def check_callback(callback: Any) -> None:
-    if callback is not None and not callable(callback):
-        raise KeywordError(f"callback must be a function of the iterate, or None, got {type(callback).__name__}")
 
 
 def in_own_errstate(callback: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:

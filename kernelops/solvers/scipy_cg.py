@@ -9,12 +9,10 @@ import numpy as np
 
 from .cg import conjugate_gradients
 from .operator import as_preconditioner, as_system, inexact
+from .options import check_callback, check_maxiter, check_tolerance, check_word
 from .problem import (
     Problem,
-    check_callback,
     check_real,
-    check_tolerances,
-    check_word,
     finite,
     in_own_errstate,
     one_column,
@@ -100,7 +98,8 @@ def _solved(
     system = as_system(A)
     n, vectors = system.n, system.vectors
     b = one_column(b, n, "b")
-    rtol, atol, maxiter = check_tolerances(rtol, atol, maxiter, 10 * n)
+    rtol, atol, maxiter = check_tolerance(rtol, "rtol"), check_tolerance(atol, "atol"), check_maxiter(maxiter)
+    maxiter = 10 * n if maxiter is None else maxiter
     dtype = np.result_type(system.dtype, inexact(b.dtype))
     precondition, _, scaled = (None, "none", None) if M is None else as_preconditioner(M, n, vectors)
     b = vectors.from_host(b)

@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 
 from ..engines.blas import one_blas_thread, take_memory
-from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
+from ..errors import ConvergenceWarning, ShapeError, SolveError
 from .block_cg import block_conjugate_gradients
 from .cg import Exits, conjugate_gradients
 from .operator import System, as_system, by_rows, check_symmetric, inexact, takes_rows
+from .options import SolveOptions
 from .plan import Plan, SolveRequest
 from .policy import factorize_in_float64, plan_for
 from .problem import (
     Problem,
     as_numbers,
-    check_callback,
     check_real,
-    check_tolerances,
-    check_word,
     finite,
     in_own_errstate,
     start_from,
@@ -32,10 +30,8 @@ from .problem import (
 from .progress import ProgressBar, log_line
 from .refine import correct, in_double, refine
 from .solution import FAILURES, Solution
-from .state import SolveState, check_state
+from .state import SolveState
 from .summarize import summarize
-
-ON_FAIL = ("warn", "raise", "ignore")
 
 
 def solve(
@@ -67,33 +63,33 @@ def solve(
         Right-hand sides, one a column.
     x0 : array_like or "Mb", optional
         Where to start, in the shape of B; zero by default, M B for "Mb". It is not overwritten.
-    rtol, atol : float
+    rtol, atol : float, default 1e-6 and 0
         A column is converged when ``norm(b - A x) <= max(rtol * norm(b), atol)``, for the float64 iterate x and with
         the residual recomputed in float64.
     maxiter : int, optional
         Most iterations; by default 10 n, but at least 100.
     M : LinearOperator, sparse or dense matrix, optional
         A preconditioner of your own: an approximation of the inverse of A, positive definite. Instead of `precond`.
-    precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}
+    precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}, default "auto"
         Which preconditioner to build. "auto" builds one for a kernel operator where that is expected to pay, by counted
         work; for anything else there is none. "pivoted_cholesky", "fsai" and "jacobi" need entries of A, which a
         KernelOperator and an array have.
-    method : {"auto", "cg", "block_cg", "direct"}
+    method : {"auto", "cg", "block_cg", "direct"}, default "auto"
         Conjugate gradients, for every column by itself or in a subspace that all columns share; or a dense Cholesky
         factor with them, for kernel operators and arrays. "auto" takes the factor where it is predicted to be faster,
         for kernel operators alone, and of at most a GiB; else the shared subspace from four columns on.
     state : SolveState, optional
         Carries preconditioner and solution from one solve to the next.
-    seed : int
-        Of what is drawn at random in a preconditioner; the same seed gives the same solution.
+    seed : int, default 0
+        Seed for the random choices made when a preconditioner is built; the same seed gives the same solution.
     callback : callable, optional
         ``callback(x)`` is called after each iteration with a copy of the iterate, in the shape of B. If it raises
         StopIteration, the iteration ends there, with status "stopped".
-    progress : bool
-        Show how far it is: a tqdm bar where tqdm is installed, else a line on stderr every two seconds.
-    verbose : bool
-        Say on stderr which method and preconditioner are taken, and why; afterwards how it went.
-    on_fail : {"warn", "raise", "ignore"}
+    progress : bool, default False
+        Show a progress bar: that of tqdm if it is installed, else a line on stderr every two seconds.
+    verbose : bool, default False
+        Write to stderr which method and preconditioner are used, and why, and how the solve ended.
+    on_fail : {"warn", "raise", "ignore"}, default "warn"
         What to do when a column does not converge: ConvergenceWarning, SolveError, nothing. A stop by the callback
         does not warn.
 
@@ -117,45 +113,38 @@ def solve(
     >>> solution.status, np.round(solution.x, 4).tolist()
     ('converged', [0.0909, 0.6364])
     """
-    if not isinstance(on_fail, str) or on_fail not in ON_FAIL:
-        raise ArgumentError(f'on_fail must be "warn", "raise" or "ignore", got {on_fail!r}')
-    check_callback(callback)
-    if callback is not None:
-        callback = in_own_errstate(callback)
-    with np.errstate(all="ignore"):  # what leaves the range of numbers becomes a status, not a warning of numpy
-        tolerances, choices = (rtol, atol, maxiter), (M, precond, method, state, seed)
-        solution = _solution(A, B, x0, tolerances, choices, callback, progress, verbose)
-    if verbose:
-        log_line(str(solution))
-    warn_or_raise(solution, on_fail, stacklevel=3)
+    options = SolveOptions.from_arguments(locals())
+    solution = solve_with(A, B, options)
+    warn_or_raise(solution, options.on_fail, stacklevel=3)
     return solution
 
 
-def _solution(
-    A: Any,
-    B: Any,
-    x0: Any,
-    tolerances: tuple[Any, Any, Any],
-    choices: tuple[Any, str | None, str, SolveState | None, int],
-    callback: Callable[[np.ndarray], Any] | None,
-    progress: bool,
-    verbose: bool,
-) -> Solution:
-    """What solve returns, not judged yet."""
-    M, precond, method, state, seed = choices
+def solve_with(A: Any, B: Any, options: SolveOptions) -> Solution:
+    """The Solution that `solve` returns; it is for the caller to do what on_fail says."""
+    if options.callback is not None:
+        options = replace(options, callback=in_own_errstate(options.callback))
+    with np.errstate(all="ignore"):  # what leaves the range of numbers becomes a status, not a warning of numpy
+        solution = _solution(A, B, options)
+    if options.verbose:
+        log_line(str(solution))
+    return solution
+
+
+def _solution(A: Any, B: Any, options: SolveOptions) -> Solution:
+    """The Solution, computed under floating-point settings that ignore all errors."""
+    rtol, state = options.rtol, options.state
     system = as_system(A)
     vectors = system.vectors
     B = B if vectors.is_block(B) else vectors.from_host(as_numbers(B, "B"))
     b = _block(B, system.n)
-    request = SolveRequest.of(system, method, precond, M, seed, b.shape[:-2])
+    request = SolveRequest.of(system, options, b.shape[:-2])
     shape = tuple(B.shape)
-    rtol, atol, maxiter = check_tolerances(*tolerances, max(100, 10 * system.n))
-    check_state(state)
-    x0 = _start(x0, shape, b, system)
+    maxiter = options.most_iterations(system.n)
+    x0 = _start(options.x0, shape, b, system)
 
     returned = np.result_type(inexact(vectors.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
     take_memory()
-    problem = Problem(system, b, rtol, atol, returned)
+    problem = Problem(system, b, rtol, options.atol, returned)
     faulty = "" if finite(b, vectors) else "B"
     if not faulty and x0 is not None and not isinstance(x0, str) and not finite(x0, vectors):
         faulty = "x0"
@@ -167,7 +156,7 @@ def _solution(
         system, request = problem.system, replace(request, system=problem.system)
         check_symmetric(system, problem.product, b.shape[:-2], images)
         plan = problem.log.time_calls("setup", lambda b: plan_for(request, b.shape[-1], rtol, state))(b)
-        if verbose:
+        if options.verbose:
             kept = f" ({100 * system.density:.2g} % of the entries kept)" if system.density < 1 else ""
             log_line(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
         if isinstance(x0, str):
@@ -177,8 +166,8 @@ def _solution(
             x0 = None if x0 is None else problem.scaled(vectors.from_host(x0))
         elif x0 is not None:
             x0 = problem.scaled(x0)
-        x, exits, plan = _run(problem, x0, shape, maxiter, request, plan, callback, progress)
-    figures = {"maxiter": maxiter, "asked": _asked(rtol, atol), "faulty": faulty}
+        x, exits, plan = _run(problem, x0, shape, maxiter, request, plan, options)
+    figures = {"maxiter": maxiter, "asked": _asked(rtol, options.atol), "faulty": faulty}
     solution = summarize(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
         broken = solution.status in FAILURES
@@ -188,10 +177,7 @@ def _solution(
 
 def _start(x0: Any, shape: tuple[int, ...], b: Any, system: System) -> Any:
     """x0 as a block, None or "Mb"."""
-    if x0 is None:
-        return x0
-    if isinstance(x0, str):
-        check_word(x0)
+    if x0 is None or isinstance(x0, str):
         return x0
     x0 = as_numbers(x0, "x0")
     if x0.shape != shape:
@@ -232,13 +218,13 @@ def _run(
     maxiter: int,
     request: SolveRequest,
     plan: Plan,
-    callback: Callable[[np.ndarray], Any] | None,
-    progress: bool,
+    options: SolveOptions,
 ) -> tuple[Any, Exits, Plan]:
     """The iterate, in scaled units, how it was left, and the plan that was followed in the end."""
     system, log = problem.system, problem.log
     asked = np.max(problem.goal * log.unit, initial=0.0)  # of the column that may stop first
-    bar = ProgressBar(float(asked)) if progress else None
+    bar = ProgressBar(float(asked)) if options.progress else None
+    callback = options.callback
 
     def show(bar: ProgressBar) -> None:
         bar.show(log.iterations, float(np.max(log.history[-1], initial=0.0)))

@@ -29,7 +29,6 @@ from ..formula.expr import substitute, variable
 from ..frontend.gaussian_process import (
     Unfit,
     across,
-    aside,
     check_new_points,
     chunks,
     complain,
@@ -38,6 +37,7 @@ from ..frontend.gaussian_process import (
     quadratic,
     ready,
     widened,
+    without_warm_start,
 )
 from ..operators.shift import check_alpha
 from ..operators.system import SolveSpec
@@ -163,7 +163,7 @@ class LogDet(Function):
     @staticmethod
     def forward(spec: SolveSpec, account: Beside, n_probes: int, alpha: torch.Tensor, *tensors: torch.Tensor) -> tuple:
         found = ready(spec, spec.bind(tensors), check_alpha(alpha), n_probes)
-        estimate = determinant(found, n_probes, spec.options["seed"], spec.options["rtol"])
+        estimate = determinant(found, n_probes, spec.options.seed, spec.options.rtol)
         account.estimate, account.factors, account.unit = estimate, found.factors, found.unit
         results = (estimate.value, estimate.stderr, estimate.left, estimate.right)
         return tuple(torch.from_numpy(np.array(r)).to(_device(tensors)) for r in results)
@@ -301,7 +301,7 @@ def _solved(
 ) -> torch.Tensor:
     """A^-T z by differentiable solves: a block of columns at once, or, of a matrix-valued kernel, one after another."""
     place = spec.unknown.params[0]
-    backwards = _transposed(_again(aside(spec)))
+    backwards = _transposed(_again(without_warm_start(spec)))
 
     def solve(b: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         arguments = [b if p == place else t for p, t in enumerate(tensors)]
@@ -470,7 +470,7 @@ def predict(
         at = across(spec, tensors, new, ("Vi", "Vj"))
         at[v.params[0]] = None
         own = Reduce.apply(summed, *_wide(at[: 1 + max(x.params[0] for x in others)]))[..., 0].expand(*batch, m)
-        found, besides = [], replace(aside(spec), wide=True)
+        found, besides = [], replace(without_warm_start(spec), wide=True)
         for part in chunks(m):
             columns = part.stop - part.start
             wide = widened(besides, columns)
@@ -480,10 +480,10 @@ def predict(
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
         if found:
             own = own - torch.cat(found, -1)
-            spec.options["state"].hold(besides.options["state"].plan)  # chosen for many columns
-        spread = _rounded(own.clamp(min=0), dtype, "variance", spec.on_fail)
+            spec.options.state.hold(besides.options.state.plan)  # chosen for many columns
+        spread = _rounded(own.clamp(min=0), dtype, "variance", spec.options.on_fail)
     a = Solve.apply(spec, Account(), alpha, *tensors)
     if _differentiated((alpha, *tensors, *new.values())):
         a = Polish.apply((_again(spec),), Use(unknown=True), alpha, a, None, None, *tensors)[0]
     mean = product(spec, new, (outer,), a)
-    return _rounded(mean, dtype, "mean", spec.on_fail), spread
+    return _rounded(mean, dtype, "mean", spec.options.on_fail), spread

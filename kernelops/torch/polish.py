@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..frontend.gaussian_process import aside
 from ..operators.system import SolveSpec
 from .autograd import core_ranks, forward_rule, mapped_in_front
 from .older_vmap import Function
@@ -141,7 +140,7 @@ class Pair:
         self.least = self.alpha.amin(self.over) if self.alpha.ndim else self.alpha
         self.by_rows = bool(self.alpha.ndim) and self.alpha.shape[-2] > 1
         self.sizes = [self._norm(b) for b in self.b]
-        rtol, atol = spec.options["rtol"], spec.options["atol"]
+        rtol, atol = spec.options.rtol, spec.options.atol
         self.residuals = [(size * rtol).clamp(min=atol) for size in self.sizes]
         asked = [(r / s)[s > 0] for r, s in zip(self.residuals, self.sizes, strict=True)]
         self.share = torch.cat([torch.zeros(1).to(asked[0]), *(t.reshape(-1) for t in asked)]).amax().sqrt()
@@ -177,10 +176,10 @@ class Pair:
 
     def iterate(self, k: int, spec: SolveSpec, rtol: float, tensors: Sequence[torch.Tensor]) -> None:
         """Go on with one, with the same preconditioner, to this residual or as far as float64 allows."""
-        spec = aside(spec) if spec.options.get("state") is not None else spec
-        options = {"rtol": rtol, "atol": 0.0, "x0": self.found[k].numpy(force=True)}
-        quiet = {"callback": None, "progress": False, "verbose": False}
-        spec = replace(spec, on_fail="ignore", options={**spec.options, **options, **quiet})
+        options = spec.options if spec.options.state is None else spec.options.without_warm_start()
+        start = self.found[k].numpy(force=True)
+        options = replace(options.quiet(), rtol=rtol, atol=0.0, x0=start, on_fail="ignore")
+        spec = replace(spec, options=options)
         solution = run(spec, self.given, tensors, 1)
         v = self.found[k]
         self.found[k] = torch.from_numpy(solution.x.copy()).to(v.device).reshape(v.shape)

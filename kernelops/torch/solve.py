@@ -52,7 +52,7 @@ class Solve(Function):
         if len(tensors) > count:
             tensors, start = tensors[:count], tensors[count]
             start = start.cpu() if start.device == tensors[spec.unknown.params[0]].device else start
-            spec = replace(spec, options={**spec.options, "x0": to_numpy(start, "x0")})
+            spec = replace(spec, options=replace(spec.options, x0=to_numpy(start, "x0")))
         account.solution = run(spec, alpha, tensors, 1 + users_level())
         return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
 
@@ -148,10 +148,7 @@ def users_level() -> int:
 
 def _again(spec: SolveSpec) -> SolveSpec:
     """The same solve for another right-hand side: the same preconditioner, no start, no callback, no bar."""
-    state = spec.options.get("state")
-    quiet = {"x0": None, "callback": None, "progress": False, "verbose": False}
-    options = {**spec.options, **quiet, "state": None if state is None else state.adjoint()}
-    return replace(spec, dtype=None, options=options, wide=True)
+    return replace(spec, dtype=None, options=spec.options.for_other_right_hand_side(), wide=True)
 
 
 def _transposed(spec: SolveSpec) -> SolveSpec:

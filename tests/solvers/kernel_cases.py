@@ -8,7 +8,7 @@ from judges import assert_solves
 
 from kernelops import KernelOperator, Ranges, solve
 from kernelops.numpy import KernelSolve
-from kernelops.solvers.plan import PRECONDS
+from kernelops.solvers.options import PRECONDS
 
 NAMES = [*PRECONDS, None]
 BUILT = [name for name in PRECONDS if name != "auto"]

@@ -8,6 +8,7 @@ from systems import Dense
 
 from kernelops.solvers.cg import Exits
 from kernelops.solvers.operator import as_system
+from kernelops.solvers.options import SolveOptions
 from kernelops.solvers.plan import Plan, SolveRequest
 from kernelops.solvers.precond.base import Preconditioner
 from kernelops.solvers.problem import Problem
@@ -38,9 +39,14 @@ def problem_of(A, b, rtol=0.5, rounded=None, **known):
     return problem
 
 
-def plan_of(problem, method="cg", precond="none", preconditioners=(), reused=False):
+def plan_of(problem, method="cg", precond="none", preconditioners=(), kept=False):
     return Plan(
-        SolveRequest.of(problem.system, "cg", None, None, 0), method, precond, "because", preconditioners, reused
+        SolveRequest.of(problem.system, SolveOptions(method="cg", precond=None)),
+        method,
+        precond,
+        "because",
+        preconditioners,
+        kept,
     )
 
 

@@ -30,7 +30,7 @@ from kernelops import KernelOperator, solve
 from kernelops.errors import ArgumentError, KeywordError
 from kernelops.solvers import policy
 from kernelops.solvers.cost_model import Costs
-from kernelops.solvers.plan import METHODS, NEED_ENTRIES, PRECONDS
+from kernelops.solvers.options import METHODS, NEED_ENTRIES, PRECONDS
 
 DOORS = [(name, door) for name in CASES for door in ("operator", "solver")]
 

@@ -16,6 +16,7 @@ from kernelops.errors import ConvergenceWarning
 from kernelops.numpy import KernelSolve
 from kernelops.solvers import policy
 from kernelops.solvers.operator import as_system
+from kernelops.solvers.options import SolveOptions
 from kernelops.solvers.state import GRACE, WORN
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
@@ -87,7 +88,7 @@ def test_a_worn_preconditioner_is_built_anew():
 
 @pytest.mark.parametrize(("more", "worn"), [(0, False), (1, True)])
 def test_worn_on_both_sides(more, worn):
-    state, request = SolveState(), policy.SolveRequest.of(system(), "cg", "jacobi", None, 0)
+    state, request = SolveState(), policy.SolveRequest.of(system(), SolveOptions(method="cg", precond="jacobi"))
     plan = policy.build_plan(request, 1, 1.0)
     state.leave(np.ones((N, 1)), plan, 10)
     assert state.lookup(request.key) is plan
@@ -229,7 +230,7 @@ def test_a_state_is_itself_alone():
 
 def test_the_part_of_the_backward_solves():
     """They take the plan of the forward solve, once, and keep one of their own that they built since."""
-    state, request = SolveState(), policy.SolveRequest.of(system(), "cg", "jacobi", None, 0)
+    state, request = SolveState(), policy.SolveRequest.of(system(), SolveOptions(method="cg", precond="jacobi"))
     plans = [policy.build_plan(request, 1, 1.0) for _ in range(3)]
     x = np.ones((N, 1))
     assert state.adjoint().plan is None and state.adjoint() is state.adjoint()
