@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import pytest
 from cases import CASES
+from cuda_texts import kernel_text, second_text
 
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.gpu import cache
 from kernelops.gpu.compilers import FLAGS, find_compiler, headers_of
-from kernelops.program.cuda.source import cuda_source, finish_source, finishes
+from kernelops.program.cuda.source import finishes
 
 ARCHS = ("sm_80", "sm_90", "sm_120")
 TOGETHER = 12  # kernels of one compilation
@@ -75,7 +76,7 @@ def program(kind, formula, aliases=ALIASES, axis=1, weight=None, normalise=False
 
 def kernel(what, source, found, dtype, components=3, **options):
     said = [f"{name}={value}" for name, value in options.items()]
-    label = ", ".join([what, dtype, *said, *["second pass"] * (source is finish_source)])
+    label = ", ".join([what, dtype, *said, *["second pass"] * (source is second_text)])
     return Kernel(label, source, found, dtype, options, components)
 
 
@@ -89,7 +90,7 @@ def of_cases():
         ):
             found = program(kind, case.formula, case.aliases, axis)
             finish = FINISH[kind] if finishes(found) else None
-            yield kernel(case.name, cuda_source, found, dtype, finish=finish)
+            yield kernel(case.name, kernel_text, found, dtype, finish=finish)
 
 
 def of_reductions():
@@ -107,11 +108,11 @@ def of_reductions():
         once = finishes(found, options.get("best", 1))
         for dtype in ("float32",) if "wide_sums" in options else ("float32", "float64"):
             if once:
-                yield kernel(what, cuda_source, found, dtype, **options, finish=finish)
+                yield kernel(what, kernel_text, found, dtype, **options, finish=finish)
             if not once or n % 2 == 0:
-                yield kernel(what, cuda_source, found, dtype, **options)
+                yield kernel(what, kernel_text, found, dtype, **options)
             if "wide_sums" not in options:
-                yield kernel(what, finish_source, found, dtype, **options, finish=finish)
+                yield kernel(what, second_text, found, dtype, **options, finish=finish)
 
 
 def of_types():
@@ -120,9 +121,9 @@ def of_types():
     for dtype, data, out in (("float32", "float16", "float16"), ("float64", "float32", "float32")):
         for kind, text in (("sum", GAUSS), ("entries", SCALAR), ("entries", VECTOR), ("best", SCALAR)):
             how = {"data": data, "finish": FINISH[kind], "out": out}
-            yield kernel(f"{kind} of {text}", cuda_source, program(kind, text), dtype, **how)
+            yield kernel(f"{kind} of {text}", kernel_text, program(kind, text), dtype, **how)
     for rows in (1, 2, 4):
-        yield kernel("Gaussian", cuda_source, found, "float32", rows=rows, finish="sum")
+        yield kernel("Gaussian", kernel_text, found, "float32", rows=rows, finish="sum")
 
 
 def of_vectors():
@@ -132,14 +133,14 @@ def of_vectors():
             aliases = [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(1)", "g = Pm(1)"]
             for name, formula in (("Gaussian", GAUSS), ("gradient", GRADIENT)):
                 found = program("sum", formula, aliases)
-                yield kernel(f"{name}, D={D}", cuda_source, found, dtype, D, finish="sum")
+                yield kernel(f"{name}, D={D}", kernel_text, found, dtype, D, finish="sum")
         for D in (16, 64, 1000):
             found = program("entries", "Exp(-SqDist(x,y))", [f"x = Vi({D})", f"y = Vj({D})"])
-            yield kernel(f"entries, D={D}", cuda_source, found, dtype, D, finish="entries")
+            yield kernel(f"entries, D={D}", kernel_text, found, dtype, D, finish="entries")
         for n in (4, 16, 64):
             aliases = ["x = Vi(3)", "y = Vj(3)", f"b = Vj({n})", "g = Pm(1)"]
             found = program("sum", GAUSS, aliases)
-            yield kernel(f"Gaussian, Dv={n}", cuda_source, found, dtype, n, finish="sum")
+            yield kernel(f"Gaussian, Dv={n}", kernel_text, found, dtype, n, finish="sum")
 
 
 def of_two_floats():
@@ -151,7 +152,7 @@ def of_two_floats():
             for arithmetic in ("twofloat", "again"):
                 how = {"arithmetic": arithmetic, "finish": "sum"}
                 what = f"{name}, D={D}, Dv={n}"
-                yield kernel(what, partial(cuda_source, data=wide), found, "float64", max(D, n), **how)
+                yield kernel(what, partial(kernel_text, data=wide), found, "float64", max(D, n), **how)
 
 
 TABLES = of_cases, of_reductions, of_types, of_vectors, of_two_floats

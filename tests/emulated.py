@@ -15,6 +15,7 @@ from cuda_emulator.emulator import compile_cuda
 
 from kernelops.engines import cpu
 from kernelops.engines.cpu import Raw
+from kernelops.program.cuda.signature import variables_of
 from kernelops.program.cuda.source import (
     BLOCK,
     argument_names,
@@ -25,27 +26,26 @@ from kernelops.program.cuda.source import (
     include_folders,
     layout,
 )
+from kernelops.program.options import KernelOptions
 from kernelops.ranges import Ranges
 
 TOGETHER = 24  # kernels of one compilation
-OF_BEST, OF_SUMS = {"best": 1, "largest": False, "nan_first": True}, {"compensated": False, "wide_sums": False}
+PLAIN = KernelOptions()
 UNUSED = 77  # what is in memory before a kernel writes to it
 
 
-def key(program, dtype, second=False, **how):
-    """What tells kernels apart: program, precision, whether it is the second pass, and the options that matter."""
-    options = {"rows": None, "data": None, "finish": None, "out": None, "arithmetic": None} | OF_BEST | OF_SUMS
-    unknown = set(how) - set(options)
-    assert not unknown, unknown
-    options |= how
+def key(program, options, data=None, rows=None, second=False):
+    """What tells kernels apart: program, options that matter to it, rows of a thread, whether it is the second pass."""
+    default = KernelOptions()
+    if isinstance(data, str):
+        options = options._replace(data=tuple((p, data) for p in variables_of(program)))
     if program.kind != "best":
-        options |= OF_BEST
+        options = options._replace(best=default.best, largest=default.largest, nan_first=default.nan_first)
     if program.kind not in ("sum", "exp"):
-        options |= OF_SUMS
+        options = options._replace(compensated=False, wide_sums=False)
     if second:
-        options |= {"rows": None, "data": None, "wide_sums": False}
-        del options["arithmetic"]
-    return program, np.dtype(dtype).name, second, tuple(options.items())
+        options, rows = options._replace(data=(), wide_sums=False, arithmetic=None), None
+    return program, options, rows, second
 
 
 class Kernels:
@@ -65,9 +65,10 @@ class Kernels:
     def _compiled(self, lot, sanitize):
         texts = []
         for found in lot:
-            program, dtype, second, options = found
-            source = finish_source if second else cuda_source
-            texts.append(source(program, dtype, **dict(options), name=self.names[found]))
+            program, options, rows, second = found
+            name = self.names[found]
+            text = finish_source(program, options, name=name) if second else None
+            texts.append(text or cuda_source(program, options, rows=rows, name=name))
         return compile_cuda("\n".join(texts), include_dirs=include_folders(), sanitize=sanitize)
 
     def _launch(self, found, grid, threads, in_order, order):
@@ -84,34 +85,35 @@ class Kernels:
         self.noting = True
         return self.run(*args, **how)
 
-    def run(self, prepared, arguments, axis, ranges, dtype, *, order="forward", **how):
-        """As engines.cpu.run; ranges in no order of their own."""
-        program, rows, columns = prepared.program, *_sizes(arguments, axis)
-        written = _partial(program, 1, prod(arguments.batch), rows, columns, how.get("best", 1), dtype)
-        self._reduce(key(program, dtype, **how), arguments, axis, ranges, written, 1, order)
+    def run(self, prepared, arguments, axis, ranges, options=PLAIN, *, data=None, rows=None, order="forward", **more):
+        """As engines.cpu.run; ranges in no order of their own. More options take the place of those that are given."""
+        program, sizes = prepared.program, _sizes(arguments, axis)
+        options = options._replace(finish=None, out=None, **more)
+        written = _partial(program, 1, prod(arguments.batch), *sizes, options)
+        self._reduce(key(program, options, data, rows), arguments, axis, ranges, written, 1, order)
         found = {name: a if name == "entries" else a[0] for name, a in written.items()}
         found = {name: a.reshape(*arguments.batch, *a.shape[1:]) for name, a in found.items()}
         return Raw(*(found.get(name) for name in Raw._fields))
 
-    def finished(self, prepared, arguments, axis, ranges, dtype, *, finish, out=None, parts=1, order="forward", **how):
+    def finished(self, prepared, arguments, axis, ranges, options, *, data=None, parts=1, order="forward"):
         """The results in final form: of one kernel, or of one for parts of the columns and one that combines those."""
-        program, rows, columns = prepared.program, *_sizes(arguments, axis)
-        batches, best = prod(arguments.batch), how.get("best", 1)
-        final = _final(program, finish, batches, rows, columns, best, out or dtype)
-        if parts == 1 and finishes(program, best):
-            self._reduce(key(program, dtype, finish=finish, out=out, **how), arguments, axis, ranges, final, 1, order)
+        program, (rows, columns) = prepared.program, _sizes(arguments, axis)
+        batches = prod(arguments.batch)
+        final = _final(program, batches, rows, columns, options)
+        if parts == 1 and finishes(program, options.best):
+            self._reduce(key(program, options, data), arguments, axis, ranges, final, 1, order)
         else:
-            partial = _partial(program, parts, batches, rows, columns, best, dtype)
-            self._reduce(key(program, dtype, **how), arguments, axis, ranges, partial, parts, order)
+            first = options._replace(finish=None, out=None)
+            partial = _partial(program, parts, batches, rows, columns, first)
+            self._reduce(key(program, first, data), arguments, axis, ranges, partial, parts, order)
             given = partial | final | {"parts": c_longlong(parts), "rows": c_longlong(batches * rows)}
-            in_order = [given[name] for name in finish_argument_names(program, finish)]
-            found = key(program, dtype, True, finish=finish, out=out, **how)
+            in_order = [given[name] for name in finish_argument_names(program, options.finish)]
+            found = key(program, options, second=True)
             self._launch(found, (2 * (rows * batches > 0),), BLOCK, in_order, order)
         return tuple(a.reshape(*arguments.batch, *a.shape[1:]) for a in final.values())
 
     def _reduce(self, found, arguments, axis, ranges, written, parts, order):
-        program, dtype, _, options = found
-        how = dict(options)
+        program, options, rows_of_a_thread, _ = found
         rows, columns = _sizes(arguments, axis)
         block_rows = (Ranges.dense(arguments.M, arguments.N) if ranges is None else ranges).joined(axis)
         tasks, intervals = tasks_of(block_rows, rows, parts)
@@ -120,11 +122,12 @@ class Kernels:
         given |= {name: c_longlong(n) for name, n in zip(("n_tasks", "M", "N", "batches"), counts, strict=True)}
         for position, a in enumerate(arguments.arrays):
             if a is not None:
-                given |= _variable(f"x{position}", a.astype(how["data"] or dtype, copy=False), arguments.batch)
-        lay = layout(program, dtype, how["best"], how["rows"], how["compensated"], how["wide_sums"])
+                a = a.astype(options.data_of(position), copy=False)
+                given |= _variable(f"x{position}", a, arguments.batch)
+        lay = layout(program, options, rows_of_a_thread)
         # smaller than the work: blocks take several pieces
         grid = -(-counts[0] // 2), -(-counts[3] // 2), -(-lay.passes // 2)
-        in_order = [given[name] for name in argument_names(program, how["finish"])]
+        in_order = [given[name] for name in argument_names(program, options.finish)]
         self._launch(found, grid, lay.block, in_order, order)
 
 
@@ -167,20 +170,20 @@ def _sizes(arguments, axis):
     return (arguments.M, arguments.N) if axis == 1 else (arguments.N, arguments.M)
 
 
-def _partial(program, parts, batches, rows, columns, best, dtype):
+def _partial(program, parts, batches, rows, columns, options):
     """Partial results, by the names of their arguments."""
     lead, n = (parts, batches, rows), program.n_out
     if program.kind == "best":
-        shape = (*lead, n, best)
+        shape = (*lead, n, options.best)
         return {"values": np.full(shape, float(UNUSED)), "indices": np.full(shape, UNUSED, np.int64)}
     if program.kind == "entries":
-        return {"entries": np.zeros((batches, rows, columns, n), dtype)}
+        return {"entries": np.zeros((batches, rows, columns, n), options.dtype)}
     sums = {"sums": np.full((*lead, n), float(UNUSED))}
     return sums | ({"maxima": np.full(lead, float(UNUSED))} if program.kind == "exp" else {})
 
 
-def _final(program, finish, batches, rows, columns, best, out):
-    lead, n = (batches, rows), program.n_out
+def _final(program, batches, rows, columns, options):
+    lead, n, best, finish, out = (batches, rows), program.n_out, options.best, options.finish, options.result
     if finish == "entries":
         return {"entries": np.zeros((*lead, columns, n), out)}
     if finish in ("sum", "log", "mean"):

@@ -13,11 +13,11 @@ import compiled
 import pytest
 import sass
 from compiled import ARCHS, KERNELS, Use, in_local_memory, program, use_of, uses, written
+from cuda_texts import kernel_text
 from tools import needs
 
 from kernelops.errors import ArgumentError
 from kernelops.gpu.compilers import find_compiler
-from kernelops.program.cuda.source import cuda_source
 
 INNER_LOOP = 9.5  # instructions of a pair, at most, of a Gaussian sum in three dimensions on sm_90
 RECORD = "python tests/compiled.py"
@@ -60,7 +60,7 @@ def test_kernels_stay_in_registers(arch, compiler):
 def test_the_inner_loop_of_a_gaussian_sum(compiler):
     needs(sass.missing())
     aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
-    text = cuda_source(program("sum", compiled.GAUSS, aliases), "float32", finish="sum")
+    text = kernel_text(program("sum", compiled.GAUSS, aliases), "float32", finish="sum")
     found = sass.per_pair(sass.listing(compiler(text, "sm_90")), "MUFU.EX2")
     print(f"{found:.2f} instructions of a pair by {compiler!r}")
     assert 6 < found <= INNER_LOOP

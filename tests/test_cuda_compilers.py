@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cuda_texts import kernel_text
 from tools import needs
 
 from kernelops.errors import ArgumentError, BackendError
@@ -15,7 +16,6 @@ from kernelops.gpu import compilers
 from kernelops.gpu import locate as places
 from kernelops.gpu.compilers import compiled, find_compiler, headers_of, target_of
 from kernelops.program.compile import compile_sum
-from kernelops.program.cuda.source import cuda_source
 
 GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]).expr, 1)
 WRONG = 'extern "C" __global__ void k() {\n    int a;\n    a = nothing;\n' + "    wrong(1);\n" * 10 + "}\n"
@@ -246,7 +246,7 @@ def test_targets_that_are_none():
 
 
 def test_included_files():
-    names = list(headers_of(cuda_source(GAUSS)))
+    names = list(headers_of(kernel_text(GAUSS)))
     assert {"reduce.cuh", "ops.cuh", "ops.h", "vector.cuh"} <= set(names)
     assert headers_of('#include <reduce.cuh>\n// #include "ops.h"\n#include "nobody.h"\nint a; /* "ops.h" */') == {}
 
@@ -305,14 +305,14 @@ def real(request):
 
 def test_a_kernel(real):
     assert real.name in ("nvrtc", "nvcc") and int(real.version.partition(".")[0]) >= 11
-    text = cuda_source(GAUSS, name="gauss")
+    text = kernel_text(GAUSS, name="gauss")
     cubin, log = real.compile(text, "sm_90")
     assert cubin[:4] == b"\x7fELF" and b"gauss" in cubin and "error" not in log
     assert real(text, "sm_90")[:4] == b"\x7fELF"
 
 
 def test_a_gpu_that_is_newer_than_the_compiler(real):
-    text = real(cuda_source(GAUSS, name="gauss"), "sm_999").decode()
+    text = real(kernel_text(GAUSS, name="gauss"), "sm_999").decode()
     assert re.search(r"^\.target sm_\d+", text, re.M) and ".visible .entry gauss(" in text
 
 
@@ -336,7 +336,7 @@ def test_a_file_that_is_not_there(real):
 
 
 def test_two_threads_at_once(real):
-    texts = [cuda_source(GAUSS, dtype, name=f"gauss{n}") for n, dtype in enumerate(("float32", "float64"))]
+    texts = [kernel_text(GAUSS, dtype, name=f"gauss{n}") for n, dtype in enumerate(("float32", "float64"))]
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda text: real(text, "sm_90"), texts))
     assert b"gauss0" in both[0] and b"gauss1" in both[1] and b"gauss1" not in both[0]

@@ -10,6 +10,7 @@ from kernelops.arrays.arguments import bind_arguments, compute_dtype
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import finishes, layout
+from kernelops.program.options import KernelOptions
 from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.reductions.pairs import pairwise
 from kernelops.reductions.reduction import Reduction, prepare
@@ -67,8 +68,8 @@ class Call:
         return [None if text is None else parse(text, ALIASES).expr for text in FORMULAS[self.formula]]
 
     def prepare(self):
-        """The program, and the options of the engines."""
-        how = self.op, self.axis, self.best, self.acc, self.scheme, self.dtype
+        """The program, and the options of its kernels."""
+        how = self.op, self.axis, self.best, self.acc, self.scheme, self.dtype, self.out
         return prepare(*self.formulas(), *how)[1:]
 
     @property
@@ -83,17 +84,9 @@ class Call:
         return found if isinstance(found, tuple) else (found,)
 
     def kernels(self, kernels, **how):
-        (prepared, options), (arguments, ranges), kind = self.prepare(), self.arguments(), self.kind
-        finish = "both" if len(kind.results) == 2 else kind.results[0]
-        if kind.accumulator == "best":
-            how |= {"best": self.best, "largest": kind.largest, "nan_first": not kind.many}
-        else:
-            how |= {name: options[name] for name in ("wide_sums", "compensated")}
-        data = "float16" if self.dtype == np.float16 else self.dtype.name
-        return kernels.finished(
-            prepared, arguments, self.axis, ranges, compute_dtype(self.out).name,
-            finish=finish, out=self.out.name, parts=self.parts, data=data, **how,
-        )  # fmt: skip
+        (prepared, options), (arguments, ranges) = self.prepare(), self.arguments()
+        how |= {"parts": self.parts, "data": self.dtype.name}
+        return kernels.finished(prepared, arguments, self.axis, ranges, options, **how)
 
     def check(self, got):
         want = self.engine()
@@ -145,8 +138,8 @@ class Entries(Call):
     def kernels(self, kernels, **how):
         arguments, ranges = self.arguments()
         found = cpu.prepare("entries", parse(FORMULAS[self.formula][0], ALIASES).expr, None, False, self.axis)
-        how |= {"finish": "entries", "out": self.out.name, "data": self.dtype.name}
-        return kernels.finished(found, arguments, self.axis, ranges, compute_dtype(self.out).name, **how)
+        options = KernelOptions(compute_dtype(self.out).name, finish="entries", out=self.out.name)
+        return kernels.finished(found, arguments, self.axis, ranges, options, data=self.dtype.name, **how)
 
 
 CALLS += [
@@ -255,7 +248,7 @@ class Rectangles(Wide):
 
     def check(self, got):
         program = self.prepare()[0].program
-        assert layout(program, compute_dtype(self.out).name).rectangle, "this is to go by rectangles"
+        assert layout(program, KernelOptions(compute_dtype(self.out).name)).rectangle, "this is to go by rectangles"
         super().check(got)
 
 
@@ -268,14 +261,14 @@ class LongEntries(Rectangles):
 
     def kernels(self, kernels, **how):
         arguments, ranges = self.arguments()
-        how |= {"finish": "entries", "out": self.out.name, "data": self.dtype.name}
-        return kernels.finished(self.prepared(), arguments, 1, ranges, compute_dtype(self.out).name, **how)
+        options = KernelOptions(compute_dtype(self.out).name, finish="entries", out=self.out.name)
+        return kernels.finished(self.prepared(), arguments, 1, ranges, options, data=self.dtype.name, **how)
 
     def prepared(self):
         return cpu.prepare("entries", parse(self.formula, self.aliases()).expr, None, False, 1)
 
     def check(self, got):
-        assert layout(self.prepared().program, compute_dtype(self.out).name).rectangle
+        assert layout(self.prepared().program, KernelOptions(compute_dtype(self.out).name)).rectangle
         Call.check(self, got)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cases import CASES
+from cuda_texts import kernel_text, second_text
 
 from kernelops.engines import cpu
 from kernelops.errors import ArgumentError
@@ -20,13 +21,12 @@ from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from kernelops.program.cuda.source import (
     argument_names,
-    cuda_source,
     finish_argument_names,
-    finish_source,
     include_folders,
     layout,
     parts,
 )
+from kernelops.program.options import KernelOptions
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
 GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ALIASES).expr, 1)
@@ -50,7 +50,7 @@ def test_the_text_is_the_same_in_every_process():
 
 
 def test_the_text_says_what_it_does():
-    text = cuda_source(GAUSS, name="gauss", compensated=True)
+    text = kernel_text(GAUSS, name="gauss", compensated=True)
     head = "\n".join(line.removeprefix("//").removeprefix("     ") for line in text.splitlines() if line[:2] == "//")
     assert str(GAUSS) in head and "Sums, 1 for each row, in float32, compensated:" in head
     assert all(name in head for name in argument_names(GAUSS))
@@ -90,8 +90,8 @@ def test_arguments_of_finished_results():
         assert argument_names(program, finish)[-6 - len(final) : -6] == final
         assert finish_argument_names(program, finish) == (*partial, *final, "parts", "rows")
         for text, names in (
-            (cuda_source(program, finish=finish, out="float16", name="one"), argument_names(program, finish)),
-            (finish_source(program, finish=finish, out="float16", name="one"), finish_argument_names(program, finish)),
+            (kernel_text(program, finish=finish, out="float16", name="one"), argument_names(program, finish)),
+            (second_text(program, finish=finish, out="float16", name="one"), finish_argument_names(program, finish)),
         ):
             signature = re.search(r" one\((.*?)\)\n{", text, re.S)[1]
             assert tuple(re.findall(r"(\w+)(?:,|$)", signature)) == names
@@ -109,11 +109,11 @@ def test_parts_fill_the_machine():
 
 def test_layouts():
     assert layout(GAUSS).rows == 4 and layout(GAUSS).width == 4 and layout(GAUSS).tile == 256
-    assert layout(GAUSS, "float64", rows=2).rows == 2
+    assert layout(GAUSS, KernelOptions("float64"), rows=2).rows == 2
     for D in (1, 2, 3, 17, 100, 1000, 6143, 12287, 100_000):
         program = compile_sum(parse("SqDist(x,y)*b", [f"x = Vi({D})", f"y = Vj({D})", "b = Vj(1)"]).expr, 1)
         for dtype, size in (("float32", 4), ("float64", 8)):
-            found = layout(program, dtype)
+            found = layout(program, KernelOptions(dtype))
             longer = (D + 1) * size > 48 << 10  # than shared memory
             assert found.width == 1 if longer or found.rectangle else found.width >= D + 1
             assert (found.rectangle is not None) == (D >= 100)
@@ -121,7 +121,7 @@ def test_layouts():
             assert found.tile * found.width * size <= 48 << 10
             assert found.tile % found.span == 0 and found.rows in (1, 2, 4)
             assert found.width * size % 16 == 0 or found.width <= 2
-            one_by_one = layout(program, dtype, rows=1)
+            one_by_one = layout(program, KernelOptions(dtype), rows=1)
             assert one_by_one.rectangle is None
             assert one_by_one.width == 1 if longer else one_by_one.width >= D + 1
 
@@ -130,27 +130,27 @@ def test_passes():
     for D, n, dtype in itertools.product((1, 3, 33), (1, 8, 9, 100, 5000), ("float32", "float64")):
         for text in ("SqDist(x,y)*b", "Exp(x-y)"):
             aliases = [f"x = Vi({D if text[0] == 'S' else n})", f"y = Vj({D if text[0] == 'S' else n})", f"b = Vj({n})"]
-            found = layout(compile_sum(parse(text, aliases).expr, 1), dtype)
+            found = layout(compile_sum(parse(text, aliases).expr, 1), KernelOptions(dtype))
             assert found.chunk * (found.passes - 1) < n <= found.chunk * found.passes
             assert text == "Exp(x-y)" or found.chunk < 64
 
 
 def test_bad_arguments():
     with pytest.raises(ArgumentError, match="dtype: wanted float32 or float64, got 'float16'"):
-        cuda_source(GAUSS, "float16")
+        kernel_text(GAUSS, "float16")
     with pytest.raises(ArgumentError, match="rows: wanted at least 1, got 0"):
-        cuda_source(GAUSS, rows=0)
+        kernel_text(GAUSS, rows=0)
     with pytest.raises(ArgumentError, match="best: wanted at least 1, got 0"):
-        cuda_source(GAUSS, best=0)
+        kernel_text(GAUSS, best=0)
     with pytest.raises(ArgumentError, match="data: wanted float16, float32, float64, got 'int8'"):
-        cuda_source(GAUSS, data="int8")
+        kernel_text(GAUSS, data="int8")
     with pytest.raises(ArgumentError, match=r"finish: wanted sum for this program \(sum\), got 'log'"):
-        finish_source(GAUSS, finish="log")
+        second_text(GAUSS, finish="log")
     best = compile_best(parse("x-y", ALIASES).expr, 1)
     with pytest.raises(ArgumentError, match="finish: 40 values of 3 components need a second pass, got 'both'"):
-        cuda_source(best, best=40, finish="both")
+        kernel_text(best, best=40, finish="both")
     with pytest.raises(ArgumentError, match="finish: there is nothing to combine"):
-        finish_source(compile_entries(parse("x-y", ALIASES).expr, 1), finish="entries")
+        second_text(compile_entries(parse("x-y", ALIASES).expr, 1), finish="entries")
 
 
 def test_the_files_that_are_included_are_there():
@@ -199,22 +199,22 @@ def compiled(library, text, *options):
 def some_kernels():
     """A few of each kind."""
     f, w = parse("-SqDist(x,y)", ALIASES).expr, parse("b*x", ALIASES).expr
-    yield cuda_source(GAUSS, name="gauss")
-    yield cuda_source(GAUSS, "float64", compensated=True, name="gauss64")
-    yield cuda_source(GAUSS, wide_sums=True, name="wide")
-    yield cuda_source(compile_exp(f, w, True, 1), name="softmax")
+    yield kernel_text(GAUSS, name="gauss")
+    yield kernel_text(GAUSS, "float64", compensated=True, name="gauss64")
+    yield kernel_text(GAUSS, wide_sums=True, name="wide")
+    yield kernel_text(compile_exp(f, w, True, 1), name="softmax")
     for best in (1, 5, 100):
-        yield cuda_source(compile_best(f, 1), best=best, name=f"best{best}")
-    yield cuda_source(compile_entries(f, 1), data="float16", finish="entries", out="float16", name="entries")
+        yield kernel_text(compile_best(f, 1), best=best, name=f"best{best}")
+    yield kernel_text(compile_entries(f, 1), data="float16", finish="entries", out="float16", name="entries")
     for D, n, dtype in ((64, 1, "float32"), (100, 2, "float64"), (3, 33, "float32"), (20_000, 1, "float64")):
         aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({n})", "g = Pm(1)"]
         program = compile_sum(parse("Exp(-g*SqDist(x,y))*b", aliases).expr, 1)
-        yield cuda_source(program, dtype, data="float16", finish="sum", out="float16", name=f"long_{D}_{n}")
-    yield finish_source(compile_exp(f, w, True, 1), finish="mean", out="float16", compensated=True, name="mean")
-    yield finish_source(compile_best(f, 1), best=100, finish="both", name="both")
+        yield kernel_text(program, dtype, data="float16", finish="sum", out="float16", name=f"long_{D}_{n}")
+    yield second_text(compile_exp(f, w, True, 1), finish="mean", out="float16", compensated=True, name="mean")
+    yield second_text(compile_best(f, 1), best=100, finish="both", name="both")
     for number, case in enumerate(CASES[::6]):
         program = cpu.prepare("sum", parse(case.formula, case.aliases).expr, None, False, 1).program
-        yield cuda_source(program, ("float32", "float64")[number % 2], name=f"case{number}")
+        yield kernel_text(program, ("float32", "float64")[number % 2], name=f"case{number}")
 
 
 def test_nvrtc_compiles_it():
@@ -229,7 +229,7 @@ def test_a_gaussian_sum_stays_in_registers():
     if library is None:
         pytest.skip("there is no NVRTC (pip install nvidia-cuda-nvrtc)")
     for rows in (1, 2, 4):
-        log = compiled(library, cuda_source(GAUSS, rows=rows), "--ptxas-options=-v")
+        log = compiled(library, kernel_text(GAUSS, rows=rows), "--ptxas-options=-v")
         registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
         assert registers and int(registers[1]) <= 128, log
         assert spilled and int(spilled[1]) == 0, log
@@ -241,8 +241,8 @@ def test_rectangles_fit_into_shared_memory():
         aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({wide})"]
         for dtype, size in (("float32", 4), ("float64", 8)):
             program = compile_sum(parse("Sum(Sin((x|y)*b))", aliases).expr, 1)
-            text = cuda_source(program, dtype)
-            found = layout(program, dtype)
+            text = kernel_text(program, dtype)
+            found = layout(program, KernelOptions(dtype))
             declared = re.findall(r"__shared__ __align__\(16\) T (.*);", text)
             sizes = {"TILE": found.tile, "WIDTH": found.width} | dict(re.findall(r"(\w+) = (\d+)", text))
             total = sum(

@@ -10,6 +10,7 @@ import pytest
 from bound import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import compile_cuda, missing
+from cuda_texts import kernel_text
 from elementary import needs_wide
 from emulated import Kernels, compiled
 from judges import assert_sum_close
@@ -18,7 +19,7 @@ from kernelops.engines import cpu
 from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.double_float import unknown
-from kernelops.program.cuda.source import cuda_source, include_folders
+from kernelops.program.cuda.source import include_folders
 
 pytestmark = [pytest.mark.skipif(missing() is not None, reason=str(missing())), needs_wide]
 
@@ -234,7 +235,7 @@ def test_which_programs_are_computed_in_two_floats():
 def test_what_is_refused():
     gauss = program("Exp(-g*SqDist(x,y))*b")
     with pytest.raises(ArgumentError, match="arithmetic: wanted twofloat, again or None, got 'three'"):
-        cuda_source(gauss, "float64", arithmetic="three")
+        kernel_text(gauss, "float64", arithmetic="three")
     for found, dtype, how in (
         (gauss, "float32", {}),
         (gauss, "float64", {"compensated": True}),
@@ -242,4 +243,4 @@ def test_what_is_refused():
         (program("SqDist(x,y)", "best"), "float64", {}),
     ):
         with pytest.raises(ArgumentError, match="arithmetic: 'twofloat' is for sums in float64"):
-            cuda_source(found, dtype, arithmetic="twofloat", **how)
+            kernel_text(found, dtype, arithmetic="twofloat", **how)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bound import BoundReduction
+from cuda_texts import kernel_text
 
 from kernelops import KernelOperator
 from kernelops.errors import FormulaError
@@ -25,7 +26,6 @@ from kernelops.formula.structure import symmetric
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import lowering
 from kernelops.program.compile import compile_sum
-from kernelops.program.cuda.source import cuda_source
 from kernelops.truncation.intervals import interval_of
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
@@ -85,7 +85,7 @@ def test_its_bounds_text_and_copies(kernel):
     assert parse(str(formula.expr)).expr is formula.expr
     assert pickle.loads(pickle.dumps(formula)).expr is copy.deepcopy(formula).expr is formula.expr
     assert len(repr(formula.expr)) < 100
-    assert "kernel" in cuda_source(compile_sum(formula.expr, 1), name="kernel")
+    assert "kernel" in kernel_text(compile_sum(formula.expr, 1), name="kernel")
 
 
 def test_a_formula_that_is_gone_leaves_nothing():

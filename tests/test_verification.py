@@ -11,6 +11,7 @@ from kernelops import _core
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_exp, compile_sum
+from kernelops.program.options import KernelOptions
 from kernelops.program.verify import ARITY
 
 CODE, PLANES, LOADS, EXPORTS = range(4)  # the parts of an encoded stage
@@ -63,12 +64,12 @@ def test_a_program_does_not_change_with_the_arrays_that_it_was_made_of():
     prepared = cpu.Prepared(compile_sum(expr, 1), _core.Program(*arguments))
     x, y, g = np.arange(12.0).reshape(4, 3), np.arange(6.0).reshape(2, 3), np.ones(1)
     arrays = BoundReduction(expr, "Sum", 1, [x, y, g]).arguments
-    want = cpu.run(prepared, arrays, 1, None, np.dtype("f8")).sums
+    want = cpu.run(prepared, arrays, 1, None, KernelOptions("float64")).sums
     arguments[4][...] = 1 << 20
     for stage in arguments[5:9]:
         for part in (CODE, LOADS, EXPORTS):
             stage[part][...] = 1 << 20
-    np.testing.assert_array_equal(cpu.run(prepared, arrays, 1, None, np.dtype("f8")).sums, want)
+    np.testing.assert_array_equal(cpu.run(prepared, arrays, 1, None, KernelOptions("float64")).sums, want)
 
 
 def test_a_program_is_verified_or_is_not_there():
@@ -327,7 +328,7 @@ def run_mutants(seed, rounds):
             continue
         prepared = cpu.Prepared(compile_sum(expr, 1), program)
         try:
-            cpu.run(prepared, arrays, 1, None, np.dtype(rng.choice(["f4", "f8"])))
+            cpu.run(prepared, arrays, 1, None, KernelOptions(str(rng.choice(["float32", "float64"]))))
             ran += 1
         except ValueError:  # a variable that is not among the arrays, or has fewer components
             refused += 1

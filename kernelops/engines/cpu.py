@@ -16,6 +16,7 @@ from ..formula.expr import Expr
 from ..formula.structure import mirrored
 from ..program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from ..program.instructions import Operand, Program, Stage
+from ..program.options import KernelOptions
 from ..program.placement import pair_factor
 from ..ranges import BlockRows, Ranges
 from .tasks import cut
@@ -41,7 +42,6 @@ SYMMETRIC_WORK = 128
 MOST_STRIPS = 64
 SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
 _BEST = tuple(_core.INSTRUCTION_SETS)[-1]
-_FLOAT64 = np.dtype(np.float64)
 _COMPILERS = {"sum": compile_sum, "best": compile_best, "entries": compile_entries}
 
 
@@ -105,28 +105,20 @@ def run(
     arguments: Arguments,
     axis: int,
     ranges: Ranges | None,
-    dtype: np.dtype,
-    *,
-    best: int = 1,
-    largest: bool = False,
-    nan_first: bool = True,
-    wide_sums: bool = False,
-    compensated: bool = False,
+    options: KernelOptions = KernelOptions(),  # noqa: B008 (a value that cannot change)
 ) -> Raw:
-    """Run a program on the arrays of a call; dtype is float32 or float64."""
-    how: dict[str, Any] = {"best": best, "largest": largest, "nan_first": nan_first}
-    how |= {"wide_sums": wide_sums, "compensated": compensated}
+    """Run a program on the arrays of a call."""
     if ranges is not None and ranges.plain is not ranges:
         program, by_row, by_column = prepared.program, ranges.order_i, ranges.order_j
         if axis == 0:
             by_row, by_column = by_column, by_row
         orders = {p: by_row for p, *_ in program.row.loads} | {p: by_column for p, *_ in program.col.loads}
-        raw = run(prepared, permute_rows(arguments, orders), axis, ranges.plain, dtype, **how)
+        raw = run(prepared, permute_rows(arguments, orders), axis, ranges.plain, options)
         return Raw(*restore_order(raw, by_row, by_column, len(arguments.batch)))
     rows, columns = (arguments.M, arguments.N) if axis == 1 else (arguments.N, arguments.M)
     count = prod(arguments.batch) if arguments.batch else 1
     met = None
-    mirrored = not (wide_sums or compensated) and _is_symmetric(prepared, arguments)
+    mirrored = not (options.wide_sums or options.compensated) and _is_symmetric(prepared, arguments)
     if mirrored and ranges is not None and ranges.pairs < rows * columns:
         met = _tiles(ranges, rows) if _enough(prepared, ranges, rows) else None
         mirrored = met is not None
@@ -145,10 +137,14 @@ def run(
             work,
             mirrored=mirrored,
             met=met,
-            float64=dtype == _FLOAT64,
+            float64=options.dtype == "float64",
+            best=options.best,
+            largest=options.largest,
+            nan_first=options.nan_first,
+            wide_sums=options.wide_sums,
+            compensated=options.compensated,
             threads=_threads(count * pairs * prepared.encoded.cost),
             isa=_core.INSTRUCTION_SETS[instruction_set()],
-            **how,
         )
     )
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from ..arrays.arguments import Arguments, compute_dtype
+from ..arrays.arguments import Arguments
 from ..arrays.device_array import DeviceArray
 from ..arrays.libraries import ArrayLibrary, arguments_to_host, library_of
 from ..arrays.permute import permute_rows, restore_order
@@ -20,6 +20,7 @@ from ..program.cuda.layout import Layout, finishes, layout, parts
 from ..program.cuda.signature import FINAL, argument_names, finish_argument_names, variables_of
 from ..program.cuda.source import cuda_source, finish_source
 from ..program.instructions import Program
+from ..program.options import KernelOptions
 from ..ranges import Ranges
 from .cpu import Prepared
 from .tasks import cut_in_parts
@@ -30,33 +31,6 @@ MOST_BLOCKS = 65535  # of a grid in y
 MOST_ACROSS = 2**31 - 1  # in x
 SLOW = 1 / 16  # of the speed in float: a GPU slower than that in double computes some sums in two floats
 INT64 = np.dtype(np.int64)
-
-
-class How(NamedTuple):
-    """What a kernel is made for, beside its program: the arguments of :func:`..program.cuda.cuda_source`."""
-
-    dtype: str
-    data: tuple[tuple[int, str], ...]
-    best: int
-    largest: bool
-    nan_first: bool
-    compensated: bool
-    wide_sums: bool
-    finish: str
-    out: str
-    arithmetic: str | None = None
-
-    def words(self, *, partial: bool = False) -> dict[str, Any]:
-        words = self._asdict() | {"data": dict(self.data)}
-        del words["dtype"]
-        return words | ({"finish": None, "out": None} if partial else {})
-
-    @property
-    def second(self) -> dict[str, Any]:
-        """The arguments of :func:`..program.cuda.finish_source`."""
-        words = self.words()
-        del words["arithmetic"]
-        return words
 
 
 class Kernel(NamedTuple):
@@ -76,46 +50,31 @@ class Work(NamedTuple):
 
 
 def run(
-    prepared: Prepared,
-    arguments: Arguments,
-    axis: int,
-    ranges: Ranges | None,
-    dtype: np.dtype,
-    *,
-    finish: str,
-    best: int = 1,
-    largest: bool = False,
-    nan_first: bool = True,
-    wide_sums: bool = False,
-    compensated: bool = False,
+    prepared: Prepared, arguments: Arguments, axis: int, ranges: Ranges | None, options: KernelOptions
 ) -> tuple[Any, ...]:
-    """Run a program on the arrays of a call, and bring what it leaves into its final form.
+    """Run a program on the arrays of a call, and bring its results into their final form.
 
-    What was made of the program (layouts, kernels) is kept with it: nothing is made, or hashed, at the next call.
+    Layouts and kernels are kept with the prepared program: nothing is made, or hashed, at the next call.
 
     Parameters
     ----------
-    dtype : dtype
-        Of the results that are no indices; what is computed in is its working precision.
-    finish : str
-        "sum", "log", "mean", "values", "indices" or "both" (values and indices).
+    options : KernelOptions
+        With a ``finish`` and the precision ``out`` of the results; the precisions of the data are those of the arrays.
 
     Returns
     -------
     tuple of arrays
         In the library of the call: (*batch, rows, n) sums, (*batch, rows, K, n) values and indices.
     """
-    how: dict[str, Any] = {"finish": finish, "best": best, "largest": largest, "nan_first": nan_first}
-    how |= {"wide_sums": wide_sums, "compensated": compensated}
     if ranges is not None and ranges.plain is not ranges:
-        return _in_order(prepared, arguments, axis, ranges, dtype, how)
+        return _run_permuted(prepared, arguments, axis, ranges, options)
     program = prepared.program
-    assert arguments.device is not None
+    assert arguments.device is not None and options.finish is not None
     gpu = device(arguments.device)
     library = library_of(arguments, gpu)
     rows, columns = (arguments.M, arguments.N) if axis == 1 else (arguments.N, arguments.M)
     count = prod(arguments.batch)
-    shapes = [((*arguments.batch, rows, *shape), kind) for shape, kind in _shapes(program, dtype, how)]
+    shapes = [((*arguments.batch, rows, *shape), kind) for shape, kind in _shapes(program, options)]
     for shape, kind in shapes:
         _core.product("results * bytes", (*shape, kind.itemsize))
     with gpu.current():
@@ -129,12 +88,10 @@ def run(
         for stream in {a.stream for a in inputs.values()} - {None, LEGACY, library.stream}:
             gpu.synchronise(stream)  # somebody else's, which has still to write the numbers
         data = tuple((p, a.dtype.name) for p, a in inputs.items())
-        asked = How(
-            compute_dtype(dtype).name, data, best, largest, nan_first, compensated, wide_sums, finish, dtype.name
-        )
-        lay = _layout(prepared, asked)
+        options = options._replace(data=data)
+        lay = _layout(prepared, options)
         pieces = parts(lay, rows, columns, count, gpu.multiprocessors)
-        partial = pieces > 1 or not finishes(program, best)
+        partial = pieces > 1 or not finishes(program, options.best)
         work = _work(ranges, axis, rows, columns, lay, pieces, gpu)
         held = [work.memory]  # caches may let go of it before it is read
         kernel_arguments = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
@@ -143,16 +100,16 @@ def run(
             more, table = _variable(f"x{p}", a, arguments.batch, gpu)
             kernel_arguments |= more
             held.append(table)
-        kernel_arguments |= zip(FINAL[finish], (r.pointer for r in results), strict=True)
-        between = _partials(program, asked, pieces * count * rows, library) if partial else {}
+        kernel_arguments |= zip(FINAL[options.finish], (r.pointer for r in results), strict=True)
+        between = _partials(program, options, pieces * count * rows, library) if partial else {}
         kernel_arguments |= {name: a.pointer for name, a in between.items()}
         grid = min(work.n_tasks, MOST_ACROSS), min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
-        for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, asked) else (None,):
-            kernel = _kernel(gpu, prepared, asked._replace(arithmetic=arithmetic), partial)
+        for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, options) else (None,):
+            kernel = _kernel(gpu, prepared, options._replace(arithmetic=arithmetic), partial)
             values = [kernel_arguments[name] for name in kernel.names]
             gpu.launch(kernel.function, grid, (lay.block,), values, library.stream)
         if partial:
-            second = _second(gpu, prepared, asked)
+            second = _second(gpu, prepared, options)
             numbers = count * rows * program.n_out
             grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
             values = [kernel_arguments[name] for name in second.names]
@@ -160,19 +117,20 @@ def run(
         return tuple(library.wrap(r) for r in results)
 
 
-def _in_two_floats(gpu: Device, program: Program, how: How) -> bool:
+def _in_two_floats(gpu: Device, program: Program, options: KernelOptions) -> bool:
     """Whether a sum in double of data in float, but for the unknown, is faster in two floats, about 48 bits.
 
     Results that leave the range in which these are good are computed again in double by a second kernel; which ones
     do only that kernel knows, so it is launched always.
     """
-    wanted = gpu.double_ratio < SLOW and how.dtype == how.out == "float64" and not (how.compensated or how.wide_sums)
-    return wanted and unknown(program, dict(how.data)) is not None
+    wider = options.compensated or options.wide_sums
+    wanted = gpu.double_ratio < SLOW and options.dtype == options.out == "float64" and not wider
+    return wanted and unknown(program, dict(options.data)) is not None
 
 
-def _shapes(program: Program, dtype: np.dtype, how: dict[str, Any]) -> list[tuple[tuple[int, ...], np.dtype]]:
+def _shapes(program: Program, options: KernelOptions) -> list[tuple[tuple[int, ...], np.dtype]]:
     """Shape of a row, and dtype, of each result."""
-    n, best, finish = program.n_out, how["best"], how["finish"]
+    n, best, finish, dtype = program.n_out, options.best, options.finish, np.dtype(options.result)
     kept = {"values": [dtype], "indices": [INT64], "both": [dtype, INT64]}
     return [((best, n), kind) for kind in kept[finish]] if finish in kept else [((n - (finish == "mean"),), dtype)]
 
@@ -233,66 +191,65 @@ def _cut(ranges: Ranges, axis: int, rows: int, height: int, pieces: int, grain: 
     return Work(memory, memory.pointer, memory.pointer + tasks.nbytes, len(tasks))
 
 
-def _partials(program: Program, how: How, rows: int, library: ArrayLibrary) -> dict[str, Any]:
+def _partials(program: Program, options: KernelOptions, rows: int, library: ArrayLibrary) -> dict[str, Any]:
     """Memory for what the parts of a sum, or of best values, leave; rows counts those of all parts."""
     n, wide = program.n_out, np.dtype(np.float64)
-    _core.product("parts * batch * rows * results * bytes", (rows, n, how.best, wide.itemsize))
+    _core.product("parts * batch * rows * results * bytes", (rows, n, options.best, wide.itemsize))
     if program.kind == "best":
         return {
-            "values": library.empty((rows, n, how.best), wide),
-            "indices": library.empty((rows, n, how.best), INT64),
+            "values": library.empty((rows, n, options.best), wide),
+            "indices": library.empty((rows, n, options.best), INT64),
         }
     found = {"sums": library.empty((rows, n), wide)}
     return found | ({"maxima": library.empty((rows,), wide)} if program.kind == "exp" else {})
 
 
-def _kept_with(prepared: Prepared) -> dict[Any, Any]:
+def _cache_of(prepared: Prepared) -> dict[Any, Any]:
     assert prepared.cache is not None
     return prepared.cache
 
 
-def _layout(prepared: Prepared, how: How) -> Layout:
-    key = "layout", how.dtype, how.best, how.compensated, how.wide_sums
-    found: Layout | None = _kept_with(prepared).get(key)
+def _layout(prepared: Prepared, options: KernelOptions) -> Layout:
+    key = "layout", options
+    found: Layout | None = _cache_of(prepared).get(key)
     if found is None:
-        found = _kept_with(prepared)[key] = layout(
-            prepared.program, how.dtype, how.best, compensated=how.compensated, wide_sums=how.wide_sums
-        )
+        found = _cache_of(prepared)[key] = layout(prepared.program, options)
     return found
 
 
-def _kernel(gpu: Device, prepared: Prepared, how: How, partial: bool) -> Kernel:
-    key, program = ("first", gpu.number, how, partial), prepared.program
-    found: Kernel | None = _kept_with(prepared).get(key)
+def _kernel(gpu: Device, prepared: Prepared, options: KernelOptions, partial: bool) -> Kernel:
+    """The kernel that goes over the pairs; it writes partial results, or the final ones."""
+    if partial:
+        options = options._replace(finish=None, out=None)
+    key, program = ("first", gpu.number, options), prepared.program
+    found: Kernel | None = _cache_of(prepared).get(key)
     if found is None:
-        text = cuda_source(program, how.dtype, **how.words(partial=partial))
-        names = argument_names(program, None if partial else how.finish)
-        found = _kept_with(prepared)[key] = Kernel(gpu.function(text, "kernelops_reduce"), names)
+        function = gpu.function(cuda_source(program, options), "kernelops_reduce")
+        found = _cache_of(prepared)[key] = Kernel(function, argument_names(program, options.finish))
     return found
 
 
-def _second(gpu: Device, prepared: Prepared, how: How) -> Kernel:
-    key, program = ("second", gpu.number, how), prepared.program
-    found: Kernel | None = _kept_with(prepared).get(key)
+def _second(gpu: Device, prepared: Prepared, options: KernelOptions) -> Kernel:
+    """The kernel that combines partial results."""
+    key, program = ("second", gpu.number, options), prepared.program
+    found: Kernel | None = _cache_of(prepared).get(key)
     if found is None:
-        text = finish_source(program, how.dtype, **how.second)
-        found = _kept_with(prepared)[key] = Kernel(
-            gpu.function(text, "kernelops_finish"), finish_argument_names(program, how.finish)
-        )
+        function = gpu.function(finish_source(program, options), "kernelops_finish")
+        found = _cache_of(prepared)[key] = Kernel(function, finish_argument_names(program, options.finish))
     return found
 
 
-def _in_order(
-    prepared: Prepared, arguments: Arguments, axis: int, ranges: Ranges, dtype: np.dtype, how: dict[str, Any]
+def _run_permuted(
+    prepared: Prepared, arguments: Arguments, axis: int, ranges: Ranges, options: KernelOptions
 ) -> tuple[Any, ...]:
-    """With ranges that have orders of their own: the arrays are put into these on the host."""
+    """Run with ranges that have orders of their own: the arrays are put into these on the host."""
     by_row, by_column = (ranges.order_i, ranges.order_j) if axis == 1 else (ranges.order_j, ranges.order_i)
     row, col = prepared.program.row, prepared.program.col
     orders = {p: by_row for p, *_ in row.loads} | {p: by_column for p, *_ in col.loads}
     here = permute_rows(arguments_to_host(arguments), orders)._replace(device=arguments.device)
-    results = run(prepared, here, axis, ranges.plain, dtype, **how)
+    results = run(prepared, here, axis, ranges.plain, options)
     library = library_of(arguments, device(arguments.device or 0))
-    kinds = {"values": [2], "indices": [3], "both": [2, 3]}.get(how["finish"], [0])
+    kinds = {"values": [2], "indices": [3], "both": [2, 3]}.get(options.finish, [0])
     raw: list[Any] = [None] * 5
     for place, a in zip(kinds, results, strict=True):
         raw[place] = a

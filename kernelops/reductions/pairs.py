@@ -11,6 +11,7 @@ from ..arrays.libraries import arguments_to_host
 from ..engines import cpu
 from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr, substitute, variable
+from ..program.options import KernelOptions
 from ..ranges import Ranges
 from .reduction import Reduction
 
@@ -73,7 +74,8 @@ def _gather(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> A
 
 def pairwise(expr: Expr, arguments: Arguments, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
     """The formula at every pair of a row i and a column j, (*batch, M, N, dim), in dtype; 0 outside the ranges."""
-    found = cpu.run(cpu.prepare("entries", expr, None, False, 1), arguments, 1, ranges, compute_dtype(dtype)).entries
+    options = KernelOptions(compute_dtype(dtype).name)
+    found = cpu.run(cpu.prepare("entries", expr, None, False, 1), arguments, 1, ranges, options).entries
     assert found is not None
     return found.astype(dtype, copy=False)
 

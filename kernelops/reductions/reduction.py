@@ -12,6 +12,7 @@ import numpy as np
 from ..arrays.arguments import Arguments, bind_arguments, compute_dtype
 from ..engines import cpu, gpu
 from ..formula.expr import Expr
+from ..program.options import KernelOptions
 from ..ranges import Ranges
 from .kinds import REDUCTIONS, ReductionKind, check_accumulation
 
@@ -87,19 +88,17 @@ class Reduction:
         dtype : dtype, optional
             Precision of the computation and of the result; that of the arrays unless given.
         """
-        data = arguments.dtype
-        dtype = data if dtype is None else dtype
+        dtype = arguments.dtype if dtype is None else dtype
         best = 1 if self.opt_arg is None else int(self.opt_arg)
-        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme, data)
-        kind, prepared, options = prepare(*how)
+        how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme)
+        kind, prepared, options = prepare(*how, arguments.dtype, dtype)
         result: Any
         if arguments.device is not None:
-            finish = kind.results[0] if len(kind.results) == 1 else "both"
-            found = gpu.run(prepared, arguments, self.axis, self.ranges, dtype, finish=finish, **options)
+            found = gpu.run(prepared, arguments, self.axis, self.ranges, options)
             found = tuple(_join_values(a, kind) for a in found) if kind.accumulator == "best" else found
             result = found[0] if len(found) == 1 else found
         else:
-            raw = cpu.run(prepared, arguments, self.axis, self.ranges, compute_dtype(dtype), **options)
+            raw = cpu.run(prepared, arguments, self.axis, self.ranges, options)
             if len(kind.results) == 1:
                 result = _finish(kind.results[0], raw, kind, dtype)
             else:
@@ -119,14 +118,27 @@ def prepare(
     best: int,
     dtype_acc: str,
     sum_scheme: str,
+    data: np.dtype,
     dtype: np.dtype,
-) -> tuple[ReductionKind, cpu.Prepared, Mapping[str, Any]]:
-    """The kind, the program and the options of the engines for data of this dtype, made once."""
+) -> tuple[ReductionKind, cpu.Prepared, KernelOptions]:
+    """The kind, the program and the options of a reduction of data of one dtype to results of another, made once."""
     kind = REDUCTIONS[op]
     prepared = cpu.prepare(kind.accumulator, expr, weight, kind.results == ("mean",), axis)
-    wide_sums, compensated = check_accumulation(dtype_acc, sum_scheme, dtype)
-    options = {"wide_sums": wide_sums, "compensated": compensated, "best": best}
-    return kind, prepared, options | {"largest": kind.largest, "nan_first": not kind.many}
+    wide_sums, compensated = check_accumulation(dtype_acc, sum_scheme, data)
+    return (
+        kind,
+        prepared,
+        KernelOptions(
+            compute_dtype(dtype).name,
+            best=best,
+            largest=kind.largest,
+            nan_first=not kind.many,
+            compensated=compensated,
+            wide_sums=wide_sums,
+            finish=kind.results[0] if len(kind.results) == 1 else "both",
+            out=dtype.name,
+        ),
+    )
 
 
 def _finish(name: str, raw: cpu.Raw, kind: ReductionKind, dtype: np.dtype) -> np.ndarray:

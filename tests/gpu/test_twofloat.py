@@ -29,9 +29,9 @@ def made(gpu, monkeypatch):
     monkeypatch.setattr(gpu, "double_ratio", 1 / 64)
     found, kernel = [], machine._kernel
 
-    def noted(gpu, prepared, how, partial):
-        found.append(how.arithmetic)
-        return kernel(gpu, prepared, how, partial)
+    def noted(gpu, prepared, options, partial):
+        found.append(options.arithmetic)
+        return kernel(gpu, prepared, options, partial)
 
     monkeypatch.setattr(machine, "_kernel", noted)
     return found

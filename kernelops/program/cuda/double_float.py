@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..instructions import Program
+from ..options import KernelOptions
 from .emit import block, for_rows
-from .signature import Options
+from .signature import variables_of
 
 LENGTH = 16  # about how many instructions one of a program becomes
 # what makes a number of a NaN, so that nobody would see that a row is to be computed again
@@ -33,17 +34,17 @@ def unknown(program: Program, data: Mapping[int, str]) -> int | None:
     return wide[0] if all(of_columns) else None
 
 
-def described(how: Options) -> list[str]:
+def described(options: KernelOptions) -> list[str]:
     """What the head of a kernel says of its arithmetic."""
     said = {"twofloat": "pairs in two floats instead of double,", "again": "where two floats have left their range,"}
-    return [said[how.arithmetic]] if how.arithmetic else []
+    return [said[options.arithmetic]] if options.arithmetic else []
 
 
-def test(program: Program, row: str, how: Options) -> list[str]:
+def test(program: Program, row: str, options: KernelOptions) -> list[str]:
     """Rows are passed over, all that a block takes at a time, where the results that stand there may stay."""
-    n, name = program.n_out, "sums" if how.finish is None else "result"
+    n, name = program.n_out, "sums" if options.finish is None else "result"
     rows = for_rows([f"left |= leaves_range((double){name}[({row}) * {n} + q]);"], inside=True)
-    position = unknown(program, dict(how.data))
+    position = unknown(program, {p: options.data_of(p) for p in variables_of(program)})
     lines = ["int left = 0;", *rows, "again |= __syncthreads_or(left & 1);"]
     if position is not None:
         u, count = f"x{position}", next(d for p, d, _ in program.col.loads if p == position)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..instructions import Program
+from ..options import KernelOptions
 from .emit import array, block, for_rows, unrolled
 from .layout import Layout, finishes
-from .signature import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Results:
 
     program: Program
     layout: Layout
-    how: Options
+    options: KernelOptions
     weights: int = 0  # of the components of a chunk those that every chunk has: the last one, or none
 
     @property
@@ -31,14 +31,14 @@ class Results:
     @property
     def in_place(self) -> bool:
         """Whether the pairs write to the results themselves."""
-        return self.program.kind == "entries" or not finishes(self.program, self.how.best)
+        return self.program.kind == "entries" or not finishes(self.program, self.options.best)
 
     def clear(self) -> list[str]:
         """What a row's reduction begins with."""
         p, rows = self.program, self.layout.held
         if self.sums:
             lines = array("double", "sum", rows, self.n, filled=True)
-            lines += array("double", "lost", rows, self.n, filled=True) if self.how.compensated else []
+            lines += array("double", "lost", rows, self.n, filled=True) if self.options.compensated else []
             lines += array("S", "part", rows, self.n, filled=True)
             if p.kind == "exp":
                 lines += [*array("T", "top", rows), *array("T", "top_of_sum", rows)]
@@ -49,21 +49,21 @@ class Results:
         if self.in_place:
             clear = [self._shelf_place("q"), self._clear_shelf("values + at", "indices + at")]
             return for_rows(block(f"for (int q = 0; q < {p.n_out}; q++)", clear), inside=True)
-        sizes = rows, p.n_out, self.how.best
+        sizes = rows, p.n_out, self.options.best
         clear = [f"for (int q = 0; q < {p.n_out}; q++) {self._clear_shelf('value[r][q]', 'index[r][q]')}"]
         lines = [*array("T", "value", *sizes), *array("i64", "index", *sizes)]
         return [*lines, *for_rows([unrolled(p.n_out), *clear])]
 
     def _clear_shelf(self, value: str, index: str) -> str:
-        return f"clear_shelf<{self.how.best}, {truth(self.how.largest)}>({value}, {index});"
+        return f"clear_shelf<{self.options.best}, {truth(self.options.largest)}>({value}, {index});"
 
     def kept(self, value: str, component: str) -> list[str]:
         """A value of a pair is offered to a component of the result."""
         n = self.program.n_out
         if self.program.kind == "entries":
-            value = value if self.how.out == self.how.dtype else f"(O){value}"
+            value = value if self.options.result == self.options.dtype else f"(O){value}"
             return [f"entries[((batch * M + from + c) * N + own + r * STEP) * {n} + {component}] = {value};"]
-        flags = f"<{self.how.best}, {truth(self.how.largest)}, {truth(self.how.nan_first)}>"
+        flags = f"<{self.options.best}, {truth(self.options.largest)}, {truth(self.options.nan_first)}>"
         if not self.in_place:
             return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
         offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
@@ -71,11 +71,11 @@ class Results:
 
     def row(self) -> str:
         """The place of a row in the results."""
-        first = "(piece * batches + batch)" if self.how.finish is None else "batch"
+        first = "(piece * batches + batch)" if self.options.finish is None else "batch"
         return f"{first} * M + own + r * STEP"
 
     def _shelf_place(self, component: str) -> str:
-        return f"const i64 at = (({self.row()}) * {self.program.n_out} + {component}) * {self.how.best};"
+        return f"const i64 at = (({self.row()}) * {self.program.n_out} + {component}) * {self.options.best};"
 
     def hand_over(self) -> list[str]:
         """After a span of columns the sums go over to double."""
@@ -83,10 +83,10 @@ class Results:
             return []
         n, lines = self.n, list[str]()
         if self.program.kind == "exp":
-            arrays = ("sum", "lost") if self.how.compensated else ("sum",)
+            arrays = ("sum", "lost") if self.options.compensated else ("sum",)
             lines = [f"rescale<{n}>({a}[r], (double)top_of_sum[r], (double)top[r]);" for a in arrays]
             lines.append("top_of_sum[r] = top[r];")
-        lost = "lost[r], " if self.how.compensated else ""
+        lost = "lost[r], " if self.options.compensated else ""
         return for_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
 
     def deliver(self) -> list[str]:
@@ -98,7 +98,7 @@ class Results:
         return for_rows([*mine, f"const i64 at = {self.row()};", *lines], inside=True)
 
     def _deliver_best(self) -> list[str]:
-        n, best, finish = self.program.n_out, self.how.best, self.how.finish
+        n, best, finish = self.program.n_out, self.options.best, self.options.finish
         if finish is None:
             place = f"(at * {n} + q) * {best} + k"
             lines = [f"values[{place}] = (double)value[r][q][k];", f"indices[{place}] = index[r][q][k];"]
@@ -112,8 +112,8 @@ class Results:
         return [unrolled(n), *block(f"for (int q = 0; q < {n}; q++)", inner)]
 
     def _deliver_sums(self) -> list[str]:
-        n, whole, finish = self.n, self.program.n_out, self.how.finish
-        total = "compensated(sum[r][{0}], lost[r][{0}])" if self.how.compensated else "sum[r][{0}]"
+        n, whole, finish = self.n, self.program.n_out, self.options.finish
+        total = "compensated(sum[r][{0}], lost[r][{0}])" if self.options.compensated else "sum[r][{0}]"
         name, kept, lines = ("sums" if finish is None else "result"), n, list[str]()
         if finish == "mean":
             lines.append(f"const double total = {total.format(n - 1)};")
@@ -137,7 +137,7 @@ class Results:
             "sum": f"(O){total}",
             "log": f"(O)log_of({total}, (double)top[r])",
             "mean": f"(O)mean_of({total}, total, (double)top[r])",
-        }[self.how.finish]
+        }[self.options.finish]
 
 
 def truth(value: bool) -> str:

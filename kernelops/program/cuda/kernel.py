@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..instructions import COL, PARAM, ROW, Operand, Program, Stage
+from ..options import KernelOptions
 from . import double_float as twofloat
 from . import register_tiles as tiles
 from .emit import (
@@ -23,7 +24,7 @@ from .emit import (
 from .epilogue import Results
 from .layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
 from .rewrite import View, chunked, plain
-from .signature import TASK, TYPES, Options, described, parameters
+from .signature import TASK, TYPES, described, parameters
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
@@ -32,46 +33,46 @@ COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
 class Kernel:
     """Writes the text of one kernel."""
 
-    def __init__(self, program: Program, layout: Layout, how: Options, name: str) -> None:
-        self.whole, self.layout, self.how, self.name = program, layout, how, name
+    def __init__(self, program: Program, layout: Layout, options: KernelOptions, name: str) -> None:
+        self.whole, self.layout, self.options, self.name = program, layout, options, name
         self.program, self.views = plain(program), list[View]()
-        self.twofloat = how.arithmetic == "twofloat"
+        self.twofloat = options.arithmetic == "twofloat"
         self.tiled = tiles.tiled(self.program) if layout.rectangle else None
         if self.tiled:
             self.program = self.tiled.program
         else:
-            self.program, self.views = shortened(self.program, how.dtype)
+            self.program, self.views = shortened(self.program, options.dtype)
         self.chunked = chunked(self.program) if layout.passes > 1 else None
-        self.results = Results(self.program, layout, how, self.chunked.weights if self.chunked else 0)
+        self.results = Results(self.program, layout, options, self.chunked.weights if self.chunked else 0)
         if self.chunked:  # from here on the program is that of a chunk
             self.program = self.chunked.of(layout.chunk)
 
     def text(self) -> str:
-        p, how = self.whole, self.how
+        p, options = self.whole, self.options
         head = [f"// {line}".rstrip() for line in self._description()]
         includes = ['#include "finish.cuh"', *(['#include "tiles.cuh"'] if self.tiled else [])]
-        includes += ['#include "twofloat.cuh"'] if how.arithmetic else []
+        includes += ['#include "twofloat.cuh"'] if options.arithmetic else []
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
-            *indented(parameters(p, how.data, how.finish, how.out)),
+            *indented(parameters(p, options)),
         ]
         return "\n".join([*head, *includes, "", *signature, "{", *indented(self._body()), "}", ""])
 
     def _description(self) -> list[str]:
-        p, how, size = self.whole, self.how, self.layout
+        p, options, size = self.whole, self.options, self.layout
         what = {
             "sum": "sums",
             "exp": "sums of exponentials",
-            "best": f"the {how.best} {'largest' if how.largest else 'smallest'} values",
+            "best": f"the {options.best} {'largest' if options.largest else 'smallest'} values",
             "entries": "the values of all pairs",
         }[p.kind]
-        also = [f" of {kind} data" for kind in sorted({kind for _, kind in how.data} - {how.dtype})]
-        also += [", compensated"] * how.compensated + [", in double throughout"] * how.wide_sums
-        also += [f"; written as {how.finish} in {how.out}"] * (how.finish is not None)
+        also = [f" of {kind} data" for kind in sorted({kind for _, kind in options.data} - {options.dtype})]
+        also += [", compensated"] * options.compensated + [", in double throughout"] * options.wide_sums
+        also += [f"; written as {options.finish} in {options.result}"] * (options.finish is not None)
         return [
-            f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {how.dtype}{''.join(also)}:",
-            *twofloat.described(how),
+            f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {options.dtype}{''.join(also)}:",
+            *twofloat.described(options),
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
@@ -79,7 +80,7 @@ class Kernel:
             *([f"{size.passes} passes, {size.chunk} components each."] if size.passes > 1 else []),
             "",
             "Arguments, 8 bytes each; strides and offsets count numbers, not bytes:",
-            *(f"    {line}" for line in described(p, how.best, how.finish)),
+            *(f"    {line}" for line in described(p, options.best, options.finish)),
             "Grid: x runs through tasks, y through batch elements, z through passes; each may be smaller than these.",
         ]
 
@@ -88,12 +89,13 @@ class Kernel:
         sizes = {"BLOCK": size.block, "ROWS": size.held, "HEIGHT": size.height, "STEP": 1 if self.tiled else size.block}
         sizes |= {"TILE": size.tile, "SPAN": size.span, "WIDTH": size.width}
         if self.tiled:
-            sizes |= tiles.constants(self.tiled, ITEM_BYTES[self.how.dtype])
+            sizes |= tiles.constants(self.tiled, ITEM_BYTES[self.options.dtype])
         if size.passes > 1:
             sizes |= {"CHUNK": size.chunk, "PASSES": size.passes}
-        lines = ["using namespace kernelops;", f"typedef {'twofloat' if self.twofloat else TYPES[self.how.dtype]} T;"]
-        lines += [f"typedef {'double' if self.how.wide_sums else 'T'} S;"] if self.results.sums else []
-        lines += [f"typedef {TYPES[self.how.out]} O;"] if self.how.finish not in (None, "indices") else []
+        options = self.options
+        lines = ["using namespace kernelops;", f"typedef {'twofloat' if self.twofloat else TYPES[options.dtype]} T;"]
+        lines += [f"typedef {'double' if options.wide_sums else 'T'} S;"] if self.results.sums else []
+        lines += [f"typedef {TYPES[options.result]} O;"] if options.finish not in (None, "indices") else []
         lines += [f"enum {{ {', '.join(f'{name} = {n}' for name, n in sizes.items())} }};"]
         lines += ["__shared__ __align__(16) T tile[TILE * WIDTH];"] if size.width else []
         lines += tiles.shared(self.tiled) if self.tiled else []
@@ -135,11 +137,11 @@ class Kernel:
     def _load(self, position: int, index: str, k: str) -> str:
         row = "" if index == "0" else f" + {index} * x{position}_row"
         component = {"0": "", "1": f" + x{position}_component"}.get(k, f" + {k} * x{position}_component")
-        cast = "(T)" * (self.twofloat or dict(self.how.data)[position] != self.how.dtype)
+        cast = "(T)" * (self.twofloat or self.options.data_of(position) != self.options.dtype)
         return f"{cast}x{position}[x{position}_batch[batch]{row}{component}]"
 
     def _view_type(self, v: View) -> str:
-        return f"view<T, {TYPES[dict(self.how.data)[v.position]]}>"
+        return f"view<T, {TYPES[self.options.data_of(v.position)]}>"
 
     def _view(self, v: View, index: str) -> str:
         """A row or a column of a variable as it lies in memory."""
@@ -208,18 +210,19 @@ class Kernel:
     def _task_lines(self) -> list[str]:
         """Some rows at a time, with all intervals of columns."""
         tiled, own = self.tiled is not None, self._own_lines("row")
+        again = self.options.arithmetic == "again"
         rows = [
             *own[:1],
-            *(twofloat.test(self.whole, self.results.row(), self.how) if self.how.arithmetic == "again" else []),
+            *(twofloat.test(self.whole, self.results.row(), self.options) if again else []),
             *own[1:],
             *self.results.clear(),
             *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
-            *(tiles.together(self.program.kind, self.layout.chunk, self.how.compensated) if tiled else []),
+            *(tiles.together(self.program.kind, self.layout.chunk, self.options.compensated) if tiled else []),
             *self.results.deliver(),
         ]
         return [
             f"const i64 last = tasks[{TASK} * task + 1];",
-            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.how.finish is None else []),
+            *([f"const i64 piece = tasks[{TASK} * task + 4];"] if self.options.finish is None else []),
             *block(f"for (i64 first = tasks[{TASK} * task]; first < last; first += HEIGHT)", rows),
         ]
 
@@ -284,9 +287,9 @@ class Kernel:
 
     def _unroll(self) -> int:
         """How many columns go at once: few where the code of a pair is long."""
-        shelves = 4 * self.how.best * self.program.n_out if self.program.kind == "best" else 0
+        shelves = 4 * self.options.best * self.program.n_out if self.program.kind == "best" else 0
         length = (pair_length(self.program) + shelves) * self.layout.rows * (twofloat.LENGTH if self.twofloat else 1)
-        numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.how.dtype == "float64" else 1)
+        numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.options.dtype == "float64" else 1)
         fitting = [n for n in (1, 2, 4, 8) if n * length <= LONGEST_CODE and n * numbers <= COLUMNS_AT_ONCE]
         return max(fitting, default=1)
 
@@ -297,7 +300,7 @@ class Kernel:
     def _pair_rows(self) -> list[str]:
         p = self.program
         columns = self.layout.rectangle[1] if self.layout.rectangle else self._unroll()
-        copies, double = self.layout.held * columns, self.how.dtype == "float64"
+        copies, double = self.layout.held * columns, self.options.dtype == "float64"
         lines = Writer(p, True, self.results.kept, self._chunk(), copies, double).lines(p.pair.code)
         return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
 

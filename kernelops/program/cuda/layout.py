@@ -8,6 +8,7 @@ from math import inf
 
 from ...errors import ArgumentError
 from ..instructions import COL, ROW, Program
+from ..options import KernelOptions
 from .emit import pair_length
 from .register_tiles import BLOCK, DEPTH, LANES, RECTANGLE, tiled
 from .rewrite import View, chunked, plain, viewed
@@ -84,23 +85,22 @@ class Layout:
 @lru_cache(maxsize=1024)
 def layout(
     program: Program,
-    dtype: str = "float32",
-    best: int = 1,
+    options: KernelOptions = KernelOptions(),  # noqa: B008 (a value that cannot change)
     rows: int | None = None,
-    compensated: bool = False,
-    wide_sums: bool = False,
 ) -> Layout:
-    """The layout of a program's kernel; rows of a thread as given, else those which take the least time."""
-    if dtype not in ITEM_BYTES:
-        raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
+    """The layout of a program's kernel; rows of a thread as given, else those which take the least time.
+
+    Of the options it depends on ``dtype``, ``best``, ``compensated`` and ``wide_sums``.
+    """
+    if options.dtype not in ITEM_BYTES:
+        raise ArgumentError(f"dtype: wanted float32 or float64, got {options.dtype!r}")
     if rows is not None and rows < 1:
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
-    how = ITEM_BYTES[dtype], best, compensated, wide_sums
-    short, views = shortened(plain(program), dtype)
-    time, found = _rows_of_threads(_Work(short, *how), rows)
+    short, views = shortened(plain(program), options.dtype)
+    time, found = _rows_of_threads(_Work(short, options), rows)
     taken_apart = tiled(plain(program)) if rows is None else None
     if taken_apart:
-        time_too, rectangles = _rectangles(_Work(taken_apart.program, *how), taken_apart.length)
+        time_too, rectangles = _rectangles(_Work(taken_apart.program, options), taken_apart.length)
         if time_too < (SCATTERED if views else 1) * time:
             return rectangles
     return found
@@ -163,12 +163,12 @@ def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
 class _Work:
     """Counts what a program takes on a processor."""
 
-    def __init__(self, program: Program, size: int, best: int, compensated: bool, wide_sums: bool) -> None:
-        self.program, self.size, self.chunked = program, size, chunked(program)
-        words = size // 4
-        shelf = best if finishes(program, best) else 0
-        part = 2 if wide_sums else words
-        of_sum = part + 2 + 2 * compensated
+    def __init__(self, program: Program, options: KernelOptions) -> None:
+        self.program, self.size, self.chunked = program, ITEM_BYTES[options.dtype], chunked(program)
+        words = self.size // 4
+        shelf = options.best if finishes(program, options.best) else 0
+        part = 2 if options.wide_sums else words
+        of_sum = part + 2 + 2 * options.compensated
         self.kept = {"sum": of_sum, "exp": of_sum, "best": (words + 2) * shelf, "entries": 0}[program.kind]
         self.fixed = (len(program.row.exports) + program.pair.planes + 2 * (program.kind == "exp")) * words
         self.work = pair_length(program) - program.n_out

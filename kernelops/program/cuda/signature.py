@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 from ...errors import ArgumentError
 from ..instructions import Program
+from ..options import KernelOptions
 
 TYPES = {"float16": "kernelops::half", "float32": "float", "float64": "double"}
 PARTIAL = {"sum": ("sums",), "exp": ("sums", "maxima"), "best": ("values", "indices"), "entries": ("entries",)}
@@ -22,52 +20,18 @@ WORK = ("tasks", "intervals", "n_tasks", "M", "N", "batches")
 TASK = 5  # numbers of a task
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a kernel is asked for besides its program; as :func:`.cuda.cuda_source` says."""
-
-    dtype: str
-    data: tuple[tuple[int, str], ...]  # by the positions of variables
-    best: int
-    largest: bool
-    nan_first: bool
-    compensated: bool
-    wide_sums: bool
-    finish: str | None
-    out: str
-    arithmetic: str | None = None
-
-
-def options(
-    program: Program,
-    dtype: str,
-    data: str | Mapping[int, str] | None,
-    best: int,
-    largest: bool,
-    nan_first: bool,
-    compensated: bool,
-    wide_sums: bool,
-    finish: str | None,
-    out: str | None,
-    arithmetic: str | None = None,
-) -> Options:
-    """The options of a call, checked."""
-    if dtype not in ("float32", "float64"):
-        raise ArgumentError(f"dtype: wanted float32 or float64, got {dtype!r}")
-    positions = variables_of(program)
-    if data is None or isinstance(data, str):
-        data = dict.fromkeys(positions, data or dtype)
-    for name, wanted in (*(("data", data.get(p)) for p in positions), ("out", out if out is not None else dtype)):
+def check_options(program: Program, options: KernelOptions) -> None:
+    """Refuse options that a kernel of this program cannot have."""
+    if options.dtype not in ("float32", "float64"):
+        raise ArgumentError(f"dtype: wanted float32 or float64, got {options.dtype!r}")
+    for name, wanted in (*(("data", kind) for _, kind in options.data), ("out", options.out or options.dtype)):
         if wanted not in TYPES:
             raise ArgumentError(f"{name}: wanted {', '.join(TYPES)}, got {wanted!r}")
-    if best < 1:
-        raise ArgumentError(f"best: wanted at least 1, got {best}")
-    check_finish(program, finish)
-    out = dtype if finish is None or out is None else out
-    kinds = tuple((p, data[p]) for p in positions)
-    if arithmetic is not None:
-        check_arithmetic(program, dtype, arithmetic, compensated or wide_sums)
-    return Options(dtype, kinds, best, largest, nan_first, compensated, wide_sums, finish, out, arithmetic)
+    if options.best < 1:
+        raise ArgumentError(f"best: wanted at least 1, got {options.best}")
+    check_finish(program, options.finish)
+    if options.arithmetic is not None:
+        _check_arithmetic(program, options)
 
 
 def argument_names(program: Program, finish: str | None = None) -> tuple[str, ...]:
@@ -98,41 +62,43 @@ def check_finish(program: Program, finish: str | None) -> None:
         raise ArgumentError("finish: a mean needs a program that sums the weights, too")
 
 
-def check_arithmetic(program: Program, dtype: str, arithmetic: str, wider: bool) -> None:
-    """Refuse another arithmetic than the processor's own where it does not serve."""
+def _check_arithmetic(program: Program, options: KernelOptions) -> None:
+    """Refuse double-float arithmetic for programs that cannot use it."""
+    arithmetic, wider = options.arithmetic, options.compensated or options.wide_sums
     if arithmetic not in ("twofloat", "again"):
         raise ArgumentError(f"arithmetic: wanted twofloat, again or None, got {arithmetic!r}")
-    if dtype != "float64" or program.kind != "sum" or wider:
+    if options.dtype != "float64" or program.kind != "sum" or wider:
         raise ArgumentError(
             f"arithmetic: {arithmetic!r} is for sums in float64, neither compensated nor wide; "
-            f"got {program.kind} in {dtype}"
+            f"got {program.kind} in {options.dtype}"
         )
 
 
-def parameters(program: Program, data: Sequence[tuple[int, str]], finish: str | None, out: str) -> list[str]:
+def parameters(program: Program, options: KernelOptions) -> list[str]:
     """The parameters of a kernel, in lines."""
-    lines = []
-    for q, kind in data:
-        name = TYPES[kind]
+    lines, finish = [], options.finish
+    for q in variables_of(program):
+        name = TYPES[options.data_of(q)]
         strides = f"long long x{q}_row, long long x{q}_component"
         lines.append(f"const {name} *__restrict__ x{q}, {strides}, const long long *__restrict__ x{q}_batch,")
-    lines += [f"{_type(result, finish, out)} *__restrict__ {result}," for result in results_of(program, finish)]
+    lines += [f"{_type(result, finish, options)} *__restrict__ {result}," for result in results_of(program, finish)]
     lines.append("const long long *__restrict__ tasks, const long long *__restrict__ intervals,")
     return [*lines, "long long n_tasks, long long M, long long N, long long batches)"]
 
 
-def finish_parameters(program: Program, finish: str, out: str) -> list[str]:
+def finish_parameters(program: Program, options: KernelOptions) -> list[str]:
     """The same for the kernel that combines partial results."""
-    lines = [f"const {_type(name, None, out)} *__restrict__ {name}," for name in PARTIAL[program.kind]]
-    lines += [f"{_type(name, finish, out)} *__restrict__ {name}," for name in FINAL[finish]]
+    assert options.finish is not None
+    lines = [f"const {_type(name, None, options)} *__restrict__ {name}," for name in PARTIAL[program.kind]]
+    lines += [f"{_type(name, options.finish, options)} *__restrict__ {name}," for name in FINAL[options.finish]]
     return [*lines, "long long parts, long long rows)"]
 
 
-def _type(result: str, finish: str | None, out: str) -> str:
-    """Of the numbers of a result: partial ones are in double."""
+def _type(result: str, finish: str | None, options: KernelOptions) -> str:
+    """The type of a result's numbers: partial ones are in double."""
     if result.endswith("indices"):
         return "long long"
-    return "double" if finish is None and result != "entries" else TYPES[out]
+    return "double" if finish is None and result != "entries" else TYPES[options.result]
 
 
 def described(program: Program, best: int, finish: str | None) -> list[str]:

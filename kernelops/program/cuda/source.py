@@ -8,16 +8,16 @@ from there on. The real files in ``cuda/`` hold the rest: the value table as dev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import ArgumentError
 from ..instructions import Program
+from ..options import KernelOptions
 from .combine import finish_text
 from .kernel import Kernel
 from .layout import Layout, finishes, layout, parts
 from .register_tiles import BLOCK
-from .signature import argument_names, finish_argument_names, options
+from .signature import argument_names, check_options, finish_argument_names
 
 __all__ = [
     "BLOCK",
@@ -42,71 +42,35 @@ def include_folders() -> tuple[Path, ...]:
 
 def cuda_source(
     program: Program,
-    dtype: str = "float32",
+    options: KernelOptions = KernelOptions(),  # noqa: B008 (a value that cannot change)
     *,
-    data: str | Mapping[int, str] | None = None,
-    best: int = 1,
-    largest: bool = False,
-    nan_first: bool = True,
-    compensated: bool = False,
-    wide_sums: bool = False,
     rows: int | None = None,
-    finish: str | None = None,
-    out: str | None = None,
-    arithmetic: str | None = None,
     name: str = "kernelops_reduce",
 ) -> str:
-    """The text of a program's kernel; the same program gives the same text.
+    """The text of a program's kernel; the same program and options give the same text.
 
     Parameters
     ----------
     program : Program
-    dtype : {"float32", "float64"}
-        In which the kernel computes.
-    data : {"float16", "float32", "float64"}, optional
-        In which the arrays are, or those of each variable by its position; dtype unless given.
-    best, largest, nan_first
-        How many values are kept, whether the largest ones, whether a NaN goes before all other values.
-    compensated, wide_sums : bool
-        Compensated sums across spans of columns; sums in double inside a span too.
+    options : KernelOptions
+        If ``finish`` is None, :func:`finish_source` combines what the kernel writes.
     rows : int, optional
-        Rows of a thread.
-    finish : str, optional
-        Write results in their final form: "sum", "log" or "mean", "values", "indices" or "both", "entries". Else
-        partial results are written, in double, of each part of the columns, which :func:`finish_source` combines.
-    out : {"float16", "float32", "float64"}, optional
-        In which the final results are; dtype unless given.
-    arithmetic : {"twofloat", "again"}, optional
-        For sums in float64: "twofloat" computes pairs in two floats (``cuda/twofloat.cuh``), and "again" in double
-        those rows only whose results have left the range in which such numbers are good.
+        Rows of a thread; those that take the least time unless given.
     name : str
-        Of the kernel.
+        The name of the kernel.
     """
-    how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out, arithmetic)
+    check_options(program, options)
+    best, finish = options.best, options.finish
     if finish is not None and not finishes(program, best):
         raise ArgumentError(f"finish: {best} values of {program.n_out} components need a second pass, got {finish!r}")
-    return Kernel(program, layout(program, dtype, best, rows, compensated, wide_sums), how, name).text()
+    return Kernel(program, layout(program, options, rows), options, name).text()
 
 
-def finish_source(
-    program: Program,
-    dtype: str = "float32",
-    *,
-    data: str | Mapping[int, str] | None = None,
-    best: int = 1,
-    largest: bool = False,
-    nan_first: bool = True,
-    compensated: bool = False,
-    wide_sums: bool = False,
-    rows: int | None = None,
-    finish: str,
-    out: str | None = None,
-    name: str = "kernelops_finish",
-) -> str:
+def finish_source(program: Program, options: KernelOptions, *, name: str = "kernelops_finish") -> str:
     """The text of the kernel that combines the partial results of all parts, in their order, in the final form.
 
-    The arguments are those of :func:`cuda_source`. It runs in blocks of ``BLOCK`` threads, one after another through
-    all results; the grid may have any number of them.
+    The options are those of the kernel that writes the partial results, with their ``finish`` and ``out``. It runs in
+    blocks of ``BLOCK`` threads, one after another through all results; the grid may have any number of them.
     """
-    how = options(program, dtype, data, best, largest, nan_first, compensated, wide_sums, finish, out)
-    return finish_text(program, how, name)
+    check_options(program, options)
+    return finish_text(program, options, name)
