@@ -23,7 +23,7 @@ from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
 from ..operators.system import SolveSpec
 from ..reductions.pairs import evaluate
 from ..solvers import warn_or_raise
-from ..solvers.operator import System, as_system, check_symmetric
+from ..solvers.operator import Operator, as_system, check_symmetric, in_units, size_of
 from ..solvers.plan import Plan, SolveRequest
 from ..solvers.policy import plan_for
 from ..solvers.precond.base import Identity, Preconditioner
@@ -32,7 +32,7 @@ from ..solvers.progress import log_line
 from ..solvers.quadrature import Estimate
 from ..solvers.quadrature import logdet as estimated_logdet
 from ..solvers.solve import solve_with
-from ..solvers.units import in_units, size_of, unit_of
+from ..solvers.units import unit_of
 
 SILENT = np.errstate(all="ignore")  # what leaves the range of numbers is reported in words, not by numpy
 
@@ -53,9 +53,9 @@ class Ready:
     ----------
     kernel : object
         The system as a SolveSpec makes it: blocks of its unknown, made into columns and back.
-    system : System
+    system : Operator
         The same as the solvers see it.
-    scaled : System
+    scaled : Operator
         The same divided by 2^unit.
     unit : ndarray, shape () or (..., 1)
         See solvers/units.py.
@@ -66,8 +66,8 @@ class Ready:
     """
 
     kernel: Any
-    system: System
-    scaled: System
+    system: Operator
+    scaled: Operator
     unit: np.ndarray
     plan: Plan
     own: bool
@@ -91,7 +91,7 @@ class Ready:
 
 
 @SILENT
-def quadratic(kernel: Any, system: System, b: np.ndarray, a: np.ndarray) -> np.ndarray:
+def quadratic(kernel: Any, system: Operator, b: np.ndarray, a: np.ndarray) -> np.ndarray:
     """b^T A^-1 b of every column for a near A^-1 b: 2 b^T a - a^T A a, off by r^T A^-1 r with r = b - A a.
 
     Shape (..., k); the columns of a matrix-valued kernel are one.

@@ -19,6 +19,7 @@ from ..formula.parse import parse
 from ..formula.tokens import nearest
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
+from ..solvers.vectors import HOST, Vectors
 from ..truncation.truncate import check_truncate, truncated_product, truncated_solve
 from .dense import DenseAccess
 from .device_products import device_product
@@ -156,6 +157,20 @@ class KernelOperator(DenseAccess, CheckedOperator):
             raise ArgumentError(f"alpha must be 0 where the operator is not square; it is {shape[0]} x {shape[1]}")
         self.alpha, self._shift = alpha, Shift(alpha)
         super().__init__(compute_dtype(arguments.dtype), shape)
+
+    # ---- what the solvers ask besides (solvers/operator.py) ----
+
+    name = "KernelOperator"
+    native = True
+    vectors: Vectors = HOST
+
+    @property
+    def n(self) -> int:
+        return int(self.shape[0])
+
+    @property
+    def global_n(self) -> int:
+        return int(self.shape[0])
 
     # ---- products ----
 

@@ -23,7 +23,7 @@ from ..solvers.options import SolveOptions
 from ..solvers.problem import as_numbers
 from ..solvers.solution import info_of, message
 from ..solvers.solve import solve_with
-from ..solvers.vectors import HOST
+from ..solvers.vectors import HOST, Vectors
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct
 from .shift import Shift
@@ -161,7 +161,8 @@ class KernelSystem:
     """
 
     name = "alpha I + K"
-    vectors: Any = HOST
+    native = True
+    vectors: Vectors = HOST
 
     def __init__(
         self, spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, product: KernelProduct | None = None
@@ -176,7 +177,7 @@ class KernelSystem:
         self.b_shape = (*batch, *self.given.shape[-2:])
         self.coupled = form.kernel is None
         width = form.unknown.dim if self.coupled else 1
-        self.n = self.b_shape[-2] * width
+        self.n = self.global_n = self.b_shape[-2] * width
         if alpha.ndim and alpha.shape[-2] > 1:
             alpha = np.repeat(alpha, width, axis=-2)  # one for each point
         self.alpha, self.shift = alpha, Shift(alpha)

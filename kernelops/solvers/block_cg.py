@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .cg import HOPELESS, Exits, any_in_batch, check_claims
+from .cg import HOPELESS, Exits, Residual, Watch, any_in_batch, check_claims
 from .journal import SolveLog
 from .stagnation import ResidualGap
-from .vectors import HOST
+from .vectors import HOST, Block, BlockFunction, Vectors
 
 # Of the largest eigenvalue of a Gram matrix of unit vectors: below it a direction is one of the others. The vectors of
 # float32 differ from dependent ones by rounding of 1e-7 and a few times that, squared; Gram matrices are float64.
@@ -18,19 +15,19 @@ RANK = {"f": 1e-12, "F": 1e-12, "d": 1e-14, "D": 1e-14}
 
 
 def block_conjugate_gradients(
-    product: Callable[[Any], Any],
-    x: Any,
-    r: Any,
+    product: BlockFunction,
+    x: Block,
+    r: Block,
     goal: np.ndarray,
     maxiter: int,
     log: SolveLog,
     *,
-    precondition: Callable[[Any], Any] | None = None,
-    recompute: Callable[[Any, np.ndarray], Any] | None = None,
-    watch: Callable[[Callable[[], Any]], None] | None = None,
+    precondition: BlockFunction | None = None,
+    recompute: Residual | None = None,
+    watch: Watch | None = None,
     keep_best: bool = False,
     gap: ResidualGap | None = None,
-    vectors: Any = HOST,
+    vectors: Vectors = HOST,
 ) -> Exits:
     """Solve A X = B, every column with the directions of all; the arguments are those of `conjugate_gradients`.
 
@@ -59,14 +56,14 @@ def block_conjugate_gradients(
         x = vectors.copy(x)
     p = q = inverse = None  # the last directions, A times them, and W^-1; none where it starts anew
 
-    def norms(*blocks: Any) -> list[np.ndarray]:
+    def norms(*blocks: Block) -> list[np.ndarray]:
         """The norms of the columns of some blocks in the places of all columns."""
         found = [np.zeros(shape) for _ in blocks]
         for values, squares in zip(found, vectors.scalars(dots=[(v, v) for v in blocks]), strict=True):
             values[..., columns] = np.sqrt(squares.real)
         return found
 
-    def current() -> Any:
+    def current() -> Block:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
@@ -150,7 +147,7 @@ def block_conjugate_gradients(
             exits.nonfinite = True
             break
         w = (w + np.swapaxes(w, -1, -2).conj()) / 2
-        values, eigenvectors = np.linalg.eigh(w)
+        values, eigenvectors = vectors.eigh(w)
         own = (np.abs(eigenvectors) ** 2 * full_rank[..., None]).sum(axis=-2) > 0.5  # not those of the columns of zeros
         highest = np.maximum(highest, np.where(own, values, 0.0).max(axis=-1))
         rounding = eps * highest[..., None]
@@ -184,7 +181,7 @@ def block_conjugate_gradients(
     return exits
 
 
-def orthonormal(z: Any, wanted: np.ndarray, vectors: Any) -> tuple[Any, np.ndarray]:
+def orthonormal(z: Block, wanted: np.ndarray, vectors: Vectors) -> tuple[Block, np.ndarray]:
     """An orthonormal basis of what the wanted columns of z span, and which of its columns are not zeros.
 
     Columns are made unit vectors first, so that a small residual counts as much as a large one. None in place of the
@@ -193,7 +190,7 @@ def orthonormal(z: Any, wanted: np.ndarray, vectors: Any) -> tuple[Any, np.ndarr
     gram = vectors.gram(z, z)
     size = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1).real, 0.0))
     unit = np.divide(1.0, size, out=np.zeros_like(size), where=wanted & (size > 0) & np.isfinite(size))
-    values, eigenvectors = np.linalg.eigh(gram * unit[..., :, None] * unit[..., None, :])
+    values, eigenvectors = vectors.eigh(gram * unit[..., :, None] * unit[..., None, :])
     independent = values > RANK[vectors.dtype(z).char] * np.maximum(values[..., -1:], 0.5)
     most = int(independent.sum(axis=-1).max(initial=0))
     if most == 0:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from .journal import SolveLog
 from .stagnation import ResidualGap
-from .vectors import HOST, QUIET
+from .vectors import HOST, QUIET, Block, BlockFunction, Vectors
 
-HOPELESS = 0.1  # of the first residual: a round of float32 that cannot go deeper costs more than float64 all the way
+HOPELESS = 0.1  # share of the first residual: a float32 round that can reach no less costs more than float64 alone
+
+Residual: TypeAlias = Callable[[Block, np.ndarray], Block]  # (columns of x, their positions) -> b - A x
+Watch: TypeAlias = Callable[[Callable[[], Block]], None]  # called with a function that returns the present iterate
 
 
 @dataclass
@@ -45,19 +48,19 @@ class Exits:
 
 
 def conjugate_gradients(
-    product: Callable[[Any], Any],
-    x: Any,
-    r: Any,
+    product: BlockFunction,
+    x: Block,
+    r: Block,
     goal: np.ndarray,
     maxiter: int,
     log: SolveLog,
     *,
-    precondition: Callable[[Any], Any] | None = None,
-    recompute: Callable[[Any, np.ndarray], Any] | None = None,
-    watch: Callable[[Callable[[], Any]], None] | None = None,
+    precondition: BlockFunction | None = None,
+    recompute: Residual | None = None,
+    watch: Watch | None = None,
     keep_best: bool = False,
     gap: ResidualGap | None = None,
-    vectors: Any = HOST,
+    vectors: Vectors = HOST,
 ) -> Exits:
     """Solve A x = b for every column of a block, each with its own step.
 
@@ -117,7 +120,7 @@ def conjugate_gradients(
         """The numbers of the columns at work, of those of all columns."""
         return values if len(columns) == shape[-1] else values[..., columns]
 
-    def current() -> Any:
+    def current() -> Block:
         """The iterate of all columns."""
         if not keep_best and x is whole:
             return whole
@@ -234,14 +237,14 @@ def conjugate_gradients(
 
 
 def check_claims(
-    recompute: Callable[[Any, np.ndarray], Any],
+    recompute: Residual,
     gap: ResidualGap,
     exits: Exits,
     claims: np.ndarray,
     norm: np.ndarray,
     goal: np.ndarray,
-    work: tuple[Any, Any, np.ndarray],
-    vectors: Any,
+    work: tuple[Block, Block, np.ndarray],
+    vectors: Vectors,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Judge the columns that claim to be done by residuals recomputed from scratch, which take the place of their own.
 

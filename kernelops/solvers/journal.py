@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, eigvalsh_tridiagonal
 
-from .vectors import HOST
+from .vectors import HOST, Block, BlockFunction, Timestamp, Vectors
 
 LONGEST = 8  # number of columns, those with most iterations, from which the condition number is estimated
 
@@ -20,14 +18,14 @@ class SolveLog:
     `unit` turns the norms that an iteration works with into relative residuals: one number for each column.
     """
 
-    def __init__(self, unit: np.ndarray, vectors: Any = HOST) -> None:
+    def __init__(self, unit: np.ndarray, vectors: Vectors = HOST) -> None:
         self.unit, self.vectors = unit, vectors
         self.history: list[np.ndarray] = []
         self.coefficients: list[tuple[np.ndarray, np.ndarray]] = []
         self.energy: np.ndarray | None = None  # <r, M r> / |b|^2 of the converged columns at the end, with an M
         self.range = np.inf, 0.0  # the smallest and the largest Rayleigh quotient of A that a block has shown
         self.products: dict[str, int] = {}
-        self.timings: list[tuple[str, Any, Any]] = []  # part, begin and end; of a GPU the marks are not of the past yet
+        self.timings: list[tuple[str, Timestamp, Timestamp]] = []  # (part, start, end)
         self.started = time.perf_counter()
 
     @property
@@ -35,22 +33,22 @@ class SolveLog:
         """Steps taken so far."""
         return len(self.coefficients)
 
-    def count_products(self, product: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def count_products(self, product: BlockFunction) -> BlockFunction:
         """A product that counts its calls by precision and adds up the time that they take."""
         run, dtype = self.time_calls("product", product), self.vectors.dtype
 
-        def counted(block: Any) -> Any:
+        def counted(block: Block) -> Block:
             name = dtype(block).name
             self.products[name] = self.products.get(name, 0) + 1
             return run(block)
 
         return counted
 
-    def time_calls(self, part: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def time_calls(self, part: str, function: BlockFunction) -> BlockFunction:
         """A function that calls `function` and adds the time that this takes to a part."""
         timestamp = self.vectors.timestamp
 
-        def run(block: Any) -> Any:
+        def run(block: Block) -> Block:
             begin = timestamp()
             try:
                 return function(block)

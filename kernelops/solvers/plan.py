@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,28 +9,29 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from .operator import System, as_preconditioner
+from .operator import Operator, as_preconditioner
 from .options import NEED_ENTRIES, SolveOptions
 from .precond.base import Preconditioner
 from .units import OwnUnits
+from .vectors import BlockFunction, Vectors
 
 
 @dataclass(frozen=True)
 class SolveRequest:
     """What is asked for: the system, and the caller's choices, checked."""
 
-    system: System
+    system: Operator
     method: str
     precond: str | None
-    M: tuple[Callable[[Any], Any], str, OwnUnits] | None
+    M: tuple[BlockFunction, str, OwnUnits] | None
     seed: int
     batch: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, system: System, options: SolveOptions, batch: tuple[int, ...] = ()) -> SolveRequest:
+    def of(cls, system: Operator, options: SolveOptions, batch: tuple[int, ...] = ()) -> SolveRequest:
         """The choices of the caller, or an error that names the one that does not go with this system."""
         method, precond, M = options.method, options.precond, options.M
-        empty = not system.n or 0 in batch
+        empty = not system.global_n or 0 in batch
         if (method == "direct" or precond in NEED_ENTRIES) and not system.entries and not empty:
             what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
             raise ArgumentError(
@@ -48,7 +48,7 @@ class SolveRequest:
     def key(self) -> tuple:
         """What a plan of an earlier solve must have answered to be taken again."""
         given = None if self.M is None else self.M[1]
-        return self.system.n, len(self.system.entries), self.method, self.precond, given, self.seed
+        return self.system.global_n, len(self.system.entries), self.method, self.precond, given, self.seed
 
     def alphas(self) -> list[np.ndarray]:
         """The diagonal beside K of each element of the batch, or of the one matrix for all: shape () or (n,)."""
@@ -66,7 +66,7 @@ class RequestKey:
 
     key: tuple
     n: int
-    M: tuple[Callable[[Any], Any], str, OwnUnits] | None
+    M: tuple[BlockFunction, str, OwnUnits] | None
 
 
 Answered = RequestKey  # the name under which version 0.1.0 pickled it
@@ -92,7 +92,7 @@ class Plan:
         Whether it was made for an earlier solve.
     """
 
-    request: Any
+    request: SolveRequest | RequestKey
     method: str
     precond: str
     reason: str
@@ -102,7 +102,7 @@ class Plan:
     def __post_init__(self) -> None:
         q = self.request
         if isinstance(q, SolveRequest):
-            object.__setattr__(self, "request", RequestKey(q.key, q.system.n, q.M))
+            object.__setattr__(self, "request", RequestKey(q.key, q.system.global_n, q.M))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled plan, also one of version 0.1.0, in which two attributes had other names."""
@@ -126,13 +126,13 @@ class Plan:
             return 0.0
         return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.request.n) ** 2
 
-    def apply(self, vectors: Any) -> Callable[[Any], Any] | None:
+    def apply(self, vectors: Vectors) -> BlockFunction | None:
         """M V as a function of blocks V (..., n, k), which these verbs are for; or None."""
         if self.request.M is not None:
             return self.request.M[0]
         return partial(vectors.precondition, self.preconditioners) if self.preconditioners else None
 
-    def exponent(self, unit: Any) -> Any:
+    def exponent(self, unit: np.ndarray) -> np.ndarray:
         """What makes of M b an iterate in scaled units, as an exponent of two, once M has been applied."""
         if self.request.M is not None:
             return unit - self.request.M[2].exponent

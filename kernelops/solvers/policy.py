@@ -60,7 +60,7 @@ def build_plan(request: SolveRequest, columns: int, digits: float, exact: bool =
     method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
     if q.M is not None:
         return Plan(q, method, q.M[1], f"preconditioner given: {q.M[1]}")
-    if not system.n or not columns or 0 in q.batch:
+    if not system.global_n or not columns or 0 in q.batch:
         return Plan(q, "cg", "none", "nothing to solve")
     if q.method == "direct":
         return _factorize(q, _cost_models(q, columns, digits), "as asked for", exact)
@@ -86,7 +86,7 @@ def _cost_models(q: SolveRequest, columns: int, digits: float) -> list[Costs]:
 
 def _predict_rate(q: SolveRequest, costs: Sequence[Costs], exact: bool) -> float:
     """What a correction by a factor in float32 is predicted to leave of a residual; 0 where float64 is to be taken."""
-    if exact or q.system.n < SINGLE_FROM or not all((a > 0).all() for a in q.alphas()):
+    if exact or q.system.global_n < SINGLE_FROM or not all((a > 0).all() for a in q.alphas()):
         return 0.0
     try:
         condition = max(_estimate_condition(c.entries, a, q.seed) for c, a in zip(costs, q.alphas(), strict=True))
@@ -98,7 +98,7 @@ def _predict_rate(q: SolveRequest, costs: Sequence[Costs], exact: bool) -> float
 
 def _factorize(q: SolveRequest, costs: Sequence[Costs], why: str, exact: bool) -> Plan:
     """A dense Cholesky factor for each element of the batch."""
-    size = 8 * q.system.n**2 * len(q.system.entries)
+    size = 8 * q.system.global_n**2 * len(q.system.entries)
     if size > LARGEST_DIRECT:
         allowed = f"at most {LARGEST_DIRECT} are allowed"
         raise ArgumentError(f'method = "direct" would make arrays of {size} bytes, {allowed}: use method = "cg"')
@@ -134,7 +134,7 @@ def _pivoted_cholesky(q: SolveRequest, _at: int, entries: Entries, alpha: np.nda
 
 
 def _nystrom(q: SolveRequest, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
-    n, most = q.system.n, _largest_rank(q.system.n)
+    n, most = q.system.n, _largest_rank(q.system.global_n)
     column = alpha if alpha.ndim == 0 else alpha[:, None]
 
     vectors = q.system.vectors
@@ -163,7 +163,7 @@ def _select_automatic(q: SolveRequest, method: str, columns: int, digits: float,
     """precond = "auto" of a matrix whose entries can be had."""
     costs = _cost_models(q, columns, digits)
     direct = math.inf  # what a dense factor is predicted to cost
-    if q.method == "auto" and 8 * q.system.n**2 * len(costs) <= DIRECT_BYTES:
+    if q.method == "auto" and 8 * q.system.global_n**2 * len(costs) <= DIRECT_BYTES:
         rate = _predict_rate(q, costs, exact)
         direct = costs[0].single(rate) if rate else costs[0].direct()
     for limit in (direct, math.inf):

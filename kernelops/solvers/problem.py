@@ -9,10 +9,10 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from .journal import SolveLog
-from .operator import System, probes
+from .operator import Operator, check_images, in_units, probes, size_of
 from .projections import MARGIN, PROJECTED_FROM, Projections
-from .units import in_units, multiply, size_of, stretched, unit_of
-from .vectors import HOST
+from .units import image_in_range, multiply, unit_of
+from .vectors import HOST, Block, BlockFunction, Vectors
 
 
 class Problem:
@@ -23,7 +23,7 @@ class Problem:
     as an exponent (see units.py), once it has been looked for; an iterate x in scaled units is 2^shift x in those of b.
     """
 
-    def __init__(self, system: System, b: Any, rtol: float, atol: float, rounded: np.dtype | None = None) -> None:
+    def __init__(self, system: Operator, b: Block, rtol: float, atol: float, rounded: np.dtype | None = None) -> None:
         vectors = system.vectors
         self.system, self.b = system, b
         self.dtype = np.dtype(np.complex128 if "c" in (system.dtype.kind, vectors.dtype(b).kind) else np.float64)
@@ -38,8 +38,8 @@ class Problem:
         self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.log = SolveLog(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), vectors)
-        self.product = self.log.count_products(system.product)
-        self.by_rows: Callable[[Any], Any] | None = None  # another product, for many columns
+        self.product = self.log.count_products(check_images(system.product, "A", vectors))
+        self.by_rows: BlockFunction | None = None  # another product, for many columns
         self.projects = False  # whether estimates of residuals may stand for them, besides by_rows
         self.projections: Projections | None = None
         self.margin = np.ones(self.size.shape)  # what the norms of residuals may be too small by
@@ -50,7 +50,7 @@ class Problem:
         """Scaled units of x, as exponents of two, (..., k)."""
         return np.frexp(self.scale)[1] - 1 - self.unit
 
-    def look_for_units(self, count: int = 2) -> Any:
+    def look_for_units(self, count: int = 2) -> Block:
         """See how large the matrix is, and have it in units of its own from here on.
 
         Where that takes products with probes, so many, their images are returned.
@@ -58,17 +58,17 @@ class Problem:
         system, batch, images = self.system, tuple(self.b.shape[:-2]), None
         size = size_of(system, batch)
         if size is None and not system.native:  # nothing is known of A but its products
-            images, digits = stretched(self.product, probes(system, batch, count), system.vectors)
+            images, digits = image_in_range(self.product, probes(system, batch, count), system.vectors)
             size = np.ldexp(system.vectors.largest(images).max(axis=-1, keepdims=True), -digits)
         self.unit = unit_of(1.0 if size is None else size)
         if images is not None and (digits or self.unit.any()):
             multiply(images, np.broadcast_to(-digits - self.unit, system.vectors.largest(images).shape), system.vectors)
         if self.unit.any():
             self.system = in_units(system, self.unit)
-            self.product = self.log.count_products(self.system.product)
+            self.product = self.log.count_products(check_images(self.system.product, "A", system.vectors))
         return images
 
-    def scaled(self, x: Any) -> Any:
+    def scaled(self, x: Block) -> Block:
         """A copy of x, which is in the units of b, in scaled units; 0 in columns where b is."""
         vectors = self.system.vectors
         x = vectors.copy(x, self.dtype)
@@ -77,7 +77,7 @@ class Problem:
         multiply(x, -self.shift, vectors)
         return x
 
-    def start(self, x0: Any) -> tuple[Any, Any]:
+    def start(self, x0: Block | None) -> tuple[Block, Block]:
         """The first iterate, a copy of x0 in scaled units, and its residual.
 
         A column starts at 0 instead where its residual is beyond the range of numbers, or carried and no better.
@@ -96,7 +96,7 @@ class Problem:
             vectors.put(r, every, self._scaled_b(every), worse)
         return x, r
 
-    def residual(self, x: Any, columns: np.ndarray, returned: bool = True) -> Any:
+    def residual(self, x: Block, columns: np.ndarray, returned: bool = True) -> Block:
         """b - A x from scratch, in float64, for some columns, of which x holds the iterates.
 
         Where these iterates may be the ones that are returned, they go through the same product once more, rounded to
@@ -115,7 +115,7 @@ class Problem:
         self._note_rounded(both[..., k:], columns)
         return self._minus(both[..., :k], columns)
 
-    def estimate_residuals(self, x: Any, columns: np.ndarray) -> np.ndarray | None:
+    def estimate_residuals(self, x: Block, columns: np.ndarray) -> np.ndarray | None:
         """Estimates of |b - A x| for some columns, where these are certain to be below the goal; else None.
 
         Those of the rounded iterate are left in `size_rounded` then.
@@ -145,7 +145,7 @@ class Problem:
             self.unrounded[columns] = False
         return norms[0]
 
-    def catch_up(self, x: Any) -> None:
+    def catch_up(self, x: Block) -> None:
         """Make up for the residuals of rounded iterates that nobody thought would be returned."""
         columns = np.flatnonzero(self.unrounded)
         if len(columns):
@@ -153,7 +153,7 @@ class Problem:
             self._note_rounded(self.product(self._short(part, columns)), columns)
             self.unrounded[columns] = False
 
-    def _short(self, x: Any, columns: np.ndarray) -> Any:
+    def _short(self, x: Block, columns: np.ndarray) -> Block:
         """The iterates of some columns as they are in the dtype that is returned; zeros for those that do not fit."""
         vectors = self.system.vectors
         short = self._round(x, columns)
@@ -163,7 +163,7 @@ class Problem:
             vectors.put(short, np.arange(len(columns)), vectors.zeros(short.shape, self.dtype), unfit)
         return short
 
-    def _round(self, x: Any, columns: np.ndarray) -> Any:
+    def _round(self, x: Block, columns: np.ndarray) -> Block:
         """x rounded to the dtype that is returned, in scaled units as before; infinite where it does not fit."""
         vectors, shift = self.system.vectors, self.shift[..., columns]
         short = vectors.copy(x, self.dtype)
@@ -173,28 +173,28 @@ class Problem:
         multiply(short, -shift, vectors)
         return short
 
-    def _note_rounded(self, q: Any, columns: np.ndarray) -> None:
+    def _note_rounded(self, q: Block, columns: np.ndarray) -> None:
         r = self._minus(q, columns)
         size = np.sqrt(self.system.vectors.dot(r, r).real)
         self.size_rounded[..., columns] = np.where(self.unfit[..., columns], np.inf, size)
 
-    def unscaled(self, x: Any) -> Any:
+    def unscaled(self, x: Block) -> Block:
         """A copy of x in the units of b."""
         x = self.system.vectors.copy(x, self.dtype)
         multiply(x, self.shift, self.system.vectors)
         return x
 
-    def unsolved(self) -> Any:
+    def unsolved(self) -> Block:
         """b in scaled units."""
         return self._scaled_b(np.arange(self.b.shape[-1]))
 
-    def _scaled_b(self, columns: np.ndarray) -> Any:
+    def _scaled_b(self, columns: np.ndarray) -> Block:
         vectors = self.system.vectors
         r = vectors.take(self.b, columns, self.dtype)
         vectors.scale(1 / self.scale[..., columns], r)
         return r
 
-    def _minus(self, q: Any, columns: np.ndarray) -> Any:
+    def _minus(self, q: Block, columns: np.ndarray) -> Block:
         r = self._scaled_b(columns)
         self.system.vectors.axpy(np.full(self.scale[..., columns].shape, -1.0), q, r)
         return r
@@ -206,11 +206,11 @@ def power_of_two(sizes: np.ndarray) -> np.ndarray:
     return np.where(sizes > 0, np.ldexp(1.0, np.clip(exponents, -1000, 1000)), 1.0)
 
 
-def finite(x: Any, vectors: Any) -> bool:
+def finite(x: Block, vectors: Vectors) -> bool:
     return bool(np.isfinite(vectors.largest(x)).all())
 
 
-def start_from(problem: Problem, precondition: Callable[[Any], Any] | None, exponent: Callable[[], Any]) -> Any:
+def start_from(problem: Problem, precondition: BlockFunction | None, exponent: Callable[[], np.ndarray]) -> Block:
     """The first iterate for x0="Mb", in scaled units; exponent() is that of M in these after its first product."""
     b = problem.unsolved()
     x = b if precondition is None else problem.system.vectors.copy(precondition(b), problem.dtype)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from .cg import Exits, any_in_batch, conjugate_gradients
+from .cg import Exits, Watch, any_in_batch, conjugate_gradients
 from .problem import Problem, power_of_two
 from .stagnation import ResidualGap
+from .vectors import Block, BlockFunction
 
 FLOOR = 1.0  # times eps |A| |d|: what a float32 residual is worth, several times over, before it has been measured
 SPARE = 4.0  # a round goes down to this multiple of its error
@@ -70,12 +70,12 @@ class RefinementRound(ResidualGap):
 
 def refine(
     problem: Problem,
-    x: Any,
-    r: Any,
+    x: Block,
+    r: Block,
     maxiter: int,
     *,
-    precondition: Callable[[Any], Any] | None = None,
-    watch: Callable[[Callable[[], Any]], None] | None = None,
+    precondition: BlockFunction | None = None,
+    watch: Watch | None = None,
     iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
     """Solve A x = b for a matrix of float32 data, whose float32 products cost less than float64 ones.
@@ -91,7 +91,9 @@ def refine(
     single = np.dtype(np.complex64 if problem.dtype.kind == "c" else np.float32)
     unit = log.unit
     norm = np.sqrt(vectors.dot(r, r).real)
-    gap = RefinementRound(goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None, problem.system.n)
+    gap = RefinementRound(
+        goal.shape, float(np.finfo(np.float32).eps) / 2, precondition is not None, problem.system.global_n
+    )
     while True:
         if not np.isfinite(norm).all() or (norm <= goal).all() or log.iterations >= maxiter:
             return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
@@ -103,7 +105,7 @@ def refine(
         gap.begin(norm / scale)
         begun = log.iterations
 
-        def current(correction: Any, scale: np.ndarray = scale) -> Any:
+        def current(correction: Block, scale: np.ndarray = scale) -> Block:
             """x and the correction found so far."""
             full = vectors.copy(x, problem.dtype)
             vectors.axpy(scale, correction, full)
@@ -152,12 +154,12 @@ def refine(
 
 def correct(
     problem: Problem,
-    x: Any,
-    r: Any,
+    x: Block,
+    r: Block,
     maxiter: int,
-    precondition: Callable[[Any], Any],
+    precondition: BlockFunction,
     rate: float,
-    watch: Callable[[Callable[[], Any]], None] | None = None,
+    watch: Watch | None = None,
 ) -> Exits | None:
     """Iterative refinement by a factor of A: x += M r, with r = b - A x from scratch after each correction.
 
@@ -210,12 +212,12 @@ def correct(
 
 def in_double(
     problem: Problem,
-    x: Any,
-    r: Any,
+    x: Block,
+    r: Block,
     maxiter: int,
     *,
-    precondition: Callable[[Any], Any] | None = None,
-    watch: Callable[[Callable[[], Any]], None] | None = None,
+    precondition: BlockFunction | None = None,
+    watch: Watch | None = None,
     iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
     """The same in float64 throughout, from whatever iterate x and its residual r."""
@@ -241,7 +243,7 @@ def in_double(
     return exits
 
 
-def note_quotients(problem: Problem, x: Any, r: Any, exits: Exits) -> None:
+def note_quotients(problem: Problem, x: Block, r: Block, exits: Exits) -> None:
     """Rayleigh quotients of A at the solutions, A x = b - r: near the smallest eigenvalue for an arbitrary b.
 
     Solving is a step of inverse iteration; the directions of a block do not show so small quotients.
@@ -253,7 +255,7 @@ def note_quotients(problem: Problem, x: Any, r: Any, exits: Exits) -> None:
         problem.log.observe_quotients(found[found > 0].min(), found.max())
 
 
-def note_energy(problem: Problem, r: Any, exits: Exits, precondition: Callable[[Any], Any]) -> None:
+def note_energy(problem: Problem, r: Block, exits: Exits, precondition: BlockFunction) -> None:
     """Leave <r, M r> of the converged columns in the journal, relative to |b|^2; nan for the others.
 
     Where M is P^-1 with P <= A, the energy norm of the error e = A^-1 r is bounded by it:

@@ -20,6 +20,7 @@ from .problem import (
 )
 from .solution import info_of
 from .summarize import in_range
+from .vectors import Block
 
 
 def cg(
@@ -99,7 +100,7 @@ def _solved(
     n, vectors = system.n, system.vectors
     b = one_column(b, n, "b")
     rtol, atol, maxiter = check_tolerance(rtol, "rtol"), check_tolerance(atol, "atol"), check_maxiter(maxiter)
-    maxiter = 10 * n if maxiter is None else maxiter
+    maxiter = 10 * system.global_n if maxiter is None else maxiter
     dtype = np.result_type(system.dtype, inexact(b.dtype))
     precondition, _, scaled = (None, "none", None) if M is None else as_preconditioner(M, n, vectors)
     b = vectors.from_host(b)
@@ -112,7 +113,7 @@ def _solved(
     if not (finite(b, vectors) and (x0 is None or isinstance(x0, str) or finite(x0, vectors))):
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
-    def watch(present: Callable[[], Any]) -> None:
+    def watch(present: Callable[[], Block]) -> None:
         callback(_returned(vectors.to_host(problem.unscaled(present())), dtype))
 
     problem = Problem(system, b, rtol, atol, dtype)

@@ -14,8 +14,8 @@ import numpy as np
 from ..engines.blas import one_blas_thread, take_memory
 from ..errors import ConvergenceWarning, ShapeError, SolveError
 from .block_cg import block_conjugate_gradients
-from .cg import Exits, conjugate_gradients
-from .operator import System, as_system, by_rows, check_symmetric, inexact, takes_rows
+from .cg import Exits, Watch, conjugate_gradients
+from .operator import Operator, as_system, by_rows, check_symmetric, density, inexact, takes_rows
 from .options import SolveOptions
 from .plan import Plan, SolveRequest
 from .policy import factorize_in_float64, plan_for
@@ -32,6 +32,7 @@ from .refine import correct, in_double, refine
 from .solution import FAILURES, Solution
 from .state import SolveState
 from .summarize import summarize
+from .vectors import Block
 
 
 def solve(
@@ -139,7 +140,7 @@ def _solution(A: Any, B: Any, options: SolveOptions) -> Solution:
     b = _block(B, system.n)
     request = SolveRequest.of(system, options, b.shape[:-2])
     shape = tuple(B.shape)
-    maxiter = options.most_iterations(system.n)
+    maxiter = options.most_iterations(system.global_n)
     x0 = _start(options.x0, shape, b, system)
 
     returned = np.result_type(inexact(vectors.dtype(b)), *([np.complex64] if system.dtype.kind == "c" else []))
@@ -157,8 +158,8 @@ def _solution(A: Any, B: Any, options: SolveOptions) -> Solution:
         check_symmetric(system, problem.product, b.shape[:-2], images)
         plan = problem.log.time_calls("setup", lambda b: plan_for(request, b.shape[-1], rtol, state))(b)
         if options.verbose:
-            kept = f" ({100 * system.density:.2g} % of the entries kept)" if system.density < 1 else ""
-            log_line(f"{system.n} unknowns{kept}, {_counted(b)}: {plan}")
+            kept = f" ({100 * density(system):.2g} % of the entries kept)" if density(system) < 1 else ""
+            log_line(f"{system.global_n} unknowns{kept}, {_counted(b)}: {plan}")
         if isinstance(x0, str):
             x0 = start_from(problem, plan.apply(vectors), lambda: plan.exponent(problem.unit))
         elif x0 is None and state is not None:
@@ -175,7 +176,7 @@ def _solution(A: Any, B: Any, options: SolveOptions) -> Solution:
     return solution
 
 
-def _start(x0: Any, shape: tuple[int, ...], b: Any, system: System) -> Any:
+def _start(x0: Any, shape: tuple[int, ...], b: Block, system: Operator) -> Any:
     """x0 as a block, None or "Mb"."""
     if x0 is None or isinstance(x0, str):
         return x0
@@ -187,7 +188,7 @@ def _start(x0: Any, shape: tuple[int, ...], b: Any, system: System) -> Any:
     return system.vectors.from_host(x0)
 
 
-def _counted(b: Any) -> str:
+def _counted(b: Block) -> str:
     columns = math.prod(b.shape) // max(1, b.shape[-2])
     return f"{columns} right-hand side{'s' * (columns != 1)}"
 
@@ -202,7 +203,7 @@ def warn_or_raise(solution: Solution, on_fail: str, stacklevel: int = 2) -> None
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=stacklevel)
 
 
-def _block(b: Any, n: int) -> Any:
+def _block(b: Block, n: int) -> Block:
     """B as a block (..., n, k)."""
     if b.ndim == 0 or (b.shape[0] if b.ndim == 1 else b.shape[-2]) != n:
         raise ShapeError(
@@ -219,7 +220,7 @@ def _run(
     request: SolveRequest,
     plan: Plan,
     options: SolveOptions,
-) -> tuple[Any, Exits, Plan]:
+) -> tuple[Block, Exits, Plan]:
     """The iterate, in scaled units, how it was left, and the plan that was followed in the end."""
     system, log = problem.system, problem.log
     asked = np.max(problem.goal * log.unit, initial=0.0)  # of the column that may stop first
@@ -229,7 +230,7 @@ def _run(
     def show(bar: ProgressBar) -> None:
         bar.show(log.iterations, float(np.max(log.history[-1], initial=0.0)))
 
-    def watch(present: Callable[[], Any]) -> None:
+    def watch(present: Callable[[], Block]) -> None:
         if bar is not None:
             show(bar)
         if callback is not None:
@@ -264,12 +265,12 @@ def _run(
 
 def _corrected(
     problem: Problem,
-    x: Any,
-    r: Any,
+    x: Block,
+    r: Block,
     maxiter: int,
     request: SolveRequest,
     plan: Plan,
-    watch: Callable[[Callable[[], Any]], None] | None,
+    watch: Watch | None,
 ) -> tuple[Exits | None, Plan]:
     """How corrections by dense factors ended, None where they do not get far enough; and the plan with these factors.
 

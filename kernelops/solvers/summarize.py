@@ -8,18 +8,26 @@ from typing import Any
 import numpy as np
 
 from .cg import Exits, any_in_batch
+from .operator import density
 from .plan import Plan
 from .precond.base import Preconditioner, Rescaled
 from .problem import Problem, finite
 from .solution import FAILURES, Solution, conditioned, info_of, message
 from .units import multiply
+from .vectors import Block
 
 MOST = 1024  # binary digits before the point: a larger number is no float64
 LEAST = -960  # a smaller one may have lost so many of its digits that A x would tell
 
 
 def summarize(
-    problem: Problem, x: Any, x0: Any, exits: Exits, shape: tuple[int, ...], plan: Plan, figures: dict[str, Any]
+    problem: Problem,
+    x: Block,
+    x0: Block | None,
+    exits: Exits,
+    shape: tuple[int, ...],
+    plan: Plan,
+    figures: dict[str, Any],
 ) -> Solution:
     """The Solution, with the true residuals of what is returned."""
     log, vectors = problem.log, problem.system.vectors
@@ -62,7 +70,7 @@ def summarize(
         rank=plan.rank,
         setup=plan.setup,
         reason=plan.description,
-        density=problem.system.density,
+        density=density(problem.system),
         preconditioners=_in_units_of_a(
             tuple(map(_uncertified, plan.preconditioners)) if plan.reused else plan.preconditioners, problem.unit
         ),
@@ -84,7 +92,7 @@ def _sound(problem: Problem, plan: Plan) -> bool:
     return finite(problem.product(r), vectors) and (apply is None or finite(apply(r), vectors))
 
 
-def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarray:
+def _true_residual(problem: Problem, x: Block, x0: Block | None, exits: Exits) -> np.ndarray:
     """Relative residuals of all columns. Those that did not converge are recomputed, and the truth decides.
 
     An iteration that broke down can leave less than it began with; then its start is what is returned.
@@ -107,12 +115,12 @@ def _true_residual(problem: Problem, x: Any, x0: Any, exits: Exits) -> np.ndarra
     return size
 
 
-def _norms(problem: Problem, x: Any, columns: np.ndarray) -> np.ndarray:
+def _norms(problem: Problem, x: Block, columns: np.ndarray) -> np.ndarray:
     r = problem.residual(x, columns)
     return np.sqrt(problem.system.vectors.dot(r, r).real)
 
 
-def in_range(problem: Problem, x: Any, residual: np.ndarray, exits: Exits) -> str:
+def in_range(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> str:
     """Give x the units of b, and residual those of the x that comes out; what there is to be told, if that tells.
 
     A solution may be beyond the range of float64 though A and b are not, or so far below that its digits are lost.

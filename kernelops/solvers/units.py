@@ -9,13 +9,12 @@ ordinary size is left alone. Units are given as exponents of two, which are even
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .entries import Entries
-from .vectors import HOST
+from .vectors import HOST, Block, BlockFunction, Vectors
 
 ORDINARY = 32  # sizes from 2^-32 to 2^32 need no unit
 OF_M = 64  # the same for an M, whose size is that of the condition number
@@ -33,23 +32,7 @@ def unit_of(size: Any, ordinary: int = ORDINARY) -> np.ndarray:
     return np.where(np.abs(exponent) > ordinary, 2 * (np.clip(exponent, -LARGEST, LARGEST) // 2), 0)
 
 
-def size_of(system: Any, batch: tuple[int, ...]) -> np.ndarray | None:
-    """How large the entries of A are: shape (), or (..., 1) with a number for each element of the batch.
-
-    The diagonal knows it, for a positive semidefinite matrix; where it is 0, some columns do. None where no entries can
-    be had.
-    """
-    if not system.n or 0 in batch:
-        return np.ones(())
-    if system.entries:
-        alpha = system.alpha.max(axis=-2) if system.alpha.ndim else system.alpha
-        found = np.array([_largest_entry(e) for e in system.entries])
-        return np.maximum(found[0] if len(found) == 1 else found.reshape(*batch, 1), alpha)
-    known = 0.0 if system.own_diagonal is None else _largest(system.own_diagonal())
-    return np.asarray(known) if known > 0 else None
-
-
-def stretched(product: Callable[[Any], Any], block: Any, vectors: Any) -> tuple[Any, int]:
+def image_in_range(product: BlockFunction, block: Block, vectors: Vectors) -> tuple[Block, int]:
     """The image of a block times 2^digits, and digits: not 0 where the image itself would not be in range."""
     for digits in FARTHER:
         if digits:
@@ -62,19 +45,19 @@ def stretched(product: Callable[[Any], Any], block: Any, vectors: Any) -> tuple[
     return image, digits
 
 
-def _largest_entry(entries: Entries) -> float:
+def largest_entry(entries: Entries) -> float:
     """The largest magnitude on the diagonal, or in some columns where there is nothing on it."""
-    found = _largest(entries.diagonal())
+    found = largest(entries.diagonal())
     if found == 0.0:
-        found = _largest(entries.columns(np.unique(np.linspace(0, entries.n - 1, SAMPLED).astype(int))))
+        found = largest(entries.columns(np.unique(np.linspace(0, entries.n - 1, SAMPLED).astype(int))))
     return found
 
 
-def _largest(values: Any) -> float:
+def largest(values: Any) -> float:
     return float(np.abs(np.asarray(values)).max(initial=0.0))
 
 
-def multiply(x: Any, exponents: np.ndarray, vectors: Any) -> None:
+def multiply(x: Block, exponents: np.ndarray, vectors: Vectors) -> None:
     """x times powers of two, one for each column, in place; where no number can hold the factor, in two steps."""
     first = np.clip(exponents, -LARGEST, LARGEST)
     vectors.scale(np.ldexp(1.0, first), x)
@@ -82,26 +65,12 @@ def multiply(x: Any, exponents: np.ndarray, vectors: Any) -> None:
         vectors.scale(np.ldexp(1.0, exponents - first), x)
 
 
-def in_units(system: Any, unit: np.ndarray) -> Any:
-    """The system of A' with A = 2^unit A'; the unit has shape (), or (..., 1) for the elements of a batch."""
-    if not unit.any():
-        return system
-    each = np.broadcast_to(unit.reshape(-1), len(system.entries)) if unit.size == 1 else unit.reshape(-1)
-    return replace(
-        system,
-        product=scaled_product(system.product, -unit, system.vectors),
-        entries=tuple(EntriesInUnits(e, int(u)) for e, u in zip(system.entries, each, strict=False)),
-        alpha=np.ldexp(system.alpha, -(unit[..., None] if unit.ndim else unit)),
-        least=np.ldexp(system.least, -unit),
-    )
-
-
-def scaled_product(product: Callable[[Any], Any], exponent: np.ndarray, vectors: Any) -> Callable[[Any], Any]:
+def scaled_product(product: BlockFunction, exponent: np.ndarray, vectors: Vectors) -> BlockFunction:
     """A product times 2^exponent: half of it goes in, and half comes out."""
     half = exponent // 2
     far = bool((np.abs(half) > SINGLE).any())
 
-    def scaled(block: Any) -> Any:
+    def scaled(block: Block) -> Block:
         dtype = vectors.dtype(block)
         digits = np.broadcast_to(half, (*block.shape[:-2], block.shape[-1]))
         part = vectors.copy(block, np.result_type(dtype, np.float64) if far else dtype)
@@ -165,7 +134,7 @@ class OwnUnits:
         self.product, found = self.given, HOST.largest(image).max(initial=0.0)
         if found / size < 2.0**OF_M and found / size > 2.0**-OF_M:
             return image
-        image, digits = stretched(self.given, block, HOST)
+        image, digits = image_in_range(self.given, block, HOST)
         self.exponent = -int(unit_of(np.ldexp(HOST.largest(image).max() / size, -digits), OF_M))
         if not self.exponent:
             return image

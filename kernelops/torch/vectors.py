@@ -20,7 +20,7 @@ Products of pairs of vectors are multiplied and summed in float64, in an order t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,9 @@ class TensorVectors:
 
     def from_host(self, a: np.ndarray) -> Tensor:
         return on(self.device, a)
+
+    def from_whole(self, a: np.ndarray) -> Tensor:
+        return self.from_host(a)
 
     def via_host(self, function: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor], Tensor]:
         return lambda x: self.from_host(function(self.to_host(x)))
@@ -195,14 +198,40 @@ class TensorVectors:
 
     def scalars(self, dots: Pairs = (), grams: Pairs = ()) -> list[np.ndarray]:
         """Several `dot` and, after them, several `gram`."""
-        found = [_dot(x, y) for x, y in dots] + [_gram(x, y) for x, y in grams]
+        found = [self._dot(x, y) for x, y in dots] + [self._gram(x, y) for x, y in grams]
         return self.read(Deferred(found)) if found else []
+
+    def sum_parts(self, parts: Iterable[Tensor], shape: Sequence[int], kind: torch.dtype) -> Tensor:
+        """The sum of tensors that chunks of rows have left, in their order; over all processes that share out the rows.
+
+        Every `dot` and `gram` ends here.
+        """
+        found = None
+        for part in parts:
+            found = part if found is None else found + part
+        return torch.zeros(tuple(shape), dtype=kind, device=self.device) if found is None else found
+
+    def _dot(self, x: Tensor, y: Tensor) -> Tensor:
+        """<x, y> of every column on the device."""
+        kind = wide(x) if x.is_complex() else wide(y)
+        parts = ((x[rows].to(kind).conj() * y[rows]).sum(dim=-2) for rows in pieces(x))  # y is promoted as it is read
+        return self.sum_parts(parts, (*x.shape[:-2], x.shape[-1]), kind)
+
+    def _gram(self, x: Tensor, y: Tensor) -> Tensor:
+        """x^H y on the device."""
+        kind = wide(x) if x.is_complex() else wide(y)
+        parts = (x[rows].mT.conj().to(kind) @ y[rows].to(kind) for rows in pieces(x))
+        return self.sum_parts(parts, (*x.shape[:-2], x.shape[-1], y.shape[-1]), kind)
 
     def largest(self, x: Tensor) -> np.ndarray:
         """The largest magnitude in every column; nan or inf where there is one."""
         if not x.numel():
             return np.zeros((*x.shape[:-2], x.shape[-1]))
         return self.read(Deferred([x.abs().amax(dim=-2).to(torch.float64)]))[0]
+
+    def eigh(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, eigenvectors = np.linalg.eigh(a)
+        return values, eigenvectors
 
     def cg_update(
         self,
@@ -220,12 +249,12 @@ class TensorVectors:
         Leaves to `read` <p, q>, s, <r, r> after the step, and other products that are asked for, after the step too.
         """
         numbers = on(self.device, np.stack([rz, np.where(running, least, np.inf)]))
-        curvature = _real(_dot(p, q))
+        curvature = _real(self._dot(p, q))
         step = torch.where(curvature > numbers[1], numbers[0] / curvature, 0.0)
         across = step[..., None, :].to(x.dtype)
         x.addcmul_(p, across)
         r.addcmul_(q, across, value=-1)
-        return Deferred([curvature, step, _real(_dot(r, r)), *(_real(_dot(u, v)) for u, v in dots)])
+        return Deferred([curvature, step, _real(self._dot(r, r)), *(_real(self._dot(u, v)) for u, v in dots)])
 
     def next_direction(
         self, step: Deferred, r: Tensor, z: Tensor, p: Tensor, previous: np.ndarray, running: np.ndarray
@@ -235,7 +264,7 @@ class TensorVectors:
         A product with p comes next, behind which the host reads what both have left, and nobody waits.
         """
         numbers = on(self.device, np.where(running, previous, np.inf))
-        rz = step.found[2] if z is r else _real(_dot(r, z))
+        rz = step.found[2] if z is r else _real(self._dot(r, z))
         p.mul_((rz / numbers)[..., None, :].to(p.dtype)).add_(z)
         turned = Deferred([rz])
         step.followed = turned.followed = True
@@ -249,19 +278,3 @@ class TensorVectors:
 
 def _real(x: Tensor) -> Tensor:
     return x.real if x.is_complex() else x
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    kind, found = wide(x) if x.is_complex() else wide(y), None
-    for rows in pieces(x):
-        part = (x[rows].to(kind).conj() * y[rows]).sum(dim=-2)  # y is promoted as it is read
-        found = part if found is None else found + part
-    return x.new_zeros((*x.shape[:-2], x.shape[-1]), dtype=kind) if found is None else found
-
-
-def _gram(x: Tensor, y: Tensor) -> Tensor:
-    kind, found = wide(x) if x.is_complex() else wide(y), None
-    for rows in pieces(x):
-        part = x[rows].mT.conj().to(kind) @ y[rows].to(kind)
-        found = part if found is None else found + part
-    return x.new_zeros((*x.shape[:-2], x.shape[-1], y.shape[-1]), dtype=kind) if found is None else found

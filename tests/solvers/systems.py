@@ -9,16 +9,20 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from kernelops.solvers.vectors import HOST
+
 
 class Dense:
     """A matrix function of data, evaluated in the precision asked for: matrix(dtype) -> (..., n, n)."""
+
+    name, native, vectors, entries, alpha, least = "Dense", True, HOST, (), np.zeros(()), -np.inf
 
     def __init__(self, matrix, dtype="float64", symmetric="unknown"):
         self.dtype = np.dtype(dtype)
         self.matrix = matrix if callable(matrix) else lambda dtype: np.asarray(matrix).astype(dtype)
         self.truth = self.matrix(np.result_type(self.dtype, np.float64))
         self.cache = {self.truth.dtype: self.truth}
-        self.n = self.truth.shape[-1]
+        self.n = self.global_n = self.truth.shape[-1]
         self.symmetric = symmetric
 
     def product(self, block):

@@ -1,13 +1,13 @@
 """Every decision of the account: what is recomputed, what is returned, what is claimed of it, field by field."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from systems import Dense
 
 from kernelops.solvers.cg import Exits
-from kernelops.solvers.operator import as_system
+from kernelops.solvers.operator import System, as_system
 from kernelops.solvers.options import SolveOptions
 from kernelops.solvers.plan import Plan, SolveRequest
 from kernelops.solvers.precond.base import Preconditioner
@@ -32,7 +32,9 @@ class Known(Preconditioner):
 
 def problem_of(A, b, rtol=0.5, rounded=None, **known):
     """A solve that is about to be accounted for: nothing was iterated, the first residuals are noted."""
-    system = replace(as_system(A if isinstance(A, np.ndarray) else A), **known)
+    A = as_system(A)
+    parts = {f.name: getattr(A, f.name) for f in fields(System) if hasattr(A, f.name)}
+    system = System(**(parts | known))
     b = np.asarray(b, np.float64)
     problem = Problem(system, b[:, None] if b.ndim == 1 else b, rtol, 0.0, rounded)
     problem.log.record(problem.size.copy())

@@ -127,18 +127,18 @@ def test_a_prediction_is_from_above():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_many_columns_by_rows(monkeypatch, dtype):
-    """Products, residuals and what rounding to float32 leaves, on both sides of MANY."""
+    """Products, residuals and what rounding to float32 leaves, on both sides of ROW_PRODUCT_FROM."""
     monkeypatch.setattr(system, "ROWS_AT_ONCE", 64)
     x, alpha = points(), np.linspace(0.1, 0.2, N)
     A = matrix(x, 0.0) + np.diag(alpha)
-    for columns in (system.MANY - 1, system.MANY, 3 * system.MANY):
+    for columns in (system.ROW_PRODUCT_FROM - 1, system.ROW_PRODUCT_FROM, 3 * system.ROW_PRODUCT_FROM):
         b = right((columns,), dtype)
         solution = solve(operator(x, alpha), b, method="direct")
         check(solution, A, b)
         rounded = solution.x.astype(dtype).astype(np.float64)
         true = np.linalg.norm(b - A @ rounded, axis=0) / np.linalg.norm(b, axis=0)
         np.testing.assert_allclose(solution.residual_returned, true, rtol=1e-4, atol=1e-13)
-        rows = columns >= system.MANY and dtype == "float32"
+        rows = columns >= system.ROW_PRODUCT_FROM and dtype == "float32"
         assert solution.products == ({"float64": 1, "float32": 1} if rows else {"float64": 1})
 
 

@@ -13,12 +13,12 @@ DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 class Matrix:
     """A matrix (..., n, n) with products in the precision of the block: K and alpha where a preconditioner is built."""
 
-    name, symmetric = "a matrix", "yes"
+    name, symmetric, native, least = "a matrix", "yes", True, -np.inf
 
     def __init__(self, a, dtype="float64", alpha=0.0, vectors=HOST, entries=True):
         self.vectors, self.dtype, self.alpha = vectors, np.dtype(dtype), np.asarray(alpha)
         self.truth = np.asarray(a).astype(self.dtype).astype(np.result_type(dtype, np.float64))
-        self.n = self.truth.shape[-1]
+        self.n = self.global_n = self.truth.shape[-1]
         K = self.truth - alpha * np.eye(self.n)
         self.entries = tuple(map(DenseEntries, K.reshape(-1, self.n, self.n))) if entries else ()
         there = np.float32 if self.dtype == np.float32 else self.truth.dtype
