@@ -1,14 +1,20 @@
-"""Write docs/_operations.md, the part of the formula reference that is read off the package's tables."""
+"""Write the parts of the documentation that are read off the package: operations, and the options of a solve."""
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
+from typing import Any
 
+from kernelops import solve
 from kernelops.formula.defined import DEFINED, call, signature
 from kernelops.formula.expr import text, variable
 from kernelops.formula.grad import grad
 from kernelops.formula.ops import OPS
+from kernelops.frontend import KernelSolve
 
 HERE = Path(__file__).parent
 
@@ -93,5 +99,42 @@ def operations() -> str:
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items()) + "\n"
 
 
+def arguments(name: str, function: Callable[..., Any]) -> str:
+    """A function as it is called, with its defaults, and a table of its arguments from its docstring."""
+    shown = []
+    for p in inspect.signature(function).parameters.values():
+        if p.kind is p.VAR_POSITIONAL:
+            shown.append(f"*{p.name}")
+        elif p.kind is not p.VAR_KEYWORD and p.name != "self":
+            if p.kind is p.KEYWORD_ONLY and not any(s.startswith("*") for s in shown):
+                shown.append("*")
+            shown.append(p.name if p.default is p.empty else f"{p.name}={p.default!r}")
+    first, rest = f"    {name}(", " " * (5 + len(name))
+    lines = wrap(", ".join(shown) + ")", 112 - len(name), break_long_words=False)
+    described = inspect.getdoc(function)
+    assert described is not None
+    section = re.search(r"Parameters\n-+\n(.*?)\n\n", described, re.DOTALL)
+    assert section is not None
+    rows = ["| argument | type, default | what it does |", "| --- | --- | --- |"]
+    for entry in re.split(r"\n(?=\S)", section[1]):
+        head, *text = entry.split("\n")
+        names, _, kind = head.partition(" : ")
+        listed = ", ".join(f"`{n}`" for n in names.split(", "))
+        rows.append(f"| {listed} | {_markdown(kind)} | {_markdown(' '.join(line.strip() for line in text))} |")
+    return "\n".join([first + lines[0], *(rest + line for line in lines[1:]), "", *rows]) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """reStructuredText of a docstring as Markdown within a table."""
+    text = re.sub(r":(\w+):`([^`]*)`", r"{\1}`\2`", text.replace("``", "`"))
+    return text.replace("|", "\\|")
+
+
 if __name__ == "__main__":
-    (HERE / "_operations.md").write_text(operations(), encoding="utf-8")
+    pages = {
+        "_operations.md": operations(),
+        "_solve.md": arguments("solve", solve),
+        "_kernelsolve.md": arguments("solver", KernelSolve.__call__),
+    }
+    for name, page in pages.items():
+        (HERE / name).write_text(page, encoding="utf-8")

@@ -10,7 +10,7 @@ release = version = installed_version("kernelops")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
-exclude_patterns = ["_build", "_operations.md"]
+exclude_patterns = ["_build", "_operations.md", "_solve.md", "_kernelsolve.md"]
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 

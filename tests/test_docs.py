@@ -13,6 +13,8 @@ import pytest
 import kernelops
 from kernelops.formula.defined import DEFINED
 from kernelops.formula.ops import OPS
+from kernelops.frontend import KernelSolve
+from kernelops.solvers.options import NAMES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -59,6 +61,15 @@ def test_the_reference_names_every_operation_once():
     page = generator().operations()
     named = re.findall(r"^\| `(\w+)\(", page, flags=re.MULTILINE)
     assert sorted(named) == sorted([*OPS, *DEFINED])
+
+
+@pytest.mark.parametrize("function", [kernelops.solve, KernelSolve.__call__], ids=["solve", "call"])
+def test_the_tables_name_every_option_once(function):
+    table = generator().arguments("solve", function)
+    heads = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
+    named = [name for head in heads for name in re.findall(r"`\*?(\w+)`", head)]
+    assert set(NAMES) <= set(named) and len(named) == len(set(named))
+    assert all(re.search(rf"\b{name}=", table) for name in NAMES), "the call itself"
 
 
 def test_a_wrong_example_is_found():
