@@ -109,17 +109,20 @@ def is_const(e: Expr, value: float | None = None) -> bool:
 def topological(*roots: Expr) -> Iterator[Expr]:
     """Every node below the roots once, operands before the operations on them, in an order that never varies."""
     seen: set[int] = set()
-    stack = [(r, False) for r in reversed(roots)]
+    opened: set[int] = set()  # their operands lie above them on the stack
+    stack = list(reversed(roots))
     while stack:
-        node, ready = stack.pop()
-        if id(node) in seen:
-            continue
-        if ready:
-            seen.add(id(node))
+        node = stack[-1]
+        mark = id(node)
+        if mark in seen:
+            stack.pop()
+        elif mark in opened or not node.args:
+            stack.pop()
+            seen.add(mark)
             yield node
         else:
-            stack.append((node, True))
-            stack.extend((a, False) for a in reversed(node.args))
+            opened.add(mark)
+            stack.extend(a for a in reversed(node.args) if id(a) not in seen)
 
 
 def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:

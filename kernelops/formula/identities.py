@@ -32,9 +32,10 @@ class Point:
 
     def values(self, expr: Expr) -> list[Value] | None:
         """The components of expr, one for all if they are equal; None where it is not defined here."""
-        for node in topological(expr):
-            if node not in self.known:
-                self.known[node] = self._of(node)
+        if expr not in self.known:
+            for node in topological(expr):
+                if node not in self.known:
+                    self.known[node] = self._of(node)
         return self.known[expr]
 
     def value(self, expr: Expr) -> Value | None:
