@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import pytest
 from cases import CASES
 from cuda_texts import kernel_text, second_text
+from kept_builds import folder
 
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
@@ -165,10 +165,9 @@ KERNELS = list({k.label: k for table in TABLES for k in table()}.values())
 
 @contextmanager
 def kept_here():
-    """What is compiled is kept in a folder for temporary files, not in that of the user's own kernels."""
+    """What is compiled is kept where the tests keep such things, not among the user's own kernels."""
     with pytest.MonkeyPatch.context() as patch:
-        owner = os.getuid() if hasattr(os, "getuid") else 0
-        patch.setenv("KERNELOPS_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"kernelops-cuda-compiled-{owner}"))
+        patch.setenv("KERNELOPS_CACHE_DIR", str(folder() / "compiled"))
         patch.delenv("KERNELOPS_CACHE_SIZE", raising=False)
         yield
 

@@ -20,6 +20,8 @@ SLOW = {  # files of more than ten seconds: they begin first, so that no process
 def pytest_collection_modifyitems(items):
     """Mark the tests that coverage is measured by: neither slow ones, nor those that are about torch or a GPU."""
     for item in items:
+        if "isa" in item.fixturenames:
+            item.add_marker("every_set")
         folders = set(item.path.parts)
         if item.path.stem in SLOW or item.path.stem.startswith("test_cuda") or folders & {"torch_door", "gpu"}:
             continue

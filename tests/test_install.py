@@ -1,7 +1,7 @@
 """Every way to install: an sdist, `pip install .` and a wheel made from it, a wheel without a compiler, editable.
 
-The package is compiled twice in all: once for the wheel, once for the editable installation. Fresh environments see
-NumPy and SciPy of the environment that runs the tests, and nothing else of it that matters.
+All three compile the same sources, which keeping_compiler.py does once. Fresh environments see NumPy and SciPy of the
+environment that runs the tests, and nothing else of it that matters.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
+COMPILER = Path(__file__).with_name("keeping_compiler.py")
 pytestmark = [
     pytest.mark.slow_install,
     pytest.mark.skipif(sys.platform == "win32", reason="folders of environments differ"),
@@ -46,6 +48,11 @@ def run(*command, **options):
     return done
 
 
+def outside():
+    """The variables of a process that knows nothing of this source tree, nor of a compiler."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CC", "CXX")}
+
+
 def environment(folder):
     """A fresh virtual environment that finds the NumPy of this one but none of its start-up files; its Python."""
     run(sys.executable, "-m", "venv", "--without-pip", folder)
@@ -57,13 +64,14 @@ def environment(folder):
 
 def pip(python, *arguments, **options):
     """pip of this environment at work in another one, without a network."""
+    options["env"] = outside() | {"CC": shlex.join([sys.executable, str(COMPILER), os.environ.get("CC", "cc")])}
     quiet = ("--disable-pip-version-check", "--python", python)
     return run(sys.executable, "-m", "pip", *quiet, *arguments, **options)
 
 
 def use(python, folder, path=None):
     """What a process of that environment says of the package, outside of any source tree."""
-    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CC", "CXX")}
+    variables = outside()
     if path is not None:
         variables["PATH"] = str(path)
     return json.loads(run(python, "-c", USE, cwd=folder, env=variables).stdout)
@@ -149,7 +157,8 @@ def test_editable_install(place, sources):
     found = use(python, place)
     assert found == {"file": str(copy / "kernelops" / "__init__.py"), "ok": True}
     (copy / "kernelops" / "__init__.py").write_text("raise SystemExit('this file counts')")
-    done = subprocess.run([python, "-c", "import kernelops"], cwd=place, capture_output=True, text=True, check=False)
+    options = {"cwd": place, "env": outside(), "capture_output": True, "text": True}
+    done = subprocess.run([python, "-c", "import kernelops"], check=False, **options)
     assert "this file counts" in done.stderr
     assert not list((copy / "kernelops").glob("*.c")), "generated C stays out of the source tree"
 

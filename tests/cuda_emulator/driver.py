@@ -9,15 +9,15 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
-import os
 import re
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 
+from kept_builds import kept, key_of
+
 from . import emulator
-from .emulator import HEADER, EmulatorError, _cache, _run, _version, compile_cuda
+from .emulator import HEADER, EmulatorError, _run, _version, compile_cuda
 
 SOURCE = Path(__file__).parent / "libcuda.cpp"
 NAME = "libcuda.so.1"
@@ -93,16 +93,13 @@ def install():
 def _built():
     """The library, compiled where it was not compiled before."""
     source, others = SOURCE.read_text(), "".join(NOT_HERE % name for name in _wanted())
-    key = hashlib.sha256("\0".join([_version(), *FLAGS, source, others]).encode()).hexdigest()[:32]
-    binary = _cache() / f"libcuda-{key}.so"
-    if not binary.is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            rest, unfinished = Path(folder, "rest.cpp"), Path(folder, NAME)
-            rest.write_text(others)
-            _run([emulator.COMPILER, *FLAGS, str(SOURCE), str(rest), "-o", str(unfinished), "-ldl"], "")
-            os.replace(unfinished, binary)
-    os.utime(binary)
-    return binary
+
+    def make(library):
+        rest = library.with_name("rest.cpp")
+        rest.write_text(others)
+        _run([emulator.COMPILER, *FLAGS, str(SOURCE), str(rest), "-o", str(library), "-ldl"], "")
+
+    return kept(f"libcuda-{key_of(_version(), *FLAGS, source, others)}.so", make)
 
 
 def _wanted():

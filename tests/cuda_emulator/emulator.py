@@ -7,28 +7,24 @@ how; three things that no macro can say are replaced in the preprocessed text, a
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import ctypes
-import hashlib
 import os
 import re
 import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from kept_builds import kept, key_of
 
 HEADER = Path(__file__).parent / "emulator.h"
 COMPILER = "g++"
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
-COMMON = ["-std=c++20", "-O1", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+COMMON = ["-std=c++20", "-Og", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
 COMMON += ["-fPIC", "-fvisibility=hidden", "-fno-gnu-unique"]  # two modules share nothing, whatever their names
 FAST = ["-shared", "-fno-aggressive-loop-optimizations"]
 CHECKED = ["-DEMULATOR_MAIN", "-g1", "-fsanitize=address,alignment,bounds", "-fno-sanitize-recover=all"]
@@ -89,13 +85,8 @@ def _module(source, folders, sanitize, kernels, defines, options, name):
     includes = [f"-I{folder}" for folder in folders]
     text = _run([*command, "-E", "-x", "c++", "-", "-include", str(HEADER), *includes], text)
     text, found = _rewritten(text, kernels)
-    key = hashlib.sha256("\0".join([_version(), *command, text]).encode()).hexdigest()[:32]
-    binary = _cache() / f"{key}.so"
-    if not binary.is_file():
-        unfinished = binary.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")
-        _run([*command, "-x", "c++-cpp-output", "-", "-o", str(unfinished)], text)
-        os.replace(unfinished, binary)
-    os.utime(binary)
+    name = f"{key_of(_version(), *command, text)}.so"
+    binary = kept(name, lambda path: _run([*command, "-x", "c++-cpp-output", "-", "-o", str(path)], text))
     return Module(binary, found, sanitize)
 
 
@@ -109,22 +100,6 @@ def _run(command, text):
 @cache
 def _version():
     return _run([COMPILER, "--version"], "") + _run([COMPILER, "-dumpmachine"], "")
-
-
-@cache
-def _cache():
-    """A folder of this user's, which keeps for a day what nobody asks for."""
-    folder = Path(tempfile.gettempdir()) / f"kernelops-cuda-emulator-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    facts = folder.lstat()
-    if folder.is_symlink() or facts.st_uid != os.getuid() or facts.st_mode & 0o077:  # somebody else's
-        folder = Path(tempfile.mkdtemp())
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for file in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process is at it, too
-            if file.stat().st_mtime < time.time() - 86400:
-                file.unlink()
-    return folder
 
 
 # ---- what no macro can say ----
