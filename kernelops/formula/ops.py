@@ -1,4 +1,4 @@
-"""The operations of the language: name -> number of operands, static parameters, length of the result, text.
+"""The operations of the language: name -> operands, static parameters, length of the result, properties, text.
 
 This table holds the *primitive* operations, those that the derivative table (grad.py), the value table
 (_tile/ops.h) and the truth table (tests) know. Operations that are written in terms of others (SqDist, Norm2,
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import FormulaError
 
@@ -37,6 +37,13 @@ class Op:
         One line for people, used by the reference pages.
     elementwise : bool
         Whether component k of the result needs only component k of the operands.
+    parity : {"even", "odd", "parameter"} or None
+        Of an operation of one operand: whether it gives the same for -f, or that with the other sign; "parameter" if
+        it is even for an even static parameter and odd for an odd one.
+    masks_nan : bool
+        Whether the result may be a number though an operand is NaN, and another number for other operands.
+    slow : bool
+        Whether it takes about 16 additions' time for a number, as a library function without vector instructions does.
     """
 
     arity: int
@@ -44,6 +51,15 @@ class Op:
     dim: Callable[[Lengths, Params], int]
     text: str
     elementwise: bool = False
+    parity: Literal["even", "odd", "parameter"] | None = None
+    masks_nan: bool = False
+    slow: bool = False
+
+    def parity_of(self, params: Params) -> Literal["even", "odd"] | None:
+        """The parity with these static parameters."""
+        if self.parity == "parameter":
+            return "odd" if params[0] % 2 else "even"
+        return self.parity
 
 
 def _stretch(lengths: Lengths, params: Params) -> int:
@@ -122,40 +138,55 @@ def _tensordot(lengths: Lengths, params: Params) -> int:
 
 
 def _elementwise(
-    arity: int, text: str, params: tuple[str, ...] = (), dim: Callable[[Lengths, Params], int] = _stretch
+    arity: int,
+    text: str,
+    params: tuple[str, ...] = (),
+    dim: Callable[[Lengths, Params], int] = _stretch,
+    **properties: Any,
 ) -> Op:
-    return Op(arity, params, dim, text, elementwise=True)
+    return Op(arity, params, dim, text, elementwise=True, **properties)
 
 
 OPS: dict[str, Op] = {
     # one operand, elementwise
-    "Minus": _elementwise(1, "-f"),
-    "Inv": _elementwise(1, "1/f"),
+    "Minus": _elementwise(1, "-f", parity="odd"),
+    "Inv": _elementwise(1, "1/f", parity="odd"),
     "Exp": _elementwise(1, "exp(f)"),
     "Log": _elementwise(1, "natural logarithm of f"),
     "Sqrt": _elementwise(1, "square root of f; its derivative at 0 is taken as 0"),
     "Rsqrt": _elementwise(1, "1/sqrt(f); 0 at f = 0"),
-    "Square": _elementwise(1, "f*f"),
-    "Abs": _elementwise(1, "|f|; its derivative at 0 is taken as 0"),
-    "Sin": _elementwise(1, "sin(f)"),
-    "Cos": _elementwise(1, "cos(f)"),
-    "Pow": _elementwise(1, "f to the whole power m", ("m",), _power),
-    "ReLU": _elementwise(1, "max(f, 0); its derivative at 0 is taken as 1"),
-    "Sign": _elementwise(1, "-1, 0 or 1 by the sign of f; its derivative is 0"),
-    "Step": _elementwise(1, "1 where f >= 0, else 0; its derivative is 0"),
-    "SinXDivX": _elementwise(1, "derivative of order n (0 unless given) of sin(f)/f; at 0 its limit", ("n",), _order),
+    "Square": _elementwise(1, "f*f", parity="even"),
+    "Abs": _elementwise(1, "|f|; its derivative at 0 is taken as 0", parity="even"),
+    "Sin": _elementwise(1, "sin(f)", parity="odd", slow=True),
+    "Cos": _elementwise(1, "cos(f)", parity="even", slow=True),
+    "Pow": _elementwise(1, "f to the whole power m", ("m",), _power, parity="parameter", slow=True),
+    "ReLU": _elementwise(1, "max(f, 0); its derivative at 0 is taken as 1", masks_nan=True),
+    "Sign": _elementwise(1, "-1, 0 or 1 by the sign of f; its derivative is 0", parity="odd", masks_nan=True),
+    "Step": _elementwise(1, "1 where f >= 0, else 0; its derivative is 0", masks_nan=True),
+    "SinXDivX": _elementwise(
+        1,
+        "derivative of order n (0 unless given) of sin(f)/f; at 0 its limit",
+        ("n",),
+        _order,
+        parity="parameter",
+        slow=True,
+    ),
     # several operands, elementwise
     "Add": _elementwise(2, "f + g"),
     "Subtract": _elementwise(2, "f - g"),
     "Mult": _elementwise(2, "f*g"),
     "Divide": _elementwise(2, "f/g"),
-    "Powf": _elementwise(2, "f to the power g"),
-    "Equal": _elementwise(2, "1 where f = g, else 0; derivative 0"),
-    "NotEqual": _elementwise(2, "1 where f differs from g, else 0; derivative 0"),
-    "LessThan": _elementwise(2, "1 where f < g, else 0; derivative 0"),
-    "LessOrEqual": _elementwise(2, "1 where f <= g, else 0; derivative 0"),
-    "Clamp": _elementwise(3, "f held between g and h; the derivative goes to f where g <= f <= h, else to the bound"),
-    "IfElse": _elementwise(3, "g where f >= 0, else h; derivative 0 with respect to f"),
+    "Powf": _elementwise(2, "f to the power g", slow=True),
+    "Equal": _elementwise(2, "1 where f = g, else 0; derivative 0", masks_nan=True),
+    "NotEqual": _elementwise(2, "1 where f differs from g, else 0; derivative 0", masks_nan=True),
+    "LessThan": _elementwise(2, "1 where f < g, else 0; derivative 0", masks_nan=True),
+    "LessOrEqual": _elementwise(2, "1 where f <= g, else 0; derivative 0", masks_nan=True),
+    "Clamp": _elementwise(
+        3,
+        "f held between g and h; the derivative goes to f where g <= f <= h, else to the bound",
+        masks_nan=True,
+    ),
+    "IfElse": _elementwise(3, "g where f >= 0, else h; derivative 0 with respect to f", masks_nan=True),
     # vectors
     "Sum": Op(1, (), lambda d, p: 1, "sum of the components of f"),
     "Extract": Op(1, ("start", "n"), _extract, "components start to start+n-1 of f"),

@@ -368,19 +368,17 @@ def _tensordot(node: Expr, a: Expr, b: Expr) -> Expr | None:
     return None
 
 
+_PARITY: dict[str | None, Callable[..., Expr | None]] = {"even": _even, "odd": _odd}
 _RULES: dict[str, Callable[..., Expr | None]] = {  # (node, *operands) -> something simpler, or None
+    **{name: _PARITY[op.parity] for name, op in OPS.items() if op.parity in _PARITY},
     "Minus": _minus,
     "Add": _add,
     "Subtract": _subtract,
     "Mult": _mult,
     "Divide": _divide,
-    "Inv": _odd,
     "Square": _square,
     "Abs": _abs,
     "Sqrt": _sqrt,
-    "Sin": _odd,
-    "Sign": _odd,
-    "Cos": _even,
     "Pow": _pow,
     "Powf": _powf,
     "IfElse": _if_else,

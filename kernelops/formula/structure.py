@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from .expr import Expr, is_const, topological
 from .grad import fresh, grad
+from .ops import OPS
 from .simplify import simplify
 
 Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
@@ -218,15 +219,14 @@ class _Forms:
         return self.function(node, args)
 
     def function(self, node: Expr, args: list[Form]) -> Form:
-        sign = 1.0
-        odd = node.op in ("Sin", "Sign") or (node.op == "SinXDivX" and node.params[0] % 2 == 1)
-        if odd or node.op in ("Abs", "Cos", "SinXDivX"):
+        sign, parity = 1.0, OPS[node.op].parity_of(node.params)
+        if parity is not None:
             sign = -1.0 if args[0] and args[0][min(args[0])] < 0 else 1.0
             args = [_scaled(args[0], sign)]
         names = [self.name(f, a.dim) for f, a in zip(args, node.args, strict=True)]
         if node.op in ("Equal", "NotEqual"):
             names.sort()
-        return _scaled(self.atom(node.op, *node.params, *names, dim=node.dim), sign if odd else 1.0)
+        return _scaled(self.atom(node.op, *node.params, *names, dim=node.dim), sign if parity == "odd" else 1.0)
 
     def times(self, f: Form, g: Form, node: Expr) -> Form:
         if len(f) * len(g) > _MANY:

@@ -24,7 +24,7 @@ BLOCKS = ("OutDot", "OutDiff")  # add to aux1 components of the result at once
 NO_OUT = (*BLOCKS, "OutSum", "OutBest", "OutEntry")  # add to the result of the program alone
 RESULTS = (*NO_OUT, "OutExp")
 EXPONENTIALS = ("Exp", "ExpScaled")
-SLOW = ("Sin", "Cos", "Pow", "SinXDivX", "Powf")
+SLOW = frozenset(name for name, op in OPS.items() if op.slow)
 SCALARS = (ROW, PARAM)
 ARITY = {name: op.arity for name, op in OPS.items() if op.elementwise} | {
     **dict.fromkeys(("Zero",), 0),

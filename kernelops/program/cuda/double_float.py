@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...formula.ops import OPS
 from ..instructions import Program
 from ..options import KernelOptions
 from .emit import block, for_rows
 from .signature import variables_of
 
 LENGTH = 16  # about how many instructions one of a program becomes
-# what makes a number of a NaN, so that nobody would see that a row is to be computed again
-_MASKING = {"ReLU", "Sign", "Step", "Equal", "NotEqual", "LessThan", "LessOrEqual", "Clamp", "IfElse"}
+# After one of these a row that left the range may have a number, and would not be computed again.
+_MASKING = frozenset(name for name, op in OPS.items() if op.masks_nan)
 
 
 def unknown(program: Program, data: Mapping[int, str]) -> int | None:
