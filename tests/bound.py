@@ -16,7 +16,7 @@ class BoundReduction:
     def __init__(self, expr, op, axis, args, *, variables=None, weight=None, opt_arg=None, **options):
         check_reduction(op, expr, weight, opt_arg)
         if variables is None:
-            used = {v.params[0]: v for e in (expr, weight) if e is not None for v in e.vars}
+            used = {v.position: v for e in (expr, weight) if e is not None for v in e.vars}
             variables, args = used.values(), args[: max(used, default=-1) + 1]
         self.reduction = Reduction(expr, op, axis, tuple(variables), weight=weight, opt_arg=opt_arg, **options)
         self.arguments = self.reduction.bind(args)

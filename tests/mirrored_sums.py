@@ -16,7 +16,7 @@ def declared(d, v):
 
 def summed(formula, names, data, axis=1, op="Sum", **options):
     expr = parse(formula, names).expr
-    used = {v.params[0] for v in expr.vars}
+    used = {v.position for v in expr.vars}
     given = [a if k in used else None for k, a in enumerate(data)][: max(used) + 1]
     return BoundReduction(expr, op, axis, given, **options)()
 

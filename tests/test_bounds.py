@@ -208,7 +208,7 @@ def pairs_of_boxes(count=200):
 def of_boxes(text):
     lo, hi, nearest, farthest = pairs_of_boxes()
     expr = parse(text, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
-    given = {v: (lo[v.params[0]], hi[v.params[0]]) for v in expr.vars if v.op != "Pm"}
+    given = {v: (lo[v.position], hi[v.position]) for v in expr.vars if v.op != "Pm"}
     low, high = interval_of(expr, given | {variable("Pm", 2, 1): (np.array([G]), np.array([G]))})
     return low[:, 0], high[:, 0], nearest, farthest
 

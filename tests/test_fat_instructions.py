@@ -38,7 +38,7 @@ def arrays(d, v, weights, m, n, dtype):
 
 def reduced(text, op, data, names):
     formula = parse(text, names)
-    used = {v.params[0] for v in formula.expr.vars}
+    used = {v.position for v in formula.expr.vars}
     return BoundReduction(
         formula.expr, op, 1, [a if k in used else None for k, a in enumerate(data)][: max(used) + 1]
     )()

@@ -144,7 +144,7 @@ def test_gradients_against_differences(expr, var):
 @given(formulas(TAME_TENSOR), formulas(TAME_TENSOR))
 def test_a_part_that_is_shared_is_the_same_as_two_parts(f, g):
     """x + x where both are one node, and where the second is made of other variables that hold the same data."""
-    other = {v: variable(v.op, v.params[0] + 10, v.dim) for v in (X, Y, S, T)}
+    other = {v: variable(v.op, v.position + 10, v.dim) for v in (X, Y, S, T)}
     longest = max(f.dim, g.dim)
     assume(f.dim in (1, longest) and g.dim in (1, longest))
     both, data = apply("Add", apply("Mult", f, g), f), points(7)

@@ -129,7 +129,7 @@ class Arguments(NamedTuple):
 
 def label(v: Expr, names: Mapping[Expr, str] | None = None) -> str:
     """What messages call a variable: "x = Vi(3)", or "argument 2 = Vj(1)" where it has no name."""
-    name = (names or {}).get(v, f"argument {v.params[0]}")
+    name = (names or {}).get(v, f"argument {v.position}")
     return f"{name} = {v.op}({v.dim})"
 
 
@@ -149,7 +149,7 @@ def bind_arguments(
     ArgumentError, ShapeError, DtypeError, BackendError
         Naming the argument, what was wanted and what came.
     """
-    places = {v.params[0]: v for v in variables}
+    places = {v.position: v for v in variables}
     count = max(places, default=-1) + 1
     if len(args) != count:
         wanted = ", ".join(label(places[p], names) for p in sorted(places))

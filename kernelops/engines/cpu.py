@@ -158,7 +158,7 @@ def _is_symmetric(prepared: Prepared, arguments: Arguments) -> bool:
     if results > SYMMETRIC_RESULTS * (prepared.encoded.cost - 1 - results // 4):
         return False
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
-    pairs = tuple((v.params[0], w.params[0]) for v in i for w in j if v.dim == w.dim and _shared(arguments, v, w))
+    pairs = tuple((v.position, w.position) for v in i for w in j if v.dim == w.dim and _shared(arguments, v, w))
     return bool(pairs) and mirrored(prepared.factor, pairs)
 
 
@@ -170,7 +170,7 @@ def _enough(prepared: Prepared, ranges: Ranges, rows: int) -> bool:
 
 def _shared(arguments: Arguments, v: Expr, w: Expr) -> bool:
     """Whether two variables are the same memory."""
-    a, b = arguments.arrays[v.params[0]], arguments.arrays[w.params[0]]
+    a, b = arguments.arrays[v.position], arguments.arrays[w.position]
     if a is b:
         return a is not None
     if a is None or b is None or a.shape != b.shape or a.strides != b.strides or a.dtype != b.dtype:

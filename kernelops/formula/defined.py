@@ -91,7 +91,7 @@ def stretch(f: Expr, d: int) -> Expr:
         return f
     if f.dim != 1 or d < 1:
         raise FormulaError(f"a vector of length {f.dim} cannot be stretched to length {d}")
-    return const(f.params[0], d) if is_const(f) else apply("Mult", f, const(1, d))
+    return const(f.value, d) if is_const(f) else apply("Mult", f, const(1, d))
 
 
 def _ratio(p: int, q: int) -> Expr:

@@ -44,7 +44,7 @@ def differentiated(expr: Expr) -> Iterator[Expr]:
 
 
 def _is_whole(p: Expr) -> bool:
-    return is_const(p) and p.params[0] == int(p.params[0])
+    return is_const(p) and p.value == int(p.value)
 
 
 def _has_both_indices(node: Expr) -> bool:
@@ -83,7 +83,7 @@ def _is_positive(node: Expr) -> bool:
             stack.extend(n.args)
         else:
             parts.append(n)
-    above = [p.op == "Exp" or (is_const(p) and p.params[0] > 0) for p in parts]
+    above = [p.op == "Exp" or (is_const(p) and p.value > 0) for p in parts]
     return any(above) and all(a or nonnegative(p) for a, p in zip(above, parts, strict=True))
 
 

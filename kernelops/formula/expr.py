@@ -17,8 +17,17 @@ from .cached import make_lock
 from .ops import OPS, VARIABLES
 
 
+class _Leaf:
+    """The attributes that only variables and constants have."""
+
+    __slots__ = ("position", "value")
+
+    position: int
+    value: float
+
+
 @dataclass(frozen=True, eq=False)
-class Expr:
+class Expr(_Leaf):
     """One node: an operation on nodes, a variable, or a constant.
 
     Attributes
@@ -33,6 +42,10 @@ class Expr:
         Length of the vector.
     vars : tuple of Expr
         The variables it contains, ordered by position.
+    position : int
+        Of a variable only: which argument it stands for.
+    value : float
+        Of a constant only: each component of it.
     """
 
     __slots__ = ("__weakref__", "args", "dim", "op", "params", "vars")  # weakref_slot=True needs Python 3.11
@@ -65,10 +78,13 @@ def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) ->
     with _lock:
         found = _interned.get(key)
         if found is None:
-            seen = {v.params[0]: v for a in args for v in a.vars}
+            seen = {v.position: v for a in args for v in a.vars}
             found = Expr(op, args, params, dim, tuple(seen[p] for p in sorted(seen)))
             if op in VARIABLES:
                 object.__setattr__(found, "vars", (found,))
+                object.__setattr__(found, "position", params[0])
+            elif op == "Const":
+                object.__setattr__(found, "value", params[0])
             _interned[key] = found
     return found
 
@@ -103,7 +119,7 @@ def apply(op: str, *args: Expr, params: tuple[Any, ...] = ()) -> Expr:
 
 def is_const(e: Expr, value: float | None = None) -> bool:
     """Whether e is a constant (of that value)."""
-    return e.op == "Const" and (value is None or e.params[0] == value)
+    return e.op == "Const" and (value is None or e.value == value)
 
 
 def topological(*roots: Expr) -> Iterator[Expr]:
@@ -170,9 +186,9 @@ def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
     if node in names:
         return [names[node]]
     if node.op in VARIABLES:
-        return [f"Var({node.params[0]},{node.dim},{VARIABLES.index(node.op)})"]
+        return [f"Var({node.position},{node.dim},{VARIABLES.index(node.op)})"]
     if node.op == "Const":
-        number = _number(node.params[0])
+        number = _number(node.value)
         return [number if node.dim == 1 else f"SumT({number},{node.dim})"]
     if node.op in _INFIX:
         sign, binding = _INFIX[node.op]
@@ -199,7 +215,7 @@ def _binding(node: Expr, names: Mapping[Expr, str]) -> int:
     if node in names or node.op in VARIABLES:
         return _TIGHT
     if node.op == "Const":
-        return _UNARY if node.dim == 1 and _number(node.params[0])[0] == "-" else _TIGHT
+        return _UNARY if node.dim == 1 and _number(node.value)[0] == "-" else _TIGHT
     return _INFIX[node.op][1] if node.op in _INFIX else _UNARY if _is_sign(node) else _TIGHT
 
 

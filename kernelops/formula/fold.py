@@ -51,7 +51,7 @@ def fold(node: Expr) -> Expr | None:
     if value_of is None or not all(is_const(a) for a in node.args):
         return None
     try:
-        value = value_of(*(a.params[0] for a in node.args), *node.params)
+        value = value_of(*(a.value for a in node.args), *node.params)
     except (ValueError, OverflowError, ZeroDivisionError):
         return None
     return const(value, node.dim) if usable(value) else None
@@ -71,22 +71,22 @@ def shrink(node: Expr) -> Expr:
 def core(a: Expr) -> Expr:
     """The vector of length 1 of which a consists, if a is a stretched one, else a."""
     if is_const(a):
-        return const(a.params[0])
+        return const(a.value)
     return a.args[0] if a.op == "Mult" and is_const(a.args[1], 1) and a.args[0].dim == 1 else a
 
 
 def coefficient(a: Expr) -> tuple[float, Expr | None]:
     """(c, rest) with a = c*rest, where rest has no constant factor; rest is None for a constant."""
     if is_const(a):
-        return a.params[0], None
+        return a.value, None
     if a.op == "Minus":
         return -1.0, a.args[0]
     if a.op == "Divide" and is_const(a.args[1]) and a.args[0].dim == a.dim and not is_const(a.args[0]):
-        (c, rest), (d,) = coefficient(a.args[0]), a.args[1].params
+        (c, rest), d = coefficient(a.args[0]), a.args[1].value
         return (c / d, rest) if d and usable(c / d) else (1.0, a)
     if a.op == "Mult" and a.args[0].dim == 1:
         if is_const(a.args[0]):
-            return a.args[0].params[0], a.args[1]
+            return a.args[0].value, a.args[1]
         if a.dim > 1:  # (c*s)*v
             c, s = coefficient(a.args[0])
             if s is not None and c != 1:

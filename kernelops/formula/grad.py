@@ -80,7 +80,7 @@ def _pow(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
 def _powf(g: Expr, e: Expr, f: Expr, p: Expr) -> tuple[Expr, ...]:
     base = apply("Mult", p, apply("Powf", f, apply("Subtract", p, const(1))))
     exponent = apply("Mult", e, apply("Log", f))
-    nonzero = is_const(p) and p.params[0] != 0  # f**0 is 1 for every f, and 0*f**-1 would be NaN at f = 0
+    nonzero = is_const(p) and p.value != 0  # f**0 is 1 for every f, and 0*f**-1 would be NaN at f = 0
     return times(g, base if nonzero else _unless_zero(p, base)), times(g, _unless_zero(f, exponent))
 
 
@@ -195,7 +195,7 @@ def diff(expr: Expr, var: Expr, tangent: Expr) -> Expr:
 
 def fresh(op: str, dim: int, *exprs: Expr) -> Expr:
     """A variable that none of the expressions contains."""
-    return variable(op, 1 + max((v.params[0] for e in exprs for v in e.vars), default=-1), dim)
+    return variable(op, 1 + max((v.position for e in exprs for v in e.vars), default=-1), dim)
 
 
 def _dot(f: Expr, g: Expr) -> Expr:

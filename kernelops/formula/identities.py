@@ -45,7 +45,7 @@ class Point:
 
     def _of(self, node: Expr) -> list[Value] | None:
         if node.op == "Const":
-            return [(node.params[0], _ULP * abs(node.params[0]))]
+            return [(node.value, _ULP * abs(node.value))]
         rule = _MIXING.get(node.op) or (_elementwise if node.op in VALUES else None)
         if rule is None or node.dim > _LONGEST:
             return [self._drawn(node) for _ in range(min(node.dim, _LONGEST))]

@@ -49,7 +49,7 @@ class LinearForm:
     outer: str = field(init=False)
 
     def __post_init__(self) -> None:
-        derived = {"axis": axis_of(self.unknown), "position": self.unknown.params[0], "outer": opposite(self.unknown)}
+        derived = {"axis": axis_of(self.unknown), "position": self.unknown.position, "outer": opposite(self.unknown)}
         for name, value in derived.items():  # asked for in every product, hence no properties
             object.__setattr__(self, name, value)
 
@@ -66,7 +66,7 @@ class LinearForm:
     @cached_property
     def transposed(self) -> Expr:
         """<e, F(v)> differentiated with respect to v: the transposed kernel applied to e, which takes v's place."""
-        last = 1 + max(x.params[0] for x in self.expr.vars)
+        last = 1 + max(x.position for x in self.expr.vars)
         e, place = (variable(self.outer, position, self.expr.dim) for position in (last, self.position))
         return substitute(grad(self.expr, self.unknown, e), {e: place})
 

@@ -128,7 +128,7 @@ def _read_aliases(aliases: Sequence[str]) -> dict[str, Expr]:
     owners: dict[int, str] = {}
     for index, text in enumerate(aliases):
         name, node = parse_alias(text, index)
-        position = node.params[0]
+        position = node.position
         if name in names:
             complain(f"the name {shortened(name)} is given twice", text, 0)
         if position in owners:
@@ -143,7 +143,7 @@ class _Reader:
     def __init__(self, text: str, names: Mapping[str, Expr]) -> None:
         self.text = text
         self.names = names
-        self.variables: dict[int, Expr] = {node.params[0]: node for node in names.values()}
+        self.variables: dict[int, Expr] = {node.position: node for node in names.values()}
         if len(text) > LONGEST:
             raise FormulaError(f"the text has {len(text)} characters, wanted {LONGEST} at most: {shortened(text)}")
         self.tokens = tokens(text)
@@ -236,7 +236,7 @@ class _Reader:
             inner = self.expression(_UNARY)
             if token.text == "+":
                 return inner
-            return const(-inner.params[0], inner.dim) if is_const(inner) else self.make(token, "Minus", inner)
+            return const(-inner.value, inner.dim) if is_const(inner) else self.make(token, "Minus", inner)
         wanted = "expected a variable, a number or an operation"
         self.complain(
             f"{wanted}, got {shortened(token.text)!r}" if token.text else f"{wanted}, but the text ends", token
@@ -269,7 +269,7 @@ class _Reader:
         return self.make(sign, _OPERATORS[sign.text], left, right)
 
     def power(self, sign: Token, base: Expr, exponent: Expr) -> Expr:
-        value = exponent.params[0] if is_const(exponent) and exponent.dim == 1 else None
+        value = exponent.value if is_const(exponent) and exponent.dim == 1 else None
         if value == 2:
             return self.make(sign, "Square", base)
         if value == 0.5:
@@ -331,11 +331,11 @@ class _Reader:
         return value
 
     def integer(self, token: Token, value: Expr | tuple[int, ...]) -> int:
-        if isinstance(value, tuple) or not is_const(value) or value.dim != 1 or value.params[0] != int(value.params[0]):
+        if isinstance(value, tuple) or not is_const(value) or value.dim != 1 or value.value != int(value.value):
             self.complain("expected an integer", token)
-        if abs(value.params[0]) > LARGEST:
+        if abs(value.value) > LARGEST:
             self.complain(f"expected an integer of at most {LARGEST}", token)
-        return int(value.params[0])
+        return int(value.value)
 
     def integers(self, token: Token, value: Expr | tuple[int, ...]) -> tuple[int, ...]:
         if not isinstance(value, tuple):
@@ -369,9 +369,9 @@ class _Reader:
         return variable(op, position, length)
 
     def declared(self, token: Token, node: Expr) -> Expr:
-        other = self.variables.setdefault(node.params[0], node)
+        other = self.variables.setdefault(node.position, node)
         if other is not node:
-            self.complain(f"position {node.params[0]} is {other.op} of length {other.dim} elsewhere", token)
+            self.complain(f"position {node.position} is {other.op} of length {other.dim} elsewhere", token)
         return node
 
     def grad(self, name: Token, arguments: list[tuple[Token, Expr | tuple[int, ...]]]) -> Expr:

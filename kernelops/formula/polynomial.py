@@ -70,7 +70,7 @@ class Ring:
         """The polynomial that e is."""
         op = e.op
         if op == "Const":
-            return self.number(e.params[0])
+            return self.number(e.value)
         if op == "Minus":
             return self.of(e.args[0]).scaled(-1.0)
         if op in ("Mult", "Divide"):
@@ -233,7 +233,7 @@ def is_zero(e: Expr, points: Sequence[Point]) -> bool:
     stack = [e]
     while stack:
         node = stack.pop()
-        if node.op == "Const" and node.params[0] == 0:
+        if node.op == "Const" and node.value == 0:
             return True
         if node.op in ("Minus", "Sum", "Extract", "ExtractT", "Square"):
             stack.append(node.args[0])

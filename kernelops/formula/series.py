@@ -166,7 +166,7 @@ def value_at_zero(expr: Expr, base: Expr) -> Expr | None:
 
 def _value(node: Expr, args: list[Expr | None], base: Expr) -> Expr | None:
     if node.op == "IfElse" and args[0] is not None and is_const(args[0]):
-        taken = args[1] if args[0].params[0] >= 0 else args[2]
+        taken = args[1] if args[0].value >= 0 else args[2]
         return None if taken is None else stretch(taken, node.dim)
     known = [a for a in args if a is not None]
     if len(known) < len(args) or not _is_finite(node, known):
@@ -188,6 +188,6 @@ def _is_finite(node: Expr, args: list[Expr]) -> bool:
         return node.params[0] >= 0 or not is_const(args[0], 0)
     if node.op == "Powf" and is_const(args[0], 0):
         if is_const(args[1]):
-            return bool(args[1].params[0] >= 0)
+            return bool(args[1].value >= 0)
         return args[1].dim == 1 and linear(args[1]).positive
     return True

@@ -262,14 +262,14 @@ def _pow(node: Expr, a: Expr) -> Expr | None:
 
 
 def _powf(node: Expr, a: Expr, b: Expr) -> Expr | None:
-    if is_const(b) and b.dim == 1 and abs(b.params[0]) <= 16 and b.params[0] == int(b.params[0]):
-        return build("Pow", a, params=(int(b.params[0]),))
+    if is_const(b) and b.dim == 1 and abs(b.value) <= 16 and b.value == int(b.value):
+        return build("Pow", a, params=(int(b.value),))
     return const(1) if is_const(a, 1) else None
 
 
 def _if_else(node: Expr, c: Expr, a: Expr, b: Expr) -> Expr | None:
     if is_const(c):
-        return a if c.params[0] >= 0 else b
+        return a if c.value >= 0 else b
     if b.op == "IfElse" and b.args[0] is c and b.args[2].dim == b.dim == node.dim:
         return build("IfElse", c, a, b.args[2])
     if a.op == "IfElse" and a.args[0] is c and a.args[1].dim == a.dim == node.dim:
@@ -284,7 +284,7 @@ def _sum(node: Expr, a: Expr) -> Expr | None:
     if a.dim == 1:
         return a
     if is_const(a):
-        return build("Mult", const(a.dim), const(a.params[0]))
+        return build("Mult", const(a.dim), const(a.value))
     if a.op == "ExtractT":
         return build("Sum", a.args[0])
     vector, divisors = _divided(a)
@@ -328,7 +328,7 @@ def _extract_t(node: Expr, a: Expr) -> Expr | None:
 
 
 def _concat(node: Expr, a: Expr, b: Expr) -> Expr | None:
-    if is_const(a) and is_const(b, a.params[0]):
+    if is_const(a) and is_const(b, a.value):
         return core(a)
     if a.op == b.op == "Extract" and a.args[0] is b.args[0] and sum(a.params) == b.params[0]:
         return build("Extract", a.args[0], params=(a.params[0], node.dim))

@@ -99,7 +99,7 @@ def mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
 
 def _classes(expr: Expr, var: Expr | None, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Position -> the least position of those that hold the same array."""
-    dims = {v.params[0]: v.dim for v in expr.vars if v is not var}
+    dims = {v.position: v.dim for v in expr.vars if v is not var}
     same = {p: p for p in dims}
     for a, b in pairs:
         if dims.get(a, -1) == dims.get(b, -2):
@@ -112,8 +112,8 @@ def _key(v: Expr, unknown: Expr | None, same: Mapping[int, int], swapped: bool) 
     if v is unknown:
         return ("unknown",)
     if v.op == "Pm":
-        return "Pm", v.params[0]
-    return "point", same[v.params[0]], (v.op == "Vi") is not swapped
+        return "Pm", v.position
+    return "point", same[v.position], (v.op == "Vi") is not swapped
 
 
 def _scaled(form: Form, c: float) -> Form:
@@ -168,7 +168,7 @@ class _Forms:
             form: Form
             uses.subtract(map(id, node.args))
             if node.op == "Const":
-                form = {(): node.params[0]} if node.params[0] else {}
+                form = {(): node.value} if node.value else {}
             elif not node.args:
                 form = self.atom(*key(node), dim=node.dim)
             elif node.op in ("Add", "Subtract") and not uses[id(node.args[0])] and node.args[0] is not node.args[1]:

@@ -194,14 +194,14 @@ def rounded(values: np.ndarray, dtype: Any, name: str, on_fail: str, stacklevel:
 def with_unknown(spec: SolveSpec, args: Sequence[Any]) -> list[Any]:
     """The arguments, with zeros at the unknown's place if it was left out."""
     v, args = spec.unknown, list(args)
-    if len(args) != max(x.params[0] for x in spec.variables):  # complete, or a count that is refused later
+    if len(args) != max(x.position for x in spec.variables):  # complete, or a count that is refused later
         return args
     points = [x for x in spec.variables if x.op != "Pm" and x is not v]
     if not points:
         raise ArgumentError(f"wanted {label(v, spec.names)} too: nothing else says how many points there are")
-    place = v.params[0]
+    place = v.position
     args.insert(place, None)
-    like = args[min(points, key=lambda x: x.op != v.op).params[0]]
+    like = args[min(points, key=lambda x: x.op != v.op).position]
     rows = like.shape[-2] if getattr(like, "ndim", 0) >= 2 else 1
     args[place] = _zeros(like, (rows, v.dim))
     return args
@@ -228,23 +228,23 @@ def new_points(spec: SolveSpec, at: Any) -> dict[int, Any]:
         missing = [name for name in names if name not in at]
         if missing or not names:
             raise ArgumentError(f"at: wanted an array for each Vi and Vj variable; {', '.join(missing)} is missing")
-        return {x.params[0]: at[name] for x, name in zip(others, names, strict=True)}
+        return {x.position: at[name] for x, name in zip(others, names, strict=True)}
     if sorted(x.op for x in others) != ["Vi", "Vj"]:
         listed = ", ".join(label(x, spec.names) for x in others)
         raise ArgumentError(
             f"at: one array goes with one Vi and one Vj variable beside the unknown, got {listed}: "
             "wanted a mapping of their names to arrays"
         )
-    return {x.params[0]: at for x in others}
+    return {x.position: at for x in others}
 
 
 def check_new_points(spec: SolveSpec, new: Mapping[int, Any], dtype: Any, batch: tuple[int, ...]) -> int:
     """How many new points there are; arrays that do not fit are refused, by the name of the argument."""
     rows = set()
     for x in spec.variables:
-        if x.params[0] not in new:
+        if x.position not in new:
             continue
-        a, name = new[x.params[0]], f"at, for {label(x, spec.names)}"
+        a, name = new[x.position], f"at, for {label(x, spec.names)}"
         if a.ndim < 2 or a.shape[-1] != x.dim:
             raise ShapeError(f"{name}: wanted shape (..., rows, {x.dim}), got {tuple(a.shape)}")
         if a.dtype != dtype:
@@ -263,7 +263,7 @@ def check_new_points(spec: SolveSpec, new: Mapping[int, Any], dtype: Any, batch:
 
 def across(spec: SolveSpec, args: Sequence[Any], new: Mapping[int, Any], kinds: Sequence[str]) -> list[Any]:
     """The arguments with the new points for the variables of some kinds."""
-    there = {x.params[0]: new[x.params[0]] for x in spec.variables if x.op in kinds and x.params[0] in new}
+    there = {x.position: new[x.position] for x in spec.variables if x.op in kinds and x.position in new}
     return [there.get(p, a) for p, a in enumerate(args)]
 
 
@@ -314,7 +314,7 @@ def predict(
     def product(points: Mapping[int, np.ndarray], kinds: Sequence[str], unknown: np.ndarray) -> np.ndarray:
         """K u where some kinds of variables are at new points."""
         at = across(spec, args, points, kinds)
-        at[v.params[0]] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
+        at[v.position] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
         new_arguments = bind_arguments(spec.variables, at, spec.names, device=spec.device)
         return KernelProduct(spec.form, new_arguments, None, spec.dtype_acc, spec.sum_scheme)(unknown)
 
@@ -322,7 +322,7 @@ def predict(
     if kernel is None:
         return mean, None
     at = across(spec, args, new, ("Vi", "Vj"))
-    at[v.params[0]] = np.zeros((m, v.dim), arguments.dtype)
+    at[v.position] = np.zeros((m, v.dim), arguments.dtype)
     own = bind_arguments(spec.variables, at, spec.names, device=spec.device)
     diagonal = evaluate(kernel, own, None, np.arange(m), np.arange(m), np.dtype(np.float64))[..., 0]
     left = np.broadcast_to(diagonal, (*found.batch, m)).copy()

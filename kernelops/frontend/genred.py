@@ -43,11 +43,11 @@ class Genred:
     ) -> None:
         check_keywords(Genred.__init__, ignored, IGNORED, Genred.__call__)
         read, weight = parse(formula, aliases), None
-        variables: Mapping[int, Expr] = {v.params[0]: v for v in read.variables}
+        variables: Mapping[int, Expr] = {v.position: v for v in read.variables}
         if formula2 is not None:
             second = parse(formula2, aliases)
             weight = second.expr
-            variables = {**variables, **{v.params[0]: v for v in second.variables}}
+            variables = {**variables, **{v.position: v for v in second.variables}}
         check_reduction(reduction_op, read.expr, weight, opt_arg)
         self.formula, self.formula2, self.aliases = formula, formula2, tuple(aliases)
         self.spec = Reduction(

@@ -83,6 +83,6 @@ def _bind_with_alpha(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[
 def _refuse_tensors(args: Sequence[Any], spec: Reduction | SolveSpec, alpha: Any = 0.0) -> None:
     for k, a in [*enumerate(args), (-1, alpha)]:
         if is_tensor(a):
-            called = {v.params[0]: label(v, spec.names) for v in spec.variables}
+            called = {v.position: label(v, spec.names) for v in spec.variables}
             name = "alpha" if k < 0 else called.get(k, f"argument {k}")
             raise DtypeError(f"{name} is a torch tensor: use kernelops.torch, or pass its .numpy()")

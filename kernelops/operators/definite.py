@@ -106,12 +106,10 @@ class _Proof:
         # one variable of i and one of j for all that hold the same array: to exchange i and j is to exchange these
         first = {q: p for p, q in sorted(pairs, reverse=True)}
         place = {p: first[q] for p, q in pairs} | first
-        names = {
-            v: variable(v.op, 2 * place.get(v.params[0], v.params[0]) + (v.op == "Vj"), v.dim) for v in kernel.vars
-        }
+        names = {v: variable(v.op, 2 * place.get(v.position, v.position) + (v.op == "Vj"), v.dim) for v in kernel.vars}
         self.parameters = {2 * p: a for p, a in parameters.items()}
         kernel = substitute(kernel, names)
-        of = {v.params[0]: v for v in kernel.vars}
+        of = {v.position: v for v in kernel.vars}
         both = [(of[2 * p], of[2 * p + 1]) for p in set(first.values()) if 2 * p in of and 2 * p + 1 in of]
         self.exchange = {a: b for x, y in both for a, b in ((x, y), (y, x))}
         self.known: dict[Expr, Facts] = {}
@@ -130,9 +128,9 @@ class _Proof:
 
     def facts(self, node: Expr) -> Facts:
         if node.op == "Const":
-            return Facts.number(np.full(node.dim, float(node.params[0])))
+            return Facts.number(np.full(node.dim, float(node.value)))
         if node.op == "Pm":
-            return Facts.number(self.parameters[node.params[0]])
+            return Facts.number(self.parameters[node.position])
         if not node.args:
             return Facts()
         args = [self.known[a] for a in node.args]

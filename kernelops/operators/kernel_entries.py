@@ -102,8 +102,8 @@ class KernelEntries:
         arrays: list[np.ndarray | None] = [None] * len(p.host.arrays)
         for v in p.form.expr.vars:
             if v is not p.form.unknown:
-                a = p.host.arrays[v.params[0]]
-                arrays[v.params[0]] = a[index[v.op]] if v.op in index else a.reshape(*(1,) * (i.ndim - 1), *a.shape)
+                a = p.host.arrays[v.position]
+                arrays[v.position] = a[index[v.op]] if v.op in index else a.reshape(*(1,) * (i.ndim - 1), *a.shape)
         return Arguments(tuple(arrays), p.arguments.dtype, i.shape[:-1], i.shape[-1], j.shape[-1])
 
     @cached_property
@@ -124,7 +124,7 @@ class KernelEntries:
         others = [v for v in p.form.expr.vars if v.op != "Pm" and v is not p.form.unknown]
         if self.width > 1 or sorted(v.op for v in others) != ["Vi", "Vj"]:
             return None
-        x, y = (p.host.arrays[v.params[0]] for v in others)
+        x, y = (p.host.arrays[v.position] for v in others)
         if not self.n or x.shape != y.shape or not (np.array_equal(x, y) and np.isfinite(x).all()):
             return None
         x = x.astype(np.float64)

@@ -102,7 +102,7 @@ class KernelProduct:
         if ranges is None or ranges.plain is ranges:
             return self.arguments, ranges, None
         orders = ranges.order_i, ranges.order_j
-        kinds = {v.params[0]: v.op for v in self.form.expr.vars if v is not self.form.unknown and v.op != "Pm"}
+        kinds = {v.position: v.op for v in self.form.expr.vars if v is not self.form.unknown and v.op != "Pm"}
         sorting = {p: orders[kind == "Vj"] for p, kind in kinds.items()}
         ordered = permute_rows(self.host, sorting)._replace(device=self.arguments.device)
         return to_device(ordered, self.form.position), ranges.plain, orders
@@ -155,7 +155,7 @@ class KernelProduct:
         """Whether K without its ranges is proved to be positive semidefinite, by formula, parameters and arrays."""
         if self.form.kernel is None or self.arguments.M != self.arguments.N:
             return False
-        given = {v.params[0]: self.arguments.arrays[v.params[0]] for v in self.form.kernel.vars if v.op == "Pm"}
+        given = {v.position: self.arguments.arrays[v.position] for v in self.form.kernel.vars if v.op == "Pm"}
         numbers = {p: to_host(a) if isinstance(a, DeviceArray) else a for p, a in given.items()}
         return semidefinite(self.form.kernel, self._pairs, {p: np.asarray(a, np.float64) for p, a in numbers.items()})
 
@@ -169,18 +169,18 @@ class KernelProduct:
     def _pairs(self) -> list[tuple[int, int]]:
         """The positions of the Vi and Vj that hold the same points."""
         return [
-            (a.params[0], b.params[0])
+            (a.position, b.position)
             for a in self.form.expr.vars
             for b in self.form.expr.vars
             if a.op == "Vi" and b.op == "Vj" and self.form.unknown not in (a, b) and self._same(a, b)
         ]
 
     def _same(self, a: Expr, b: Expr) -> bool:
-        x, y = (self.arguments.arrays[v.params[0]] for v in (a, b))
+        x, y = (self.arguments.arrays[v.position] for v in (a, b))
         if isinstance(x, DeviceArray) and isinstance(y, DeviceArray):
             if (x.pointer, x.shape, x.strides, x.dtype) == (y.pointer, y.shape, y.strides, y.dtype):
                 return a.dim == b.dim
-        x, y = (self.host.arrays[v.params[0]] for v in (a, b))
+        x, y = (self.host.arrays[v.position] for v in (a, b))
         return a.dim == b.dim and same_data(x, y)
 
     def entries(self, I: np.ndarray, J: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:

@@ -119,7 +119,7 @@ class KernelOperator(DenseAccess, CheckedOperator):
         if len(args) != len(others):
             names = ", ".join(f"{self.formula.names.get(x, '?')} = {x.op}({x.dim})" for x in others)
             raise ArgumentError(f"wanted {len(others)} arrays ({names}), the unknown {var!r} left out, got {len(args)}")
-        given = {x.params[0]: a for x, a in zip(others, args, strict=True)}  # the unknown is given at each product
+        given = {x.position: a for x, a in zip(others, args, strict=True)}  # the unknown is given at each product
         arguments = bind_arguments(
             others, [given.get(p) for p in range(1 + max(given, default=-1))], self.formula.names, device=device
         )

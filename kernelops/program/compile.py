@@ -105,13 +105,13 @@ class _Params:
         everything = list(topological(*self.nodes))
         consts = [n for n in everything if n.op == "Const"]
         places: dict[float, int] = {}
-        leaves = {n: Operand(PARAM, places.setdefault(n.params[0], len(places)), 0) for n in consts}
+        leaves = {n: Operand(PARAM, places.setdefault(n.value, len(places)), 0) for n in consts}
         self.constants = list(places)
         at, loads = len(self.constants), []
         for n in everything:
             if n.op == "Pm":
                 leaves[n] = Operand(PARAM, at, int(n.dim > 1))
-                loads.append((n.params[0], n.dim, at))
+                loads.append((n.position, n.dim, at))
                 at += n.dim
         raw = dict(leaves)
         computed = [n for n in self.nodes if n not in raw]
@@ -146,7 +146,7 @@ def _low_stage(
             number = lowering.new(v.dim)
             lowering.known[v] = Operand(TILE, 0, int(v.dim > 1), number)
             fixed[number] = plane
-            loads.append((v.params[0], v.dim, plane))
+            loads.append((v.position, v.dim, plane))
             plane += v.dim
         code, planes, exports = lowering.exported(wanted, fixed)
         bases, at = {}, 0

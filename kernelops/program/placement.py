@@ -120,7 +120,7 @@ def _scalar_factors(node: Expr) -> tuple[list[Expr], list[Expr]]:
     while todo:
         part = todo.pop()
         if part.dim == 1 or is_const(part):
-            scalars.append(const(part.params[0]) if is_const(part) else part)
+            scalars.append(const(part.value) if is_const(part) else part)
         elif part.op == "Mult" and len(scalars) + len(vectors) + len(todo) < FACTORS:
             todo.extend(reversed(part.args))
         else:

@@ -59,7 +59,7 @@ def check_indices(indices: Any, count: int, name: str) -> np.ndarray:
 
 def _along_rows(expr: Expr) -> Expr:
     """The formula with its Vj turned into Vi: a sum over one column then has a row for each pair."""
-    return substitute(expr, {v: variable("Vi", v.params[0], v.dim) for v in expr.vars if v.op == "Vj"})
+    return substitute(expr, {v: variable("Vi", v.position, v.dim) for v in expr.vars if v.op == "Vj"})
 
 
 def _gather(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> Arguments:
@@ -67,8 +67,8 @@ def _gather(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> A
     index = {"Vi": I, "Vj": J}
     arguments, arrays = arguments_to_host(arguments), [None] * len(arguments.arrays)
     for v in expr.vars:
-        a = arguments.arrays[v.params[0]]
-        arrays[v.params[0]] = a[..., index[v.op], :] if v.op in index else a
+        a = arguments.arrays[v.position]
+        arrays[v.position] = a[..., index[v.op], :] if v.op in index else a
     return Arguments(tuple(arrays), arguments.dtype, arguments.batch, len(I), 1)
 
 

@@ -51,7 +51,7 @@ def solve(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tenso
     account = Account()
     a = Solve.apply(spec, account, shaped_alpha(alpha, spec, tensors), *tensors, *start)
     assert account.solution is not None
-    dtype = tensors[spec.unknown.params[0]].dtype
+    dtype = tensors[spec.unknown.position].dtype
     return a.to(dtype), spec.returned(account.solution, dtype, stacklevel=1 + users_level())
 
 
@@ -83,7 +83,7 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
     device = next((a.device for a in args if is_tensor(a) and a.ndim), None)
     common = next((a.dtype for a in args if is_tensor(a) and a.is_floating_point() and a.ndim), None)
     usable = device is None or device.type in ("cpu", "cuda")
-    kinds = {v.params[0]: v.op for v in variables}
+    kinds = {v.position: v.op for v in variables}
     last = max(kinds, default=-1)
     found: list[torch.Tensor | None] = []
     for k, a in enumerate(args):
@@ -92,14 +92,14 @@ def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr
             found.append(None)
             continue
         if kind == "Pm" and _is_number(a):
-            called = {v.params[0]: label(v, names) for v in variables}[k]
+            called = {v.position: label(v, names) for v in variables}[k]
             number = np.atleast_1d(to_numpy(a, called)).astype(np.float64)
             dtype = common or torch.get_default_dtype()
             if dtype in (torch.float16, torch.float32):
                 cast_parameter(number, float_dtype(dtype), called)
             a = torch.full((1,), float(number[0]), dtype=dtype, device=device)
         elif not (usable and is_tensor(a) and (a.device == device or (kind == "Pm" and a.ndim == 0))):
-            called = {v.params[0]: f"{label(v, names)}, " for v in variables}
+            called = {v.position: f"{label(v, names)}, " for v in variables}
             _refuse(f"{called.get(k, '')}argument {k}", a, kind, device)
         elif kind == "Pm" and a.ndim == 0:
             a = a.reshape(1)

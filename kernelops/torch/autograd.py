@@ -180,7 +180,7 @@ def pullback(
         return found
     e = variable(result_kind(spec.axis), len(tensors) + len(more), summand.dim)
     nodes, extra = [v for v, _ in more] + [e], [t for _, t in more] + [cotangent]
-    kinds = {v.params[0]: v for v in summand.vars}
+    kinds = {v.position: v for v in summand.vars}
     numbers, formulas = dict[int, float](), dict[int, Expr]()
     for p, tensor in enumerate(tensors):
         if tensor is None or not wanted[p]:
@@ -229,7 +229,7 @@ def pushforward(
     total = None
     place = len(tensors) + len(more)
     for v in summand.vars:
-        p = v.params[0]
+        p = v.position
         tangent = tangents[p] if p < len(tangents) else None
         if tangent is None:
             continue
@@ -245,7 +245,7 @@ def pushforward(
 
 def core_ranks(variables: Sequence[Expr]) -> dict[int, int]:
     """Position -> dimensions of one tensor without its batch dimensions."""
-    return {v.params[0]: 1 if v.op == "Pm" else 2 for v in variables}
+    return {v.position: 1 if v.op == "Pm" else 2 for v in variables}
 
 
 def mapped_in_front(

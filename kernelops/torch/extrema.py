@@ -112,9 +112,9 @@ def _add(total: torch.Tensor, pairs: Pairs, winners: torch.Tensor, tensors: Tens
     some = winners[..., part]
     theirs, numbers = some.clamp(min=0)[..., None], torch.arange(part.start, part.stop, device=winners.device)
     place = {"mine": numbers // pairs.each, "component": numbers % pairs.dim}
-    args: list[torch.Tensor | None] = [None] * (1 + max(v.params[0] for v in pairs.expr.vars))
+    args: list[torch.Tensor | None] = [None] * (1 + max(v.position for v in pairs.expr.vars))
     for v in pairs.expr.vars:
-        p = v.params[0]
+        p = v.position
         t, kind = tensors[p], pairs.kinds[p]
         assert t is not None
         if kind == "theirs":
@@ -139,7 +139,7 @@ def _pulled(
     pairs: Pairs, winners: torch.Tensor, tensors: Tensors, cotangent: torch.Tensor, wanted: Sequence[bool]
 ) -> list[torch.Tensor | None]:
     """The gradients of <cotangent, sum over pairs> with respect to the tensors that want one."""
-    kinds = {v.params[0]: v for v in pairs.expr.vars}
+    kinds = {v.position: v for v in pairs.expr.vars}
     e = variable("Pm" if pairs.result == "Pm" else "Vi", len(tensors), pairs.expr.dim)
     found: list[torch.Tensor | None] = [None] * len(tensors)
     for p, t in enumerate(tensors):
@@ -158,7 +158,7 @@ def _pushed(pairs: Pairs, winners: torch.Tensor, tensors: Tensors, tangents: Ten
     """The derivative of the sum over pairs along the tangents."""
     total = None
     for v in pairs.expr.vars:
-        p = v.params[0]
+        p = v.position
         if tangents[p] is None:
             continue
         u = variable(v.op, len(tensors), v.dim)
@@ -229,10 +229,10 @@ def _at_winners(
     kinds, counts = ["Pm"] * (len(tensors) + 1), {mine: rows}
     for v in spec.variables:
         if v.op != "Pm":
-            kinds[v.params[0]] = "mine" if v.op == mine else "theirs"
-            counts[v.op] = tensors[v.params[0]].shape[-2]  # type: ignore[union-attr]
+            kinds[v.position] = "mine" if v.op == mine else "theirs"
+            counts[v.op] = tensors[v.position].shape[-2]  # type: ignore[union-attr]
     kinds[-1] = "component"
-    one = {v: variable("Vi", v.params[0], v.dim) for v in spec.expr.vars if v.op != "Pm"}
+    one = {v: variable("Vi", v.position, v.dim) for v in spec.expr.vars if v.op != "Pm"}
     expr = substitute(spec.expr, one)
     if dim > 1:
         expr = apply("Sum", apply("IfElse", variable("Vi", len(tensors), dim), expr, const(0.0, dim)))

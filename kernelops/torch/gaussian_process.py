@@ -91,14 +91,14 @@ class Form:
 
     def at(self, tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """The arguments of that sum, in float64; or their tangents, with None for the unknown's."""
-        place = self.spec.unknown.params[0]
+        place = self.spec.unknown.position
         cut = [t if t is None or not self._cut(p) else _some(t, self.rows) for p, t in enumerate(tensors)]
         cut[place] = self.right if self.rows is None else _some(self.right, self.rows)
         return _wide(cut)
 
     def _cut(self, place: int) -> bool:
         """Whether the argument at this place has the index that is summed over."""
-        kinds = {v.params[0]: v.op for v in self.spec.variables}
+        kinds = {v.position: v.op for v in self.spec.variables}
         return self.rows is not None and kinds.get(place) == self.spec.unknown.op
 
 
@@ -114,7 +114,7 @@ def pulled(
     """The gradients of the sum of the forms with respect to alpha and to the tensors; wanted has alpha first."""
     for_alpha, found = None, [list[torch.Tensor]() for _ in tensors]
     for form in forms:
-        place = form.spec.unknown.params[0]
+        place = form.spec.unknown.position
         asked = [w and p != place for p, w in enumerate(wanted[1:])]
         if wanted[0]:
             rows = (form.left * form.right).to(alpha)
@@ -142,7 +142,7 @@ def pushed(
     """left * (dA right) of every form, along the tangents."""
     found = []
     for form in forms:
-        place = form.spec.unknown.params[0]
+        place = form.spec.unknown.position
         along = form.at(tangents)
         along[place] = None
         moved = pushforward(form.product(), form.spec.expr, form.at(tensors), [], along)
@@ -232,7 +232,7 @@ def _traces(
     use: Use,
 ) -> Iterator[Form]:
     """Forms whose sum is tr(A^-1 dA), or an estimate of it; use says what dA comes of."""
-    D, n = spec.unknown.dim, tensors[spec.unknown.params[0]].shape[-2]
+    D, n = spec.unknown.dim, tensors[spec.unknown.position].shape[-2]
     coupled = spec.form.kernel is None
     rows, count = (n * D if coupled else n), left.shape[-1]
     batch, whole = left.shape[:-2], count == 0
@@ -300,7 +300,7 @@ def _solved(
     use: Use,
 ) -> torch.Tensor:
     """A^-T z by differentiable solves: a block of columns at once, or, of a matrix-valued kernel, one after another."""
-    place = spec.unknown.params[0]
+    place = spec.unknown.position
     backwards = _transposed(_again(without_warm_start(spec)))
 
     def solve(b: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -323,7 +323,7 @@ class Quadratic(Function):
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
         arguments = spec.bind(narrowed(spec, tensors))
         kernel = spec.system(arguments, check_alpha(alpha))
-        b = tensors[spec.unknown.params[0]].expand(kernel.b_shape).numpy(force=True)
+        b = tensors[spec.unknown.position].expand(kernel.b_shape).numpy(force=True)
         found = quadratic(kernel, as_system(kernel), b, a.numpy(force=True))
         return torch.from_numpy(found).to(a.device)
 
@@ -336,7 +336,7 @@ class Quadratic(Function):
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple:
         alpha, a, *tensors = ctx.saved_tensors
-        spec, place = ctx.spec, ctx.spec.unknown.params[0]
+        spec, place = ctx.spec, ctx.spec.unknown.position
         a = _polished(spec, alpha, a, tensors, ctx.needs_input_grad[1], ctx.needs_input_grad[3:])
         weighed = g[..., None, :] * a.to(torch.float64)
         form = _energy(spec, a, weighed)
@@ -350,7 +350,7 @@ class Quadratic(Function):
     @forward_rule
     def jvp(ctx: Any, saved: list, _spec: None, alpha_tangent: Any, _a: Any, *tangents: Any) -> torch.Tensor:
         alpha, a, *tensors = saved
-        place = ctx.spec.unknown.params[0]
+        place = ctx.spec.unknown.position
         moving = [t is not None for t in tangents]
         a = _polished(ctx.spec, alpha, a, tensors, alpha_tangent is not None, moving)
         (moved,) = pushed([_energy(ctx.spec, a, a.to(torch.float64))], alpha, tensors, alpha_tangent, tangents)
@@ -375,7 +375,7 @@ def _polished(
     wanted: Sequence[bool],
 ) -> torch.Tensor:
     """a, as good as the derivatives by alpha, and by those tensors that are wanted, need it."""
-    use = Use(by_alpha, any(w for p, w in enumerate(wanted) if p != spec.unknown.params[0]))
+    use = Use(by_alpha, any(w for p, w in enumerate(wanted) if p != spec.unknown.position))
     if not any(use):
         return a
     found: torch.Tensor = Polish.apply((_again(spec),), use, alpha, a, None, None, *tensors)[0]
@@ -447,7 +447,7 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The mean (..., m, k) and the variance (..., m) at new points, as compositions of Solve, Quadratic and Reduce."""
     v = spec.unknown
-    outer, dtype = spec.form.outer, tensors[v.params[0]].dtype
+    outer, dtype = spec.form.outer, tensors[v.position].dtype
     kernel = kernel_of(spec) if variance else None
     alpha = shaped_alpha(alpha, spec, tensors)
     cores = {0: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
@@ -457,26 +457,26 @@ def predict(
     def product(spec: SolveSpec, points: Mapping[int, Any], kinds: Sequence[str], unknown: torch.Tensor) -> Any:
         """K u in float64 where some kinds of variables are at new points."""
         at = across(spec, tensors, points, kinds)
-        at[v.params[0]] = unknown
+        at[v.position] = unknown
         how = {"sum_scheme": spec.sum_scheme, "device": spec.device}
         summed = Reduction(spec.expr, "Sum", spec.axis, spec.variables, spec.names, **how)
         return Reduce.apply(summed, *_wide(at))
 
     spread = None
     if kernel is not None:
-        one = {x: variable("Vi", x.params[0], x.dim) for x in kernel.vars if x.op == "Vj"}
+        one = {x: variable("Vi", x.position, x.dim) for x in kernel.vars if x.op == "Vj"}
         others = tuple(one.get(x, x) for x in spec.variables if x is not v)
         summed = Reduction(substitute(kernel, one), "Sum", 1, others, sizes=(m, 1), device=spec.device)
         at = across(spec, tensors, new, ("Vi", "Vj"))
-        at[v.params[0]] = None
-        own = Reduce.apply(summed, *_wide(at[: 1 + max(x.params[0] for x in others)]))[..., 0].expand(*batch, m)
+        at[v.position] = None
+        own = Reduce.apply(summed, *_wide(at[: 1 + max(x.position for x in others)]))[..., 0].expand(*batch, m)
         found, besides = [], replace(without_warm_start(spec), wide=True)
         for part in chunks(m):
             columns = part.stop - part.start
             wide = widened(besides, columns)
             some = {p: _some(t, part) for p, t in new.items()}
             right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=_device(tensors)))
-            b = [right if p == v.params[0] else t for p, t in enumerate(tensors)]
+            b = [right if p == v.position else t for p, t in enumerate(tensors)]
             found.append(Quadratic.apply(wide, alpha, Solve.apply(wide, Account(), alpha, *b), *b).expand(*batch, -1))
         if found:
             own = own - torch.cat(found, -1)

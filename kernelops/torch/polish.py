@@ -64,7 +64,7 @@ class Polish(Function):
         g: torch.Tensor | None,
         *tensors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        place = specs[0].unknown.params[0]
+        place = specs[0].unknown.position
         rhs = [tensors[place]] if g is None else [tensors[place], g]
         pair = Pair(alpha, [a] if z is None else [a, z], rhs, specs[0], use)
         if use.unknown:

@@ -51,10 +51,10 @@ class Solve(Function):
         count = _count(spec)
         if len(tensors) > count:
             tensors, start = tensors[:count], tensors[count]
-            start = start.cpu() if start.device == tensors[spec.unknown.params[0]].device else start
+            start = start.cpu() if start.device == tensors[spec.unknown.position].device else start
             spec = replace(spec, options=replace(spec.options, x0=to_numpy(start, "x0")))
         account.solution = run(spec, alpha, tensors, 1 + users_level())
-        return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.params[0]].device)
+        return torch.from_numpy(account.solution.x.copy()).to(tensors[spec.unknown.position].device)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -65,7 +65,7 @@ class Solve(Function):
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple:
         alpha, *tensors, a = ctx.saved_tensors
-        spec, place = ctx.spec, ctx.spec.unknown.params[0]
+        spec, place = ctx.spec, ctx.spec.unknown.position
         across = _transposed(_again(spec))
         z = Solve.apply(across, Account(), alpha, *_with(tensors, place, g))
         wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
@@ -92,7 +92,7 @@ class Solve(Function):
         ctx: Any, saved: list, _spec: None, _account: None, alpha_tangent: Any, *tangents: torch.Tensor | None
     ) -> torch.Tensor:
         alpha, *tensors, a = saved
-        spec, place = ctx.spec, ctx.spec.unknown.params[0]
+        spec, place = ctx.spec, ctx.spec.unknown.position
         if alpha_tangent is not None:  # of what K smooths, errors do not grow
             a = Polish.apply((_again(spec),), Use(solved=True), alpha, a, None, None, *tensors)[0]
         at = [a if p == place else t for p, t in enumerate(tensors)]
@@ -111,7 +111,7 @@ class Solve(Function):
     ) -> tuple:
         if in_dims[2] is not None and alpha.ndim == 1:  # a number for each
             alpha, in_dims = alpha[:, None, None], (None, None, 0, *in_dims[3:])
-        place, count = spec.unknown.params[0], _count(spec)
+        place, count = spec.unknown.position, _count(spec)
         if all(d is None for d in in_dims[: 3 + count]):  # the start alone is mapped: all problems are the same
             b = tensors[place].expand(info.batch_size, *tensors[place].shape)
             tensors = (*tensors[:place], b, *tensors[place + 1 :])
@@ -122,7 +122,7 @@ class Solve(Function):
 
 def _count(spec: SolveSpec) -> int:
     """How many arguments the formula has, those at positions without a variable included."""
-    return 1 + max(v.params[0] for v in spec.variables)
+    return 1 + max(v.position for v in spec.variables)
 
 
 def _with(tensors: Sequence[torch.Tensor], place: int, b: torch.Tensor) -> list[torch.Tensor]:
@@ -177,7 +177,7 @@ def shaped_alpha(alpha: torch.Tensor, spec: SolveSpec, tensors: Sequence[torch.T
     try:
         cores = core_ranks(spec.variables).items()
         batch = torch.broadcast_shapes(*(tensors[p].shape[:-core] for p, core in cores))
-        n = tensors[spec.unknown.params[0]].shape[-2]
+        n = tensors[spec.unknown.position].shape[-2]
     except (RuntimeError, IndexError):
         return alpha  # shapes that do not fit: Solve names the tensor
     return alpha.reshape(alpha_layout(tuple(alpha.shape), n, tuple(batch)))

@@ -50,7 +50,7 @@ class TensorSystem(KernelSystem):
 
 def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     """The tensors with b in the dtype of the others, where the spec allows it to be wider."""
-    place = spec.unknown.params[0]
+    place = spec.unknown.position
     others = [t.dtype for p, t in enumerate(tensors) if t is not None and p != place]
     if not spec.wide or not others or tensors[place].dtype == others[0]:
         return tensors
@@ -60,7 +60,7 @@ def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch
 def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], stacklevel: int) -> Solution:
     """The solve of a spec, on the device of the tensors; a b that is wider than the other tensors keeps its digits."""
     arguments, system = bound_system(spec, alpha, tensors)
-    b, given, device = None, tensors[spec.unknown.params[0]].detach(), device_of(arguments)
+    b, given, device = None, tensors[spec.unknown.position].detach(), device_of(arguments)
     if narrowed(spec, tensors) is not tensors:
         b = given.to(torch.float64).expand(system.b_shape)
         b = b.reshape(*b.shape[:-2], -1, 1) if system.coupled else b

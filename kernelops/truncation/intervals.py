@@ -49,7 +49,7 @@ def interval_of(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
     with np.errstate(all="ignore"):
         for node in nodes:
             if node.op == "Const":
-                found[id(node)] = _constant(float(node.params[0]), node.dim)
+                found[id(node)] = _constant(node.value, node.dim)
             elif node in given:
                 found[id(node)] = given[node]
             else:

@@ -205,12 +205,12 @@ def _compared(expr: Expr) -> list[Expr]:
 
 
 def _by_position(variables: Iterable[Expr]) -> list[Expr]:
-    return sorted(variables, key=lambda v: v.params[0])
+    return sorted(variables, key=lambda v: v.position)
 
 
 def _first(arguments: Arguments, v: Expr) -> np.ndarray:
     """The rows of a variable in the first element of the batch."""
-    a = arguments.arrays[v.params[0]]
+    a = arguments.arrays[v.position]
     assert a is not None
     return np.asarray(a[(0,) * (a.ndim - 2)], np.float64)
 
@@ -219,7 +219,7 @@ def _boxed(variables: list[Expr], clusters: Clusters, arguments: Arguments) -> d
     """The least and the largest value of each component in each block, in the whole batch."""
     found = {}
     for v in variables:
-        a = arguments.arrays[v.params[0]]
+        a = arguments.arrays[v.position]
         assert a is not None
         each = [boxes(np.asarray(one, np.float64), clusters) for one in a.reshape(-1, *a.shape[-2:])]
         found[v] = np.min([lo for lo, _ in each], axis=0), np.max([hi for _, hi in each], axis=0)
@@ -233,7 +233,7 @@ def _bounded(
     here, there = blocks if axis == 1 else blocks[::-1]
     given: dict[Expr, Interval] = dict(units)
     for v in expr.vars:
-        a = arguments.arrays[v.params[0]] if v not in units else None
+        a = arguments.arrays[v.position] if v not in units else None
         if v.op == "Pm" and a is not None:
             rows = a.reshape(-1, v.dim).astype(np.float64)
             given[v] = rows.min(0), rows.max(0)
@@ -298,8 +298,8 @@ def _largest_row_sum(expr: Expr, axis: int, arguments: Arguments, units: Mapping
     ones = {v: const(1.0, v.dim) for v in units}
     value = apply("Abs", substitute(expr, ones))
     if not value.vars:
-        return float(value.params[0]) if value.op == "Const" else 0.0
-    sampled = permute_rows(arguments, {v.params[0]: rows for v in value.vars if v.op == kept})
+        return float(value.value) if value.op == "Const" else 0.0
+    sampled = permute_rows(arguments, {v.position: rows for v in value.vars if v.op == kept})
     M, N = (len(rows), arguments.N) if axis == 1 else (arguments.M, len(rows))
     sampled = sampled._replace(M=M, N=N)
     dtype = compute_dtype(arguments.dtype)  # float16 would round the sum

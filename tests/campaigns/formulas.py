@@ -199,9 +199,9 @@ def values(expr: Expr, data, dtype) -> dict[Expr, np.ndarray]:
     with np.errstate(all="ignore"):
         for node in topological(expr):
             if node.op == "Const":
-                found = np.full((1, 1, node.dim), node.params[0], dtype)
+                found = np.full((1, 1, node.dim), node.value, dtype)
             elif not node.args:
-                found = np.asarray(data[node.params[0]], dtype)[place[node.op]]
+                found = np.asarray(data[node.position], dtype)[place[node.op]]
             else:
                 args = [np.broadcast_to(done[a], (*done[a].shape[:-1], a.dim)) for a in node.args]
                 found = np.asarray(TRUTH[node.op](*args, *node.params))
@@ -220,7 +220,7 @@ def dense(expr: Expr, data, M: int, N: int, dtype=np.longdouble) -> np.ndarray:
 def points(r: np.random.Generator, variables, M: int, N: int, dtype=np.float64, wild: bool = False) -> dict:
     """Arrays by position; those of a wild call hold infinities, NaN and numbers at the ends of the range."""
     shapes = {"Vi": (M,), "Vj": (N,), "Pm": ()}
-    return {v.params[0]: _array(r, (*shapes[v.op], v.dim), dtype, wild) for v in variables}
+    return {v.position: _array(r, (*shapes[v.op], v.dim), dtype, wild) for v in variables}
 
 
 def _array(r: np.random.Generator, shape: tuple[int, ...], dtype, wild: bool) -> np.ndarray:

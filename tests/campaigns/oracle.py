@@ -50,10 +50,10 @@ def _limited(found, info):
 def _evaluated(node, operands, arrays, info):
     if node.op in ("Vi", "Vj", "Pm"):
         place = {"Vi": (slice(None), None), "Vj": (None, slice(None)), "Pm": (None,)}[node.op]
-        value = arrays[node.params[0]].astype(info.dtype).astype(WIDE)[place]
+        value = arrays[node.position].astype(info.dtype).astype(WIDE)[place]
         return Rough(value, np.zeros_like(value))
     if node.op == "Const":
-        value = np.full((1, 1, node.dim), node.params[0], WIDE)
+        value = np.full((1, 1, node.dim), node.value, WIDE)
         return Rough(value, np.abs(value) * WIDE(info.eps))
     if node.op in MOVES:
         return Rough(*(TRUTH[node.op](*parts, *node.params) for parts in zip(*operands, strict=True)))

@@ -105,7 +105,7 @@ def make(seed):
     )
     if square and M == N and rng.random() < 0.8:
         _share(arrays, [v for e in (expr, weight) if e is not None for v in e.vars], M)
-    leads = [arrays[v.params[0]].shape[: -1 - (v.op != "Pm")] for e in (expr, weight) if e is not None for v in e.vars]
+    leads = [arrays[v.position].shape[: -1 - (v.op != "Pm")] for e in (expr, weight) if e is not None for v in e.vars]
     batch = np.broadcast_shapes(*leads)
     ranges = _ranges(rng, M, N) if rng.random() < 0.3 else None
     accumulator, scheme = str(_any(rng, ACCUMULATORS[dtype])), str(_any(rng, SCHEMES))
@@ -234,7 +234,7 @@ def _known(rng, leaves):
 
 
 def _arrays(rng, exprs, rows, batch, dtype, special):
-    used = {v.params[0]: v for e in exprs for v in e.vars}
+    used = {v.position: v for e in exprs for v in e.vars}
     arrays = [None] * (max(used, default=-1) + 1)
     for place, v in used.items():
         lead = tuple(1 if rng.random() < 0.3 else n for n in batch)[int(rng.integers(len(batch) + 1)) :]
@@ -274,9 +274,9 @@ def _share(arrays, variables, rows):
     """Variables of i and of j that have one shape are one array."""
     kept = {}
     for v in variables:
-        a = arrays[v.params[0]]
+        a = arrays[v.position]
         if v.op in ("Vi", "Vj") and a.shape[-2] == rows:
-            arrays[v.params[0]] = kept.setdefault(a.shape, a)
+            arrays[v.position] = kept.setdefault(a.shape, a)
 
 
 def _ranges(rng, M, N):

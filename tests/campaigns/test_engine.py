@@ -64,7 +64,7 @@ def judge(case, found):
     right = unknown = 0
     work = np.float64 if case.dtype == "float64" else np.float32
     mask = np.ones((case.M, case.N), bool) if case.ranges is None else case.ranges.mask(case.M, case.N)
-    used = {v.params[0]: v for e in (case.expr, case.weight) if e is not None for v in e.vars}
+    used = {v.position: v for e in (case.expr, case.weight) if e is not None for v in e.vars}
     for t in np.ndindex(case.batch):
         arrays = {p: _element(case.arrays[p], v, case.batch, t) for p, v in used.items()}
         want = [evaluate(e, arrays, work) for e in (case.expr, case.weight) if e is not None]

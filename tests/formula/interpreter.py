@@ -81,7 +81,7 @@ def evaluate(expr, values):
     def visit(node):
         if id(node) not in done:
             if node.op == "Const":
-                done[id(node)] = np.full(node.dim, node.params[0])
+                done[id(node)] = np.full(node.dim, node.value)
             elif not node.args:
                 done[id(node)] = np.asarray(values[node])
             else:

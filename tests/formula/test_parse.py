@@ -81,7 +81,7 @@ SAME = [  # two ways to write one expression
 def test_grammar(formula, same):
     if formula.startswith("Grad"):
         found, want = read(formula), read(same)
-        at = {v: np.linspace(-0.4, 0.9, v.dim) + v.params[0] for v in parse("x", ALIASES).variables}
+        at = {v: np.linspace(-0.4, 0.9, v.dim) + v.position for v in parse("x", ALIASES).variables}
         np.testing.assert_allclose(evaluate(found, at), evaluate(want, at), rtol=1e-14)
     else:
         assert read(formula) is read(same)
@@ -113,7 +113,7 @@ def test_aliases(alias, index, want):
 
 def test_formula():
     f = parse("Exp(-SqDist(x,y))*b", ["y = Vj(1,3)", "x = Vi(0,3)", "b = Vj(2)", "unused = Pm(4)"])
-    assert [v.params[0] for v in f.variables] == [0, 1, 2, 3]
+    assert [v.position for v in f.variables] == [0, 1, 2, 3]
     assert [f.names[v] for v in f.variables] == ["x", "y", "b", "unused"]
     assert f.find("b") is f.variables[2] and str(f) == f.text == "Exp(-SqDist(x,y))*b"
     assert text(f.expr, f.names) == "Exp(-Sum(Square(x-y)))*b"
@@ -125,7 +125,7 @@ def test_formula():
 
 def test_variables_in_the_text_only():
     f = parse("Exp(-SqDist(Var(0,2,0),Var(1,2,1)))*Var(4,1,1)")
-    assert [v.params[0] for v in f.variables] == [0, 1, 4] and f.names == {}
+    assert [v.position for v in f.variables] == [0, 1, 4] and f.names == {}
 
 
 WRONG = [  # formula, message, column of the caret

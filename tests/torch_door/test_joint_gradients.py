@@ -39,7 +39,7 @@ AXES = pytest.mark.parametrize("axis", [0, 1])
 
 def leaves_of(formula):
     """Arguments up to the last that the formula names."""
-    used = {v.params[0] for v in parse(formula, ALIASES).expr.vars}
+    used = {v.position for v in parse(formula, ALIASES).expr.vars}
     return [leaf(*shape, seed=k) for k, shape in enumerate(list(SHAPES.values())[: max(used) + 1])]
 
 
