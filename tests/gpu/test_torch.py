@@ -13,8 +13,7 @@ from kernelops import KernelOperator
 from kernelops.arrays import arguments as arrays
 from kernelops.arrays import backend as backend_choice
 from kernelops.arrays import device_array
-from kernelops.operators import device_products as device_vectors
-from kernelops.operators import linear_operator
+from kernelops.operators import scipy_base
 from kernelops.torch import Genred, KernelSolve
 from kernelops.torch.vectors import TensorVectors
 
@@ -34,7 +33,7 @@ def points(n=60, dtype=torch.float64, seed=0):
 @pytest.fixture
 def there(monkeypatch):
     """Lets tensors of the host pass for some that are on the GPU."""
-    for module in (arrays, device_array, backend_choice, device_vectors, linear_operator):
+    for module in (arrays, device_array, backend_choice, scipy_base):
         monkeypatch.setattr(module, "on_device", lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a))
     monkeypatch.setattr(arrays, "as_numpy_view", lambda a: a if type(a) is np.ndarray else None)
     return lambda t: t
