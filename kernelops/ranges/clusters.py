@@ -15,11 +15,37 @@ DISTANCES_AT_ONCE = 1 << 20
 EMPTY_CLUSTERS = 1 << 20  # that labels may leave besides one for each point
 
 
+class ClusterTree(NamedTuple):
+    """A binary tree of clusters, whose leaves are the clusters in their order.
+
+    Attributes
+    ----------
+    blocks : (T, 2) int64
+        The rows of each node in the order of the points, half-open; node 0 is the root, and has all of them.
+    children : (T, 2) int64
+        The two nodes that share the rows of a node, lower rows first; -1 at a leaf.
+    """
+
+    blocks: np.ndarray
+    children: np.ndarray
+
+
 class Clusters(NamedTuple):
-    """Points in clusters: the rows of each, half-open, (C, 2), in an order of the points (None: as they stand)."""
+    """Points in clusters.
+
+    Attributes
+    ----------
+    blocks : (C, 2) int64
+        The rows of each cluster in the order of the points, half-open.
+    order : (n,) int64 or None
+        The point at each row; None if the points stay as they are.
+    tree : ClusterTree or None
+        How the clusters were made by halving larger ones, if they were.
+    """
 
     blocks: np.ndarray
     order: np.ndarray | None
+    tree: ClusterTree | None = None
 
 
 def points_of(name: str, x: Any) -> np.ndarray:
@@ -66,20 +92,26 @@ def split(x: np.ndarray, points_per_cluster: int) -> Clusters:
     """
     n = len(x)
     points_per_cluster = min(points_per_cluster, max(n, 1))
-    order, todo = np.arange(n), [(0, n)] if x.shape[1] else []
+    order, todo, blocks, children = np.arange(n), [0], [(0, n)], [(-1, -1)]
     while todo:
-        begin, end = todo.pop()
+        node = todo.pop()
+        begin, end = blocks[node]
         clusters = -(-(end - begin) // points_per_cluster)
         if clusters < 2:
             order[begin:end].sort()
             continue
         half = begin + clusters // 2 * points_per_cluster
-        part = x[order[begin:end]]
-        with np.errstate(over="ignore"):
-            along = part[:, np.argmax(part.max(0) - part.min(0))]
-        order[begin:end] = order[begin:end][np.argpartition(along, half - begin)]
-        todo += [(begin, half), (half, end)]
-    return Clusters(consecutive(n, points_per_cluster), order)
+        if x.shape[1]:
+            part = x[order[begin:end]]
+            with np.errstate(over="ignore"):
+                along = part[:, np.argmax(part.max(0) - part.min(0))]
+            order[begin:end] = order[begin:end][np.argpartition(along, half - begin)]
+        children[node] = len(blocks), len(blocks) + 1
+        todo += children[node]
+        blocks += [(begin, half), (half, end)]
+        children += [(-1, -1)] * 2
+    tree = ClusterTree(np.array(blocks, np.int64), np.array(children, np.int64))
+    return Clusters(consecutive(n, points_per_cluster), order, tree)
 
 
 def boxes(x: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray]:

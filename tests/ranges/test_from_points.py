@@ -220,3 +220,26 @@ def test_points_at_the_ends_of_the_range(size):
     held = Ranges.from_radius(x, x, size / 8, points_per_cluster=10).mask(300, 300)
     apart = np.sqrt(((wide[:, None] - wide) ** 2).sum(-1))
     assert held[apart <= size / 8].all() and held.mean() < 0.5
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 200])
+@pytest.mark.parametrize(("n", "D"), [(0, 2), (1, 2), (50, 2), (97, 3), (50, 0)])
+def test_the_tree_of_clusters(n, D, size):
+    """Two children share the rows of a node, and the leaves, from left to right, are the clusters."""
+    found = clusters.split(np.random.default_rng(n).uniform(size=(n, D)), size)
+    blocks, children = (a.tolist() for a in found.tree)
+    assert blocks[0] == [0, n]
+    leaves, todo, met = [], [0], []
+    while todo:
+        node = todo.pop()
+        met.append(node)
+        left, right = children[node]
+        if left < 0:
+            assert right < 0
+            leaves.append(blocks[node])
+            continue
+        (first, last), (begin, half), (middle, end) = (blocks[k] for k in (node, left, right))
+        assert first == begin < half == middle < end == last
+        todo += [right, left]
+    assert sorted(met) == list(range(len(blocks)))
+    assert leaves == (found.blocks.tolist() or [[0, 0]])
