@@ -5,16 +5,21 @@ Where there is no GPU a tensor of the host passes for one: the engine of the CPU
 
 import numpy as np
 import pytest
+from conformity import check_operator
 from solve_cases import CASES, ITERATE
 from torch_dense import all_near, assert_near, derivatives, torch
 
 from kernelops import Ranges, SolveState
 from kernelops.arrays.arguments import Arguments
 from kernelops.arrays.device_array import DeviceArray
+from kernelops.formula.parse import parse
 from kernelops.operators import kernel_product
+from kernelops.operators.shift import alpha_for_solve
+from kernelops.operators.system import SolveSpec
 from kernelops.reductions.reduction import Reduction
+from kernelops.solvers.operator import as_system
 from kernelops.torch import KernelSolve, system
-from kernelops.torch.system import device_of
+from kernelops.torch.system import TensorSystem, device_of
 
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
 
@@ -154,3 +159,17 @@ def test_on_the_host_vectors_stay_numpy_s(monkeypatch):
     case = CASES[0]
     case.ours(*case.leaves())
     assert not made
+
+
+@pytest.mark.parametrize("alpha", [0.1, np.linspace(0.1, 0.2, 30)], ids=["number", "rows"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_system_is_an_operator(dtype, alpha, there):
+    x = np.random.default_rng(0).random((30, 2)).astype(dtype)
+    parsed = parse("Exp(-SqDist(x,y))*b", ALIASES)
+    spec = SolveSpec(parsed.expr, parsed.find("b"), parsed.variables, parsed.names)
+    arguments = spec.bind([x, x, np.ones((30, 1), dtype)])
+    A = TensorSystem(spec, arguments, alpha_for_solve(alpha, arguments), torch.device("cpu"))
+    z = x.astype(np.float64)
+    dense = np.exp(-((z[:, None] - z) ** 2).sum(-1)) + np.diag(np.broadcast_to(alpha, 30))
+    check_operator(A, dense, np.broadcast_to(alpha, 30))
+    assert as_system(A) is A and set(there) <= {"float32", "float64"} and there
