@@ -7,7 +7,7 @@ from mirrored_sums import GAUSS, NAMES, declared, points, summed
 from kernelops import KernelOperator, _core
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
-from kernelops.formula.structure import mirrored
+from kernelops.formula.structure import is_mirrored
 from kernelops.numpy import KernelSolve
 
 
@@ -99,7 +99,7 @@ def test_misuse_is_refused():
 
 def test_what_cancels_counts():
     expr = [parse(f, NAMES).expr for f in ("Inv(Sum(x))*Sum(x)*(x|y)", "Inv(Sum(x*y))*Sum(y*x)*(x|y)", "Sum(x)+Sum(y)")]
-    assert [mirrored(e, ((0, 1),)) for e in expr] == [False, True, True]
+    assert [is_mirrored(e, ((0, 1),)) for e in expr] == [False, True, True]
 
 
 # ---- on top of it -------------------------------------------------------------------------------------------------

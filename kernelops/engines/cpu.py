@@ -13,7 +13,7 @@ from ..arrays.arguments import Arguments
 from ..arrays.permute import permute_rows, restore_order
 from ..errors import ArgumentError
 from ..formula.expr import Expr
-from ..formula.structure import mirrored
+from ..formula.structure import is_mirrored
 from ..program.compile import compile_best, compile_entries, compile_exp, compile_sum
 from ..program.instructions import Operand, Program, Stage
 from ..program.options import KernelOptions
@@ -159,7 +159,7 @@ def _is_symmetric(prepared: Prepared, arguments: Arguments) -> bool:
         return False
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
     pairs = tuple((v.position, w.position) for v in i for w in j if v.dim == w.dim and _shared(arguments, v, w))
-    return bool(pairs) and mirrored(prepared.factor, pairs)
+    return bool(pairs) and is_mirrored(prepared.factor, pairs)
 
 
 def _enough(prepared: Prepared, ranges: Ranges, rows: int) -> bool:

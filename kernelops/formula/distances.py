@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
 from .expr import Expr, apply, const, is_const, substitute, topological
-from .fold import nonnegative
+from .fold import is_nonnegative
 from .identities import Point, ratio
 from .ops import OPS
 from .polynomial import is_zero
@@ -23,15 +23,15 @@ def bases(expr: Expr) -> dict[Expr, bool]:
     alone: that of other data has no limit at 0.
     """
     found: dict[Expr, bool] = {}
-    for node in differentiated(expr):
+    for node in nodes_on_the_way(expr):
         if node.op in ROOTS and not (node.op == "Powf" and _is_whole(node.args[1])):
-            for base, signed in below(node):
+            for base, signed in base_of_root(node):
                 if node.op != "Log" or is_distance(base):
                     found[base] = found.get(base, True) and signed
     return found
 
 
-def differentiated(expr: Expr) -> Iterator[Expr]:
+def nodes_on_the_way(expr: Expr) -> Iterator[Expr]:
     """The nodes below expr through which a derivative may go, in the order of ``topological``."""
     reached, stack = {expr}, [expr]
     while stack:
@@ -51,7 +51,7 @@ def _has_both_indices(node: Expr) -> bool:
     return {"Vi", "Vj"} <= {v.op for v in node.vars}
 
 
-def below(root: Expr) -> list[tuple[Expr, bool]]:
+def base_of_root(root: Expr) -> list[tuple[Expr, bool]]:
     """What is 0 where the operand of a root is, and whether only its absolute value counts.
 
     These are the factors of the operand, down to what is no product, power or root.
@@ -70,7 +70,7 @@ def below(root: Expr) -> list[tuple[Expr, bool]]:
             moving = [a for a in node.args if not is_const(a)]
             stack.extend((a, signed) for a in [a for a in moving if _has_both_indices(a)] or moving)
         elif node.vars and not _is_positive(node):
-            found.append((node, signed and not nonnegative(node)))
+            found.append((node, signed and not is_nonnegative(node)))
     return found
 
 
@@ -84,7 +84,7 @@ def _is_positive(node: Expr) -> bool:
         else:
             parts.append(n)
     above = [p.op == "Exp" or (is_const(p) and p.value > 0) for p in parts]
-    return any(above) and all(a or nonnegative(p) for a, p in zip(above, parts, strict=True))
+    return any(above) and all(a or is_nonnegative(p) for a, p in zip(above, parts, strict=True))
 
 
 # ---- what is 0 where a distance is ----
@@ -93,7 +93,7 @@ def _is_positive(node: Expr) -> bool:
 def is_distance(base: Expr) -> bool:
     """Whether base shows that its derivative is 0 where it is: it is never negative."""
     same = _same_points(base)
-    return nonnegative(base) or (bool(same) and is_const(simplify(substitute(base, same)), 0))
+    return is_nonnegative(base) or (bool(same) and is_const(simplify(substitute(base, same)), 0))
 
 
 def _same_points(base: Expr) -> dict[Expr, Expr]:
@@ -120,9 +120,9 @@ def _zero_with(base: Expr) -> list[Expr]:
     while stack:
         node = stack.pop()
         found.append(node)
-        if node.op in ("Square", "Abs") or (node.op == "Sum" and nonnegative(node)):
+        if node.op in ("Square", "Abs") or (node.op == "Sum" and is_nonnegative(node)):
             stack.append(node.args[0])
-        elif node.op == "Add" and nonnegative(node):
+        elif node.op == "Add" and is_nonnegative(node):
             stack.extend(node.args)
     return found
 
@@ -130,7 +130,7 @@ def _zero_with(base: Expr) -> list[Expr]:
 # ---- two distances that are one ----
 
 
-def aligned(expr: Expr, at: Sequence[Point]) -> Expr:
+def align(expr: Expr, at: Sequence[Point]) -> Expr:
     """The same, simplified, with one node for distances that differ by a factor of length 1.
 
     |g*(x-y)|^2 is g*g*|x-y|^2, and (x|x) + (y|y) - 2*(x|y) is |x-y|^2; a kernel that has more than one of them has
@@ -139,7 +139,9 @@ def aligned(expr: Expr, at: Sequence[Point]) -> Expr:
     plain = simplify(expr)
     done: dict[Expr, Expr] = {}
     for node in topological(plain):
-        done[node] = _pulled(build(node.op, *(done[a] for a in node.args), params=node.params)) if node.args else node
+        done[node] = (
+            _pull_factor(build(node.op, *(done[a] for a in node.args), params=node.params)) if node.args else node
+        )
     pulled = done[plain]
     roots = [b for b in bases(pulled) if b.dim == 1 and _has_both_indices(b)]
     same: dict[Expr, Expr] = {}
@@ -156,17 +158,17 @@ def aligned(expr: Expr, at: Sequence[Point]) -> Expr:
     return simplify(substitute(pulled, same)) if same else pulled
 
 
-def _pulled(node: Expr) -> Expr:
+def _pull_factor(node: Expr) -> Expr:
     """node with a factor of length 1 in front, where it is a square, an absolute value or a difference of products."""
     if node.op in ("Square", "Abs", "Sum"):
         f = _factor(node.args[0])
         if f is not None:
             scale = f[0] if node.op == "Sum" else build(node.op, f[0])
-            return build("Mult", scale, _pulled(build(node.op, f[1])))
+            return build("Mult", scale, _pull_factor(build(node.op, f[1])))
     if node.op == "Subtract":
         left, right = node.args
         if "Vi" in {v.op for v in right.vars} and "Vi" not in {v.op for v in left.vars}:  # y - x is -(x - y)
-            return apply("Minus", _pulled(build("Subtract", right, left)))
+            return apply("Minus", _pull_factor(build("Subtract", right, left)))
         left_factor, right_factor = (_factor(a) for a in node.args)
         if left_factor is not None and right_factor is not None and left_factor[0] is right_factor[0]:
             return build("Mult", left_factor[0], build("Subtract", left_factor[1], right_factor[1]))

@@ -17,7 +17,7 @@ from math import factorial, inf
 
 from .defined import stretch
 from .expr import Expr, const, is_const, topological
-from .identities import Point, equal
+from .identities import Point, are_equal
 from .ops import HIGHEST_ORDER, OPS
 from .polynomial import Polynomial, Ring
 from .series import (
@@ -73,7 +73,7 @@ class Expansion:
             if not self.inside[node]:
                 self.known[node] = self.constant(self.ring.of(node))
                 continue
-            missing = [a for a in self._wanted(node) if a not in self.known]
+            missing = [a for a in self._operands(node) if a not in self.known]
             if missing:
                 stack.extend(missing)
             else:
@@ -83,17 +83,17 @@ class Expansion:
     def constant(self, c: Polynomial) -> Series:
         return Series(((ZERO, c),)) if c.terms else Series(())
 
-    def _wanted(self, node: Expr) -> tuple[Expr, ...]:
+    def _operands(self, node: Expr) -> tuple[Expr, ...]:
         """The operands of node; of a choice the condition first, and then the branch that is taken."""
         if node.op != "IfElse":
             return node.args
         condition, *branches = node.args
         if condition not in self.known:
             return (condition,)
-        taken = self._taken(self.known[condition])
+        taken = self._decide(self.known[condition])
         return node.args if taken is None else (branches[0] if taken else branches[1],)
 
-    def _taken(self, condition: Series) -> bool | None:
+    def _decide(self, condition: Series) -> bool | None:
         """Whether a condition holds for every small e; None where that depends on data."""
         lead = condition.lead()
         if lead is None:
@@ -149,7 +149,7 @@ class Expansion:
         if node.op != "Sum" or not f.own or node.args[0].dim != self.base.dim or not f.tends() or f.order <= 0:
             raise UnknownError
         value, limit = value_at_zero(node.args[0], self.base), f.at_zero() or self.ring.zero
-        if value is None or not equal(value, limit.expr(), self.points):
+        if value is None or not are_equal(value, limit.expr(), self.points):
             raise UnknownError
         return Series(((ZERO, self.ring.atom(node)), *(t for t in f.terms if t[0] != ZERO)), f.order, own=False)
 
@@ -232,7 +232,7 @@ class Expansion:
     def _symbolic_binomial(self, p: Polynomial, k: int) -> Polynomial:
         value = self.ring.one
         for i in range(k):
-            value = (value * (p + self.ring.number(-float(i)))).scaled(1 / (i + 1))
+            value = (value * (p + self.ring.number(-float(i)))).scale(1 / (i + 1))
         return value
 
     def _analytic(self, node: Expr, f: Series) -> Series:
@@ -250,7 +250,7 @@ class Expansion:
             shift = Exponent(Fraction(m).limit_denominator(10**6))
         point = at.expr()
         delta = Series(tuple(t for t in f.terms if t[0] != ZERO), f.order, f.own)
-        found = self._powers(delta, lambda k: self.ring.of(_derivative(node, point, k)).scaled(1 / factorial(k)))
+        found = self._powers(delta, lambda k: self.ring.of(_derivative(node, point, k)).scale(1 / factorial(k)))
         return Series(tuple((e + shift, c) for e, c in found.terms), found.order + shift.nominal, found.own)
 
     def _log(self, f: Series) -> Series:
@@ -260,19 +260,19 @@ class Expansion:
         inverse = lead[1].power(Fraction(-1))
         rest = [(e + -lead[0], c * inverse) for e, c in f.terms[1:]]
         delta = collect(rest, f.order - lead[0].nominal, f.own)
-        whole = self.ring.of(build("Log", lead[1].expr())) + self.ring.atom(LOG).scaled(float(lead[0].number))
+        whole = self.ring.of(build("Log", lead[1].expr())) + self.ring.atom(LOG).scale(float(lead[0].number))
         return self._powers(delta, lambda k: self.ring.number(-((-1.0) ** k) / k) if k else whole)
 
     def _if_else(self, node: Expr) -> Series:
         condition, *branches = node.args
-        taken = self._taken(self.known[condition])
+        taken = self._decide(self.known[condition])
         if taken is not None:
             return self.known[branches[0] if taken else branches[1]]
         lead = self.known[condition].lead()
         a, b = (self.known[e] for e in branches)
-        return self._chosen(lead, a, b, own=self.known[condition].own and a.own and b.own)
+        return self._choose(lead, a, b, own=self.known[condition].own and a.own and b.own)
 
-    def _chosen(self, lead: Term | None, a: Series, b: Series, own: bool) -> Series:
+    def _choose(self, lead: Term | None, a: Series, b: Series, own: bool) -> Series:
         """a where the leading term of a condition is at least 0, else b."""
         value = 0.0 if lead is None else lead[1].constant()
         if lead is None or value is not None:
@@ -287,8 +287,8 @@ class Expansion:
     def _piecewise(self, op: str, args: list[Series]) -> Series:
         f, own = args[0], all(a.own for a in args)
         if op == "Clamp":
-            inner = self._chosen((args[2] + -f).lead(), f, args[2], own)
-            return self._chosen((f + -args[1]).lead(), inner, args[1], own)
+            inner = self._choose((args[2] + -f).lead(), f, args[2], own)
+            return self._choose((f + -args[1]).lead(), inner, args[1], own)
         if op in ("Abs", "Sign", "Step", "ReLU"):
             lead = f.lead()
             if op in ("Abs", "ReLU") and lead is None:

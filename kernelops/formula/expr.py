@@ -195,12 +195,12 @@ def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
         left, right = node.args
         inner = _binding(right, names)
         return [
-            *_bracketed(left, _binding(left, names) < binding),
+            *_bracket(left, _binding(left, names) < binding),
             sign,
-            *_bracketed(right, inner <= binding or inner == _UNARY),
+            *_bracket(right, inner <= binding or inner == _UNARY),
         ]
     if _is_sign(node):
-        return ["-", *_bracketed(node.args[0], _binding(node.args[0], names) != _TIGHT)]
+        return ["-", *_bracket(node.args[0], _binding(node.args[0], names) != _TIGHT)]
     params = [str(list(p)).replace(" ", "") if isinstance(p, tuple) else str(p) for p in node.params]
     listed: list[Expr | str] = []
     for operand in node.args:
@@ -223,7 +223,7 @@ def _is_sign(node: Expr) -> bool:
     return node.op == "Minus" and not is_const(node.args[0])  # "-3" is the constant, hence Minus(3) for the operation
 
 
-def _bracketed(node: Expr, needed: bool) -> list[Expr | str]:
+def _bracket(node: Expr, needed: bool) -> list[Expr | str]:
     return ["(", node, ")"] if needed else [node]
 
 

@@ -41,7 +41,7 @@ VALUES: dict[str, Callable[..., float]] = {  # values of constants, in float64
 _LEAST, _MOST = 2.0**-100, 2.0**100  # constants are not merged beyond: float32 ends at 2**-126 and 2**128
 
 
-def usable(value: float) -> bool:
+def is_usable(value: float) -> bool:
     return value == 0 or _LEAST <= abs(value) <= _MOST  # also False for nan
 
 
@@ -54,7 +54,7 @@ def fold(node: Expr) -> Expr | None:
         value = value_of(*(a.value for a in node.args), *node.params)
     except (ValueError, OverflowError, ZeroDivisionError):
         return None
-    return const(value, node.dim) if usable(value) else None
+    return const(value, node.dim) if is_usable(value) else None
 
 
 def shrink(node: Expr) -> Expr:
@@ -83,7 +83,7 @@ def coefficient(a: Expr) -> tuple[float, Expr | None]:
         return -1.0, a.args[0]
     if a.op == "Divide" and is_const(a.args[1]) and a.args[0].dim == a.dim and not is_const(a.args[0]):
         (c, rest), d = coefficient(a.args[0]), a.args[1].value
-        return (c / d, rest) if d and usable(c / d) else (1.0, a)
+        return (c / d, rest) if d and is_usable(c / d) else (1.0, a)
     if a.op == "Mult" and a.args[0].dim == 1:
         if is_const(a.args[0]):
             return a.args[0].value, a.args[1]
@@ -94,17 +94,17 @@ def coefficient(a: Expr) -> tuple[float, Expr | None]:
     return 1.0, a
 
 
-def scaled(c: float, rest: Expr) -> Expr | None:
+def scale(c: float, rest: Expr) -> Expr | None:
     """c*rest, where rest has no constant factor; None where c is out of range. In (c*s)*v it goes to the scalar s."""
     if c == 1:
         return rest
     if c == 0:
         return const(0, rest.dim)
-    if not usable(c):
+    if not is_usable(c):
         return None
     factors = scalar_factor(rest)
     if factors:
-        scalar = scaled(c, factors[0])
+        scalar = scale(c, factors[0])
         return None if scalar is None else apply("Mult", scalar, factors[1])
     if c == -1:
         return apply("Subtract", *reversed(rest.args)) if rest.op == "Subtract" else apply("Minus", rest)
@@ -153,7 +153,7 @@ def summands(e: Expr) -> list[tuple[float, Expr | None]]:
     return found
 
 
-def merged(terms: list[tuple[float, Expr | None]]) -> list[tuple[float, Expr | None]] | None:
+def merge_terms(terms: list[tuple[float, Expr | None]]) -> list[tuple[float, Expr | None]] | None:
     """The same sum with each term once, at least one left; None if each stands once already.
 
     A term of which only rounding is left is gone: near a pole it would be all that is left.
@@ -167,7 +167,7 @@ def merged(terms: list[tuple[float, Expr | None]]) -> list[tuple[float, Expr | N
     return [(c, rest) for rest, (c, size) in total.items() if abs(c) > _ROUNDING * size] or [(0.0, None)]
 
 
-def shared(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], list[Expr]]:
+def split_common(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], list[Expr]]:
     """(the factors of both, those of f alone, those of g alone); numbers are not shared."""
     common, left, right = [], [], list(g)
     for factor in f:
@@ -179,14 +179,14 @@ def shared(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], list[E
     return common, left, right
 
 
-def without_roots(parts: list[Expr]) -> list[Expr] | None:
+def cancel_roots(parts: list[Expr]) -> list[Expr] | None:
     """Factors where sqrt(s) met 1/sqrt(s), or Sign(|v|^2) met v; None where nothing of the sort is found.
 
     For s >= 0 the two roots are Sign(s). Times v, if s = |v|^2, that is v.
     """
     for f in parts:
         others = [h for h in parts if h is not f]
-        if f.op == "Rsqrt" and nonnegative(f.args[0]) and len(others) + 1 == len(parts):
+        if f.op == "Rsqrt" and is_nonnegative(f.args[0]) and len(others) + 1 == len(parts):
             for k, h in enumerate(others):
                 if h.op == "Sqrt" and h.args[0] is f.args[0]:
                     return [*others[:k], apply("Sign", f.args[0]), *others[k + 1 :]]
@@ -198,7 +198,7 @@ def without_roots(parts: list[Expr]) -> list[Expr] | None:
     return None
 
 
-def nonnegative(e: Expr) -> bool:
+def is_nonnegative(e: Expr) -> bool:
     """Whether e shows that it is at least 0."""
     stack = [e]
     while stack:

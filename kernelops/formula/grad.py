@@ -15,40 +15,40 @@ from collections.abc import Callable, Sequence
 
 from ..errors import FormulaError
 from .defined import stretch
-from .distances import aligned, bases, split
+from .distances import align, bases, split
 from .expr import Expr, apply, const, is_const, topological, variable
 from .identities import Point, points
-from .limits import MixedComponentsError, with_finite_powers, with_limit
+from .limits import MixedComponentsError, take_finite_powers, take_limit
 from .ops import LARGEST, OPS, VARIABLES
 from .simplify import simplify
 
 _ZERO = const(0)
 
 
-def _masked(g: Expr) -> bool:
+def _is_masked(g: Expr) -> bool:
     return g.op == "IfElse" and (is_const(g.args[1], 0) or is_const(g.args[2], 0))
 
 
-def _within(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
+def _apply_inside(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
     """linear(g). A cotangent held at 0 by a condition stays so, even where the other branch becomes infinite or NaN."""
-    if not _masked(g):
+    if not _is_masked(g):
         return linear(g)
     condition, *branches = g.args
-    return apply("IfElse", condition, *(b if is_const(b, 0) else _within(b, linear) for b in branches))
+    return apply("IfElse", condition, *(b if is_const(b, 0) else _apply_inside(b, linear) for b in branches))
 
 
-def _vectorwise(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
+def _apply_inside_all(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
     """The same for an operation that mixes components: there a condition must hold for all of them."""
-    if not _masked(g) or g.args[0].dim > 1:
+    if not _is_masked(g) or g.args[0].dim > 1:
         return linear(g)
     condition, *branches = g.args
-    return apply("IfElse", condition, *(b if is_const(b, 0) else _vectorwise(b, linear) for b in branches))
+    return apply("IfElse", condition, *(b if is_const(b, 0) else _apply_inside_all(b, linear) for b in branches))
 
 
 def times(g: Expr, *factors: Expr) -> Expr:
     """g times the factors, component by component."""
     for f in factors:
-        g = f if is_const(g, 1) and g.dim == 1 else _within(g, lambda b, f=f: apply("Mult", b, f))  # type: ignore[misc]
+        g = f if is_const(g, 1) and g.dim == 1 else _apply_inside(g, lambda b, f=f: apply("Mult", b, f))  # type: ignore[misc]
     return g
 
 
@@ -62,10 +62,10 @@ def _minus(g: Expr) -> Expr:
 
 
 def _over(g: Expr, f: Expr) -> Expr:
-    return _within(g, lambda b: apply("Divide", b, f))
+    return _apply_inside(g, lambda b: apply("Divide", b, f))
 
 
-def _unless_zero(f: Expr, g: Expr) -> Expr:
+def _zero_where_zero(f: Expr, g: Expr) -> Expr:
     """g, but 0 where f is 0."""
     return apply("IfElse", apply("Minus", apply("Abs", f)), _ZERO, g)
 
@@ -81,7 +81,7 @@ def _powf(g: Expr, e: Expr, f: Expr, p: Expr) -> tuple[Expr, ...]:
     base = apply("Mult", p, apply("Powf", f, apply("Subtract", p, const(1))))
     exponent = apply("Mult", e, apply("Log", f))
     nonzero = is_const(p) and p.value != 0  # f**0 is 1 for every f, and 0*f**-1 would be NaN at f = 0
-    return times(g, base if nonzero else _unless_zero(p, base)), times(g, _unless_zero(f, exponent))
+    return times(g, base if nonzero else _zero_where_zero(p, base)), times(g, _zero_where_zero(f, exponent))
 
 
 def _clamp(g: Expr, e: Expr, f: Expr, a: Expr, b: Expr) -> tuple[Expr, ...]:
@@ -93,11 +93,15 @@ def _clamp(g: Expr, e: Expr, f: Expr, a: Expr, b: Expr) -> tuple[Expr, ...]:
 
 def _extract(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
     place = (e.params[0], f.dim)
-    return (_vectorwise(_widen(g, e.dim), lambda b: apply("ExtractT", _widen(b, e.dim), params=place)),)
+    return (_apply_inside_all(_widen(g, e.dim), lambda b: apply("ExtractT", _widen(b, e.dim), params=place)),)
 
 
 def _part(g: Expr, start: int, count: int) -> Expr:
-    return g if g.dim == 1 else _vectorwise(g, lambda b: apply("Extract", b, params=(start, count)) if b.dim > 1 else b)
+    return (
+        g
+        if g.dim == 1
+        else _apply_inside_all(g, lambda b: apply("Extract", b, params=(start, count)) if b.dim > 1 else b)
+    )
 
 
 def _concat(g: Expr, e: Expr, f: Expr, h: Expr) -> tuple[Expr, ...]:
@@ -127,8 +131,8 @@ def _tensordot(g: Expr, e: Expr, f: Expr, h: Expr) -> tuple[Expr, ...]:
     for_h = (dims_f, tuple(dims_g), tuple(kept_f), places_f, tuple(to_h))
     g = _widen(g, e.dim)
     return (
-        _vectorwise(g, lambda b: apply("TensorDot", _widen(b, e.dim), h, params=for_f)),
-        _vectorwise(g, lambda b: apply("TensorDot", f, _widen(b, e.dim), params=for_h)),
+        _apply_inside_all(g, lambda b: apply("TensorDot", _widen(b, e.dim), h, params=for_f)),
+        _apply_inside_all(g, lambda b: apply("TensorDot", f, _widen(b, e.dim), params=for_h)),
     )
 
 
@@ -179,7 +183,7 @@ def grad(expr: Expr, var: Expr, seed: Expr) -> Expr:
     seed : Expr
         As long as expr, or of length 1, which is stretched.
     """
-    return with_finite_powers(simplify(_reverse(expr, var, seed)), points())
+    return take_finite_powers(simplify(_reverse(expr, var, seed)), points())
 
 
 def diff(expr: Expr, var: Expr, tangent: Expr) -> Expr:
@@ -188,12 +192,12 @@ def diff(expr: Expr, var: Expr, tangent: Expr) -> Expr:
     With J = d expr / d var, grad gives J^T w, which is linear in w; so its gradient along tangent is J tangent.
     """
     if expr.dim == 1:  # J is one row
-        return with_finite_powers(simplify(_dot(_reverse(expr, var, const(1)), _widen(tangent, var.dim))), points())
-    w = fresh("Pm", expr.dim, expr, var, tangent)
+        return take_finite_powers(simplify(_dot(_reverse(expr, var, const(1)), _widen(tangent, var.dim))), points())
+    w = new_variable("Pm", expr.dim, expr, var, tangent)
     return grad(_reverse(expr, var, w), w, tangent)
 
 
-def fresh(op: str, dim: int, *exprs: Expr) -> Expr:
+def new_variable(op: str, dim: int, *exprs: Expr) -> Expr:
     """A variable that none of the expressions contains."""
     return variable(op, 1 + max((v.position for e in exprs for v in e.vars), default=-1), dim)
 
@@ -212,7 +216,7 @@ def _reverse(expr: Expr, var: Expr, seed: Expr) -> Expr:
         return const(0, var.dim)
     at = points()
     if bases(expr):
-        expr = aligned(expr, at)
+        expr = align(expr, at)
     while True:
         try:
             return _pull_back(expr, var, seed, at)
@@ -229,7 +233,7 @@ def _pull_back(expr: Expr, var: Expr, seed: Expr, at: Sequence[Point]) -> Expr:
         if g is None:  # nothing but zeros came back
             continue
         if node in roots:
-            g = with_limit(g, node, roots[node], expr, at)
+            g = take_limit(g, node, roots[node], expr, at)
         if node is var:  # the first node of all in that order
             return _widen(g, var.dim)
         for arg, ga in zip(node.args, RULES[node.op](g, node, *node.args), strict=True):
@@ -243,4 +247,6 @@ def _fit(g: Expr, node: Expr, arg: Expr) -> Expr:
     """The cotangent of an operand of length 1 that an elementwise operation has stretched is a sum."""
     if not OPS[node.op].elementwise or arg.dim == node.dim:
         return g
-    return times(g, const(node.dim)) if g.dim == 1 else _vectorwise(g, lambda b: apply("Sum", _widen(b, node.dim)))
+    return (
+        times(g, const(node.dim)) if g.dim == 1 else _apply_inside_all(g, lambda b: apply("Sum", _widen(b, node.dim)))
+    )

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from .expr import Expr, apply, is_const, topological
-from .fold import VALUES, nonnegative
+from .fold import VALUES, is_nonnegative
 
 Value = tuple[float, float]  # a value, and how far it may be off
 
@@ -48,7 +48,7 @@ class Point:
             return [(node.value, _ULP * abs(node.value))]
         rule = _MIXING.get(node.op) or (_elementwise if node.op in VALUES else None)
         if rule is None or node.dim > _LONGEST:
-            return [self._drawn(node) for _ in range(min(node.dim, _LONGEST))]
+            return [self._draw(node) for _ in range(min(node.dim, _LONGEST))]
         args = [self.known[a] for a in node.args]
         known = [a for a in args if a is not None]
         if len(known) < len(args):
@@ -59,9 +59,9 @@ class Point:
             return None
         return found if all(math.isfinite(v) and math.isfinite(e) for v, e in found) else None
 
-    def _drawn(self, node: Expr) -> Value:
+    def _draw(self, node: Expr) -> Value:
         size, sign = self.random.uniform(0.3, 1.7), self.random.random()
-        return (-size if sign < 0.5 and node.op != "Pm" and not nonnegative(node) else size, 0.0)
+        return (-size if sign < 0.5 and node.op != "Pm" and not is_nonnegative(node) else size, 0.0)
 
 
 def points() -> list[Point]:
@@ -72,10 +72,10 @@ def points() -> list[Point]:
 def _elementwise(node: Expr, args: list[list[Value]]) -> list[Value]:
     length = max(map(len, args))
     wide = [a if len(a) == length else a * length for a in args]
-    return [_rounded(VALUES[node.op], operands, node) for operands in zip(*wide, strict=True)]
+    return [_operate(VALUES[node.op], operands, node) for operands in zip(*wide, strict=True)]
 
 
-def _rounded(f: Callable[..., float], args: Sequence[Value], node: Expr) -> Value:
+def _operate(f: Callable[..., float], args: Sequence[Value], node: Expr) -> Value:
     """The value of one operation, and how far it may be off: the operands are moved by what they may be off."""
     values = [v for v, _ in args]
     value = f(*values, *node.params)
@@ -122,7 +122,7 @@ def _tensordot(node: Expr, args: list[list[Value]]) -> list[Value]:
     return [_total(parts[k]) for k in range(node.dim)]
 
 
-def _embedded(a: list[Value], start: int, total: int) -> list[Value]:
+def _embed(a: list[Value], start: int, total: int) -> list[Value]:
     zero = (0.0, 0.0)
     return [zero] * start + a + [zero] * (total - start - len(a))
 
@@ -138,7 +138,7 @@ def _indices(flat: int, dims: Sequence[int]) -> list[int]:
 _MIXING: dict[str, Callable[[Expr, list[list[Value]]], list[Value]]] = {
     "Sum": lambda node, args: [_total(_full(args[0], node.args[0].dim))],
     "Extract": lambda node, args: _full(args[0], node.args[0].dim)[node.params[0] : sum(node.params)],
-    "ExtractT": lambda node, args: _embedded(_full(args[0], node.args[0].dim), *node.params),
+    "ExtractT": lambda node, args: _embed(_full(args[0], node.args[0].dim), *node.params),
     "Concat": lambda node, args: _full(args[0], node.args[0].dim) + _full(args[1], node.args[1].dim),
     "TensorDot": _tensordot,
 }
@@ -159,7 +159,7 @@ def is_zero_everywhere(find: Callable[[Point], list[Value] | None], at: Sequence
     return False
 
 
-def equal(f: Expr, g: Expr, at: Sequence[Point]) -> bool:
+def are_equal(f: Expr, g: Expr, at: Sequence[Point]) -> bool:
     """Whether two expressions have one value, as far as rounding tells."""
     if f is g or (is_const(f) and is_const(g) and f.params == g.params):
         return True

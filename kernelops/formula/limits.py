@@ -25,11 +25,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .distances import NAN, ROOTS, bases, below, differentiated, is_distance, is_zero_with
+from .distances import NAN, ROOTS, base_of_root, bases, is_distance, is_zero_with, nodes_on_the_way
 from .expansion import Expansion
 from .expr import Expr, apply, const, substitute, topological
-from .fold import nonnegative
-from .identities import Point, equal
+from .fold import is_nonnegative
+from .identities import Point, are_equal
 from .polynomial import Monomial, Polynomial
 from .series import LOG, ZERO, Series, TooShortError, UnknownError, value_at_zero
 from .simplify import build, simplify
@@ -71,16 +71,16 @@ class Limit:
         return total
 
 
-def with_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point]) -> Expr:
+def take_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point]) -> Expr:
     """The cotangent g of base, of a derivative of expr, with its limit chosen where base is 0.
 
     Nothing is chosen where the engine computes the limit anyway, and where there is no other convention.
     """
     plain = simplify(g)
-    if not any(base in (b for b, _ in below(n)) for n in differentiated(plain) if n.op in ROOTS):
+    if not any(base in (b for b, _ in base_of_root(n)) for n in nodes_on_the_way(plain) if n.op in ROOTS):
         return g
     if not signed:
-        plain = _without_signs(plain, base)
+        plain = _drop_signs(plain, base)
     value = value_at_zero(plain, base)
     try:
         limit = _two_sided(plain, base, expr, at) if signed else _one_sided(plain, base, expr, at)
@@ -90,18 +90,20 @@ def with_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point
         return g if value is None else _choice(base, signed, NAN, plain)
     if limit is None:
         return g
-    if value is not None and not limit.open and equal(value, limit.value, at):
+    if value is not None and not limit.open and are_equal(value, limit.value, at):
         return plain
     return _choice(base, signed, limit.expr(), plain)
 
 
-def _without_signs(g: Expr, base: Expr) -> Expr:
+def _drop_signs(g: Expr, base: Expr) -> Expr:
     """g with 1 for the sign of a distance, which is what its root over its root is: at 0 that is the limit."""
-    signs = [n for n in topological(g) if n.op == "Sign" and nonnegative(n.args[0]) and base in dict(below(n))]
+    signs = [
+        n for n in topological(g) if n.op == "Sign" and is_nonnegative(n.args[0]) and base in dict(base_of_root(n))
+    ]
     return simplify(substitute(g, {n: const(1, n.dim) for n in signs})) if signs else g
 
 
-def with_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
+def take_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
     """expr with its limit chosen where a power of something that is 0 is infinite, but all of expr is not."""
     if not any(n.op == "Powf" for n in topological(expr)):
         return expr
@@ -109,7 +111,7 @@ def with_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
         if base.dim not in (1, expr.dim) or value_at_zero(expr, base) is not None:
             continue
         try:
-            limit = _agreed(expr, base, at) if signed else limit_of(expr, base, _SQUARED, at)
+            limit = _common_limit(expr, base, at) if signed else limit_of(expr, base, _SQUARED, at)
         except UnknownError:
             continue
         if limit is not None:
@@ -119,7 +121,7 @@ def with_finite_powers(expr: Expr, at: Sequence[Point]) -> Expr:
 
 def _choice(base: Expr, signed: bool, at_zero: Expr, elsewhere: Expr) -> Expr:
     # base stays a node of the condition, which simplification would take apart if it were a difference
-    size = apply("Abs", base) if signed else base if nonnegative(base) else apply("ReLU", base)
+    size = apply("Abs", base) if signed else base if is_nonnegative(base) else apply("ReLU", base)
     return build("IfElse", apply("Minus", size), at_zero, elsewhere)
 
 
@@ -136,18 +138,18 @@ def _two_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | 
     right, left = (limit_of(expr, base, side, at) for side in _SIDES)
     if right is None or left is None:
         return None
-    if not equal(right.expr(), left.expr(), at):
+    if not are_equal(right.expr(), left.expr(), at):
         return Limit(const(0))
     right, left = (limit_of(g, base, side, at) for side in _SIDES)
     if right is None or left is None:
         return Limit(const(0))
-    return right if equal(right.expr(), left.expr(), at) else None
+    return right if are_equal(right.expr(), left.expr(), at) else None
 
 
-def _agreed(expr: Expr, base: Expr, at: Sequence[Point]) -> Limit | None:
+def _common_limit(expr: Expr, base: Expr, at: Sequence[Point]) -> Limit | None:
     """The limit of expr if it is the same from both sides."""
     right, left = (limit_of(expr, base, side, at) for side in _SIDES)
-    return right if right is not None and left is not None and equal(right.expr(), left.expr(), at) else None
+    return right if right is not None and left is not None and are_equal(right.expr(), left.expr(), at) else None
 
 
 def limit_of(expr: Expr, base: Expr, small: tuple[int, int], at: Sequence[Point]) -> Limit | None:
@@ -182,7 +184,7 @@ def _limit(series: Series, base: Expr, at: Sequence[Point]) -> Limit | None:
     infinite.discard(())
     if value is not None and infinite:
         factors = _factors_zero_with(base, value, at)
-        value = value.without(m for m, f in zip(value.terms, factors, strict=True) if f in infinite)
+        value = value.drop(m for m, f in zip(value.terms, factors, strict=True) if f in infinite)
     return Limit(const(0) if value is None else value.expr(), tuple(found))
 
 

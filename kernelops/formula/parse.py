@@ -16,7 +16,7 @@ from .defined import DEFINED, call, signature
 from .expr import LONGEST, Expr, const, is_const, topological, variable
 from .grad import grad
 from .ops import LARGEST, OPS, VARIABLES
-from .tokens import Token, complain, nearest, shortened, tokens
+from .tokens import Token, nearest, shorten, syntax_error, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
 MOST_OPERATIONS = 50_000  # of a formula: some seconds of work
@@ -79,9 +79,7 @@ class Formula:
         for node, known in self.names.items():
             if known == name:
                 return node
-        raise FormulaError(
-            f"there is no variable {shortened(repr(name))}{nearest(str(name), list(self.names.values()))}"
-        )
+        raise FormulaError(f"there is no variable {shorten(repr(name))}{nearest(str(name), list(self.names.values()))}")
 
 
 def parse(text: str, aliases: Sequence[str] = ()) -> Formula:
@@ -99,7 +97,7 @@ def parse(text: str, aliases: Sequence[str] = ()) -> Formula:
     Formula
     """
     if not isinstance(text, str):
-        raise FormulaError(f"a formula is a text, got {type(text).__name__}: {shortened(repr(text))}")
+        raise FormulaError(f"a formula is a text, got {type(text).__name__}: {shorten(repr(text))}")
     names = _read_aliases(aliases)
     reader = _Reader(text, names)
     try:
@@ -113,15 +111,13 @@ def parse(text: str, aliases: Sequence[str] = ()) -> Formula:
 def parse_alias(text: str, index: int) -> tuple[str, Expr]:
     """The name and the variable of one alias, which stands at that index of the list."""
     if not isinstance(text, str):
-        raise FormulaError(
-            f'an alias is a text such as "x = Vi(3)", got {type(text).__name__}: {shortened(repr(text))}'
-        )
+        raise FormulaError(f'an alias is a text such as "x = Vi(3)", got {type(text).__name__}: {shorten(repr(text))}')
     return _Reader(text, {}).alias(index)
 
 
 def _read_aliases(aliases: Sequence[str]) -> dict[str, Expr]:
     if isinstance(aliases, str) or not isinstance(aliases, Sequence):
-        raise FormulaError(f'aliases are a list of texts such as ["x = Vi(3)"], got {shortened(repr(aliases))}')
+        raise FormulaError(f'aliases are a list of texts such as ["x = Vi(3)"], got {shorten(repr(aliases))}')
     if len(aliases) > MOST_ARGUMENTS:
         raise FormulaError(f"there are {len(aliases)} aliases, wanted {MOST_ARGUMENTS} at most")
     names: dict[str, Expr] = {}
@@ -130,9 +126,9 @@ def _read_aliases(aliases: Sequence[str]) -> dict[str, Expr]:
         name, node = parse_alias(text, index)
         position = node.position
         if name in names:
-            complain(f"the name {shortened(name)} is given twice", text, 0)
+            syntax_error(f"the name {shorten(name)} is given twice", text, 0)
         if position in owners:
-            complain(f"position {position} is taken by {shortened(owners[position])} already", text, 0)
+            syntax_error(f"position {position} is taken by {shorten(owners[position])} already", text, 0)
         names[name], owners[position] = node, name
     return names
 
@@ -145,7 +141,7 @@ class _Reader:
         self.names = names
         self.variables: dict[int, Expr] = {node.position: node for node in names.values()}
         if len(text) > LONGEST:
-            raise FormulaError(f"the text has {len(text)} characters, wanted {LONGEST} at most: {shortened(text)}")
+            raise FormulaError(f"the text has {len(text)} characters, wanted {LONGEST} at most: {shorten(text)}")
         self.tokens = tokens(text)
         self.next = 0
         self.depth = 0
@@ -153,23 +149,23 @@ class _Reader:
 
     def formula(self) -> Expr:
         if self.peek().kind == "end":
-            self.complain("the formula is empty", self.peek())
+            self.fail("the formula is empty", self.peek())
         expr = self.expression(0)
         if self.peek().kind != "end":
-            self.complain(f"expected an operator or the end, got {shortened(self.peek().text)!r}", self.peek())
+            self.fail(f"expected an operator or the end, got {shorten(self.peek().text)!r}", self.peek())
         return expr
 
     def alias(self, index: int) -> tuple[str, Expr]:
         name = self.take()
         if name.kind != "name" or name.text in _SPELLINGS or name.text == "Var":
-            self.complain('an alias begins with the name of a variable, as in "x = Vi(3)"', name)
+            self.fail('an alias begins with the name of a variable, as in "x = Vi(3)"', name)
         self.expect("=")
         kind = self.take()
         if kind.text not in _SPELLINGS and kind.text != "Var":
-            self.complain("expected Vi, Vj, Pm or Var", kind)
+            self.fail("expected Vi, Vj, Pm or Var", kind)
         node = self.variable(kind, self.arguments(kind), index)
         if self.peek().kind != "end":
-            self.complain(f"expected the end of the alias, got {shortened(self.peek().text)!r}", self.peek())
+            self.fail(f"expected the end of the alias, got {shorten(self.peek().text)!r}", self.peek())
         return name.text, node
 
     # tokens
@@ -185,24 +181,22 @@ class _Reader:
     def expect(self, sign: str) -> None:
         token = self.take()
         if token.text != sign:
-            self.complain(
-                f"expected {sign!r}, got {shortened(token.text)!r}" if token.text else f"expected {sign!r}", token
-            )
+            self.fail(f"expected {sign!r}, got {shorten(token.text)!r}" if token.text else f"expected {sign!r}", token)
 
-    def complain(self, message: str, token: Token) -> NoReturn:
-        complain(message, self.text, token.place)
+    def fail(self, message: str, token: Token) -> NoReturn:
+        syntax_error(message, self.text, token.place)
 
     def make(self, token: Token, name: str, *args: Expr, params: tuple[object, ...] = ()) -> Expr:
         """The operation, with its complaints put under the token."""
         self.operations += 1
         if self.operations > MOST_OPERATIONS:
-            self.complain(f"the formula has more than {MOST_OPERATIONS} operations", token)
+            self.fail(f"the formula has more than {MOST_OPERATIONS} operations", token)
         try:
             node = call(name, *args, params=params)
         except FormulaError as error:
-            self.complain(str(error), token)
+            self.fail(str(error), token)
         if node.dim > LARGEST:
-            self.complain(f"{name} gives a vector of length {node.dim}, the longest is {LARGEST}", token)
+            self.fail(f"{name} gives a vector of length {node.dim}, the longest is {LARGEST}", token)
         return node
 
     # grammar
@@ -211,14 +205,14 @@ class _Reader:
         """An expression whose operators bind at least as tightly as ``loosest``."""
         self.depth += 1
         if self.depth > DEEPEST:
-            self.complain(f"the formula is nested more than {DEEPEST} levels deep", self.peek())
+            self.fail(f"the formula is nested more than {DEEPEST} levels deep", self.peek())
         left = self.operand()
         while (binding := _BINDING.get(self.peek().text, -1)) >= loosest:
             sign = self.take()
             right = self.expression(_UNARY if sign.text == "**" else binding + 1)
             left = self.binary(sign, left, right)
             if binding == 1 and _BINDING.get(self.peek().text) == 1:
-                self.complain("comparisons do not chain, use brackets", self.peek())
+                self.fail("comparisons do not chain, use brackets", self.peek())
         self.depth -= 1
         return left
 
@@ -238,28 +232,26 @@ class _Reader:
                 return inner
             return const(-inner.value, inner.dim) if is_const(inner) else self.make(token, "Minus", inner)
         wanted = "expected a variable, a number or an operation"
-        self.complain(
-            f"{wanted}, got {shortened(token.text)!r}" if token.text else f"{wanted}, but the text ends", token
-        )
+        self.fail(f"{wanted}, got {shorten(token.text)!r}" if token.text else f"{wanted}, but the text ends", token)
 
     def number(self, token: Token) -> Expr:
         value = float(token.text)
         if not isfinite(value):
-            self.complain(f"the number {shortened(token.text)} is too large", token)
+            self.fail(f"the number {shorten(token.text)} is too large", token)
         return const(value)
 
     def name(self, token: Token) -> Expr:
         if token.text in self.names:
             return self.names[token.text]
         if token.text in OPS or token.text in DEFINED:
-            self.complain(f"{token.text} is an operation and wants its arguments: {signature(token.text)}", token)
+            self.fail(f"{token.text} is an operation and wants its arguments: {signature(token.text)}", token)
         self.unknown("variable", token)
 
     def unknown(self, what: str, token: Token) -> NoReturn:
         if token.text in _LATER:
-            self.complain(f"the operation {token.text} of KeOps is not available here yet", token)
+            self.fail(f"the operation {token.text} of KeOps is not available here yet", token)
         known = [*self.names, *OPS, *DEFINED, "Grad"]
-        self.complain(f"unknown {what} {shortened(token.text)}{nearest(token.text, known)}", token)
+        self.fail(f"unknown {what} {shorten(token.text)}{nearest(token.text, known)}", token)
 
     def binary(self, sign: Token, left: Expr, right: Expr) -> Expr:
         if sign.text == "**":
@@ -280,20 +272,20 @@ class _Reader:
 
     def call(self, name: Token) -> Expr:
         if name.text in _SPELLINGS or name.text == "Var":
-            return self.declared(name, self.variable(name, self.arguments(name), None))
+            return self.declare(name, self.variable(name, self.arguments(name), None))
         if name.text == "Grad":
             return self.grad(name, self.arguments(name))
         row = OPS.get(name.text) or DEFINED.get(name.text)
         if row is None:
             if name.text in self.names:
-                self.complain(f"{shortened(name.text)} is a variable, not an operation", name)
+                self.fail(f"{shorten(name.text)} is a variable, not an operation", name)
             self.unknown("operation", name)
         arguments = self.arguments(name)
         most = row.arity + len(row.params)
         least = most - _OPTIONAL.get(name.text, 0)
         if not least <= len(arguments) <= most:
             wanted = str(most) if least == most else f"{least} or {most}"
-            self.complain(f"{name.text} takes {wanted} argument(s), got {len(arguments)}", name)
+            self.fail(f"{name.text} takes {wanted} argument(s), got {len(arguments)}", name)
         operands = [self.vector(token, a) for token, a in arguments[: row.arity]]
         static = zip(row.params, arguments[row.arity :], strict=False)
         params = tuple(self.integers(*a) if p in _LISTS else self.integer(*a) for p, a in static)
@@ -304,7 +296,7 @@ class _Reader:
         self.expect("(")
         found: list[tuple[Token, Expr | tuple[int, ...]]] = []
         if self.peek().text == ")":
-            self.complain(f"{name.text} wants arguments, got none", name)
+            self.fail(f"{name.text} wants arguments, got none", name)
         while True:
             first = self.peek()
             found.append((first, self.list_of_integers() if first.text == "[" else self.expression(0)))
@@ -312,7 +304,7 @@ class _Reader:
             if token.text == ")":
                 return found
             if token.text != ",":
-                self.complain(f"expected ',' or ')' in the arguments of {name.text}", token)
+                self.fail(f"expected ',' or ')' in the arguments of {name.text}", token)
 
     def list_of_integers(self) -> tuple[int, ...]:
         self.expect("[")
@@ -327,19 +319,19 @@ class _Reader:
 
     def vector(self, token: Token, value: Expr | tuple[int, ...]) -> Expr:
         if isinstance(value, tuple):
-            self.complain("a list of integers cannot stand here, wanted an expression", token)
+            self.fail("a list of integers cannot stand here, wanted an expression", token)
         return value
 
     def integer(self, token: Token, value: Expr | tuple[int, ...]) -> int:
         if isinstance(value, tuple) or not is_const(value) or value.dim != 1 or value.value != int(value.value):
-            self.complain("expected an integer", token)
+            self.fail("expected an integer", token)
         if abs(value.value) > LARGEST:
-            self.complain(f"expected an integer of at most {LARGEST}", token)
+            self.fail(f"expected an integer of at most {LARGEST}", token)
         return int(value.value)
 
     def integers(self, token: Token, value: Expr | tuple[int, ...]) -> tuple[int, ...]:
         if not isinstance(value, tuple):
-            self.complain("expected a list of integers, such as [2,3]", token)
+            self.fail("expected a list of integers, such as [2,3]", token)
         return value
 
     def variable(self, kind: Token, arguments: list[tuple[Token, Expr | tuple[int, ...]]], index: int | None) -> Expr:
@@ -348,9 +340,9 @@ class _Reader:
         op = _SPELLINGS.get(kind.text)
         if op is None:
             if len(numbers) != 3:
-                self.complain(f"Var(position, length, category) got {len(numbers)} argument(s)", kind)
+                self.fail(f"Var(position, length, category) got {len(numbers)} argument(s)", kind)
             if numbers[2] not in (0, 1, 2):
-                self.complain("expected category 0 (i), 1 (j) or 2 (parameter)", arguments[2][0])
+                self.fail("expected category 0 (i), 1 (j) or 2 (parameter)", arguments[2][0])
             op = VARIABLES[numbers[2]]
         elif len(numbers) == 1 and index is not None:
             numbers.insert(0, index)
@@ -360,33 +352,33 @@ class _Reader:
                 if index is not None
                 else (f"{kind.text}(position, length)")
             )
-            self.complain(f"expected {wanted}, got {len(numbers)} argument(s)", kind)
+            self.fail(f"expected {wanted}, got {len(numbers)} argument(s)", kind)
         position, length = numbers[:2]
         if position < 0 or length < 1:
-            self.complain(f"expected a position >= 0 and a length >= 1, got {position} and {length}", kind)
+            self.fail(f"expected a position >= 0 and a length >= 1, got {position} and {length}", kind)
         if position >= MOST_ARGUMENTS:
-            self.complain(f"expected a position below {MOST_ARGUMENTS}, got {position}", kind)
+            self.fail(f"expected a position below {MOST_ARGUMENTS}, got {position}", kind)
         return variable(op, position, length)
 
-    def declared(self, token: Token, node: Expr) -> Expr:
+    def declare(self, token: Token, node: Expr) -> Expr:
         other = self.variables.setdefault(node.position, node)
         if other is not node:
-            self.complain(f"position {node.position} is {other.op} of length {other.dim} elsewhere", token)
+            self.fail(f"position {node.position} is {other.op} of length {other.dim} elsewhere", token)
         return node
 
     def grad(self, name: Token, arguments: list[tuple[Token, Expr | tuple[int, ...]]]) -> Expr:
         if len(arguments) != 3:
-            self.complain(f"Grad takes 3 argument(s), got {len(arguments)}", name)
+            self.fail(f"Grad takes 3 argument(s), got {len(arguments)}", name)
         f, var, seed = (self.vector(*a) for a in arguments)
         if var.op not in VARIABLES:
-            self.complain("Grad(F, v, e) wants a variable for v", arguments[1][0])
+            self.fail("Grad(F, v, e) wants a variable for v", arguments[1][0])
         if seed.dim not in (1, f.dim):
             wanted = "1" if f.dim == 1 else f"1 or {f.dim}"
-            self.complain(f"Grad(F, v, e) wants e of length {wanted}, got {seed.dim}", arguments[2][0])
+            self.fail(f"Grad(F, v, e) wants e of length {wanted}, got {seed.dim}", arguments[2][0])
         try:
             found = grad(f, var, seed)
         except FormulaError as error:  # an exponent or an order that is out of range
-            self.complain(str(error), name)
+            self.fail(str(error), name)
         if sum(1 for _ in topological(found)) > MOST_DERIVED:
-            self.complain(f"the derivative has more than {MOST_DERIVED} operations", name)
+            self.fail(f"the derivative has more than {MOST_DERIVED} operations", name)
         return found

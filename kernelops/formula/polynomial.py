@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from .expr import Expr, apply, const
-from .fold import nonnegative
+from .fold import is_nonnegative
 from .identities import SLACK, Point, Value, is_zero_everywhere
 from .simplify import build
 
@@ -60,7 +60,7 @@ class Ring:
         """The polynomial that a sum is, of vectors as well."""
         if e.op in ("Add", "Subtract"):
             left, right = map(self.terms, e.args)
-            return left + (right if e.op == "Add" else right.scaled(-1.0))
+            return left + (right if e.op == "Add" else right.scale(-1.0))
         if e.op == "Mult":
             left, right = map(self.terms, e.args)
             return left * right
@@ -72,7 +72,7 @@ class Ring:
         if op == "Const":
             return self.number(e.value)
         if op == "Minus":
-            return self.of(e.args[0]).scaled(-1.0)
+            return self.of(e.args[0]).scale(-1.0)
         if op in ("Mult", "Divide"):
             left, right = map(self.of, e.args)
             return left * (right if op == "Mult" else right.power(Fraction(-1)))
@@ -80,13 +80,13 @@ class Ring:
             return self.of(e.args[0]).power(Fraction(2 if op == "Square" else -1))
         if op == "Pow":
             return self.of(e.args[0]).power(Fraction(e.params[0]))
-        if op in ("Add", "Subtract") and e.dim == 1 and _summands(e) <= _FEW:
+        if op in ("Add", "Subtract") and e.dim == 1 and _terms_of_sum(e) <= _FEW:
             left, right = map(self.of, e.args)
-            return left + (right if op == "Add" else right.scaled(-1.0))
+            return left + (right if op == "Add" else right.scale(-1.0))
         return self.atom(e)
 
 
-def _summands(e: Expr) -> int:
+def _terms_of_sum(e: Expr) -> int:
     count, stack = 0, [e]
     while stack and count <= _FEW:
         node = stack.pop()
@@ -140,7 +140,7 @@ class Polynomial:
             product = product * self.ring.atom(self.ring.atoms[k], powers[k])
         return product.terms
 
-    def scaled(self, c: float) -> Polynomial:
+    def scale(self, c: float) -> Polynomial:
         return Polynomial(self.ring, {m: (c * v, abs(c) * size) for m, (v, size) in self.terms.items()})
 
     def power(self, p: Fraction) -> Polynomial:
@@ -184,7 +184,7 @@ class Polynomial:
             return 0.0
         return self.terms[()][0] if len(self.terms) == 1 and () in self.terms else None
 
-    def without(self, monomials: Iterable[Monomial]) -> Polynomial:
+    def drop(self, monomials: Iterable[Monomial]) -> Polynomial:
         """The other terms."""
         left_out = set(monomials)
         return Polynomial(self.ring, {m: t for m, t in self.terms.items() if m not in left_out})
@@ -254,7 +254,7 @@ def _atom_power(ring: Ring, e: Expr, q: int, p: Fraction) -> Polynomial:
     total = q * p
     if p.denominator == 1:
         return ring.atom(e, int(total))
-    if nonnegative(e) or q % 2:  # an odd power under a root is not negative, or nan is due
+    if is_nonnegative(e) or q % 2:  # an odd power under a root is not negative, or nan is due
         if total.denominator == 1:
             return ring.atom(e, int(total))
         if total.denominator == 2:

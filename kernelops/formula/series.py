@@ -120,7 +120,7 @@ class Series:
         return collect(((e, step(c)) for e, c in self.terms), self.order, self.own)
 
     def __neg__(self) -> Series:
-        return self.map(lambda c: c.scaled(-1.0))
+        return self.map(lambda c: c.scale(-1.0))
 
     def __add__(self, other: Series) -> Series:
         return collect((*self.terms, *other.terms), min(self.order, other.order), self.own and other.own)

@@ -16,17 +16,17 @@ from .defined import stretch
 from .expr import Expr, apply, const, is_const, topological
 from .fold import (
     PARTS,
+    cancel_roots,
     coefficient,
     core,
     factors,
     fold,
-    merged,
+    merge_terms,
     scalar_factor,
-    scaled,
-    shared,
+    scale,
     shrink,
+    split_common,
     summands,
-    without_roots,
 )
 from .ops import LARGEST, OPS
 
@@ -62,7 +62,7 @@ def _linear(node: Expr, a: Expr) -> Expr | None:
     """Minus, Sum, Extract, ExtractT: constants and factors of length 1 go in front."""
     c, rest = coefficient(a)
     if rest is not None and c != 1:
-        return scaled(c, build(node.op, rest, params=node.params))
+        return scale(c, build(node.op, rest, params=node.params))
     factors = scalar_factor(a)
     if factors:
         return build("Mult", factors[0], build(node.op, factors[1], params=node.params))
@@ -74,7 +74,7 @@ def _linear(node: Expr, a: Expr) -> Expr | None:
 
 def _minus(node: Expr, a: Expr) -> Expr | None:
     c, rest = coefficient(a)
-    return None if rest is None else scaled(-c, rest)
+    return None if rest is None else scale(-c, rest)
 
 
 def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
@@ -83,10 +83,10 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
         return None  # a product out of range
     if p is None or q is None:
         rest = q if p is None else p
-        found = scaled(c * d, rest) if rest is not None else None
+        found = scale(c * d, rest) if rest is not None else None
         return found if found is None or found.dim == node.dim else stretch(found, node.dim)
     if (c, d) != (1, 1):
-        return scaled(c * d, build("Mult", p, q))
+        return scale(c * d, build("Mult", p, q))
     if a is b:
         return build("Square", a)
     for v, w in ((b, a), (a, b)):
@@ -97,16 +97,16 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
         if parted:
             return build("Mult", parted[0], build("Mult", *((parted[1], w) if v is a else (w, parted[1]))))
     for v, w in ((a, b), (b, a)):
-        vector, divisors = _divided(v)
+        vector, divisors = _split_divisors(v)
         if divisors:  # whoever divides all components does so last
             return _over(build("Mult", *((vector, w) if v is a else (w, vector))), divisors)
-    others = without_roots(factors(node))
+    others = cancel_roots(factors(node))
     if others is not None:
         return _product(others)
     return build("Mult", b, a) if b.dim < a.dim else None
 
 
-def _divided(v: Expr) -> tuple[Expr, list[Expr]]:
+def _split_divisors(v: Expr) -> tuple[Expr, list[Expr]]:
     """A vector and the divisors of length 1 that it was divided by, the last one first; none where there are many."""
     vector, divisors = v, list[Expr]()
     while vector.op == "Divide" and vector.args[1].dim == 1 < vector.dim:
@@ -135,7 +135,7 @@ def _add(node: Expr, a: Expr, b: Expr) -> Expr | None:
         return build("Subtract", a, q)
     if c == -1 and p:
         return build("Subtract", b, p)
-    return _like(node, a, b)
+    return _add_like_terms(node, a, b)
 
 
 def _subtract(node: Expr, a: Expr, b: Expr) -> Expr | None:
@@ -150,10 +150,10 @@ def _subtract(node: Expr, a: Expr, b: Expr) -> Expr | None:
         return build("Add", a, q)
     if c == -1 and p:
         return build("Minus", build("Add", p, b))
-    return _like(node, a, b)
+    return _add_like_terms(node, a, b)
 
 
-def _like(node: Expr, a: Expr, b: Expr) -> Expr | None:
+def _add_like_terms(node: Expr, a: Expr, b: Expr) -> Expr | None:
     """s*v + t*v is (s + t)*v; two choices by one condition are one choice."""
     if a.op == b.op == "IfElse" and a.args[0] is b.args[0]:
         return build("IfElse", a.args[0], *(build(node.op, f, g) for f, g in zip(a.args[1:], b.args[1:], strict=True)))
@@ -162,20 +162,20 @@ def _like(node: Expr, a: Expr, b: Expr) -> Expr | None:
         total = build(node.op, s, t)
         if total.op != node.op or not is_const(total.args[0]):  # else a constant out of range
             return build("Mult", total, v)
-    return _collected(node) or _factored(node, a, b)
+    return _collect(node) or _factor_out(node, a, b)
 
 
-def _collected(node: Expr) -> Expr | None:
+def _collect(node: Expr) -> Expr | None:
     """A sum in which some term stands twice, or is taken off again, with each term once."""
-    terms = merged(summands(node))
+    terms = merge_terms(summands(node))
     if terms is None:
         return None
-    parts = [const(c) if rest is None else scaled(c, rest) for c, rest in terms]
+    parts = [const(c) if rest is None else scale(c, rest) for c, rest in terms]
     kept = [p for p in parts if p is not None]
     return reduce(lambda f, g: build("Add", f, g), kept) if len(kept) == len(parts) else None
 
 
-def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
+def _factor_out(node: Expr, a: Expr, b: Expr) -> Expr | None:
     """f*v + f*w is f*(v + w), if f needs both indices: else f*v and f*w are computed before they meet a pair."""
     (c, p), (d, q) = coefficient(a), coefficient(b)
     if p is None or q is None:
@@ -183,7 +183,7 @@ def _factored(node: Expr, a: Expr, b: Expr) -> Expr | None:
     f, g = factors(p), factors(q)
     if min(len(f), len(g)) >= PARTS:
         return None  # what is left of both would have as many again, and again
-    common, left, right = shared(f, g)
+    common, left, right = split_common(f, g)
     if not any({"Vi", "Vj"} <= {x.op for x in h.vars} for h in common):
         return None
     v, w = (build("Mult", const(k), _product(rest)) for k, rest in ((c, left), (d, right)))
@@ -208,9 +208,9 @@ def _divide(node: Expr, a: Expr, b: Expr) -> Expr | None:
     if p is None:
         return build("Inv", b) if c == 1 and a.dim in (1, b.dim) else None
     if q is None and d != 0 and c != 1:
-        return scaled(c / d, p)
+        return scale(c / d, p)
     if c != 1:
-        return scaled(c, build("Divide", p, b))
+        return scale(c, build("Divide", p, b))
     factors = scalar_factor(a)
     if factors and b.dim == 1:
         return build("Mult", build("Divide", factors[0], b), factors[1])
@@ -232,14 +232,14 @@ def _square(node: Expr, a: Expr) -> Expr | None:
     if a.op == "Abs":
         return build("Square", a.args[0])
     c, rest = coefficient(a)
-    return None if rest is None or c == 1 else scaled(c * c, build("Square", rest))
+    return None if rest is None or c == 1 else scale(c * c, build("Square", rest))
 
 
 def _abs(node: Expr, a: Expr) -> Expr | None:
     if a.op in ("Abs", "Square", "Exp"):
         return a
     c, rest = coefficient(a)
-    return None if rest is None or c == 1 else scaled(abs(c), build("Abs", rest))
+    return None if rest is None or c == 1 else scale(abs(c), build("Abs", rest))
 
 
 def _sqrt(node: Expr, a: Expr) -> Expr | None:
@@ -287,7 +287,7 @@ def _sum(node: Expr, a: Expr) -> Expr | None:
         return build("Mult", const(a.dim), const(a.value))
     if a.op == "ExtractT":
         return build("Sum", a.args[0])
-    vector, divisors = _divided(a)
+    vector, divisors = _split_divisors(a)
     if divisors:
         return _over(build("Sum", vector), divisors)
     if a.op == "IfElse" and a.args[0].dim == 1 and any(is_const(b, 0) for b in a.args[1:]):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 from .expr import Expr, is_const, topological
-from .grad import fresh, grad
+from .grad import grad, new_variable
 from .ops import OPS
 from .simplify import simplify
 
@@ -70,7 +70,7 @@ def _symmetric(expr: Expr, var: Expr, pairs: tuple[tuple[int, int], ...]) -> str
         return "no"
     if var.op == "Pm" or not linear_in(expr, var):
         return "unknown"
-    unknown = fresh("Vi" if var.op == "Vj" else "Vj", expr.dim, expr)
+    unknown = new_variable("Vi" if var.op == "Vj" else "Vj", expr.dim, expr)
     same = _classes(expr, var, pairs)
     forms = _Forms()
     here = forms.of(simplify(expr), lambda v: _key(v, var, same, swapped=False))
@@ -78,11 +78,11 @@ def _symmetric(expr: Expr, var: Expr, pairs: tuple[tuple[int, int], ...]) -> str
     name = forms.name(here, expr.dim)
     if name == forms.name(there, expr.dim):
         return "yes"
-    return "no" if here and name == forms.name(_scaled(there, -1), expr.dim) else "unknown"
+    return "no" if here and name == forms.name(_scale(there, -1), expr.dim) else "unknown"
 
 
 @lru_cache(maxsize=1024)
-def mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
+def is_mirrored(expr: Expr, pairs: tuple[tuple[int, int], ...]) -> bool:
     """Whether exchanging i and j leaves expr as it is, as far as it shows; pairs as for :func:`symmetric`.
 
     Up to rounding, hence 15 digits; and what is infinite or nan must stay so, hence no atom of only one side may have
@@ -116,7 +116,7 @@ def _key(v: Expr, unknown: Expr | None, same: Mapping[int, int], swapped: bool) 
     return "point", same[v.position], (v.op == "Vi") is not swapped
 
 
-def _scaled(form: Form, c: float) -> Form:
+def _scale(form: Form, c: float) -> Form:
     return {m: c * k for m, k in form.items()}
 
 
@@ -135,7 +135,7 @@ def _add_to(total: Form, g: Form) -> Form:
     return total
 
 
-def _merged(*monomials: Monomial) -> Monomial:
+def _merge(*monomials: Monomial) -> Monomial:
     powers: dict[int, int] = {}
     for atom, power in (factor for monomial in monomials for factor in monomial):
         powers[atom] = powers.get(atom, 0) + power
@@ -146,7 +146,7 @@ def _product(f: Form, g: Form) -> Form:
     total: Form = {}
     for m, c in f.items():
         for n, d in g.items():
-            total = _plus(total, {_merged(m, n): c * d})
+            total = _plus(total, {_merge(m, n): c * d})
     return total
 
 
@@ -174,7 +174,7 @@ class _Forms:
             elif node.op in ("Add", "Subtract") and not uses[id(node.args[0])] and node.args[0] is not node.args[1]:
                 # nobody else wants the first one: so a long sum takes time by its length
                 f, g = done.pop(id(node.args[0])), done[id(node.args[1])]
-                form = _add_to(f, g if node.op == "Add" else _scaled(g, -1))
+                form = _add_to(f, g if node.op == "Add" else _scale(g, -1))
             else:
                 form = self.step(node, [done[id(a)] for a in node.args])
             done[id(node)] = form
@@ -198,9 +198,9 @@ class _Forms:
         """The form of an operation from the forms of its operands."""
         f, g = args[0], args[-1]
         if node.op in ("Add", "Subtract"):
-            return _plus(f, g if node.op == "Add" else _scaled(g, -1))
+            return _plus(f, g if node.op == "Add" else _scale(g, -1))
         if node.op == "Minus":
-            return _scaled(f, -1)
+            return _scale(f, -1)
         if node.op in ("Mult", "Divide"):
             return self.times(f, g if node.op == "Mult" else self.power(g, -1, node.args[1].dim), node)
         if node.op in ("Square", "Inv", "Pow"):
@@ -213,7 +213,7 @@ class _Forms:
             return _plus(left, self.linear("ExtractT", (first, node.dim), g, second, node.dim))
         if node.op == "IfElse":  # b + (a - b)*Step(c)
             chosen = self.atom("Step", self.name(f, node.args[0].dim), dim=node.args[0].dim)
-            return _plus(g, self.times(_plus(args[1], _scaled(g, -1)), chosen, node))
+            return _plus(g, self.times(_plus(args[1], _scale(g, -1)), chosen, node))
         if node.op == "TensorDot" and len(f) * len(g) <= _MANY:
             return self.bilinear(node, f, g)
         return self.function(node, args)
@@ -222,29 +222,29 @@ class _Forms:
         sign, parity = 1.0, OPS[node.op].parity_of(node.params)
         if parity is not None:
             sign = -1.0 if args[0] and args[0][min(args[0])] < 0 else 1.0
-            args = [_scaled(args[0], sign)]
+            args = [_scale(args[0], sign)]
         names = [self.name(f, a.dim) for f, a in zip(args, node.args, strict=True)]
         if node.op in ("Equal", "NotEqual"):
             names.sort()
-        return _scaled(self.atom(node.op, *node.params, *names, dim=node.dim), sign if parity == "odd" else 1.0)
+        return _scale(self.atom(node.op, *node.params, *names, dim=node.dim), sign if parity == "odd" else 1.0)
 
     def times(self, f: Form, g: Form, node: Expr) -> Form:
         if len(f) * len(g) > _MANY:
-            f, g = self.closed(f, node.args[0].dim), self.closed(g, node.args[-1].dim)
+            f, g = self.close(f, node.args[0].dim), self.close(g, node.args[-1].dim)
         return _product(f, g)
 
-    def closed(self, form: Form, dim: int) -> Form:
+    def close(self, form: Form, dim: int) -> Form:
         """A sum as one atom with 1 before its first term, and a number in front."""
         if len(form) < 2:
             return form
         first = form[min(form)]
-        return _scaled(self.atom("closed", self.name(_scaled(form, 1 / first), dim), dim=dim), first)
+        return _scale(self.atom("closed", self.name(_scale(form, 1 / first), dim), dim=dim), first)
 
     def power(self, form: Form, m: int, dim: int) -> Form:
         if m == 0:
             return {(): 1.0}
         if m < 0:
-            self.met.add(("below", *self.closed(form, dim)))
+            self.met.add(("below", *self.close(form, dim)))
         if m < 0 and not form:
             return self.atom("infinity", dim=dim)
         if 0 < m <= 4 and 1 < len(form) and len(form) ** m <= _MANY:
@@ -253,11 +253,11 @@ class _Forms:
                 total = _product(total, form)
             return total
         try:
-            return {tuple((a, p * m) for a, p in n if p * m): c**m for n, c in self.closed(form, dim).items()}
+            return {tuple((a, p * m) for a, p in n if p * m): c**m for n, c in self.close(form, dim).items()}
         except OverflowError:
             return self.atom("Pow", m, self.name(form, dim), dim=dim)
 
-    def parted(self, monomial: Monomial) -> tuple[Monomial, Monomial]:
+    def split(self, monomial: Monomial) -> tuple[Monomial, Monomial]:
         """The factors of length 1, and the others."""
         scalars = tuple(x for x in monomial if self.dims[x[0]] == 1)
         return scalars, tuple(x for x in monomial if self.dims[x[0]] != 1)
@@ -268,7 +268,7 @@ class _Forms:
             return dict(form)
         total: Form = {}
         for monomial, c in form.items():
-            scalars, vectors = self.parted(monomial)
+            scalars, vectors = self.split(monomial)
             inner: Monomial
             if op == "Extract":
                 inner = tuple((self.number(op, *params, atom, dim=result), power) for atom, power in vectors)
@@ -278,14 +278,14 @@ class _Forms:
                 inner = ((self.number(op, *params, (), dim, dim=result), 1),)
             else:
                 inner = ((self.number(op, *params, vectors, dim, dim=result), 1),)
-            total = _plus(total, {_merged(scalars, inner): c})
+            total = _plus(total, {_merge(scalars, inner): c})
         return total
 
     def bilinear(self, node: Expr, f: Form, g: Form) -> Form:
         total: Form = {}
         for m, c in f.items():
             for n, d in g.items():
-                (s, v), (t, w) = self.parted(m), self.parted(n)
+                (s, v), (t, w) = self.split(m), self.split(n)
                 atom = self.number(node.op, *node.params, v, w, dim=node.dim)
-                total = _plus(total, {_merged(s, t, ((atom, 1),)): c * d})
+                total = _plus(total, {_merge(s, t, ((atom, 1),)): c * d})
         return total

@@ -22,7 +22,7 @@ class Token(NamedTuple):
     place: int
 
 
-def complain(message: str, text: str, place: int) -> NoReturn:
+def syntax_error(message: str, text: str, place: int) -> NoReturn:
     """Raise FormulaError with the line of the text in which the place is, and a caret under it."""
     start = text.rfind("\n", 0, place) + 1
     line = text[start:].split("\n", 1)[0]
@@ -34,7 +34,7 @@ def complain(message: str, text: str, place: int) -> NoReturn:
     raise FormulaError(f"{message}\n  {shown}\n  {' ' * column}^") from None
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """The text, or how it begins where it is long."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -56,7 +56,7 @@ def tokens(text: str) -> list[Token]:
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind == "bad":
-            complain(f"unexpected character {match[0]!r}", text, match.start())
+            syntax_error(f"unexpected character {match[0]!r}", text, match.start())
         if kind != "blank":
             found.append(Token(kind, match[0], match.start()))
     return [*found, Token("end", "", len(text.rstrip()))]
