@@ -56,7 +56,7 @@ def allocate(
             highest = max(highest, planes[value] + sizes[value])
         for value in sorted(ends & begins if early else ends):
             taken.free(planes[value], sizes[value])
-    return tuple(_resolved(i, planes) for i in code), planes, highest
+    return tuple(_place_operands(i, planes) for i in code), planes, highest
 
 
 def _lifetimes(
@@ -90,7 +90,7 @@ def _values(instruction: Instruction) -> list[int]:
     return [x.value for x in operands if x.value is not None]
 
 
-def _resolved(instruction: Instruction, planes: dict[int, int]) -> Instruction:
+def _place_operands(instruction: Instruction, planes: dict[int, int]) -> Instruction:
     def place(x: Operand) -> Operand:
         return x if x.value is None else Operand(x.space, planes[x.value] + x.base, x.stride)
 

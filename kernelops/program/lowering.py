@@ -143,7 +143,7 @@ class Lowering:
 
     def _contraction(self, out: Operand, f: Expr) -> bool:
         """Sums over a row's and a column's vector that are one instruction: ``f`` is what is summed."""
-        name, pair, weight = _contracted(f)
+        name, pair, weight = _match_contraction(f)
         if name is None or any(a not in self.known or a.dim != f.dim for a in pair):
             return False
         a, b = sorted((self.known[a] for a in pair), key=lambda x: x.space == COL)
@@ -155,13 +155,13 @@ class Lowering:
                 return False
             weights = [self.known[weight]]
         if name == "SqDist" and f.dim >= WIDE_FROM:
-            row, col = self._shifted(a, b, f.dim)
+            row, col = self._shifted_vectors(a, b, f.dim)
             self.emit("WideSqDist", out, a, b, row, aux=(f.dim, col))
         else:
             self.emit(name, out, a, b, *weights, aux=(f.dim, 0))
         return True
 
-    def _shifted(self, a: Operand, b: Operand, d: int) -> tuple[Operand, int]:
+    def _shifted_vectors(self, a: Operand, b: Operand, d: int) -> tuple[Operand, int]:
         """Where copies of a row's and a column's vector, shifted to the mean of the columns, and their squares lie."""
         for row, col, shifted_row, shifted_col, length in self.centred:
             if (row, col, length) == (a.base, b.base, d):
@@ -180,7 +180,7 @@ class Lowering:
             self.sizes.pop()
         return (yield self._elementwise(node))
 
-    def _scaled(self, node: Expr, uses: int) -> tuple[Expr, Operand | None]:
+    def _split_scale(self, node: Expr, uses: int) -> tuple[Expr, Operand | None]:
         """node as (f, scale) with a scale that is one number for each row at most, where only its product is wanted."""
         if node.op == "Mult" and node not in self.known and self.uses.get(node, 0) <= uses:
             for c, f in (node.args, node.args[::-1]):
@@ -189,7 +189,7 @@ class Lowering:
         return node, None
 
     def _exp(self, node: Expr) -> Steps:
-        f, scale = self._scaled(node.args[0], 1) if node.dim == 1 else (node, None)
+        f, scale = self._split_scale(node.args[0], 1) if node.dim == 1 else (node, None)
         if scale is None:
             return (yield self._elementwise(node))
         a, out = (yield self.stored(f)), Operand(TILE, 0, 0, self.new())
@@ -293,7 +293,7 @@ class Lowering:
         return True
 
     def _out_exp(self, roots: tuple[Expr, ...], n_out: int) -> None:
-        f, scale = self._scaled(roots[0], 0)
+        f, scale = self._split_scale(roots[0], 0)
         run(self.prepare(f, *roots[1:]))
         out, a = Operand(TILE, 0, 0, self.new()), run(self.stored(f))
         self.emit("OutExp", out, a, *([] if scale is None else [scale]))
@@ -352,7 +352,7 @@ def _aux(node: Expr) -> tuple[int, int]:
     return (node.params[0], 0) if node.op in ("Pow", "SinXDivX") else (0, 0)
 
 
-def _contracted(f: Expr) -> tuple[str | None, tuple[Expr, ...], Expr | None]:
+def _match_contraction(f: Expr) -> tuple[str | None, tuple[Expr, ...], Expr | None]:
     """The contraction that a sum of f is, the pair of vectors and the weights; None where it is none."""
     if f.op == "Mult":
         for square, weight in (f.args, f.args[::-1]):

@@ -72,7 +72,7 @@ def _product(factors: list[Expr]) -> list[Expr]:
     return [_chain(factors)] if factors else []
 
 
-def _meet_low(factors: list[Expr], axis: int) -> Expr:
+def _multiply_low(factors: list[Expr], axis: int) -> Expr:
     """A product whose parameter, row and column factors are multiplied before they meet a pair."""
     at: dict[Level, list[Expr]] = {p: [] for p in Level}
     for f in factors:
@@ -94,7 +94,7 @@ def _chain(factors: Sequence[Expr]) -> Expr:
     return reduce(lambda f, g: apply("Mult", f, g), factors)
 
 
-def _scalars_in_front(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
+def _move_scalars_in_front(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
     """For pairs, ``Sum(s*v)`` becomes ``s*Sum(v)`` and ``v/s`` becomes ``(1/s)*v``, for an s of length 1."""
     done: dict[Expr, Expr] = {}
     for node in topological(*roots):
@@ -133,7 +133,7 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
 
     The value changes by rounding only: ``a*(b*c)`` may become ``(a*b)*c``.
     """
-    roots = _scalars_in_front(roots, axis)
+    roots = _move_scalars_in_front(roots, axis)
     counts = _use_counts(roots)
     for r in roots:
         counts[r] = counts.get(r, 0) + 1
@@ -149,7 +149,7 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
             continue  # its factors go into the product that it is in
         if node in products:
             factors = sorted(_factors(node, inner), key=lambda f: order.get(f, -1))
-            done[node] = _meet_low([done.get(f, f) for f in factors], axis)
+            done[node] = _multiply_low([done.get(f, f) for f in factors], axis)
         elif node.args:
             done[node] = apply(node.op, *(done[a] for a in node.args), params=node.params)
         else:

@@ -167,7 +167,7 @@ def _verify_code(p: Encoded, s: Stage, sizes: Sizes) -> None:
 
 def _verify_operands(p: Encoded, op: str, at: int, row: list[int], rounds: int, sizes: Sizes) -> None:
     arity = ARITY[op]
-    wanted = _wanted(p, op, row, tuple(sizes))
+    wanted = _operand_rules(p, op, row, tuple(sizes))
     if op in DISTANCES and row[1] < 1:
         _fail(f"instruction {at} contracts {row[1]} components")
     if op in NO_OUT and any(row[3:6]):
@@ -188,7 +188,7 @@ def _verify_operands(p: Encoded, op: str, at: int, row: list[int], rounds: int, 
         _fail(f"instruction {at} has more than {arity} operands")
 
 
-def _wanted(p: Encoded, op: str, row: list[int], vectors: tuple[str | None, ...]) -> list[Wanted]:
+def _operand_rules(p: Encoded, op: str, row: list[int], vectors: tuple[str | None, ...]) -> list[Wanted]:
     """Where the result and the operands of an instruction may be, and how much of them it touches."""
     aux0, aux1 = row[1:3]
     if op in DISTANCES:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..instructions import Program
 from ..options import KernelOptions
-from .emit import indented
+from .emit import indent
 from .epilogue import truth
 from .register_tiles import BLOCK
-from .signature import FINAL, PARTIAL, TYPES, described_results, finish_argument_names, finish_parameters
+from .signature import FINAL, PARTIAL, TYPES, describe_results, finish_argument_names, finish_parameters
 
 
 def finish_text(program: Program, options: KernelOptions, name: str) -> str:
@@ -22,7 +22,7 @@ def finish_text(program: Program, options: KernelOptions, name: str) -> str:
     else:
         flags = f"{n}, {truth(options.compensated)}"
     best, finish = options.best, options.finish
-    described = [*described_results(program, best, None), *described_results(program, best, finish)]
+    described = [*describe_results(program, best, None), *describe_results(program, best, finish)]
     compensated = ", compensated" * options.compensated
     lines = [
         f"// Combines results of parts of the columns{compensated}: {finish} in {options.result}.",
@@ -33,7 +33,7 @@ def finish_text(program: Program, options: KernelOptions, name: str) -> str:
         '#include "finish.cuh"',
         "",
         f'extern "C" __global__ void __launch_bounds__({BLOCK}, 4) {name}(',
-        *indented(finish_parameters(program, options)),
+        *indent(finish_parameters(program, options)),
         "{",
         f"    kernelops::finish_{kind}<{flags}>({', '.join(names)});",
         "}",

@@ -35,13 +35,13 @@ def unknown(program: Program, data: Mapping[int, str]) -> int | None:
     return wide[0] if all(of_columns) else None
 
 
-def described(options: KernelOptions) -> list[str]:
+def describe_arithmetic(options: KernelOptions) -> list[str]:
     """What the head of a kernel says of its arithmetic."""
     said = {"twofloat": "pairs in two floats instead of double,", "again": "where two floats have left their range,"}
     return [said[options.arithmetic]] if options.arithmetic else []
 
 
-def test(program: Program, row: str, options: KernelOptions) -> list[str]:
+def skip_good_rows(program: Program, row: str, options: KernelOptions) -> list[str]:
     """Rows are passed over, all that a block takes at a time, where the results that stand there may stay."""
     n, name = program.n_out, "sums" if options.finish is None else "result"
     rows = for_rows([f"left |= leaves_range((double){name}[({row}) * {n} + q]);"], inside=True)

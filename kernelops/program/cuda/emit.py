@@ -27,16 +27,16 @@ DOUBLE_LENGTHS = dict.fromkeys((*LENGTHS, "ExpScaled", "OutExp"), 50)
 _NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
 
 
-def indented(lines: Sequence[str], depth: int = 1) -> list[str]:
+def indent(lines: Sequence[str], depth: int = 1) -> list[str]:
     return ["    " * depth + line if line and not line.startswith("#") else line for line in lines]
 
 
 def block(head: str, lines: Sequence[str]) -> list[str]:
     """Lines in braces behind a head."""
-    return [f"{head} {{".lstrip(), *indented(lines), "}"]
+    return [f"{head} {{".lstrip(), *indent(lines), "}"]
 
 
-def unrolled(count: int) -> str:
+def unroll(count: int) -> str:
     return f"#pragma unroll {count if count <= UNROLLED else 8}"
 
 
@@ -86,7 +86,7 @@ def copies(count: int, line: Callable[[Step], str]) -> list[str]:
     """A line for each of some components, in a loop where there are many; ``line`` takes a step for :func:`plus`."""
     if count <= 4:
         return [line((k, "")) for k in range(count)]
-    return [unrolled(count), f"for (int k = 0; k < {count}; k++) {line((1, 'k'))}"]
+    return [unroll(count), f"for (int k = 0; k < {count}; k++) {line((1, 'k'))}"]
 
 
 def scale_name(x: Operand) -> str:
@@ -129,20 +129,20 @@ class Writer:
         out: list[str] = []
         for at, p in enumerate(code):
             if p.op == "Loop":
-                out += [self._unrolled(p.aux0, code[at + 1 :]), f"for (int k = 0; k < {p.aux0}; k++) {{"]
+                out += [self._unroll(p.aux0, code[at + 1 :]), f"for (int k = 0; k < {p.aux0}; k++) {{"]
             elif p.op == "End":
                 out.append("}")
             else:
-                out += indented(self.instruction(p), int(self.looping))
+                out += indent(self.instruction(p), int(self.looping))
             self.looping = p.op == "Loop" or (self.looping and p.op != "End")
         return out
 
-    def _unrolled(self, count: int, rest: Sequence[Instruction]) -> str:
+    def _unroll(self, count: int, rest: Sequence[Instruction]) -> str:
         """How far to unroll a loop whose body the rest begins with."""
         body = list(takewhile(lambda p: p.op != "End", rest))
         length = self.copies * sum(self.lengths.get(p.op, 1) for p in body)
         if count * length <= LONGEST_LOOP:
-            return unrolled(count)
+            return unroll(count)
         return f"#pragma unroll {max(1, min(8, LONGEST_LOOP // length))}"
 
     def instruction(self, p: Instruction) -> list[str]:
@@ -207,7 +207,7 @@ class Writer:
         def loops(some: Sequence[tuple[str, Sequence[int]]], body: list[str]) -> list[str]:
             for k, (size, *_) in reversed(some):
                 if size > 1:
-                    body = [unrolled(size), *block(f"for (int {k} = 0; {k} < {size}; {k}++)", body)]
+                    body = [unroll(size), *block(f"for (int {k} = 0; {k} < {size}; {k}++)", body)]
             return body
 
         a, b = p.args
@@ -271,16 +271,16 @@ def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str],
 
 def read_planes(stage: Stage) -> set[int]:
     """The planes that a stage's instructions read, of those that variables are loaded into."""
-    return _met(stage, [p.args for p in stage.code])
+    return _planes_named(stage, [p.args for p in stage.code])
 
 
 def raw_planes(stage: Stage) -> set[int]:
     """The planes that hold what was loaded into them to the end; some that do may be missing."""
     planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
-    return planes - _met(stage, [(p.out,) if p.out else () for p in stage.code])
+    return planes - _planes_named(stage, [(p.out,) if p.out else () for p in stage.code])
 
 
-def _met(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
+def _planes_named(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
     """The planes of variables that some operands of each instruction name, or may name."""
     planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
     found, rounds = set[int](), 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..instructions import Program
 from ..options import KernelOptions
-from .emit import array, block, for_rows, unrolled
+from .emit import array, block, for_rows, unroll
 from .layout import Layout, finishes
 
 
@@ -52,7 +52,7 @@ class Results:
         sizes = rows, p.n_out, self.options.best
         clear = [f"for (int q = 0; q < {p.n_out}; q++) {self._clear_shelf('value[r][q]', 'index[r][q]')}"]
         lines = [*array("T", "value", *sizes), *array("i64", "index", *sizes)]
-        return [*lines, *for_rows([unrolled(p.n_out), *clear])]
+        return [*lines, *for_rows([unroll(p.n_out), *clear])]
 
     def _clear_shelf(self, value: str, index: str) -> str:
         return f"clear_shelf<{self.options.best}, {truth(self.options.largest)}>({value}, {index});"
@@ -108,8 +108,8 @@ class Results:
                 lines.append(f"result_values[{place}] = (O)value[r][q][k];")
             if finish != "values":
                 lines.append(f"result_indices[{place}] = index[r][q][k];")
-        inner = [unrolled(best), *block(f"for (int k = 0; k < {best}; k++)", lines)]
-        return [unrolled(n), *block(f"for (int q = 0; q < {n}; q++)", inner)]
+        inner = [unroll(best), *block(f"for (int k = 0; k < {best}; k++)", lines)]
+        return [unroll(n), *block(f"for (int q = 0; q < {n}; q++)", inner)]
 
     def _deliver_sums(self) -> list[str]:
         n, whole, finish = self.n, self.program.n_out, self.options.finish
@@ -125,7 +125,7 @@ class Results:
         test = f"if (q0 + q < {whole - (finish != 'mean' and self.weights)}) " * many
         place = f"at * {whole} + {'q0 + ' * many}q"
         value = self._final(total.format("q"))
-        lines += [unrolled(kept), f"for (int q = 0; q < {kept}; q++) {test}{name}[{place}] = {value};"]
+        lines += [unroll(kept), f"for (int q = 0; q < {kept}; q++) {test}{name}[{place}] = {value};"]
         if finish is None and self.program.kind == "exp":
             lines.append("maxima[at] = (double)top[r];")
         return lines

@@ -12,19 +12,19 @@ from .emit import (
     block,
     copies,
     for_rows,
-    indented,
+    indent,
     item,
     number,
     pair_length,
     plus,
     scale_name,
     stage_lines,
-    unrolled,
+    unroll,
 )
 from .epilogue import Results
-from .layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shortened
-from .rewrite import View, chunked, plain
-from .signature import TASK, TYPES, described, parameters
+from .layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shorten
+from .rewrite import View, find_chunks, without_shifts
+from .signature import TASK, TYPES, describe_arguments, parameters
 
 LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
 COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
@@ -35,14 +35,14 @@ class Kernel:
 
     def __init__(self, program: Program, layout: Layout, options: KernelOptions, name: str) -> None:
         self.whole, self.layout, self.options, self.name = program, layout, options, name
-        self.program, self.views = plain(program), list[View]()
+        self.program, self.views = without_shifts(program), list[View]()
         self.twofloat = options.arithmetic == "twofloat"
-        self.tiled = tiles.tiled(self.program) if layout.rectangle else None
+        self.tiled = tiles.find_contraction(self.program) if layout.rectangle else None
         if self.tiled:
             self.program = self.tiled.program
         else:
-            self.program, self.views = shortened(self.program, options.dtype)
-        self.chunked = chunked(self.program) if layout.passes > 1 else None
+            self.program, self.views = shorten(self.program, options.dtype)
+        self.chunked = find_chunks(self.program) if layout.passes > 1 else None
         self.results = Results(self.program, layout, options, self.chunked.weights if self.chunked else 0)
         if self.chunked:  # from here on the program is that of a chunk
             self.program = self.chunked.of(layout.chunk)
@@ -55,9 +55,9 @@ class Kernel:
         bounds = f"__launch_bounds__({self.layout.block}, {self.layout.resident})"
         signature = [
             f'extern "C" __global__ void {bounds} {self.name}(',
-            *indented(parameters(p, options)),
+            *indent(parameters(p, options)),
         ]
-        return "\n".join([*head, *includes, "", *signature, "{", *indented(self._body()), "}", ""])
+        return "\n".join([*head, *includes, "", *signature, "{", *indent(self._body()), "}", ""])
 
     def _description(self) -> list[str]:
         p, options, size = self.whole, self.options, self.layout
@@ -72,7 +72,7 @@ class Kernel:
         also += [f"; written as {options.finish} in {options.result}"] * (options.finish is not None)
         return [
             f"{what[0].upper()}{what[1:]}, {p.n_out} for each row, in {options.dtype}{''.join(also)}:",
-            *twofloat.described(options),
+            *twofloat.describe_arithmetic(options),
             "",
             *(f"    {line}" for line in str(p).splitlines()),
             "",
@@ -80,7 +80,7 @@ class Kernel:
             *([f"{size.passes} passes, {size.chunk} components each."] if size.passes > 1 else []),
             "",
             "Arguments, 8 bytes each; strides and offsets count numbers, not bytes:",
-            *(f"    {line}" for line in described(p, options.best, options.finish)),
+            *(f"    {line}" for line in describe_arguments(p, options.best, options.finish)),
             "Grid: x runs through tasks, y through batch elements, z through passes; each may be smaller than these.",
         ]
 
@@ -203,7 +203,7 @@ class Kernel:
         inside = "k < CHUNK - 1 && " * found.weights
         load = f"{inside}q0 + k < {found.count} ? {self._load(found.position, 'j', f'({k})')} : 1"
         to = export.format(plus(found.at, (1, "k")))
-        return [unrolled(self.layout.chunk), f"for (int k = 0; k < CHUNK; k++) {to} = {load};"]
+        return [unroll(self.layout.chunk), f"for (int k = 0; k < CHUNK; k++) {to} = {load};"]
 
     # ---- pairs --------------------------------------------------------------------------------------------------
 
@@ -213,11 +213,11 @@ class Kernel:
         again = self.options.arithmetic == "again"
         rows = [
             *own[:1],
-            *(twofloat.test(self.whole, self.results.row(), self.options) if again else []),
+            *(twofloat.skip_good_rows(self.whole, self.results.row(), self.options) if again else []),
             *own[1:],
             *self.results.clear(),
-            *_each_interval(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
-            *(tiles.together(self.program.kind, self.layout.chunk, self.options.compensated) if tiled else []),
+            *_loop_over_intervals(["const i64 to = intervals[2 * q + 1];", *self._tiles("intervals[2 * q]")]),
+            *(tiles.sum_over_threads(self.program.kind, self.layout.chunk, self.options.compensated) if tiled else []),
             *self.results.deliver(),
         ]
         return [
@@ -242,7 +242,7 @@ class Kernel:
             "const i64 last = intervals[2 * q + 1];",
             *block("for (i64 first = intervals[2 * q]; first < last; first += HEIGHT)", columns),
         ]
-        return [f"const i64 to = tasks[{TASK} * task + 1];", *_each_interval(interval)]
+        return [f"const i64 to = tasks[{TASK} * task + 1];", *_loop_over_intervals(interval)]
 
     def _tiles(self, start: str) -> list[str]:
         lines = [
@@ -278,7 +278,7 @@ class Kernel:
         spans = [
             "const int end = begin + SPAN < n ? begin + SPAN : n;",
             "if (end - begin == SPAN) {",
-            *indented([f"#pragma unroll {self._unroll()}", "for (int c = 0; c < SPAN; c++) pairs(begin + c);"]),
+            *indent([f"#pragma unroll {self._unroll()}", "for (int c = 0; c < SPAN; c++) pairs(begin + c);"]),
             "} else",
             "    for (int c = begin; c < end; c++) pairs(c);",
             *self.results.hand_over(),
@@ -305,5 +305,5 @@ class Kernel:
         return for_rows(["// each pair", *array("T", "t", p.pair.planes), *lines], self.results.in_place)
 
 
-def _each_interval(lines: list[str]) -> list[str]:
+def _loop_over_intervals(lines: list[str]) -> list[str]:
     return block(f"for (i64 q = tasks[{TASK} * task + 2]; q < tasks[{TASK} * task + 3]; q++)", lines)

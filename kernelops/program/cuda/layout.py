@@ -10,8 +10,8 @@ from ...errors import ArgumentError
 from ..instructions import COL, ROW, Program
 from ..options import KernelOptions
 from .emit import pair_length
-from .register_tiles import BLOCK, DEPTH, LANES, RECTANGLE, tiled
-from .rewrite import View, chunked, plain, viewed
+from .register_tiles import BLOCK, DEPTH, LANES, RECTANGLE, find_contraction
+from .rewrite import View, find_chunks, view_long_vectors, without_shifts
 
 WIDEST_TILE = 256  # columns
 SPAN = 64  # columns that are summed one after another before the sum of all takes over
@@ -96,9 +96,9 @@ def layout(
         raise ArgumentError(f"dtype: wanted float32 or float64, got {options.dtype!r}")
     if rows is not None and rows < 1:
         raise ArgumentError(f"rows: wanted at least 1, got {rows}")
-    short, views = shortened(plain(program), options.dtype)
+    short, views = shorten(without_shifts(program), options.dtype)
     time, found = _rows_of_threads(_Work(short, options), rows)
-    taken_apart = tiled(plain(program)) if rows is None else None
+    taken_apart = find_contraction(without_shifts(program)) if rows is None else None
     if taken_apart:
         time_too, rectangles = _rectangles(_Work(taken_apart.program, options), taken_apart.length)
         if time_too < (SCATTERED if views else 1) * time:
@@ -148,14 +148,14 @@ def _resident(registers: int, work: _Work) -> int:
     return next((n for most, n in RESIDENT.items() if wanted <= most), min(RESIDENT.values()))
 
 
-def shortened(program: Program, dtype: str) -> tuple[Program, list[View]]:
+def shorten(program: Program, dtype: str) -> tuple[Program, list[View]]:
     """The program with variables that are too long for registers or shared memory read where they lie."""
     views: list[View] = []
     for space, most in ((ROW, LONGEST_ROW_BYTES), (COL, SHARED_BYTES)):
-        whole = chunked(program)
+        whole = find_chunks(program)
         stage = program.row if space == ROW else whole.program.col if whole else program.col
         if len(stage.exports) * ITEM_BYTES[dtype] > most:
-            program, more = viewed(program, space)
+            program, more = view_long_vectors(program, space)
             views += more
     return program, views
 
@@ -164,7 +164,7 @@ class _Work:
     """Counts what a program takes on a processor."""
 
     def __init__(self, program: Program, options: KernelOptions) -> None:
-        self.program, self.size, self.chunked = program, ITEM_BYTES[options.dtype], chunked(program)
+        self.program, self.size, self.chunked = program, ITEM_BYTES[options.dtype], find_chunks(program)
         words = self.size // 4
         shelf = options.best if finishes(program, options.best) else 0
         part = 2 if options.wide_sums else words

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..instructions import PARAM, Instruction, Operand, Program, Stage
 from .emit import CONTRACTIONS, block, for_rows, plus, read_planes
-from .rewrite import dropped, load_of
+from .rewrite import drop_exports, load_of
 
 SHORTEST = 8  # components of the vectors
 MOST_OF_ROW, MOST_OF_COLUMN = 8, 16  # numbers of a row, of a column, that the rest of a pair may read
@@ -49,7 +49,7 @@ class Tiled:
     weight: Vector | None
 
 
-def tiled(program: Program) -> Tiled | None:
+def find_contraction(program: Program) -> Tiled | None:
     """A program taken apart, if it is such a one and does not look for the best values."""
     if program.kind == "best":
         return None
@@ -57,13 +57,13 @@ def tiled(program: Program) -> Tiled | None:
     for p in program.pair.code:
         depth += (p.op == "Loop") - (p.op == "End")
         if p.op in CONTRACTIONS and p.aux0 >= SHORTEST and not depth:
-            found = _taken_apart(program, p)
+            found = _take_apart(program, p)
             if found:
                 return found
     return None
 
 
-def _taken_apart(program: Program, p: Instruction) -> Tiled | None:
+def _take_apart(program: Program, p: Instruction) -> Tiled | None:
     vectors, n = p.args[:2], p.aux0
     loads = [load_of(stage, x, n) for stage, x in zip((program.row, program.col), vectors, strict=True)]
     others = [x for other in program.pair.code if other is not p for x in other.args]
@@ -79,7 +79,7 @@ def _taken_apart(program: Program, p: Instruction) -> Tiled | None:
     for x, load, stage in zip(vectors, loads, (program.row, program.col), strict=True):
         assert load is not None
         places.append(Vector(load[0], stage.exports[x.base] - load[2]))
-        rest = dropped(rest, x.space, x.base, n, load, lambda x: x)
+        rest = drop_exports(rest, x.space, x.base, n, load, lambda x: x)
     if len(rest.row.exports) > MOST_OF_ROW or max(map(_planes, (rest.row, rest.col))) > MOST_OF_COLUMN:
         return None
     return Tiled(rest, p.op, n, places[0], places[1], weight)
@@ -172,7 +172,7 @@ def pairs(width: int, lines: list[str]) -> list[str]:
     return ["#pragma unroll", *block("for (int b = 0; b < COLUMNS; b++)", one)]
 
 
-def together(kind: str, n: int, compensated: bool) -> list[str]:
+def sum_over_threads(kind: str, n: int, compensated: bool) -> list[str]:
     """The sums of all threads that share rows."""
     lines = []
     if kind == "exp":

@@ -12,13 +12,13 @@ Load = tuple[int, int, int]
 SHORTEST_VIEW = 64
 
 
-def plain(program: Program) -> Program:
+def without_shifts(program: Program) -> Program:
     """The program without vectors that are shifted to a mean: one thread has no use for the product form.
 
     For the values of all pairs rows and columns are exchanged: threads side by side write columns side by side.
     """
     if program.kind == "entries":
-        program = _turned(program)
+        program = _exchange(program)
     if not program.centred:
         return program
 
@@ -32,7 +32,7 @@ def plain(program: Program) -> Program:
     return replace(program, row=without(program.row), col=without(program.col), pair=pair, centred=())
 
 
-def _turned(program: Program) -> Program:
+def _exchange(program: Program) -> Program:
     """Rows and columns exchanged."""
     other = {ROW: COL, COL: ROW}
 
@@ -82,7 +82,7 @@ class Chunked:
         return replace(self.program, n_out=chunk, pair=Stage(code, self.program.pair.planes))
 
 
-def chunked(program: Program) -> Chunked | None:
+def find_chunks(program: Program) -> Chunked | None:
     """A program taken apart, if it is such a sum."""
     dots = [p for p in program.pair.code if p.op == "OutDot"]
     others = [p for p in program.pair.code if p.op.startswith("Out") and p.op not in ("OutDot", "OutExp")]
@@ -96,10 +96,10 @@ def chunked(program: Program) -> Chunked | None:
     if others and not _is_weight(others[0], dot):
         return None
     planes, load = program.col.exports[vector.base : vector.base + count], load_of(program.col, vector, count)
-    if not load or any(_meets(x, vector.base, count) for p in program.pair.code if p is not dot for x in p.args):
+    if not load or any(_reads(x, vector.base, count) for p in program.pair.code if p is not dot for x in p.args):
         return None
     position, _, plane = load
-    return Chunked(_without(program, vector.base, count, load), position, planes[0] - plane, count)
+    return Chunked(_drop_vector(program, vector.base, count, load), position, planes[0] - plane, count)
 
 
 def load_of(stage: Stage, x: Operand, count: int) -> Load | None:
@@ -115,22 +115,22 @@ def _is_weight(p: Instruction, dot: Instruction) -> bool:
     return p.op == "OutSum" and p.args[0] == dot.args[0]
 
 
-def _meets(x: Operand, base: int, count: int) -> bool:
+def _reads(x: Operand, base: int, count: int) -> bool:
     """Whether an operand reads some of count exports from base: none crosses the border of a vector."""
     return x.space == COL and base <= x.base < base + count
 
 
-def _without(program: Program, base: int, count: int, load: Load) -> Program:
+def _drop_vector(program: Program, base: int, count: int, load: Load) -> Program:
     """The program without count exports of the columns from base, which a sum's vector is read from."""
     behind = len(program.col.exports) - count
 
     def moved(x: Operand) -> Operand:
         return Operand(COL, behind, 1)
 
-    return dropped(program, COL, base, count, load, moved)
+    return drop_exports(program, COL, base, count, load, moved)
 
 
-def dropped(
+def drop_exports(
     program: Program, space: str, base: int, count: int, load: Load, moved: Callable[[Operand], Operand]
 ) -> Program:
     """The program without count exports of a stage from base; ``moved`` says where the pairs read them instead.
@@ -168,7 +168,7 @@ class View:
         return f"{self.space}_x{self.position}" + "[r]" * (self.space == ROW)
 
 
-def viewed(program: Program, space: str) -> tuple[Program, list[View]]:
+def view_long_vectors(program: Program, space: str) -> tuple[Program, list[View]]:
     """The program with the long variables of its rows, or of its columns, read where they lie."""
     views: list[View] = []
     for load in (program.row if space == ROW else program.col).loads:
@@ -184,6 +184,6 @@ def viewed(program: Program, space: str) -> tuple[Program, list[View]]:
         def moved(x: Operand, name: str = view.name, base: int = base) -> Operand:
             return Operand(name, x.base - base, x.stride)
 
-        program = dropped(program, space, base, count, load, moved)
+        program = drop_exports(program, space, base, count, load, moved)
         views.append(view)
     return program, views

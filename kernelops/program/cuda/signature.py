@@ -101,23 +101,23 @@ def _type(result: str, finish: str | None, options: KernelOptions) -> str:
     return "double" if finish is None and result != "entries" else TYPES[options.result]
 
 
-def described(program: Program, best: int, finish: str | None) -> list[str]:
-    """What the arguments are, in lines."""
+def describe_arguments(program: Program, best: int, finish: str | None) -> list[str]:
+    """A line for each argument of a kernel that says what it is."""
     lines = [
         f"x{q}, x{q}_row, x{q}_component, x{q}_batch: variable {q}, its strides, where batch elements begin"
         for q in variables_of(program)
     ]
     return [
         *lines,
-        *described_results(program, best, finish),
+        *describe_results(program, best, finish),
         f"tasks (n_tasks, {TASK}): first row, last row, first interval, last interval, part; last is excluded",
         "intervals (., 2): columns from, to",
         "M, N, batches: rows, columns, batch elements",
     ]
 
 
-def described_results(program: Program, best: int, finish: str | None) -> list[str]:
-    """The shapes of what is written, in lines."""
+def describe_results(program: Program, best: int, finish: str | None) -> list[str]:
+    """A line for each result with its shape."""
     n = program.n_out
     lead = "(parts, batches, M" if finish is None else "(batches, M"
     shapes = {
