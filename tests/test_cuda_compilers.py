@@ -223,7 +223,7 @@ def test_a_library_that_is_another_one(monkeypatch):
 
     monkeypatch.setattr(compilers, "nvrtc_libraries", lambda tried: [_ctypes.__file__])
     tried = []
-    assert list(compilers._nvrtcs(tried)) == [] and _ctypes.__file__ in tried[0]
+    assert list(compilers._find_nvrtc(tried)) == [] and _ctypes.__file__ in tried[0]
 
 
 # ---- what is compiled -----------------------------------------------------------------------------------------------

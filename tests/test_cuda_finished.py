@@ -12,7 +12,7 @@ from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import finishes, layout
 from kernelops.program.options import KernelOptions
 from kernelops.reductions.kinds import REDUCTIONS
-from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.pairs import evaluate_all_pairs
 from kernelops.reductions.reduction import Reduction, prepare
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -132,7 +132,7 @@ class Entries(Call):
 
     def engine(self):
         with np.errstate(all="ignore"):
-            found = pairwise(parse(FORMULAS[self.formula][0], ALIASES).expr, *self.arguments(), self.out)
+            found = evaluate_all_pairs(parse(FORMULAS[self.formula][0], ALIASES).expr, *self.arguments(), self.out)
         return (found if self.axis == 1 else found.swapaxes(-2, -3),)
 
     def kernels(self, kernels, **how):
@@ -257,7 +257,7 @@ class LongEntries(Rectangles):
 
     def engine(self):
         with np.errstate(all="ignore"):
-            return (pairwise(parse(self.formula, self.aliases()).expr, *self.arguments(), self.out),)
+            return (evaluate_all_pairs(parse(self.formula, self.aliases()).expr, *self.arguments(), self.out),)
 
     def kernels(self, kernels, **how):
         arguments, ranges = self.arguments()

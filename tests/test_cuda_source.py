@@ -16,7 +16,7 @@ from kernelops.engines import cpu
 from kernelops.formula.expr import apply, variable
 from kernelops.formula.parse import parse
 from kernelops.program.cuda.source import layout
-from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.pairs import evaluate_all_pairs
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -63,7 +63,7 @@ class CaseCall:
         formula = parse(self.case.formula, self.case.aliases)
         if self.kind == "entries":
             arguments = bind_arguments(formula.variables, self.arrays)
-            return pairwise(formula.expr, arguments, None, np.dtype(self.dtype))
+            return evaluate_all_pairs(formula.expr, arguments, None, np.dtype(self.dtype))
         op = {"sum": "Sum", "best": "Min_ArgMin"}[self.kind]
         return BoundReduction(formula.expr, op, self.axis, self.arrays, variables=formula.variables)()
 
@@ -127,7 +127,7 @@ def special_values(dtype):
         everything = apply("Concat", everything, part)
     columns = some[:, None]
     arguments = bind_arguments([x, y, zero], [columns, columns, np.full_like(columns, -0.0)])
-    found = pairwise(everything, arguments, None, np.dtype(dtype))
+    found = evaluate_all_pairs(everything, arguments, None, np.dtype(dtype))
     return some, found
 
 

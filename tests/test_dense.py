@@ -130,5 +130,5 @@ def test_errors_come_out_and_threads_are_many_again():
         raise KeyError("one of them")
 
     with pytest.raises(KeyError, match="one of them"):
-        dense.side_by_side([lambda: None, fail, lambda: None])
+        dense.run_side_by_side([lambda: None, fail, lambda: None])
     assert thread_count() == before

@@ -10,7 +10,7 @@ from kernelops.arrays.arguments import bind_arguments
 from kernelops.formula.parse import parse
 from kernelops.numpy import KernelSolve
 from kernelops.operators.kernel_entries import TRIANGLE, KernelEntries
-from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.pairs import evaluate_all_pairs
 from kernelops.solvers.entries import DenseEntries, most_correlated
 from kernelops.solvers.operator import as_system
 
@@ -161,7 +161,7 @@ def test_pairwise_in_both_precisions():
     difference = x[:, None].astype(float) - y
     truth = np.concatenate([(difference**2).sum(-1, keepdims=True), difference], -1)
     for dtype in (np.float32, np.float64):
-        found = pairwise(formula.expr, arguments, None, np.dtype(dtype))
+        found = evaluate_all_pairs(formula.expr, arguments, None, np.dtype(dtype))
         assert found.dtype == dtype and found.shape == (37, 600, 3)
         np.testing.assert_allclose(found, truth, rtol=0, atol=4 * np.finfo(dtype).eps)
 

@@ -112,7 +112,7 @@ def test_arrays_of_a_gpu_that_no_memory_holds(shape):
     a = DeviceArray(256, (*shape, 1, 1), None, np.dtype(np.float32), 0, None, "host")
     assert a.size == np.prod(np.array(shape, object)) and a.strides[0] == 4 * a.size // shape[0]
     with pytest.raises(MemoryError, match=r"batch \* bytes"):
-        gpu._variable("x0", a, shape, None)
+        gpu._describe_variable("x0", a, shape, None)
     program = cpu.prepare("best", parse("x*y", ["x = Vi(1)", "y = Vj(1)"]).expr, None, False, 1).program
     how = gpu.How("float32", (), 2**31 - 1, False, True, False, False, "values", "float32")
     with pytest.raises(MemoryError, match="parts"):

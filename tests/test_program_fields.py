@@ -53,7 +53,7 @@ class Encoded:
         self.constants, self.contractions = list(p.constants), list(p.contractions)
         self.code, self.planes, self.loads, self.exports = [], [], [], []
         for stage in (p.param, p.row, p.col, p.pair):
-            for kept, part in zip((self.code, self.planes, self.loads, self.exports), cpu._encoded(stage), strict=True):
+            for kept, part in zip((self.code, self.planes, self.loads, self.exports), cpu._encode(stage), strict=True):
                 kept.append(part if isinstance(part, int) else part.tolist())
         self.centred = [list(row) for row in p.centred]
 

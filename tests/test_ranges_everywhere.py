@@ -11,7 +11,7 @@ from kernelops import Ranges
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.reductions.kinds import REDUCTIONS
-from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.pairs import evaluate_all_pairs
 
 M, N, K = 37, 290, 3
 ALIASES = ["x = Vi(2)", "y = Vj(2)", "u = Vi(1)", "w = Vj(1)", "b = Vj(2)", "g = Pm(1)"]
@@ -215,7 +215,7 @@ def test_entries_and_single_pairs(pattern):
     found = parse(SUMMED, ALIASES)
     arguments = BoundReduction(found.expr, "Sum", 1, arrays, variables=found.variables).arguments
     want = np.where(held(ranges, M, N)[..., None], values_of("Sum", arrays)[0], 0)
-    got = pairwise(found.expr, arguments, ranges, np.dtype(np.float64))
+    got = evaluate_all_pairs(found.expr, arguments, ranges, np.dtype(np.float64))
     np.testing.assert_allclose(got, want, rtol=1e-14, atol=0)
     I, J = np.random.default_rng(1).integers(0, [[M], [N]], (2, 500))
     call = BoundReduction(found.expr, "Sum", 1, arrays, ranges=ranges, variables=found.variables)

@@ -206,7 +206,7 @@ def test_large_sums_in_float16():
     got = Genred("4096*Exp(-SqDist(x,y))*b", XYB, axis=1)(x, x, np.full((N, 1), 2.0**-10, np.float16), truncate=1e-3)
     want = 4 * np.exp(-(distances(x, x) ** 2)).sum(1, keepdims=True)
     assert np.abs(got - want).max() <= 2e-3 * want.max()
-    assert truncation.truncated_product(*product_of("4096*Exp(-SqDist(x,y))*b", x), 1e-3) is not None
+    assert truncation.truncate_product(*product_of("4096*Exp(-SqDist(x,y))*b", x), 1e-3) is not None
 
 
 def product_of(formula, x):

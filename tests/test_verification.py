@@ -31,7 +31,7 @@ def encoded(formula, exponential=False):
     """The arguments of _core.Program: kind, n_out, constants, n_params, contractions, then the four stages."""
     expr = parse(formula, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"]).expr
     p = compile_exp(expr, None, False, 1) if exponential else compile_sum(expr, 1)
-    stages = [list(cpu._encoded(s)) for s in (p.param, p.row, p.col, p.pair)]
+    stages = [list(cpu._encode(s)) for s in (p.param, p.row, p.col, p.pair)]
     return [
         _core.KINDS[p.kind],
         p.n_out,

@@ -44,4 +44,4 @@ def chosen(reduction, args, tol):
     """The pattern that a Genred call would take."""
     spec = reduction.spec
     how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
-    return truncation.truncated_reduction(*how, reduction.adapter.bind(spec, args), tol)
+    return truncation.truncate_reduction(*how, reduction.adapter.bind(spec, args), tol)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, BackendError, DtypeError, ShapeError
 from ..formula.expr import Expr
-from .device_array import DeviceArray, device_view, on_device, one_device
+from .device_array import DeviceArray, common_device, device_view, on_device
 
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 _NAMES = {"half": "float16", "float": "float32", "double": "float64"}
@@ -160,21 +160,21 @@ def bind_arguments(
     for p, v in places.items():
         a = as_numpy_view(args[p])
         if a is None:
-            a = _seen(args[p], v, names, device)
+            a = _as_array(args[p], v, names, device)
             there = there or isinstance(a, DeviceArray)
         given[p] = a
     common = _common_dtype(places, given, args, names, dtype)
     arrays: list[Any] = [None] * count
     for p, v in places.items():
-        arrays[p] = _shaped(given[p], v, names, common)
+        arrays[p] = _check_shape(given[p], v, names, common)
     M, N = _counts(places, arrays, names, sizes)
     library = "host"
     if there:  # numbers may be of the host
-        device, library = one_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
+        device, library = common_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
     return Arguments(tuple(arrays), common, _batch(places, arrays, names), M, N, device, library)
 
 
-def _seen(a: Any, v: Expr, names: Mapping[Expr, str] | None, device: int | None) -> Any:
+def _as_array(a: Any, v: Expr, names: Mapping[Expr, str] | None, device: int | None) -> Any:
     """An argument as an array of the host or of a GPU."""
     if on_device(a):
         return device_view(a, label(v, names), -1 if device is None else device)
@@ -210,16 +210,16 @@ def _common_dtype(
     return found or dtype or np.dtype(np.float64)
 
 
-def _shaped(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) -> Any:
+def _check_shape(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) -> Any:
     if v.op == "Pm":
         if a.ndim == 0:
             a = a.vector() if isinstance(a, DeviceArray) else a.reshape(1)
     elif a.ndim < 2:
         hint = " (.reshape(-1, 1) makes one column of it)" if v.dim == 1 and a.ndim == 1 else ""
-        raise ShapeError(f"{label(v, names)} needs an array of shape {_wanted(v)}, got shape {a.shape}{hint}")
+        raise ShapeError(f"{label(v, names)} needs an array of shape {_wanted_shape(v)}, got shape {a.shape}{hint}")
     if a.shape[-1] != v.dim:
         columns = f"{v.dim} column{'s' * (v.dim != 1)}"
-        raise ShapeError(f"{label(v, names)} needs {columns}, shape {_wanted(v)}, got shape {a.shape}")
+        raise ShapeError(f"{label(v, names)} needs {columns}, shape {_wanted_shape(v)}, got shape {a.shape}")
     if isinstance(a, DeviceArray):
         if a.dtype != dtype:
             raise DtypeError(f"{label(v, names)} is {a.dtype}, the other arrays are {dtype}: a GPU converts none")
@@ -241,7 +241,7 @@ def cast_parameter(a: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     return found
 
 
-def _wanted(v: Expr) -> str:
+def _wanted_shape(v: Expr) -> str:
     return f"(..., {v.dim})" if v.op == "Pm" else f"(..., rows, {v.dim})"
 
 

@@ -80,14 +80,14 @@ class DeviceArray:
 
     def vector(self) -> DeviceArray:
         """A single number as an array of one."""
-        return self.viewed((1,), (self.dtype.itemsize,), None if self.host is None else self.host.reshape(1))
+        return self.view((1,), (self.dtype.itemsize,), None if self.host is None else self.host.reshape(1))
 
     def as_row(self) -> DeviceArray:
         """(..., D) as (..., 1, D)."""
         shape, strides = (*self.shape[:-1], 1, self.shape[-1]), (*self.strides[:-1], 0, self.strides[-1])
-        return self.viewed(shape, strides, None if self.host is None else self.host[..., None, :])
+        return self.view(shape, strides, None if self.host is None else self.host[..., None, :])
 
-    def viewed(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
+    def view(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
         """The same memory in another shape."""
         place = self.device, self.owner, self.library, host, self.stream
         return DeviceArray(self.pointer, shape, strides, self.dtype, *place)
@@ -103,10 +103,10 @@ def on_device(a: Any) -> bool:
         return bool(a.is_cuda)
     if isinstance(a, (np.ndarray, np.generic, int, float)):
         return False
-    return hasattr(a, "__cuda_array_interface__") or _by_dlpack(a)
+    return hasattr(a, "__cuda_array_interface__") or _gives_gpu_memory(a)
 
 
-def _by_dlpack(a: Any) -> bool:
+def _gives_gpu_memory(a: Any) -> bool:
     tells = getattr(a, "__dlpack_device__", None)
     return tells is not None and int(tells()[0]) == CUDA
 
@@ -115,11 +115,11 @@ def device_view(a: Any, name: str, device: int = -1) -> DeviceArray:
     """What an array of a GPU says of itself; device is its number where the array does not tell."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(a, torch.Tensor):
-        return _of_tensor(a, name)
+        return _view_of_tensor(a, name)
     if not hasattr(a, "__cuda_array_interface__"):
         if torch is None:
             raise DtypeError(f"{name}: to take a {type(a).__name__} by DLPack, import torch first")
-        return _of_tensor(torch.from_dlpack(a), name)
+        return _view_of_tensor(torch.from_dlpack(a), name)
     said = a.__cuda_array_interface__
     if said.get("mask") is not None:
         raise DtypeError(f"{name} is a masked array: wanted a plain one")
@@ -138,7 +138,7 @@ def device_view(a: Any, name: str, device: int = -1) -> DeviceArray:
     )
 
 
-def _of_tensor(a: Any, name: str) -> DeviceArray:
+def _view_of_tensor(a: Any, name: str) -> DeviceArray:
     torch = sys.modules["torch"]
     if a.layout is not torch.strided:
         raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")
@@ -155,7 +155,7 @@ def _of_tensor(a: Any, name: str) -> DeviceArray:
     return DeviceArray(a.data_ptr(), tuple(a.shape), strides, dtype, a.device.index or 0, a, "torch")
 
 
-def one_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
+def common_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
     """The GPU of all these arrays, by their names, and their library; device is the one that was asked for.
 
     Raises
@@ -168,14 +168,15 @@ def one_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
         raise BackendError("a number is on a GPU, the arrays are on the host: give it as a number, float(...)")
     name, a = first
     for other, b in found.items():
-        if _place(b) != _place(a):
+        its, first_one = _device_name(b), _device_name(a)
+        if its != first_one:
             raise BackendError(
-                f"{other} is on {_place(b)}, {name} is on {_place(a)}: all arrays of a call must be on one device"
+                f"{other} is on {its}, {name} is on {first_one}: all arrays of a call must be on one device"
             )
     if device is not None and device not in (-1, a.device):
         raise BackendError(f"device_id = {device}, but {name} is on GPU {a.device}")
     return a.device, a.library
 
 
-def _place(a: Any) -> str:
+def _device_name(a: Any) -> str:
     return f"GPU {a.device}" if isinstance(a, DeviceArray) else "the host"

@@ -148,16 +148,16 @@ def to_host(a: DeviceArray) -> np.ndarray:
     """The numbers on the host, copied once."""
     if a.host is None:
         if a.library == "torch":  # its library knows what its stream has still to do
-            a.host = _as_it_lies(a, sys.modules["torch"].as_strided).cpu().numpy()
+            a.host = _strided_view(a, sys.modules["torch"].as_strided).cpu().numpy()
         elif a.library == "cupy":
-            a.host = _as_it_lies(a, sys.modules["cupy"].lib.stride_tricks.as_strided).get()
+            a.host = _strided_view(a, sys.modules["cupy"].lib.stride_tricks.as_strided).get()
         else:
-            a.host = _copied(a)
+            a.host = _copy_with_gaps(a)
         a.host = a.host.astype(compute_dtype(a.dtype), copy=False)
     return a.host
 
 
-def _as_it_lies(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
+def _strided_view(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
     """The array in its library, in the shape that it is seen in here."""
     size = a.dtype.itemsize
     if a.library == "torch":
@@ -167,7 +167,7 @@ def _as_it_lies(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
     return as_strided(a.owner, a.shape, a.strides)
 
 
-def _copied(a: DeviceArray) -> np.ndarray:
+def _copy_with_gaps(a: DeviceArray) -> np.ndarray:
     """A copy of the memory from the first number to the last; where the array has gaps, these come along."""
     if a.size == 0:
         return np.empty(a.shape, a.dtype)

@@ -18,12 +18,12 @@ def permute_rows(arguments: Arguments, orders: Mapping[int, np.ndarray | None]) 
             continue
         same = a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.str, id(order)
         if same not in done:
-            done[same] = _taken(a, order)
+            done[same] = _take_rows(a, order)
         arrays[p] = done[same]
     return arguments._replace(arrays=tuple(arrays))
 
 
-def _taken(a: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _take_rows(a: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Rows of a in an order, or some of them; batch elements that are one memory stay so."""
     once = a[tuple(slice(1 if step == 0 else None) for step in a.strides[:-2])]
     return np.broadcast_to(np.take(once, order, axis=-2), (*a.shape[:-2], len(order), a.shape[-1]))
@@ -36,14 +36,14 @@ def restore_order(
 
     lead is the number of batch dimensions; of entries the next two are rows and columns, else the next one is rows.
     """
-    sums, maxima, values, indices, entries = (_scattered(a, rows, lead) for a in raw)
+    sums, maxima, values, indices, entries = (_scatter(a, rows, lead) for a in raw)
     if columns is not None:
-        entries = _scattered(entries, columns, lead + 1)
-        indices = None if indices is None else _named(indices, columns)
+        entries = _scatter(entries, columns, lead + 1)
+        indices = None if indices is None else _map_positions(indices, columns)
     return [sums, maxima, values, indices, entries]
 
 
-def _scattered(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.ndarray | None:
+def _scatter(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.ndarray | None:
     if a is None or order is None:
         return a
     found = np.empty_like(a)
@@ -51,6 +51,6 @@ def _scattered(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.
     return found
 
 
-def _named(positions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _map_positions(positions: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The columns at some positions; -1, which is none, stays."""
     return np.append(columns, -1).take(positions)

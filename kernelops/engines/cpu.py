@@ -74,7 +74,7 @@ def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: i
         program = compile_exp(expr, weight, normalise, axis)
     else:
         program = _COMPILERS[kind](expr, axis)
-    stages = (_encoded(s) for s in (program.param, program.row, program.col, program.pair))
+    stages = (_encode(s) for s in (program.param, program.row, program.col, program.pair))
     encoded = _core.Program(
         _core.KINDS[program.kind],
         program.n_out,
@@ -87,16 +87,16 @@ def prepare(kind: str, expr: Expr, weight: Expr | None, normalise: bool, axis: i
     return Prepared(program, encoded, pair_factor(expr, axis) if encoded.two_sided else None, {})
 
 
-def _encoded(stage: Stage) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+def _encode(stage: Stage) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
     code = np.zeros((len(stage.code), _core.WIDTH), np.int32)
     for row, instruction in zip(code, stage.code, strict=True):
         operands = (instruction.out, *instruction.args, *(None,) * (3 - len(instruction.args)))
         row[:3] = _core.OPCODES[instruction.op], instruction.aux0, instruction.aux1
-        row[3:] = [number for x in operands for number in _operand(x)]
+        row[3:] = [number for x in operands for number in _encode_operand(x)]
     return code, stage.planes, np.array(stage.loads, np.int32).reshape(-1, 3), np.array(stage.exports, np.int32)
 
 
-def _operand(x: Operand | None) -> tuple[int, int, int]:
+def _encode_operand(x: Operand | None) -> tuple[int, int, int]:
     return (0, 0, 0) if x is None else (_core.PLACES[x.space], x.base, x.stride)
 
 
@@ -120,12 +120,12 @@ def run(
     met = None
     mirrored = not (options.wide_sums or options.compensated) and _is_symmetric(prepared, arguments)
     if mirrored and ranges is not None and ranges.pairs < rows * columns:
-        met = _tiles(ranges, rows) if _enough(prepared, ranges, rows) else None
+        met = _tiles(ranges, rows) if _pays_to_mirror(prepared, ranges, rows) else None
         mirrored = met is not None
     if mirrored:
         work, pairs = None, rows * columns if ranges is None else ranges.pairs
     else:
-        work = _dense_work(rows, columns, _height(count * rows)) if ranges is None else _work(ranges, axis, count)
+        work = _dense_work(rows, columns, _task_height(count * rows)) if ranges is None else _work(ranges, axis, count)
         pairs = work.pairs
     return Raw(
         *_core.reduce(
@@ -158,17 +158,17 @@ def _is_symmetric(prepared: Prepared, arguments: Arguments) -> bool:
     if results > SYMMETRIC_RESULTS * (prepared.encoded.cost - 1 - results // 4):
         return False
     i, j = ([v for v in prepared.factor.vars if v.op == kind] for kind in ("Vi", "Vj"))
-    pairs = tuple((v.position, w.position) for v in i for w in j if v.dim == w.dim and _shared(arguments, v, w))
+    pairs = tuple((v.position, w.position) for v in i for w in j if v.dim == w.dim and _is_same_memory(arguments, v, w))
     return bool(pairs) and is_mirrored(prepared.factor, pairs)
 
 
-def _enough(prepared: Prepared, ranges: Ranges, rows: int) -> bool:
+def _pays_to_mirror(prepared: Prepared, ranges: Ranges, rows: int) -> bool:
     """Whether so many pairs meet that it pays to evaluate each once."""
     strips, program = min(-(-rows // _core.TILE), MOST_STRIPS), prepared.encoded
     return bool(ranges.pairs * program.cost >= SYMMETRIC_WORK * rows * strips * program.n_out)
 
 
-def _shared(arguments: Arguments, v: Expr, w: Expr) -> bool:
+def _is_same_memory(arguments: Arguments, v: Expr, w: Expr) -> bool:
     """Whether two variables are the same memory."""
     a, b = arguments.arrays[v.position], arguments.arrays[w.position]
     if a is b:
@@ -178,7 +178,7 @@ def _shared(arguments: Arguments, v: Expr, w: Expr) -> bool:
     return bool(a.__array_interface__["data"][0] == b.__array_interface__["data"][0])
 
 
-def _height(rows: int) -> int:
+def _task_height(rows: int) -> int:
     """Rows of a task, where so many rows are to be shared among the threads."""
     return _core.TASK_ROWS if rows >= 16 * _core.TASK_ROWS else SMALL_TASK
 
@@ -188,7 +188,7 @@ def _work(ranges: Ranges, axis: int, count: int) -> Any:
     block_rows = ranges.cache.get(("joined", axis))
     if block_rows is None:  # neighbours that meet the same are one block, and intervals that touch are one
         block_rows = ranges.cache["joined", axis] = ranges.joined(axis)
-    key = "work", axis, _height(count * int(np.diff(block_rows.blocks).sum()))
+    key = "work", axis, _task_height(count * int(np.diff(block_rows.blocks).sum()))
     found = ranges.cache.get(key)
     if found is None:
         found = ranges.cache[key] = _cut(block_rows, key[2])

@@ -16,7 +16,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs, spotrf, spotrs, strtrs
 
 from .blas import one_blas_thread
 from .lapack import Blocks, available
-from .threads import by_itself, map_on_threads, thread_count
+from .threads import map_on_threads, on_one_thread, thread_count
 
 TILE = 192, 1  # of a factor: its width in columns, and its height in widths
 LARGE, LARGE_TILE = 2500, (256, 2)  # rows from which a larger tile is faster
@@ -98,7 +98,7 @@ def share(n: int, length: int, work: Callable[[slice], object]) -> None:
             work(block)
 
     with one_blas_thread():
-        side_by_side([go_on] * min(thread_count(), len(blocks)))
+        run_side_by_side([go_on] * min(thread_count(), len(blocks)))
 
 
 class _Factoring:
@@ -119,7 +119,7 @@ class _Factoring:
         self.changed = Condition()
 
     def run(self, threads: int) -> None:
-        side_by_side([self._work] * min(threads, len(self.done)))
+        run_side_by_side([self._work] * min(threads, len(self.done)))
         if self.failed:
             raise LinAlgError("not positive definite")
 
@@ -176,7 +176,7 @@ class _Factoring:
         return True
 
 
-def side_by_side(work: Iterable[Callable[[], object]]) -> None:
+def run_side_by_side(work: Iterable[Callable[[], object]]) -> None:
     """Call functions, on as many threads of which this is one; an error of theirs is raised.
 
     Where no more threads can be started those that there are call them all. Within them the engine uses no other
@@ -184,7 +184,7 @@ def side_by_side(work: Iterable[Callable[[], object]]) -> None:
     """
 
     def guarded(function: Callable[[], object]) -> None:
-        with by_itself(), np.errstate(all="ignore"):  # threads begin with numpy's own settings
+        with on_one_thread(), np.errstate(all="ignore"):  # threads begin with numpy's own settings
             function()
 
     functions = list(work)

@@ -81,7 +81,7 @@ def run(
         results = [library.empty(shape, kind) for shape, kind in shapes]
         if not all(r.size for r in results):
             return tuple(library.wrap(r) for r in results)
-        inputs = {p: _resident(arguments.arrays[p], gpu, library) for p in variables_of(program)}
+        inputs = {p: _on_gpu(arguments.arrays[p], gpu, library) for p in variables_of(program)}
         for a in inputs.values():
             if a.library == "pycuda" and a.size:  # which does not say where it is
                 gpu.check(a.pointer)
@@ -97,19 +97,19 @@ def run(
         kernel_arguments = {"M": rows, "N": columns, "batches": count, "parts": pieces, "rows": count * rows}
         kernel_arguments |= {"tasks": work.tasks, "intervals": work.intervals, "n_tasks": work.n_tasks}
         for p, a in inputs.items():
-            more, table = _variable(f"x{p}", a, arguments.batch, gpu)
+            more, table = _describe_variable(f"x{p}", a, arguments.batch, gpu)
             kernel_arguments |= more
             held.append(table)
         kernel_arguments |= zip(FINAL[options.finish], (r.pointer for r in results), strict=True)
         between = _partials(program, options, pieces * count * rows, library) if partial else {}
         kernel_arguments |= {name: a.pointer for name, a in between.items()}
         grid = min(work.n_tasks, MOST_ACROSS), min(count, MOST_BLOCKS), min(lay.passes, MOST_BLOCKS)
-        for arithmetic in ("twofloat", "again") if _in_two_floats(gpu, program, options) else (None,):
-            kernel = _kernel(gpu, prepared, options._replace(arithmetic=arithmetic), partial)
+        for arithmetic in ("twofloat", "again") if _use_two_floats(gpu, program, options) else (None,):
+            kernel = _first_kernel(gpu, prepared, options._replace(arithmetic=arithmetic), partial)
             values = [kernel_arguments[name] for name in kernel.names]
             gpu.launch(kernel.function, grid, (lay.block,), values, library.stream)
         if partial:
-            second = _second(gpu, prepared, options)
+            second = _second_kernel(gpu, prepared, options)
             numbers = count * rows * program.n_out
             grid = min(-(-numbers // FINISH_BLOCK), MOST_BLOCKS), 1
             values = [kernel_arguments[name] for name in second.names]
@@ -117,7 +117,7 @@ def run(
         return tuple(library.wrap(r) for r in results)
 
 
-def _in_two_floats(gpu: Device, program: Program, options: KernelOptions) -> bool:
+def _use_two_floats(gpu: Device, program: Program, options: KernelOptions) -> bool:
     """Whether a sum in double of data in float, but for the unknown, is faster in two floats, about 48 bits.
 
     Results that leave the range in which these are good are computed again in double by a second kernel; which ones
@@ -135,12 +135,12 @@ def _shapes(program: Program, options: KernelOptions) -> list[tuple[tuple[int, .
     return [((best, n), kind) for kind in kept[finish]] if finish in kept else [((n - (finish == "mean"),), dtype)]
 
 
-def _resident(a: Any, gpu: Device, library: ArrayLibrary) -> DeviceArray:
+def _on_gpu(a: Any, gpu: Device, library: ArrayLibrary) -> DeviceArray:
     """An array in the memory of the GPU: as it stands, or a copy."""
     return a if isinstance(a, DeviceArray) else upload(a, gpu, library.stream)
 
 
-def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> tuple[dict[str, int], Buffer]:
+def _describe_variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) -> tuple[dict[str, int], Buffer]:
     """The arguments that describe an array whose leading axes broadcast to the batch, and what holds their table."""
     size = a.dtype.itemsize
     lead = (0,) * (len(batch) + 2 - a.ndim) + a.strides[:-2]
@@ -150,13 +150,13 @@ def _variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: Device) ->
     for axis, (stride, length) in enumerate(zip(lead, shape, strict=True)):
         if length > 1:
             starts += (stride // size * np.arange(length)).reshape(-1, *(1,) * (len(batch) - axis - 1))
-    table = _table(gpu, starts.tobytes())
+    table = _batch_table(gpu, starts.tobytes())
     steps = {f"{name}_row": a.strides[-2] // size, f"{name}_component": a.strides[-1] // size}
     return {name: a.pointer, f"{name}_batch": table.pointer} | steps, table
 
 
 @lru_cache(maxsize=256)
-def _table(gpu: Device, numbers: bytes) -> Buffer:
+def _batch_table(gpu: Device, numbers: bytes) -> Buffer:
     """Where batch elements begin, in the memory of the GPU; the same for most calls."""
     return _upload_tasks(gpu, np.frombuffer(numbers, np.int64))
 
@@ -217,7 +217,7 @@ def _layout(prepared: Prepared, options: KernelOptions) -> Layout:
     return found
 
 
-def _kernel(gpu: Device, prepared: Prepared, options: KernelOptions, partial: bool) -> Kernel:
+def _first_kernel(gpu: Device, prepared: Prepared, options: KernelOptions, partial: bool) -> Kernel:
     """The kernel that goes over the pairs; it writes partial results, or the final ones."""
     if partial:
         options = options._replace(finish=None, out=None)
@@ -229,7 +229,7 @@ def _kernel(gpu: Device, prepared: Prepared, options: KernelOptions, partial: bo
     return found
 
 
-def _second(gpu: Device, prepared: Prepared, options: KernelOptions) -> Kernel:
+def _second_kernel(gpu: Device, prepared: Prepared, options: KernelOptions) -> Kernel:
     """The kernel that combines partial results."""
     key, program = ("second", gpu.number, options), prepared.program
     found: Kernel | None = _cache_of(prepared).get(key)

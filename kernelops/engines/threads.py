@@ -25,7 +25,11 @@ def thread_reasons() -> dict[str, int]:
         this process may run on) and "cgroup quota" (CPUs' worth of time its container may use, rounded up so that all
         of it can be used).
     """
-    limits = {"OMP_NUM_THREADS": _wished(), "affinity": _affinity(), "cgroup quota": _quota(PROC_CGROUP, SYS_CGROUP)}
+    limits = {
+        "OMP_NUM_THREADS": _omp_num_threads(),
+        "affinity": _affinity(),
+        "cgroup quota": _quota(PROC_CGROUP, SYS_CGROUP),
+    }
     return {name: limit for name, limit in limits.items() if limit is not None}
 
 
@@ -38,7 +42,7 @@ _here = local()
 
 
 @contextmanager
-def by_itself() -> Iterator[None]:
+def on_one_thread() -> Iterator[None]:
     """The calling thread is one of several that share the cores: its parallel regions use no others."""
     before = getattr(_here, "alone", False)
     _here.alone = True
@@ -84,7 +88,7 @@ def map_on_threads(function: Callable[..., Any], *arguments: Iterable[Any], thre
     return results
 
 
-def _wished() -> int | None:
+def _omp_num_threads() -> int | None:
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     plausible = first.isascii() and first.isdecimal() and len(first) < 10
     return int(first) if plausible and int(first) > 0 else None
@@ -104,15 +108,15 @@ def _quota(proc: Path, sys: Path) -> int | None:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:  # version 2: one hierarchy
-            quotas += [_quota_v2(folder) for folder in _upwards(sys, path)]
+            quotas += [_quota_v2(folder) for folder in _groups_upwards(sys, path)]
         elif "cpu" in controllers.split(","):
             for mount in (sys / controllers, sys / "cpu"):
-                quotas += [_quota_v1(folder) for folder in _upwards(mount, path)]
+                quotas += [_quota_v1(folder) for folder in _groups_upwards(mount, path)]
     found = [q for q in quotas if q is not None]
     return max(1, math.ceil(min(found))) if found else None
 
 
-def _upwards(mount: Path, path: str) -> list[Path]:
+def _groups_upwards(mount: Path, path: str) -> list[Path]:
     """The folders of a group and of all groups above it; inside a container only the last, the mount, may exist."""
     group = PurePosixPath("/", path.lstrip("/")).relative_to("/")
     return [mount / group, *(mount / above for above in group.parents)]

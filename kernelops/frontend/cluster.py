@@ -10,8 +10,8 @@ import numpy as np
 from ..arrays.arguments import compute_dtype, is_scalar
 from ..errors import ArgumentError, DtypeError, RangesError, ShapeError
 from ..ranges import NAMES, Ranges
-from ..ranges.block_rows import pairs_of
-from ..ranges.clusters import by_labels
+from ..ranges.block_rows import check_pairs
+from ..ranges.clusters import clusters_of_labels
 from ..ranges.validate import as_array, as_int64, describe
 
 FLOATS = ("float16", "float32", "float64")
@@ -59,7 +59,7 @@ def check_weights(low: float, min_weight: Any) -> None:
 
 def labelled(lab: Any, Nlab: Any = None, points: int | None = None) -> Labelled:
     """Labels checked, and the points of each cluster counted; Nlab may tell of empty clusters behind the last label."""
-    blocks = by_labels("lab", lab).blocks
+    blocks = clusters_of_labels("lab", lab).blocks
     labels, sizes = as_int64("lab", lab), blocks[:, 1] - blocks[:, 0]
     if points is not None and len(labels) != points:
         raise ShapeError(f"lab: wanted one label for each point, shape ({points},), got shape {labels.shape}")
@@ -150,7 +150,7 @@ def means(x: Any, weights: Any, totals: Any, sizes: Any, add: Callable[[Any], An
 
 def six_arrays(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[np.ndarray, ...]:
     """Which cluster meets which, as the six arrays; they are the caller's own."""
-    pairs = pairs_of("ranges_i", ranges_i), pairs_of("ranges_j", ranges_j)
+    pairs = check_pairs("ranges_i", ranges_i), check_pairs("ranges_j", ranges_j)
     return tuple(a.copy() for a in Ranges.from_mask(*pairs, keep).as_tuple())
 
 

@@ -16,7 +16,7 @@ from ..formula.parse import parse
 from ..ranges import Ranges
 from ..reductions.kinds import check_reduction
 from ..reductions.reduction import Reduction
-from ..truncation.truncate import check_truncate, truncated_reduction
+from ..truncation.truncate import check_truncate, truncate_reduction
 from .adapter import Adapter
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords
 
@@ -112,7 +112,7 @@ class Genred:
         spec, tol = self.spec if device is None else replace(self.spec, device=device), check_truncate(truncate, ranges)
         if tol is not None:
             how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
-            spec = replace(spec, ranges=truncated_reduction(*how, self.adapter.bind(spec, args), tol))
+            spec = replace(spec, ranges=truncate_reduction(*how, self.adapter.bind(spec, args), tol))
         elif ranges is not None:
             spec = replace(spec, ranges=Ranges.of(ranges))
         result = self.adapter.reduce(spec, args)

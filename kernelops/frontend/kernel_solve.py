@@ -19,7 +19,7 @@ from ..operators.system import SolveSpec
 from ..ranges import Ranges
 from ..solvers import SolveState
 from ..solvers.options import SolveOptions, check_tolerance
-from ..truncation.truncate import check_truncate, truncated_solve
+from ..truncation.truncate import check_truncate, truncate_solve
 from .adapter import Adapter
 from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_probes, takes_options
 from .gaussian_process import InvQuadLogdet, complain, new_points, with_unknown
@@ -381,7 +381,7 @@ class KernelSolve:
             return replace(spec, ranges=Ranges.of(ranges))
         arguments = self.adapter.bind(spec, args)
         checked = alpha_for_solve(alpha, arguments)
-        kept = truncated_solve(spec.expr, spec.unknown, arguments, tol, checked)
+        kept = truncate_solve(spec.expr, spec.unknown, arguments, tol, checked)
         return replace(spec, ranges=kept, lost=tol * float(np.min(checked, initial=np.inf)))
 
     def __repr__(self) -> str:

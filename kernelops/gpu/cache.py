@@ -55,7 +55,7 @@ def get_or_make(key: str, make: Callable[[], bytes]) -> bytes:
     if found is None:
         found = make()
         if path is not None and HEAD + len(found) <= limit:
-            _keep(path, found, limit)
+            _write(path, found, limit)
     return found
 
 
@@ -100,33 +100,33 @@ def _limit() -> int:
 
 def _path(key: str) -> Path | None:
     where = folder()
-    why = "there is no home folder" if where is None else _distrust(where)
+    why = "there is no home folder" if where is None else _reason_for_distrust(where)
     if where is None or why is not None:
         _warn(str(why))
         return None
     return where / f"{key}.kernel"
 
 
-def _distrust(where: Path) -> str | None:
+def _reason_for_distrust(where: Path) -> str | None:
     """Why a folder must not be used, with what would help; None where it may be, or is not there."""
     try:
         link, facts = os.lstat(where), os.stat(where)
     except OSError:
         return None
     for some in (link, facts):
-        if not _own(some):
+        if not _is_own(some):
             return f"{where} belongs to user {some.st_uid}, who could put any kernel there; take a folder of your own"
-    if _writable(facts):
+    if _is_writable_by_others(facts):
         return f"others may write to {where} and could put any kernel there; chmod go-w takes that away"
     return None
 
 
-def _own(facts: os.stat_result) -> bool:
+def _is_own(facts: os.stat_result) -> bool:
     """Whether something is the user's or root's."""
     return not hasattr(os, "geteuid") or facts.st_uid in (os.geteuid(), 0)
 
 
-def _writable(facts: os.stat_result) -> bool:
+def _is_writable_by_others(facts: os.stat_result) -> bool:
     """Whether somebody else may write to it."""
     return hasattr(os, "geteuid") and bool(facts.st_mode & OTHERS)
 
@@ -139,7 +139,7 @@ def _read(path: Path) -> bytes | None:
         return None
     try:
         facts = os.fstat(file)
-        if not stat.S_ISREG(facts.st_mode) or not _own(facts) or _writable(facts):
+        if not stat.S_ISREG(facts.st_mode) or not _is_own(facts) or _is_writable_by_others(facts):
             return None
         with open(file, "rb", closefd=False) as opened:
             data = opened.read()
@@ -159,11 +159,11 @@ def _head(content: bytes) -> bytes:
     return MAGIC + hashlib.sha256(content).digest()
 
 
-def _keep(path: Path, content: bytes, limit: int) -> None:
+def _write(path: Path, content: bytes, limit: int) -> None:
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        why = _distrust(path.parent)  # somebody else may have made it
+        why = _reason_for_distrust(path.parent)  # somebody else may have made it
         if why is not None:
             _warn(why)
             return

@@ -117,7 +117,7 @@ def target_of(arch: str, known: Sequence[int], who: str) -> str:
     return f"compute_{max(below)}"
 
 
-def _refused(who: str, arch: str, log: str) -> BackendError:
+def _compile_error(who: str, arch: str, log: str) -> BackendError:
     """The error of a text that does not compile, with what the compiler says from its first error on."""
     lines = [line for line in log.strip("\0\n ").splitlines() if line.strip()]
     first = next((at for at, line in enumerate(lines) if "error" in line.lower()), 0)
@@ -160,13 +160,13 @@ class Nvrtc:
         target, headers = target_of(arch, self._known, str(self)), headers_of(source)
         flags = [f"-arch={target}", *FLAGS, *options]
         program = ctypes.c_void_p()
-        given = _strings(headers.values()), _strings(headers)
+        given = _c_strings(headers.values()), _c_strings(headers)
         self._do("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernel.cu", len(headers), *given)
         try:
-            failed = self._library.nvrtcCompileProgram(program, len(flags), _strings(flags))
+            failed = self._library.nvrtcCompileProgram(program, len(flags), _c_strings(flags))
             log = self._read("ProgramLog", program).rstrip(b"\0").decode(errors="replace")
             if failed:
-                raise _refused(str(self), arch, log or self._library.nvrtcGetErrorString(failed).decode())
+                raise _compile_error(str(self), arch, log or self._library.nvrtcGetErrorString(failed).decode())
             return self._read("CUBIN" if target.startswith("sm_") else "PTX", program), log
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
@@ -184,12 +184,12 @@ class Nvrtc:
             raise BackendError(f"{function} of NVRTC failed: {self._library.nvrtcGetErrorString(failed).decode()}")
 
 
-def _strings(texts: Any) -> Any:
+def _c_strings(texts: Any) -> Any:
     encoded = [text.encode() for text in texts]
     return (ctypes.c_char_p * len(encoded))(*encoded)
 
 
-def _nvrtcs(tried: list[str]) -> Iterator[Compiler]:
+def _find_nvrtc(tried: list[str]) -> Iterator[Compiler]:
     for path in nvrtc_libraries(tried):
         try:
             yield Nvrtc(path)
@@ -233,7 +233,7 @@ class Nvcc:
             try:
                 log = self._run(*flags, "-o", str(binary), str(text))
             except BackendError as error:
-                raise _refused(str(self), arch, str(error).replace(str(text), "kernel.cu")) from None
+                raise _compile_error(str(self), arch, str(error).replace(str(text), "kernel.cu")) from None
             return binary.read_bytes(), log
 
     def _run(self, *arguments: str) -> str:
@@ -249,7 +249,7 @@ class Nvcc:
         return said
 
 
-def _nvccs(tried: list[str]) -> Iterator[Compiler]:
+def _find_nvcc(tried: list[str]) -> Iterator[Compiler]:
     for path in nvcc_programs(tried):
         try:
             yield Nvcc(path)
@@ -257,4 +257,4 @@ def _nvccs(tried: list[str]) -> Iterator[Compiler]:
             tried.append(f"{path} ({error})")
 
 
-_KINDS = {"nvrtc": _nvrtcs, "nvcc": _nvccs}
+_KINDS = {"nvrtc": _find_nvrtc, "nvcc": _find_nvcc}

@@ -69,7 +69,7 @@ class Context:
             self._cuda.Context.pop()
         except self._cuda.Error as error:
             _forget(self._cuda, self._context)
-            if driver.forked():
+            if driver.is_forked():
                 return
             self._lose(str(error))
             if not quiet:

@@ -199,7 +199,7 @@ class Device:
         with self._context:
             try:
                 try:
-                    return self._allocated(nbytes)
+                    return self._try_allocate(nbytes)
                 except driver.DriverError as error:
                     if error.code != driver.OUT_OF_MEMORY:
                         raise
@@ -207,18 +207,18 @@ class Device:
                 torch = _torch()
                 if torch is not None:
                     torch.empty_cache()
-                return self._allocated(nbytes)
+                return self._try_allocate(nbytes)
             except driver.DriverError as error:
                 if error.code == driver.OUT_OF_MEMORY:
-                    raise BackendError(self._too_much(nbytes)) from error
+                    raise BackendError(self._out_of_memory(nbytes)) from error
                 raise self._context.failure(f"allocating {_amount(nbytes)}", error) from error
 
-    def _allocated(self, nbytes: int) -> Buffer:
+    def _try_allocate(self, nbytes: int) -> Buffer:
         pointer = ctypes.c_uint64()
         self.library.call("cuMemAlloc_v2", ctypes.byref(pointer), max(nbytes, 1))
         return Buffer(self, pointer.value, nbytes)
 
-    def _too_much(self, nbytes: int) -> str:
+    def _out_of_memory(self, nbytes: int) -> str:
         free, whole = map(_amount, self._cuda.mem_get_info())
         return f"{self} has too little memory: wanted {_amount(nbytes)}; of {whole}, {free} are free"
 

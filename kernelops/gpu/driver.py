@@ -119,14 +119,14 @@ def start() -> Any:
     return cuda
 
 
-def forked() -> bool:
+def is_forked() -> bool:
     """Whether this process was forked after CUDA had started."""
     return _started_in is not None and _started_in != os.getpid()
 
 
 def check_process() -> None:
     """Raise BackendError in a process that was forked after CUDA had started: nothing of CUDA works there."""
-    if forked():
+    if is_forked():
         raise BackendError(
             "CUDA was started before this process was forked, and cannot be used in it; start workers without forking,"
             ' multiprocessing.set_start_method("spawn"), or use the GPU in them only'

@@ -38,7 +38,7 @@ def device_product(product: KernelProduct, shift: Shift, V: Any, transposed: boo
         return library_like(given).from_host(np.zeros((shape[0], *given.shape[1:]), dtype))
     single = given.ndim == 1
     step = given.dtype.itemsize if single else given.strides[1]
-    block = given.viewed((shape[1], 1 if single else given.shape[1]), (given.strides[0], step))
+    block = given.view((shape[1], 1 if single else given.shape[1]), (given.strides[0], step))
     image = _image(product, block, transposed)
     image = shift.add(image, block)
     return image.reshape(shape[0]) if single else image
@@ -56,6 +56,6 @@ def _image(product: KernelProduct, V: DeviceArray, transposed: bool) -> Any:
     expr = form.transposed if transposed else form.expr
     d, k = (form.expr.dim if transposed else form.unknown.dim), V.shape[1]
     down, across = V.strides
-    elements = V.viewed((k, V.shape[0] // d, d), (across, down * d, down))
+    elements = V.view((k, V.shape[0] // d, d), (across, down * d, down))
     image = product.reduce(expr, axis, elements, dtype)
     return image.reshape(k, -1).T if k > 1 else image.reshape(-1, 1)

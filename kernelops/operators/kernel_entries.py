@@ -13,8 +13,8 @@ from ..formula.cached import cached_property
 from ..formula.defined import call
 from ..formula.expr import Expr, apply, const, substitute, variable
 from ..ranges import Ranges
-from ..ranges.clusters import moderate
-from ..reductions.pairs import pair_work, pairwise
+from ..ranges.clusters import scale_near_one
+from ..reductions.pairs import evaluate_all_pairs, pair_work
 from ..reductions.reduction import Reduction
 from .kernel_product import KernelProduct
 
@@ -89,7 +89,7 @@ class KernelEntries:
         p = self.product
         i, j = (I, J) if p.form.axis == 1 else (J, I)
         arguments = self._gathered(i, j)
-        each = [pairwise(e, arguments, None, np.dtype(dtype)) for e in self._kernels]
+        each = [evaluate_all_pairs(e, arguments, None, np.dtype(dtype)) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
             held = p.ranges.contains(i[..., :, None], j[..., None, :])[..., None, None]
@@ -130,7 +130,7 @@ class KernelEntries:
         x = x.astype(np.float64)
         draw = np.random.default_rng(0)
         I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED)
-        y = moderate(x)
+        y = scale_near_one(x)
         near = cKDTree(y).query(y[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
         near = np.where(near < self.points, near, I[:, None])  # itself where nothing else is at a finite distance
         chosen = np.sort(np.concatenate([near, np.broadcast_to(J, (len(I), len(J)))], axis=1), axis=1)

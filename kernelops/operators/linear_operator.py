@@ -20,7 +20,7 @@ from ..formula.tokens import nearest
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
 from ..solvers.vectors import HOST, Vectors
-from ..truncation.truncate import check_truncate, truncated_product, truncated_solve
+from ..truncation.truncate import check_truncate, truncate_product, truncate_solve
 from .dense import DenseAccess
 from .device_products import device_product
 from .kernel_entries import KernelEntries
@@ -139,9 +139,9 @@ class KernelOperator(DenseAccess, CheckedOperator):
             self.ranges = Ranges.of(ranges)
         elif np.any(alpha):
             self._lost = tol * float(np.min(alpha))
-            self.ranges = truncated_solve(self.formula.expr, v, arguments, tol, alpha)
+            self.ranges = truncate_solve(self.formula.expr, v, arguments, tol, alpha)
         else:
-            self.ranges = truncated_product(self.formula.expr, v, arguments, tol)
+            self.ranges = truncate_product(self.formula.expr, v, arguments, tol)
         self._init = (formula, tuple(aliases), var, args, alpha, self.ranges, dtype_acc, sum_scheme, backend, device_id)
         if self.ranges is not None:
             self.ranges.check(arguments.M, arguments.N)

@@ -24,19 +24,19 @@ class BlockRows(NamedTuple):
         return np.repeat(np.arange(len(self.blocks)), np.diff(self.slices, prepend=0))
 
 
-def frozen(a: np.ndarray) -> np.ndarray:
+def as_frozen_int64(a: np.ndarray) -> np.ndarray:
     """The array as int64, contiguous, not to be written to."""
     a = np.ascontiguousarray(a, np.int64)
     a.setflags(write=False)
     return a
 
 
-def end_of(a: np.ndarray) -> int:
+def largest_end(a: np.ndarray) -> int:
     """The largest end, 0 where there is none."""
     return int(a[:, 1].max(initial=0))
 
 
-def pairs_of(name: str, a: Any) -> np.ndarray:
+def check_pairs(name: str, a: Any) -> np.ndarray:
     """Starts and ends, (C, 2)."""
     pairs = as_int64(name, a)
     if pairs.size == 0 and pairs.ndim < 2:
@@ -50,7 +50,7 @@ def pairs_of(name: str, a: Any) -> np.ndarray:
     return pairs
 
 
-def slices_of(name: str, a: Any, blocks: int, intervals: int) -> np.ndarray:
+def check_slices(name: str, a: Any, blocks: int, intervals: int) -> np.ndarray:
     """Inclusive prefix ends, one a block."""
     slices = as_int64(name, a)
     if slices.shape != (blocks,):
@@ -69,9 +69,9 @@ def _short(a: np.ndarray) -> str:
 
 def check_block_rows(names: tuple[str, ...], three: tuple[Any, ...]) -> BlockRows:
     """Three arrays checked on their own and put in order: intervals ascending within a block, empty ones dropped."""
-    blocks = pairs_of(names[0], three[0])
-    intervals = pairs_of(names[2], three[2])
-    block_rows = BlockRows(blocks, slices_of(names[1], three[1], len(blocks), len(intervals)), intervals)
+    blocks = check_pairs(names[0], three[0])
+    intervals = check_pairs(names[2], three[2])
+    block_rows = BlockRows(blocks, check_slices(names[1], three[1], len(blocks), len(intervals)), intervals)
     owners, filled = block_rows.owners(), intervals[:, 0] < intervals[:, 1]
     owners, intervals = owners[filled], intervals[filled]
     order = np.lexsort((intervals[:, 0], owners))

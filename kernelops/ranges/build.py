@@ -8,8 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RangesError
-from .block_rows import BlockRows, check_block_rows, pairs_of
-from .clusters import Clusters, boxes, by_labels, centres, consecutive, near, points_of, split
+from .block_rows import BlockRows, check_block_rows, check_pairs
+from .clusters import (
+    Clusters,
+    boxes,
+    boxes_within,
+    centres,
+    check_points,
+    clusters_of_labels,
+    consecutive_blocks,
+    split,
+)
 from .validate import as_array, as_int64, check_count, check_distance, describe
 
 COLUMNS = 256  # of one of the engine's tiles
@@ -25,7 +34,7 @@ class Built(NamedTuple):
     order_j: np.ndarray | None = None
 
 
-def meeting(i: Clusters, j: Clusters, keep: Any, names: tuple[str, str] = ("ranges_i", "ranges_j")) -> Built:
+def from_keep(i: Clusters, j: Clusters, keep: Any, names: tuple[str, str] = ("ranges_i", "ranges_j")) -> Built:
     """Clusters of i and of j, and which meets which."""
     table, wanted = as_array("keep", keep), (len(i.blocks), len(j.blocks))
     if table.dtype != bool or table.shape != wanted:
@@ -42,16 +51,16 @@ def from_mask(i: Any, j: Any, keep: Any) -> Built:
     """From labels, or from clusters of rows."""
     shape = as_array("keep", keep).shape
     counts = shape if len(shape) == 2 else (0, 0)  # clusters that no label names may be the last ones
-    return meeting(_clusters("i", i, counts[0]), _clusters("j", j, counts[1]), keep, ("i", "j"))
+    return from_keep(_clusters("i", i, counts[0]), _clusters("j", j, counts[1]), keep, ("i", "j"))
 
 
 def _clusters(name: str, a: Any, clusters: int) -> Clusters:
     shape = as_int64(name, a).shape
     if len(shape) == 1:
-        return by_labels(name, a, clusters)
+        return clusters_of_labels(name, a, clusters)
     if shape[1:] != (2,):
         raise RangesError(f"{name}: wanted labels of shape (n,) or clusters of shape (C, 2), got {describe(a)}")
-    return Clusters(pairs_of(name, a), None)
+    return Clusters(check_pairs(name, a), None)
 
 
 def from_clusters(
@@ -60,31 +69,31 @@ def from_clusters(
     """From clusters of points, by a radius or a rule."""
     points_per_cluster = check_count("points_per_cluster", points_per_cluster, 1)
     r = None if callable(keep) else check_distance("keep", keep)
-    points = points_of("x", x), points_of("y", y)
+    points = check_points("x", x), check_points("y", y)
     if points[0].shape[1] != points[1].shape[1]:
         raise RangesError(f"y: wanted points of {points[0].shape[1]} coordinates as x has, got {points[1].shape[1]}")
-    i = _labelled("labels_i", labels_i, points[0], points_per_cluster)
+    i = _clusters_of_points("labels_i", labels_i, points[0], points_per_cluster)
     shared = x is y and labels_i is labels_j
-    j = i if shared else _labelled("labels_j", labels_j, points[1], points_per_cluster)
+    j = i if shared else _clusters_of_points("labels_j", labels_j, points[1], points_per_cluster)
     if r is None:
-        return meeting(i, j, keep(centres(points[0], i), centres(points[1], j)))
-    return meeting(i, j, near(boxes(points[0], i), boxes(points[1], j), r))
+        return from_keep(i, j, keep(centres(points[0], i), centres(points[1], j)))
+    return from_keep(i, j, boxes_within(boxes(points[0], i), boxes(points[1], j), r))
 
 
-def _labelled(name: str, labels: Any, x: np.ndarray, points_per_cluster: int) -> Clusters:
+def _clusters_of_points(name: str, labels: Any, x: np.ndarray, points_per_cluster: int) -> Clusters:
     if labels is None:
         return split(x, points_per_cluster)
     found = as_int64(name, labels)
     if found.shape != (len(x),):
         raise RangesError(f"{name}: wanted one label for each point, shape ({len(x)},), got shape {found.shape}")
-    return by_labels(name, found)
+    return clusters_of_labels(name, found)
 
 
 def band(n: Any, width: Any, block: Any) -> Built:
     """|i - j| <= width, widened to blocks."""
     n, width, block = check_count("n", n), check_count("width", width), check_count("block", block, 1)
     width, block = min(width, n), min(block, max(n, 1))
-    blocks = consecutive(n, block)
+    blocks = consecutive_blocks(n, block)
     first, last = ((blocks[:, 0] - width).clip(0), (blocks[:, 1] + width).clip(0, n))
     spans = np.stack([first // block * block, np.minimum(-(-last // block) * block, n)], axis=1)
     block_rows = BlockRows(blocks, np.arange(1, len(blocks) + 1), spans)
@@ -93,7 +102,7 @@ def band(n: Any, width: Any, block: Any) -> Built:
 
 def lower_triangular(n: Any, block: Any) -> Built:
     """j <= i, widened to blocks."""
-    blocks = consecutive(check_count("n", n), check_count("block", block, 1))
+    blocks = consecutive_blocks(check_count("n", n), check_count("block", block, 1))
     ends = np.arange(1, len(blocks) + 1)
     left = np.stack([np.zeros_like(blocks[:, 0]), blocks[:, 1]], axis=1)
     right = np.stack([blocks[:, 0], np.full_like(blocks[:, 0], n)], axis=1)

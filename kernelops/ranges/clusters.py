@@ -48,7 +48,7 @@ class Clusters(NamedTuple):
     tree: ClusterTree | None = None
 
 
-def points_of(name: str, x: Any) -> np.ndarray:
+def check_points(name: str, x: Any) -> np.ndarray:
     """Points as (n, D) float64, finite."""
     a = as_array(name, x)
     if a.dtype.kind not in "iuf" or a.ndim != 2:
@@ -59,7 +59,7 @@ def points_of(name: str, x: Any) -> np.ndarray:
     return a
 
 
-def by_labels(name: str, labels: Any, clusters: int = 0) -> Clusters:
+def clusters_of_labels(name: str, labels: Any, clusters: int = 0) -> Clusters:
     """The clusters of labels (n,), at least so many; an order is needed where the labels do not ascend."""
     labels = as_int64(name, labels)
     if labels.ndim != 1:
@@ -77,7 +77,7 @@ def by_labels(name: str, labels: Any, clusters: int = 0) -> Clusters:
     return Clusters(np.stack([np.r_[0, ends][: len(ends)], ends], axis=1), order)
 
 
-def consecutive(n: int, height: int) -> np.ndarray:
+def consecutive_blocks(n: int, height: int) -> np.ndarray:
     """n rows in blocks of so many, (C, 2)."""
     height = min(height, max(n, 1))
     ends = np.minimum(np.arange(0, n + height, height), n)
@@ -111,12 +111,12 @@ def split(x: np.ndarray, points_per_cluster: int) -> Clusters:
         blocks += [(begin, half), (half, end)]
         children += [(-1, -1)] * 2
     tree = ClusterTree(np.array(blocks, np.int64), np.array(children, np.int64))
-    return Clusters(consecutive(n, points_per_cluster), order, tree)
+    return Clusters(consecutive_blocks(n, points_per_cluster), order, tree)
 
 
 def boxes(x: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray]:
     """The least and the largest coordinates in each cluster, (C, D) each; an empty one has +inf and -inf."""
-    return _each(np.minimum, x, clusters, np.inf), _each(np.maximum, x, clusters, -np.inf)
+    return _combine_rows(np.minimum, x, clusters, np.inf), _combine_rows(np.maximum, x, clusters, -np.inf)
 
 
 def centres(x: np.ndarray, clusters: Clusters) -> np.ndarray:
@@ -124,10 +124,10 @@ def centres(x: np.ndarray, clusters: Clusters) -> np.ndarray:
     sizes = (clusters.blocks[:, 1] - clusters.blocks[:, 0])[:, None]
     down = int(np.frexp(len(x))[1])  # so many points, times 2**-down, have no sum beyond float64
     with np.errstate(invalid="ignore"):
-        return np.ldexp(_each(np.add, np.ldexp(x, -down), clusters, 0.0) / sizes, down)
+        return np.ldexp(_combine_rows(np.add, np.ldexp(x, -down), clusters, 0.0) / sizes, down)
 
 
-def _each(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) -> np.ndarray:
+def _combine_rows(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) -> np.ndarray:
     x = x if clusters.order is None else x[clusters.order]
     begin, end = clusters.blocks.T
     found = np.full((len(begin), x.shape[1]), empty)
@@ -140,7 +140,7 @@ def _each(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) ->
     return found
 
 
-def moderate(x: np.ndarray) -> np.ndarray:
+def scale_near_one(x: np.ndarray) -> np.ndarray:
     """Points times a power of two that brings most of them near 1, so that few squared distances leave float64.
 
     Their distances keep their order, to the bit. What lies 1e154 times as far out as most points do is at distance
@@ -153,7 +153,7 @@ def moderate(x: np.ndarray) -> np.ndarray:
     return np.ldexp(x, -max(usual, largest - 1000))  # and none becomes infinite
 
 
-def near(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: float) -> np.ndarray:
+def boxes_within(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: float) -> np.ndarray:
     """Which boxes, (C, D), come as near as r to which, (C, C') booleans; those that are a hair farther count too."""
     largest = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in (*i, *j))
     scale = -int(np.frexp(largest)[1])  # a power of two, which rounds nothing: so no square is beyond float64
@@ -163,11 +163,11 @@ def near(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: 
     step = max(1, DISTANCES_AT_ONCE // max(1, found.shape[1]))
     for first in range(0, len(found), step):
         rows = slice(first, first + step)
-        found[rows] = _distances((i[0][rows], i[1][rows]), j) * (1 - BOX_SLACK) <= r
+        found[rows] = _box_distances((i[0][rows], i[1][rows]), j) * (1 - BOX_SLACK) <= r
     return found
 
 
-def _distances(i: Sequence[np.ndarray], j: Sequence[np.ndarray]) -> np.ndarray:
+def _box_distances(i: Sequence[np.ndarray], j: Sequence[np.ndarray]) -> np.ndarray:
     """The smallest distance between two boxes; inf where one is empty."""
     squares = np.zeros((len(i[0]), len(j[0])))
     for d in range(i[0].shape[1]):

@@ -19,9 +19,9 @@ import numpy as np
 from ..errors import RangesError
 from ..formula.cached import cached_property
 from . import build
-from .block_rows import NAMES, BlockRows, check_block_rows, end_of, frozen
-from .permutation import permutation, same_order
-from .rectangles import covered, first_difference, rectangles
+from .block_rows import NAMES, BlockRows, as_frozen_int64, check_block_rows, largest_end
+from .permutation import check_permutation, is_same_order
+from .rectangles import cover, first_difference, rectangles
 from .validate import check_count, describe
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Pattern:
         six = self.as_tuple()
         i_rows = check_block_rows(NAMES[:3], six[:3])
         j_rows = check_block_rows(NAMES[3:], six[3:])
-        self._set(*i_rows, *j_rows, permutation("order_i", self.order_i), permutation("order_j", self.order_j))
+        orders = (check_permutation(name, getattr(self, name)) for name in ("order_i", "order_j"))
+        self._set(*i_rows, *j_rows, *orders)
         found = first_difference(rectangles(i_rows), rectangles(j_rows)[:, ::-1])
         if found is not None:
             i, j, sign = found
@@ -60,8 +61,8 @@ class Pattern:
 
     def _set(self, *arrays: np.ndarray | None) -> None:
         for name, array in zip((*NAMES, "order_i", "order_j"), arrays, strict=True):
-            object.__setattr__(self, name, None if array is None else frozen(array))
-        if self.order_i is not None and self.order_j is not None and same_order(self.order_i, self.order_j):
+            object.__setattr__(self, name, None if array is None else as_frozen_int64(array))
+        if self.order_i is not None and self.order_j is not None and is_same_order(self.order_i, self.order_j):
             object.__setattr__(self, "order_j", self.order_i)  # one array, so that what is sorted by it is sorted once
 
     @classmethod
@@ -72,7 +73,7 @@ class Pattern:
         return self
 
     @classmethod
-    def _built(cls, made: build.Built) -> Self:
+    def _from_build(cls, made: build.Built) -> Self:
         return cls._made(*made.i_rows, *made.j_rows, made.order_i, made.order_j)
 
     def ordered(self, order_i: Any = None, order_j: Any = None) -> Self:
@@ -94,7 +95,7 @@ class Pattern:
         """
         if self.order_i is not None or self.order_j is not None:
             raise RangesError("ordered: these ranges have an order already")
-        orders = permutation("order_i", order_i), permutation("order_j", order_j)
+        orders = check_permutation("order_i", order_i), check_permutation("order_j", order_j)
         found = self._made(*self.as_tuple(), *orders)
         found._check_orders()
         return found
@@ -115,7 +116,7 @@ class Pattern:
         ------
         RangesError
         """
-        return self._combined(other, 1)
+        return self._combine(other, 1)
 
     def intersection(self, other: Pattern) -> Self:
         """The pairs that are in both of two; ``a & b``.
@@ -133,23 +134,23 @@ class Pattern:
         ------
         RangesError
         """
-        return self._combined(other, 2)
+        return self._combine(other, 2)
 
     __or__, __and__ = union, intersection
 
-    def _combined(self, other: Pattern, times: int) -> Self:
+    def _combine(self, other: Pattern, times: int) -> Self:
         if not isinstance(other, Pattern):
             raise RangesError(f"other: wanted a Ranges, got {describe(other)}")
         orders = []
         for name in ("order_i", "order_j"):
             here, there = getattr(self, name), getattr(other, name)
-            if not same_order(here, there):
+            if not is_same_order(here, there):
                 raise RangesError(f"{name}: wanted two Ranges in one order of rows, got two orders")
             orders.append(there if here is None else here)
         halves = []
         for axis in (1, 0):
             both = np.concatenate([rectangles(self._block_rows(axis)), rectangles(other._block_rows(axis))])
-            halves += covered(both, times)
+            halves += cover(both, times)
         found = self._made(*halves, *orders)
         found._check_orders()
         return found
@@ -161,7 +162,7 @@ class Pattern:
 
     @cached_property
     def _ends(self) -> dict[str, int]:
-        return {name: end_of(getattr(self, name)) for name in NAMES if "ranges" in name}
+        return {name: largest_end(getattr(self, name)) for name in NAMES if "ranges" in name}
 
     def as_tuple(self) -> tuple[np.ndarray, ...]:
         """The six arrays in KeOps' order.
@@ -212,7 +213,7 @@ class Pattern:
 
         Neighbouring blocks that meet the same are one, and so are intervals that touch; blocks without any are gone.
         """
-        return covered(rectangles(self._block_rows(axis)))
+        return cover(rectangles(self._block_rows(axis)))
 
     def tiles(self, rows: int, width: int) -> np.ndarray | None:
         """Which tiles of so many rows meet which of columns, for square ranges of whole tiles; else None.
@@ -274,7 +275,7 @@ class Pattern:
         if not isinstance(other, Pattern):
             return NotImplemented
         same = [np.array_equal(a, b) for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)]
-        same += [same_order(self.order_i, other.order_i), same_order(self.order_j, other.order_j)]
+        same += [is_same_order(self.order_i, other.order_i), is_same_order(self.order_j, other.order_j)]
         return all(same) and self.extent == other.extent
 
     def __hash__(self) -> int:

@@ -10,7 +10,7 @@ from ..errors import RangesError
 from .validate import as_int64
 
 
-def permutation(name: str, order: Any) -> np.ndarray | None:
+def check_permutation(name: str, order: Any) -> np.ndarray | None:
     """An order as int64, checked; None stays None."""
     if order is None:
         return None
@@ -23,14 +23,14 @@ def permutation(name: str, order: Any) -> np.ndarray | None:
     return order
 
 
-def inverse(order: np.ndarray) -> np.ndarray:
+def inverse_permutation(order: np.ndarray) -> np.ndarray:
     """Where each row stands in an order."""
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return places
 
 
-def same_order(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+def is_same_order(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     """Whether two orders are one; None is that of the rows as they stand."""
     if a is b:
         return True

@@ -12,7 +12,7 @@ from . import build
 from .block_rows import BlockRows
 from .lookup import Lookup
 from .pattern import Pattern
-from .permutation import inverse, same_order
+from .permutation import inverse_permutation, is_same_order
 from .plot import draw
 from .rectangles import first_difference, rectangles
 from .validate import LARGEST, as_int64
@@ -28,7 +28,7 @@ class Queries(Pattern):
         -------
         bool
         """
-        if not same_order(self.order_i, self.order_j):
+        if not is_same_order(self.order_i, self.order_j):
             return self._symmetric_in_two_orders()
         held = rectangles(self._block_rows(1))
         return first_difference(held, held[:, ::-1]) is None
@@ -42,9 +42,10 @@ class Queries(Pattern):
         """
         n = max(self.extent)
         vector = np.random.default_rng(0).integers(0, 2**64 - 1, n, np.uint64, endpoint=True)
-        i, j = (np.arange(n) if order is None else _longer(order, n) for order in (self.order_i, self.order_j))
+        i, j = (np.arange(n) if order is None else _extend_order(order, n) for order in (self.order_i, self.order_j))
         return np.array_equal(
-            _sums(self._block_rows(1), vector[j])[inverse(i)], _sums(self._block_rows(0), vector[i])[inverse(j)]
+            _sums(self._block_rows(1), vector[j])[inverse_permutation(i)],
+            _sums(self._block_rows(0), vector[i])[inverse_permutation(j)],
         )
 
     def density(self, M: int, N: int) -> float:
@@ -159,7 +160,7 @@ class Queries(Pattern):
     @cached_property
     def _inverses(self) -> dict[str, np.ndarray]:
         orders = {name: getattr(self, name) for name in ("order_i", "order_j")}
-        return {name: inverse(order) for name, order in orders.items() if order is not None}
+        return {name: inverse_permutation(order) for name, order in orders.items() if order is not None}
 
     def _positions(self, name: str, k: np.ndarray) -> np.ndarray:
         """Where rows k of the arrays stand in the pattern; those that do not exist stay as they are."""
@@ -195,15 +196,15 @@ class Queries(Pattern):
         return dense
 
 
-def _longer(order: np.ndarray, n: int) -> np.ndarray:
+def _extend_order(order: np.ndarray, n: int) -> np.ndarray:
     """The order of n rows that leaves those behind the last one where they are."""
     return np.concatenate([order, np.arange(len(order), n)])
 
 
 def _sums(block_rows: BlockRows, vector: np.ndarray) -> np.ndarray:
     """The sums, modulo 2^64, of the numbers that each position meets."""
-    before = _running(vector)
-    until = _running(before[block_rows.intervals[:, 1]] - before[block_rows.intervals[:, 0]])
+    before = _running_sums(vector)
+    until = _running_sums(before[block_rows.intervals[:, 1]] - before[block_rows.intervals[:, 0]])
     each = np.diff(until[np.concatenate([[0], block_rows.slices])])
     steps = np.zeros(len(vector), np.uint64)
     begin, end = block_rows.blocks[block_rows.blocks[:, 0] < block_rows.blocks[:, 1]].T
@@ -213,7 +214,7 @@ def _sums(block_rows: BlockRows, vector: np.ndarray) -> np.ndarray:
     return np.cumsum(steps)
 
 
-def _running(a: np.ndarray) -> np.ndarray:
+def _running_sums(a: np.ndarray) -> np.ndarray:
     """Sums of the first 0, 1, 2, ... numbers, modulo 2^64."""
     found = np.zeros(len(a) + 1, np.uint64)
     np.cumsum(a, out=found[1:])

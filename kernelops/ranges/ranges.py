@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import RangesError
 from . import build
 from .block_rows import NAMES
-from .clusters import points_of, split
+from .clusters import check_points, split
 from .queries import Queries
 from .validate import check_count, check_distance, describe
 
@@ -141,7 +141,7 @@ class Ranges(Queries):
                [1, 1, 0],
                [0, 0, 1]])
         """
-        return cls._built(build.from_mask(i, j, keep))
+        return cls._from_build(build.from_mask(i, j, keep))
 
     @classmethod
     def from_clusters(
@@ -187,7 +187,7 @@ class Ranges(Queries):
         >>> ranges.is_symmetric(), round(ranges.density(5000, 5000), 2)
         (True, 0.24)
         """
-        return cls._built(build.from_clusters(x, y, keep, labels_i, labels_j, points_per_cluster))
+        return cls._from_build(build.from_clusters(x, y, keep, labels_i, labels_j, points_per_cluster))
 
     @classmethod
     def from_radius(cls, x: Any, y: Any, r: float, points_per_cluster: int = 256) -> Ranges:
@@ -221,7 +221,7 @@ class Ranges(Queries):
         >>> ranges.contains(i, j)
         array([ True,  True])
         """
-        return cls._built(build.from_clusters(x, y, check_distance("r", r), None, None, points_per_cluster))
+        return cls._from_build(build.from_clusters(x, y, check_distance("r", r), None, None, points_per_cluster))
 
     @classmethod
     def band(cls, n: int, width: int, block: int = 1) -> Ranges:
@@ -250,7 +250,7 @@ class Ranges(Queries):
                [0, 1, 1, 1],
                [0, 0, 1, 1]])
         """
-        return cls._built(build.band(n, width, block))
+        return cls._from_build(build.band(n, width, block))
 
     @classmethod
     def lower_triangular(cls, n: int, block: int = 1) -> Ranges:
@@ -279,7 +279,7 @@ class Ranges(Queries):
                [1, 1, 1, 1],
                [1, 1, 1, 1]])
         """
-        return cls._built(build.lower_triangular(n, block))
+        return cls._from_build(build.lower_triangular(n, block))
 
     @staticmethod
     def order(x: Any, points_per_cluster: int = 256) -> tuple[np.ndarray, np.ndarray]:
@@ -306,7 +306,7 @@ class Ranges(Queries):
         A k-d tree: the points are halved across the longest side of their box until clusters are left, which all have
         points_per_cluster points but the last.
         """
-        x = points_of("x", x)
+        x = check_points("x", x)
         clusters = split(x, check_count("points_per_cluster", points_per_cluster, 1))
         labels = np.empty(len(x), np.int64)
         labels[clusters.order] = np.repeat(np.arange(len(clusters.blocks)), np.diff(clusters.blocks)[:, 0])

@@ -12,7 +12,7 @@ def rectangles(block_rows: BlockRows) -> np.ndarray:
     return np.stack([block_rows.blocks[block_rows.owners()], block_rows.intervals], axis=1)
 
 
-def covered(some: np.ndarray, times: int = 1) -> BlockRows:
+def cover(some: np.ndarray, times: int = 1) -> BlockRows:
     """The pairs that lie in at least so many of the rectangles, as the half of their first index.
 
     The first index is cut wherever a rectangle begins or ends. Along the second one, within each piece, the number of
@@ -35,10 +35,10 @@ def covered(some: np.ndarray, times: int = 1) -> BlockRows:
     held = depth >= times
     starts, ends = first[held & ~np.r_[False, held][:-1]], first[~held & np.r_[False, held][:-1]]
     intervals, owners = np.stack([at[starts], at[ends]], axis=1), piece[starts]
-    return _joined(np.stack([cuts[:-1], cuts[1:]], axis=1), intervals, owners)
+    return _join_pieces(np.stack([cuts[:-1], cuts[1:]], axis=1), intervals, owners)
 
 
-def _joined(pieces: np.ndarray, intervals: np.ndarray, owners: np.ndarray) -> BlockRows:
+def _join_pieces(pieces: np.ndarray, intervals: np.ndarray, owners: np.ndarray) -> BlockRows:
     """The half of these pieces, without those that meet nothing, and neighbours that meet the same made one."""
     counts = np.bincount(owners, minlength=len(pieces))
     pieces, counts = pieces[counts > 0], counts[counts > 0]

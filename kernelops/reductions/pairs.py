@@ -72,7 +72,7 @@ def _gather(expr: Expr, arguments: Arguments, I: np.ndarray, J: np.ndarray) -> A
     return Arguments(tuple(arrays), arguments.dtype, arguments.batch, len(I), 1)
 
 
-def pairwise(expr: Expr, arguments: Arguments, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
+def evaluate_all_pairs(expr: Expr, arguments: Arguments, ranges: Ranges | None, dtype: np.dtype) -> np.ndarray:
     """The formula at every pair of a row i and a column j, (*batch, M, N, dim), in dtype; 0 outside the ranges."""
     options = KernelOptions(compute_dtype(dtype).name)
     found = cpu.run(cpu.prepare("entries", expr, None, False, 1), arguments, 1, ranges, options).entries

@@ -53,7 +53,7 @@ def interval_of(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
             elif node in given:
                 found[id(node)] = given[node]
             else:
-                found[id(node)] = _widened(*_RULES[node.op](node, *(found[id(a)] for a in node.args)))
+                found[id(node)] = _widen(*_RULES[node.op](node, *(found[id(a)] for a in node.args)))
             uses.subtract(map(id, node.args))
             for a in node.args:
                 if not uses[id(a)]:
@@ -69,7 +69,7 @@ def _constant(value: float, dim: int) -> Interval:
     return np.full(dim, both.min()), np.full(dim, both.max())
 
 
-def _widened(lo: np.ndarray, hi: np.ndarray) -> Interval:
+def _widen(lo: np.ndarray, hi: np.ndarray) -> Interval:
     """A little wider; nan, on both sides, where nan came out or everything."""
     below, above = lo - WIDENED * np.abs(lo) - TINY, hi + WIDENED * np.abs(hi) + TINY
     below, above = np.where(lo >= 0, np.maximum(below, 0.0), below), np.where(hi <= 0, np.minimum(above, 0.0), above)
@@ -84,11 +84,11 @@ def _widened(lo: np.ndarray, hi: np.ndarray) -> Interval:
 Rule = Callable[..., Interval]
 
 
-def _rising(function: Callable[[np.ndarray], np.ndarray]) -> Rule:
+def _monotone(function: Callable[[np.ndarray], np.ndarray]) -> Rule:
     return lambda node, f: (function(f[0]), function(f[1]))
 
 
-def _where(known: np.ndarray, value: Interval) -> Interval:
+def _if_known(known: np.ndarray, value: Interval) -> Interval:
     return np.where(known, value[0], np.nan), np.where(known, value[1], np.nan)
 
 
@@ -111,7 +111,7 @@ def _minus(node: Expr, f: Interval) -> Interval:
 
 
 def _inv(node: Expr, f: Interval) -> Interval:
-    return _where((f[0] > 0) | (f[1] < 0), (1 / f[1], 1 / f[0]))
+    return _if_known((f[0] > 0) | (f[1] < 0), (1 / f[1], 1 / f[0]))
 
 
 def _abs(node: Expr, f: Interval) -> Interval:
@@ -128,7 +128,7 @@ def _rsqrt(node: Expr, f: Interval) -> Interval:
     # 0 at 0: next to it the values are as large as can be
     lo, hi = 1 / np.sqrt(np.maximum(f[1], 0.0)), 1 / np.sqrt(np.maximum(f[0], 0.0))
     touches = f[0] <= 0
-    return _where(f[0] >= 0, (np.where(touches, 0.0, lo), np.where(touches, np.inf, hi)))
+    return _if_known(f[0] >= 0, (np.where(touches, 0.0, lo), np.where(touches, np.inf, hi)))
 
 
 def _pow(node: Expr, f: Interval) -> Interval:
@@ -163,17 +163,17 @@ def _waves(f: Interval, crest: float, function: Callable[[np.ndarray], np.ndarra
     least, most = _hull(function(lo), function(hi))
     least, most = least - 1e-6, most + 1e-6  # large arguments are reduced with an error
     lowest, highest = np.where(holds(crest + np.pi), -1.0, least), np.where(holds(crest), 1.0, most)
-    return _where(np.isfinite(hi - lo), (np.maximum(lowest, -1.0), np.minimum(highest, 1.0)))
+    return _if_known(np.isfinite(hi - lo), (np.maximum(lowest, -1.0), np.minimum(highest, 1.0)))
 
 
 def _sinc(node: Expr, f: Interval) -> Interval:
     # the derivative of order n of sin(x)/x is the integral of t^n times a wave of t x over [0, 1]; by parts, over x
     most = np.minimum(1.0 / (int(node.params[0]) + 1), 2.0 / _abs(node, f)[0])
-    return _where(np.isfinite(f[1] - f[0]), (-most, most))
+    return _if_known(np.isfinite(f[1] - f[0]), (-most, most))
 
 
 def _divide(node: Expr, f: Interval, g: Interval) -> Interval:
-    return _mult(node, f, _widened(*_inv(node, g)))  # the engine may divide 1 by g
+    return _mult(node, f, _widen(*_inv(node, g)))  # the engine may divide 1 by g
 
 
 def _powf(node: Expr, f: Interval, g: Interval) -> Interval:
@@ -183,10 +183,10 @@ def _powf(node: Expr, f: Interval, g: Interval) -> Interval:
     rises = (f[0] >= 0) & (g[0] >= 0)  # 0 to the power 0 is 1, and 0 to a positive power 0
     top = np.maximum(*(np.power(np.maximum(f[1], 0.0), end) for end in g))
     lo, hi = np.where(inside, lo, 0.0), np.where(inside, hi, top)
-    return _where(inside | rises, (lo, hi))
+    return _if_known(inside | rises, (lo, hi))
 
 
-def _truth(sure: np.ndarray, never: np.ndarray) -> Interval:
+def _interval_of_truth(sure: np.ndarray, never: np.ndarray) -> Interval:
     """The value of a comparison that surely holds, or never does."""
     return sure * 1.0, ~never * 1.0
 
@@ -194,13 +194,13 @@ def _truth(sure: np.ndarray, never: np.ndarray) -> Interval:
 def _equal(node: Expr, f: Interval, g: Interval) -> Interval:
     apart = (f[1] < g[0]) | (g[1] < f[0])
     sure = (f[0] == f[1]) & (g[0] == g[1]) & (f[0] == g[0])
-    return _truth(sure, apart) if node.op == "Equal" else _truth(apart, sure)
+    return _interval_of_truth(sure, apart) if node.op == "Equal" else _interval_of_truth(apart, sure)
 
 
 def _less(node: Expr, f: Interval, g: Interval) -> Interval:
     if node.op == "LessThan":
-        return _truth(f[1] < g[0], f[0] >= g[1])
-    return _truth(f[1] <= g[0], f[0] > g[1])
+        return _interval_of_truth(f[1] < g[0], f[0] >= g[1])
+    return _interval_of_truth(f[1] <= g[0], f[0] > g[1])
 
 
 def _clamp(node: Expr, f: Interval, g: Interval, h: Interval) -> Interval:
@@ -220,13 +220,13 @@ def _if_else(node: Expr, c: Interval, f: Interval, g: Interval) -> Interval:
 def _sum(node: Expr, f: Interval) -> Interval:
     # many terms lose more: of squares relatively, as the engine computes long distances, of others absolutely
     share = 4 * (f[0].shape[-1] + 6) * 2.0**-24
-    size = _in_range(np.maximum(np.abs(f[0]), np.abs(f[1])).sum(-1, keepdims=True))
+    size = _infinite_beyond(np.maximum(np.abs(f[0]), np.abs(f[1])).sum(-1, keepdims=True))
     lo, hi = (a.sum(-1, keepdims=True) for a in f)
     above, below = (f[0] >= 0).all(-1, keepdims=True), (f[1] <= 0).all(-1, keepdims=True)
     return lo - share * np.where(above, lo, size), hi + share * np.where(below, -hi, size)
 
 
-def _in_range(size: np.ndarray) -> np.ndarray:
+def _infinite_beyond(size: np.ndarray) -> np.ndarray:
     """A sum of magnitudes; infinite where partial sums may be."""
     return np.where(size > LARGEST, np.inf, size)
 
@@ -273,7 +273,7 @@ def _tensordot(node: Expr, f: Interval, g: Interval) -> Interval:
     centre = dot(centre_f, centre_g)
     radius = dot(np.abs(centre_f), radius_g) + dot(radius_f, np.abs(centre_g) + radius_g)
     terms = math.prod(dims_f[k] for k in cont_f)
-    size = _in_range(dot(np.abs(centre_f) + radius_f, np.abs(centre_g) + radius_g))
+    size = _infinite_beyond(dot(np.abs(centre_f) + radius_f, np.abs(centre_g) + radius_g))
     rounding = 4 * (terms + 6) * 2.0**-24 * size
     return centre - radius - rounding, centre + radius + rounding
 
@@ -281,18 +281,18 @@ def _tensordot(node: Expr, f: Interval, g: Interval) -> Interval:
 _RULES: dict[str, Rule] = {
     "Minus": _minus,
     "Inv": _inv,
-    "Exp": _rising(np.exp),
-    "Log": lambda node, f: _where(f[0] >= 0, (np.log(f[0]), np.log(f[1]))),
-    "Sqrt": lambda node, f: _where(f[0] >= 0, (np.sqrt(f[0]), np.sqrt(f[1]))),
+    "Exp": _monotone(np.exp),
+    "Log": lambda node, f: _if_known(f[0] >= 0, (np.log(f[0]), np.log(f[1]))),
+    "Sqrt": lambda node, f: _if_known(f[0] >= 0, (np.sqrt(f[0]), np.sqrt(f[1]))),
     "Rsqrt": _rsqrt,
     "Square": _square,
     "Abs": _abs,
     "Sin": _sin,
     "Cos": _cos,
     "Pow": _pow,
-    "ReLU": _rising(lambda a: np.maximum(a, 0.0)),
-    "Sign": _rising(np.sign),
-    "Step": _rising(lambda a: np.where(np.isnan(a), a, (a >= 0) * 1.0)),
+    "ReLU": _monotone(lambda a: np.maximum(a, 0.0)),
+    "Sign": _monotone(np.sign),
+    "Step": _monotone(lambda a: np.where(np.isnan(a), a, (a >= 0) * 1.0)),
     "SinXDivX": _sinc,
     "Add": lambda node, f, g: (f[0] + g[0], f[1] + g[1]),
     "Subtract": lambda node, f, g: (f[0] - g[1], f[1] - g[0]),

@@ -24,8 +24,8 @@ from ..errors import ArgumentError
 from ..formula.expr import Expr, apply, const, substitute, topological
 from ..formula.structure import linear_in
 from ..ranges import Ranges
-from ..ranges.build import meeting
-from ..ranges.clusters import Clusters, boxes, consecutive, split
+from ..ranges.build import from_keep
+from ..ranges.clusters import Clusters, boxes, consecutive_blocks, split
 from ..reductions.kinds import REDUCTIONS
 from ..reductions.reduction import Reduction
 from .intervals import Interval, interval_of
@@ -69,7 +69,7 @@ class Blocks:
         return np.diff(self.clusters.blocks)[:, 0]
 
 
-def truncated_reduction(
+def truncate_reduction(
     expr: Expr, weight: Expr | None, op: str, axis: int, opt_arg: int | None, arguments: Arguments, tol: float
 ) -> Ranges | None:
     """The pattern of a reduction, or None for all pairs.
@@ -82,50 +82,50 @@ def truncated_reduction(
     if weight is not None and not means:
         expr = apply("Add", expr, apply("Log", apply("Abs", weight)))
     if kind.accumulator == "sum":
-        return _truncated_sum(expr, axis, arguments, tol, [v for v in expr.vars if v.op != "Pm" and linear_in(expr, v)])
+        return _truncate_sum(expr, axis, arguments, tol, [v for v in expr.vars if v.op != "Pm" and linear_in(expr, v)])
     arguments = arguments_to_host(arguments)
     blocks = _blocks(expr, arguments, {})
     if blocks is None:
         return None
-    values, counts = _bounded(expr, blocks, axis, arguments, {}), blocks[axis].counts
+    values, counts = _bound_blocks(expr, blocks, axis, arguments, {}), blocks[axis].counts
     if kind.accumulator == "best":
-        keep = _best(values, counts, opt_arg or 1, kind.largest)
+        keep = _keep_best(values, counts, opt_arg or 1, kind.largest)
     else:
-        keep = _exponentials(values, counts, tol)
+        keep = _keep_exponentials(values, counts, tol)
     return _pattern(blocks, keep if axis == 1 else keep.T)
 
 
-def truncated_product(expr: Expr, unknown: Expr, arguments: Arguments, tol: float) -> Ranges | None:
+def truncate_product(expr: Expr, unknown: Expr, arguments: Arguments, tol: float) -> Ranges | None:
     """The pattern of a matrix: the largest row sum of |K| left out is at most tol times the largest row sum of |K|."""
-    return _truncated_sum(expr, _axis(unknown), arguments, tol, [unknown])
+    return _truncate_sum(expr, _axis(unknown), arguments, tol, [unknown])
 
 
-def _truncated_sum(expr: Expr, axis: int, arguments: Arguments, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
-    units = _units(vectors)
+def _truncate_sum(expr: Expr, axis: int, arguments: Arguments, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
+    units = _unit_boxes(vectors)
     arguments = arguments_to_host(arguments)
     blocks = _blocks(expr, arguments, units)
     if blocks is None:
         return None
-    sizes = _sizes(_bounded(expr, blocks, axis, arguments, units), blocks[axis].counts)
-    gone = _lost(sizes) <= tol * _largest_row_sum(expr, axis, arguments, units)
+    sizes = _largest_sums(_bound_blocks(expr, blocks, axis, arguments, units), blocks[axis].counts)
+    gone = _cumulative_loss(sizes) <= tol * _largest_row_sum(expr, axis, arguments, units)
     if blocks[0].clusters is blocks[1].clusters:
         gone &= gone.T
     return _pattern(blocks, ~gone if axis == 1 else ~gone.T)
 
 
-def truncated_solve(expr: Expr, unknown: Expr, arguments: Arguments, tol: float, alpha: np.ndarray) -> Ranges | None:
+def truncate_solve(expr: Expr, unknown: Expr, arguments: Arguments, tol: float, alpha: np.ndarray) -> Ranges | None:
     """The pattern of a solve: symmetric, and the largest row sum of |K| left out is at most tol times the least alpha.
 
     By Gershgorin's theorem no eigenvalue moves by more than that, so that alpha I + K stays positive definite for
     tol < 1.
     """
-    units, axis = _units([unknown]), _axis(unknown)
+    units, axis = _unit_boxes([unknown]), _axis(unknown)
     arguments = arguments_to_host(arguments)
     blocks = _blocks(expr, arguments, units)
     if blocks is None or blocks[0].clusters is not blocks[1].clusters:
         return None  # little to gain; or x and y differ, and the solve will say that the matrix is not symmetric
-    sizes = _sizes(_bounded(expr, blocks, axis, arguments, units), blocks[axis].counts)
-    lost = _lost(sizes)
+    sizes = _largest_sums(_bound_blocks(expr, blocks, axis, arguments, units), blocks[axis].counts)
+    lost = _cumulative_loss(sizes)
     lost = np.maximum(lost, lost.T)  # a pair of blocks goes from both its rows
     least = float(np.min(alpha)) if np.size(alpha) else 0.0
     keep = lost > tol * least
@@ -156,7 +156,7 @@ def _axis(unknown: Expr) -> int:
     return 1 if unknown.op == "Vj" else 0
 
 
-def _units(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
+def _unit_boxes(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
     """Variables as any vector of components up to 1."""
     return {v: (-np.ones(v.dim), np.ones(v.dim)) for v in vectors}
 
@@ -169,28 +169,28 @@ def _blocks(expr: Expr, arguments: Arguments, units: Mapping[Expr, Interval]) ->
     few, many = sorted((arguments.M, arguments.N))
     if many <= POINTS or few == 0 or 0 in arguments.batch or (few <= FEW * POINTS and many > MANY * max(few, POINTS)):
         return None
-    sides, near = [], _compared(expr)
+    sides, near = [], _compared_variables(expr)
     for kind, size in (("Vi", arguments.M), ("Vj", arguments.N)):
         own = _by_position(v for v in expr.vars if v.op == kind and v not in units)
         chosen = [v for v in near if v in own] or own
         sides.append(
-            (size, own, np.concatenate([_first(arguments, v) for v in chosen] or [np.empty((size, 0))], axis=1))
+            (size, own, np.concatenate([_first_rows(arguments, v) for v in chosen] or [np.empty((size, 0))], axis=1))
         )
     (M, i, x), (N, j, y) = sides
     here = _clusters(x)
     there = here if M == N and (same_data(x, y) or not (i and j)) else _clusters(y)
     if M == N and not x.shape[1]:
         here = there = _clusters(y)
-    return Blocks(here, _boxed(i, here, arguments)), Blocks(there, _boxed(j, there, arguments))
+    return Blocks(here, _boxes_of(i, here, arguments)), Blocks(there, _boxes_of(j, there, arguments))
 
 
 def _clusters(x: np.ndarray) -> Clusters:
     if not x.shape[1] or not np.isfinite(x).all():
-        return Clusters(consecutive(len(x), POINTS), None)
+        return Clusters(consecutive_blocks(len(x), POINTS), None)
     return split(x, POINTS)
 
 
-def _compared(expr: Expr) -> list[Expr]:
+def _compared_variables(expr: Expr) -> list[Expr]:
     """The variables that stand in a difference of something of i and something of j: what decay goes by.
 
     One difference after another, so that variables of i and of j which are compared stand in the same order.
@@ -208,14 +208,14 @@ def _by_position(variables: Iterable[Expr]) -> list[Expr]:
     return sorted(variables, key=lambda v: v.position)
 
 
-def _first(arguments: Arguments, v: Expr) -> np.ndarray:
+def _first_rows(arguments: Arguments, v: Expr) -> np.ndarray:
     """The rows of a variable in the first element of the batch."""
     a = arguments.arrays[v.position]
     assert a is not None
     return np.asarray(a[(0,) * (a.ndim - 2)], np.float64)
 
 
-def _boxed(variables: list[Expr], clusters: Clusters, arguments: Arguments) -> dict[Expr, Interval]:
+def _boxes_of(variables: list[Expr], clusters: Clusters, arguments: Arguments) -> dict[Expr, Interval]:
     """The least and the largest value of each component in each block, in the whole batch."""
     found = {}
     for v in variables:
@@ -226,7 +226,7 @@ def _boxed(variables: list[Expr], clusters: Clusters, arguments: Arguments) -> d
     return found
 
 
-def _bounded(
+def _bound_blocks(
     expr: Expr, blocks: tuple[Blocks, Blocks], axis: int, arguments: Arguments, units: Mapping[Expr, Interval]
 ) -> Interval:
     """Bounds of the formula for each pair of blocks, (rows of the result, summed): the extremes of its components."""
@@ -252,35 +252,35 @@ def _bounded(
 def _pattern(blocks: tuple[Blocks, Blocks], keep: np.ndarray) -> Ranges | None:
     if keep.all():
         return None
-    return Ranges._built(meeting(blocks[0].clusters, blocks[1].clusters, keep))
+    return Ranges._from_build(from_keep(blocks[0].clusters, blocks[1].clusters, keep))
 
 
 # ---- what may go ----
 
 
-def _sizes(values: Interval, counts: np.ndarray) -> np.ndarray:
+def _largest_sums(values: Interval, counts: np.ndarray) -> np.ndarray:
     """The most that each block can add to the sum of magnitudes of a row."""
     return np.maximum(np.abs(values[0]), np.abs(values[1])) * counts
 
 
-def _lost(sizes: np.ndarray) -> np.ndarray:
+def _cumulative_loss(sizes: np.ndarray) -> np.ndarray:
     """What a row has lost when a block goes after all smaller ones of that row have gone."""
     least_first, lost = np.argsort(sizes, axis=1, kind="stable"), np.empty(sizes.shape)
     np.put_along_axis(lost, least_first, np.cumsum(np.take_along_axis(sizes, least_first, 1), axis=1), 1)
     return lost
 
 
-def _exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.ndarray:
+def _keep_exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.ndarray:
     """Blocks to keep, where each row may lose so much of its own sum of exponentials."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         number = np.log(counts)
         least, most = values[0] + number, values[1] + number
         own = np.logaddexp.reduce(least, axis=1, keepdims=True)
         shares = np.exp(most - own)
-    return _lost(np.where(np.isnan(shares), np.inf, shares)) > tol
+    return _cumulative_loss(np.where(np.isnan(shares), np.inf, shares)) > tol
 
 
-def _best(values: Interval, counts: np.ndarray, wanted: int, largest: bool) -> np.ndarray:
+def _keep_best(values: Interval, counts: np.ndarray, wanted: int, largest: bool) -> np.ndarray:
     """Blocks to keep, where so many of the smallest (or largest) values of each row are wanted."""
     lo, hi = (-values[1], -values[0]) if largest else values
     nearest_first = np.argsort(hi, axis=1, kind="stable")

@@ -19,7 +19,7 @@ from campaigns.random_calls import make
 from kernelops import _core
 from kernelops.engines import cpu
 from kernelops.reductions.kinds import REDUCTIONS
-from kernelops.reductions.pairs import pairwise
+from kernelops.reductions.pairs import evaluate_all_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of the oracle
 SEEDS = int(os.environ.get("KERNELOPS_FUZZ_SEEDS", "300"))
@@ -48,7 +48,7 @@ def run(case, arrays, threads, monkeypatch):
                 sizes=(case.M, case.N),
             )
             if case.op == "entries":
-                return [pairwise(case.expr, call.arguments, case.ranges, call.arguments.dtype)]
+                return [evaluate_all_pairs(case.expr, call.arguments, case.ranges, call.arguments.dtype)]
             found = call()
     return list(found) if isinstance(found, tuple) else [found]
 

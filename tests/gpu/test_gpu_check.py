@@ -179,7 +179,7 @@ torch.cuda.is_available, torch.cuda.init, torch.cuda.synchronize = (lambda: True
 torch.cuda.Event, torch.Tensor.cuda, to = Event, (lambda a: a), torch.Tensor.to
 torch.Tensor.to = lambda a, *given, **how: a if given == ("cuda",) else to(a, *given, **how)
 for module in (arrays, backend_choice, device_array):
-    module.on_device = lambda a: isinstance(a, torch.Tensor) or device_array._by_dlpack(a)
+    module.on_device = lambda a: isinstance(a, torch.Tensor) or device_array._gives_gpu_memory(a)
 arrays.as_numpy_view = lambda a: a if type(a) is numpy.ndarray else None
 import kernelops.torch
 pykeops = sys.modules["pykeops"] = types.ModuleType("pykeops")

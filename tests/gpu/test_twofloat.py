@@ -27,13 +27,13 @@ DENSE = {
 def made(gpu, monkeypatch):
     """The arithmetic of each sum that is launched, on a GPU that is slow in double."""
     monkeypatch.setattr(gpu, "double_ratio", 1 / 64)
-    found, kernel = [], machine._kernel
+    found, kernel = [], machine._first_kernel
 
     def noted(gpu, prepared, options, partial):
         found.append(options.arithmetic)
         return kernel(gpu, prepared, options, partial)
 
-    monkeypatch.setattr(machine, "_kernel", noted)
+    monkeypatch.setattr(machine, "_first_kernel", noted)
     return found
 
 

@@ -73,7 +73,7 @@ def test_derivatives_of_other_reductions(op):
     call = Genred(formula, aliases, op, axis=1, opt_arg=3 if op == "KMin" else None, **weight)
     spec = call.spec
     how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
-    ranges = truncation.truncated_reduction(*how, call.adapter.bind(spec, args), 1e-13)
+    ranges = truncation.truncate_reduction(*how, call.adapter.bind(spec, args), 1e-13)
     assert ranges is not None and not ranges.mask(M, N).all()
     got, want = call(*args, truncate=1e-13), call(*args)
     assert_near(got, want)
@@ -187,7 +187,7 @@ def test_batches_have_one_pattern():
     product = Genred(GAUSS, XYBG, axis=1)
     spec = product.spec
     how = spec.expr, spec.weight, spec.op, spec.axis, spec.opt_arg
-    ranges = truncation.truncated_reduction(*how, product.adapter.bind(spec, (x, y, b, gs)), 0.02)
+    ranges = truncation.truncate_reduction(*how, product.adapter.bind(spec, (x, y, b, gs)), 0.02)
     mask = torch.from_numpy(ranges.mask(M, N))
     got = product(x, y, b, gs, truncate=0.02)
     want = torch.stack([matrix(x, y, each, mask) @ b for each in gs])

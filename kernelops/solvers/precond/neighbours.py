@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from ...engines.threads import thread_count
-from ...ranges.clusters import moderate
+from ...ranges.clusters import scale_near_one
 from ..entries import Entries
 
 FEW = 256  # points whose distances are all computed
@@ -69,7 +69,7 @@ def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndar
     that 3 times as many candidates as wanted are nearly always enough.
     """
     order = np.argsort(rank)  # of the points
-    y = np.ascontiguousarray(moderate(x)[order])
+    y = np.ascontiguousarray(scale_near_one(x)[order])
     found = np.full((len(y), count), -1, np.int64)
     few = min(len(y), max(FEW, 4 * count))
     found[:few] = _among_few(y[:few], count)
