@@ -15,6 +15,7 @@ from kernelops.arrays.device_array import DeviceArray
 from kernelops.engines import cpu, gpu
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred
+from kernelops.program.options import KernelOptions
 
 SANITIZED = b"__asan_report" in Path(_core.__file__).read_bytes()  # which takes all addresses there are
 BEGIN = """
@@ -114,9 +115,9 @@ def test_arrays_of_a_gpu_that_no_memory_holds(shape):
     with pytest.raises(MemoryError, match=r"batch \* bytes"):
         gpu._describe_variable("x0", a, shape, None)
     program = cpu.prepare("best", parse("x*y", ["x = Vi(1)", "y = Vj(1)"]).expr, None, False, 1).program
-    how = gpu.How("float32", (), 2**31 - 1, False, True, False, False, "values", "float32")
+    options = KernelOptions("float32", best=2**31 - 1, finish="values", out="float32")
     with pytest.raises(MemoryError, match="parts"):
-        gpu._partials(program, how, 2**40, None)
+        gpu._partials(program, options, 2**40, None)
 
 
 # ---- addresses ------------------------------------------------------------------------------------------------------
