@@ -23,13 +23,13 @@ TILE = TILE_WIDTH
 WIDTH = CODE_WIDTH
 KINDS = {"sum": 0, "exp": REDUCE_EXP, "best": REDUCE_BEST, "entries": REDUCE_ENTRIES}
 
-cdef int64_t PAIRS_PER_CALL = 1 << 27  # between two looks at the keyboard: a tenth of a second or so
+cdef int64_t PAIRS_PER_CALL = 1 << 27  # work between two checks for Ctrl-C: a tenth of a second or so
 
-cdef int64_t STRIPS_LEAST = 8, STRIPS_MOST = 64  # of a mirrored sum: enough for many threads, in little memory
-cdef int64_t STRIP_BYTES = 1 << 28
-cdef int64_t BUFFER_WORK = 2048  # counted work of pairs for each point that is worth another strip
+cdef int64_t STRIPS_LEAST = 8, STRIPS_MOST = 64  # strips of a mirrored sum: enough for many threads, in little memory
+cdef int64_t STRIP_BYTES = 1 << 28  # the buffers of all strips together have at most so many bytes
+cdef int64_t BUFFER_WORK = 2048  # another strip is worth its buffer if each point has so much counted work of pairs
 
-MOST_BYTES = 1 << 60  # no machine has as many; some times that, and counts of bytes and of rows, fit 64 bits
+MOST_BYTES = 1 << 60  # no machine has as many bytes; a few times that, and counts of rows, fit 64 bits
 
 _NAMES = Names(
     operations=tuple(OPCODES),
@@ -45,7 +45,7 @@ if pool_open():
 cpdef int64_t product(str what, tuple sizes) except -1:
     """The product of some sizes, in Python's numbers, which do not overflow.
 
-    Whatever counts bytes, or pieces of work, is made here, before memory is asked for.
+    All counts of bytes and of pieces of work are made here, before memory is allocated.
 
     Raises
     ------
@@ -228,7 +228,7 @@ cdef class _Arrays:
         return 0
 
     cdef int _locate(self, const Py_buffer *view, const char **starts, int32_t position, tuple batch) except -1:
-        """Where each batch element starts, these in C order; the leading axes of the array are broadcast to them."""
+        """The offset of each batch element, in C order; the leading axes of the array are broadcast to the batch."""
         cdef Py_ssize_t lead = view.ndim - 2, missing = len(batch) - lead, repeat = 1, d, k, t, size
         if missing < 0:
             raise ValueError(f"argument {position}: {lead} batch dimensions for {batch}")

@@ -1,7 +1,7 @@
 """Whose an array is, where it lies, and how it travels between host and device.
 
 arguments.py checks the arrays of a call once, for both doors: shapes, dtypes, batches, sizes. device_array.py reads
-what an array on a GPU says of itself, whatever library made it; libraries.py returns results in the library of the
+the address, shape and strides of an array on a GPU, of any library; libraries.py returns results in the library of the
 inputs; transfer.py copies arrays to a device; permute.py puts rows into the order that ranges have; backend.py reads
 backend= and device_id=.
 

@@ -1,4 +1,4 @@
-"""The door where the arrays of a call are checked, whatever they are: numpy's, torch's, or those of a GPU."""
+"""The arrays of a call, checked once when they come in: numpy's, torch's, or those of a GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_scalar(a: object) -> bool:
 
 
 def as_numpy_view(a: Any) -> np.ndarray | None:
-    """The numpy array of what is nearly always given: an array as it stands, or a dense float tensor of the CPU."""
+    """The usual arguments as numpy arrays without a copy: an array, or a dense float tensor of the CPU; else None."""
     if type(a) is np.ndarray:
         return a if a.dtype.isnative else None
     torch = sys.modules.get("torch")
@@ -77,7 +77,7 @@ def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
 
 
 def compute_dtype(dtype: np.dtype) -> np.dtype:
-    """The precision in which data of this precision are computed: float16 goes by float32."""
+    """The precision in which data of this precision are computed: float32 for float16."""
     return np.dtype(np.float64) if dtype == np.float64 else np.dtype(np.float32)
 
 
@@ -128,7 +128,7 @@ class Arguments(NamedTuple):
 
 
 def label(v: Expr, names: Mapping[Expr, str] | None = None) -> str:
-    """What messages call a variable: "x = Vi(3)", or "argument 2 = Vj(1)" where it has no name."""
+    """The name of a variable in messages: "x = Vi(3)", or "argument 2 = Vj(1)" if it has no name."""
     name = (names or {}).get(v, f"argument {v.position}")
     return f"{name} = {v.op}({v.dim})"
 
@@ -231,7 +231,7 @@ def _check_shape(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dt
 
 
 def cast_parameter(a: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """A number of a parameter in the dtype of the other arrays, which must be able to hold it."""
+    """The number of a parameter in the dtype of the other arrays; refused if that cannot hold it."""
     with np.errstate(over="ignore"):
         found = a.astype(dtype)
     if np.isinf(found).any() and np.isfinite(a).all():

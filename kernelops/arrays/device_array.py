@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import BackendError, DtypeError
 
-CUDA = 2  # DLPack's number of what has its memory on a GPU of NVIDIA
+CUDA = 2  # DLPack's number for the memory of NVIDIA's GPUs
 
 
 class DeviceArray:
@@ -112,7 +112,7 @@ def _gives_gpu_memory(a: Any) -> bool:
 
 
 def device_view(a: Any, name: str, device: int = -1) -> DeviceArray:
-    """What an array of a GPU says of itself; device is its number where the array does not tell."""
+    """An array on a GPU as a DeviceArray; device is its number if the array does not tell."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(a, torch.Tensor):
         return _view_of_tensor(a, name)
@@ -161,7 +161,7 @@ def common_device(found: dict[str, Any], device: int | None) -> tuple[int, str]:
     Raises
     ------
     BackendError
-        Where some are here and some are there.
+        If some are on the host and some on a GPU, or on different GPUs.
     """
     first = next(((name, a) for name, a in found.items() if isinstance(a, DeviceArray)), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""Where the results of a GPU belong: arrays of the library whose arrays came in, or of the host."""
+"""Libraries that hold arrays on a GPU: results go to the one whose arrays came in, or to the host."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ArrayLibrary(Protocol):
         """Memory of the GPU, its numbers unwritten."""
 
     def wrap(self, a: DeviceArray) -> Any:
-        """What ``empty`` has made, as the caller gets it."""
+        """An array that ``empty`` has made, as the library's own."""
 
     def from_host(self, a: np.ndarray) -> Any:
-        """An array of the host as the caller gets it."""
+        """An array of the host, copied to the library."""
 
 
 class Host:
@@ -132,12 +132,12 @@ def library_like(a: DeviceArray, gpu: Device | None = None) -> ArrayLibrary:
 
 
 def to_library(arguments: Arguments, a: np.ndarray) -> Any:
-    """An array of the host, brought to where the results of a call belong."""
+    """An array of the host in the library that the results of a call belong to."""
     return a if arguments.library == "host" else library_of(arguments, device(arguments.device or 0)).from_host(a)
 
 
 def arguments_to_host(arguments: Arguments) -> Arguments:
-    """The arrays on the host, for what is done there; float16 becomes float32, as everywhere on the host."""
+    """The arguments with all arrays on the host; float16 becomes float32, as everywhere on the host."""
     if arguments.device is None:
         return arguments
     arrays = [to_host(a) if isinstance(a, DeviceArray) else a for a in arguments.arrays]
@@ -145,7 +145,7 @@ def arguments_to_host(arguments: Arguments) -> Arguments:
 
 
 def to_host(a: DeviceArray) -> np.ndarray:
-    """The numbers on the host, copied once."""
+    """A copy on the host, made once."""
     if a.host is None:
         if a.library == "torch":  # its library knows what its stream has still to do
             a.host = _strided_view(a, sys.modules["torch"].as_strided).cpu().numpy()
@@ -158,7 +158,7 @@ def to_host(a: DeviceArray) -> np.ndarray:
 
 
 def _strided_view(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
-    """The array in its library, in the shape that it is seen in here."""
+    """The array in its library, in the shape of the DeviceArray."""
     size = a.dtype.itemsize
     if a.library == "torch":
         place = a.owner.storage_offset() + (a.pointer - a.owner.data_ptr()) // size

@@ -1,4 +1,4 @@
-"""Arrays that are used again and again, brought to the GPU that computes with them."""
+"""Copies of arrays to the GPU that computes with them, for calls that use them again and again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .device_array import DeviceArray
 
 
 def to_device(arguments: Arguments, left_out: int = -1) -> Arguments:
-    """The arrays in the memory of the GPU of the call, one copy of each, but for the one at a position."""
+    """The arguments with all arrays but one on the GPU of the call; equal arrays share one copy."""
     if arguments.device is None:
         return arguments
     gpu, done, arrays = device(arguments.device), {}, list(arguments.arrays)

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..formula.cached import make_lock
 
-BUFFER = 1 << 26  # bytes of address space; OpenBLAS takes half of it for each thread that is inside, and keeps that
+BUFFER = 1 << 26  # bytes of address space; OpenBLAS takes and keeps half of it for each thread that is inside
 
 _lock, _inside, _limit = make_lock(), 0, None
 
@@ -36,12 +36,12 @@ def has_room(threads: int) -> bool:
 
 @cache  # once it has succeeded
 def take_memory() -> None:
-    """Nothing, after NumPy's and SciPy's libraries have taken their working memory.
+    """Make NumPy's and SciPy's libraries take their working memory.
 
     Raises
     ------
     MemoryError
-        Where there is none, which would end the process at the first product of a library.
+        If there is none; the first product of a library would then end the process.
     """
     small = np.ones((3, 3))
     for product in (np.dot, lambda a, b: dgemm(1.0, a, b)):
@@ -52,12 +52,12 @@ def take_memory() -> None:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Products of BLAS run on the thread that asks for them.
+    """Run products of BLAS on the thread that asks for them.
 
     For work in which they alternate with products of the engine, or those of NumPy's library with those of SciPy's: the
     threads of each go on spinning for milliseconds after their work, and where there are as many of them as cores, all
-    becomes several times slower. Whoever comes first sets the limit, for the whole process, and whoever leaves last
-    takes it back. MemoryError where the libraries could not have their working memory.
+    becomes several times slower. The first to enter sets the limit, for the whole process, and the last to leave takes
+    it back. MemoryError if the libraries could not have their working memory.
     """
     take_memory()
     global _inside, _limit

@@ -32,21 +32,21 @@ except ImportError as error:  # a source tree whose extension was not built
 # Instructions times pairs below which one thread runs: there waking the others saves less than a tenth of a
 # millisecond, and costs ten where the threads of another library still spin after their work and one of ours waits.
 SERIAL_BELOW = 1 << 22
-SYMMETRIC_FROM = 1024  # points from which a symmetric sum evaluates each pair once: four blocks
+SYMMETRIC_FROM = 1024  # a symmetric sum of at least so many points, four blocks, evaluates each pair once
 # Results for each unit of counted work of a pair's value up to which that pays: every result is added twice for a pair,
 # by the rows and by the columns, and the second way takes longer than what is saved where there are many results.
 SYMMETRIC_RESULTS = 6
 # Counted work of a row's pairs, for each of its results and for each strip that adds to it (mirror.h), from which that
 # pays under ranges which leave pairs out: what the strips keep and add takes as long whether few pairs meet or all.
 SYMMETRIC_WORK = 128
-MOST_STRIPS = 64
-SMALL_TASK = 8  # rows of a task where there are too few rows to keep all threads busy with full tasks
+MOST_STRIPS = 64  # a mirrored sum is made in at most so many strips, as in _core.pyx
+SMALL_TASK = 8  # rows of a task if there are too few rows to keep all threads busy with full tasks
 _BEST = tuple(_core.INSTRUCTION_SETS)[-1]
 _COMPILERS = {"sum": compile_sum, "best": compile_best, "entries": compile_entries}
 
 
 class Raw(NamedTuple):
-    """What a program leaves: (batch, rows, ...) arrays, those that its kind makes."""
+    """The results of a program: (batch, rows, ...) arrays, those that its kind makes."""
 
     sums: np.ndarray | None
     maxima: np.ndarray | None
@@ -58,7 +58,7 @@ class Raw(NamedTuple):
 class Prepared(NamedTuple):
     """A program, its verified encoding, and the factor of the pairs where that could serve the rows of i and of j.
 
-    ``kept`` is what another machine has made of the program, by keys of its own.
+    ``cache`` holds what another engine has made of the program, by keys of its own.
     """
 
     program: Program
@@ -196,7 +196,7 @@ def _work(ranges: Ranges, axis: int, count: int) -> Any:
 
 
 def _tiles(ranges: Ranges, rows: int) -> np.ndarray | None:
-    """Which tiles of rows meet which of columns, where ranges are made of whole tiles and symmetric; else None."""
+    """The tiles of rows and of columns that meet, if ranges are symmetric and made of whole tiles; else None."""
     key = "tiles", rows
     if key not in ranges.cache:
         ranges.cache[key] = ranges.tiles(rows, _core.TILE) if ranges.is_symmetric() else None

@@ -18,12 +18,12 @@ from .blas import one_blas_thread
 from .lapack import Blocks, available
 from .threads import map_on_threads, on_one_thread, thread_count
 
-TILE = 192, 1  # of a factor: its width in columns, and its height in widths
-LARGE, LARGE_TILE = 2500, (256, 2)  # rows from which a larger tile is faster
-SHARED_FROM = 640  # rows from which several threads factor a matrix
-APIECE = 8  # columns that a thread solves for at least
-PIECE = 48  # columns of which a piece of a large solve holds a multiple: BLAS then rounds as in one piece
-SHARED_SOLVE = 1 << 22  # entries of the matrix times columns from which several threads solve
+TILE = 192, 1  # the width of a tile of a factor in columns, and its height in widths
+LARGE, LARGE_TILE = 2500, (256, 2)  # from so many rows on a larger tile is faster
+SHARED_FROM = 640  # several threads factor a matrix of at least so many rows
+APIECE = 8  # a thread solves for at least so many columns
+PIECE = 48  # pieces of a large solve have a multiple of so many columns: BLAS then rounds as in one piece
+SHARED_SOLVE = 1 << 22  # several threads solve if entries of the matrix times columns are at least so many
 _POTRF = {"d": dpotrf, "f": spotrf}
 _POTRS = {"d": dpotrs, "f": spotrs}
 _TRTRS = {"d": dtrtrs, "f": strtrs}

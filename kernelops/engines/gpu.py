@@ -26,10 +26,10 @@ from .cpu import Prepared
 from .tasks import cut_in_parts
 
 FINISH_BLOCK = 128  # threads of a block in the second pass
-LEGACY = 1  # the default stream, in the words of __cuda_array_interface__
-MOST_BLOCKS = 65535  # of a grid in y
-MOST_ACROSS = 2**31 - 1  # in x
-SLOW = 1 / 16  # of the speed in float: a GPU slower than that in double computes some sums in two floats
+LEGACY = 1  # __cuda_array_interface__'s number for the default stream
+MOST_BLOCKS = 65535  # a grid has at most so many blocks in y or z
+MOST_ACROSS = 2**31 - 1  # and so many in x
+SLOW_DOUBLE = 1 / 16  # a GPU whose speed in double is less than this times that in float sums in two floats
 INT64 = np.dtype(np.int64)
 
 
@@ -86,7 +86,7 @@ def run(
             if a.library == "pycuda" and a.size:  # which does not say where it is
                 gpu.check(a.pointer)
         for stream in {a.stream for a in inputs.values()} - {None, LEGACY, library.stream}:
-            gpu.synchronise(stream)  # somebody else's, which has still to write the numbers
+            gpu.synchronise(stream)  # another library's stream, which has still to write the numbers
         data = tuple((p, a.dtype.name) for p, a in inputs.items())
         options = options._replace(data=data)
         lay = _layout(prepared, options)
@@ -124,7 +124,7 @@ def _use_two_floats(gpu: Device, program: Program, options: KernelOptions) -> bo
     do only that kernel knows, so it is launched always.
     """
     wider = options.compensated or options.wide_sums
-    wanted = gpu.double_ratio < SLOW and options.dtype == options.out == "float64" and not wider
+    wanted = gpu.double_ratio < SLOW_DOUBLE and options.dtype == options.out == "float64" and not wider
     return wanted and unknown(program, dict(options.data)) is not None
 
 
@@ -157,7 +157,7 @@ def _describe_variable(name: str, a: DeviceArray, batch: tuple[int, ...], gpu: D
 
 @lru_cache(maxsize=256)
 def _batch_table(gpu: Device, numbers: bytes) -> Buffer:
-    """Where batch elements begin, in the memory of the GPU; the same for most calls."""
+    """The offsets of batch elements in the memory of the GPU; the same for most calls."""
     return _upload_tasks(gpu, np.frombuffer(numbers, np.int64))
 
 

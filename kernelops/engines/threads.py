@@ -1,4 +1,4 @@
-"""How many threads may be used: the least of what the user, the scheduler and the container allow; Python's threads."""
+"""The number of threads: the least of what the user, the scheduler and the container allow; Python's threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYS_CGROUP = Path("/sys/fs/cgroup")
 
 
 def thread_reasons() -> dict[str, int]:
-    """What limits the number of threads, by name; what does not apply here is left out.
+    """The limits on the number of threads, by name; those that do not apply are left out.
 
     Returns
     -------
@@ -53,9 +53,9 @@ def on_one_thread() -> Iterator[None]:
 
 
 def map_on_threads(function: Callable[..., Any], *arguments: Iterable[Any], threads: int | None = None) -> list[Any]:
-    """What ``map`` gives, as a list, on at most so many threads (:func:`thread_count`), of which the caller's is one.
+    """The list of what ``map`` gives, on at most so many threads (:func:`thread_count`), of which the caller's is one.
 
-    Where no more threads can be started, those that there are do it.
+    If no more threads can be started, those that run do all the work.
     """
     tasks = list(zip(*arguments, strict=False))
     results: list[Any] = [None] * len(tasks)

@@ -33,7 +33,7 @@ else:
 
 
 def make_lock() -> threading.Lock:
-    """A lock for a dictionary or the like, which is open in a child, whoever held it when the process was forked."""
+    """A lock for a dictionary or the like; in a forked child it is open, even if it was held at the fork."""
     lock = threading.Lock()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined]

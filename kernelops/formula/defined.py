@@ -172,7 +172,7 @@ def _complete(name: str, params: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def signature(name: str) -> str:
-    """How the operation is written, for messages and the reference pages."""
+    """The operation with its arguments as text, for messages and the reference pages."""
     if name in DEFINED:
         return DEFINED[name].signature
     row = OPS[name]

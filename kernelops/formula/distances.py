@@ -52,7 +52,7 @@ def _has_both_indices(node: Expr) -> bool:
 
 
 def base_of_root(root: Expr) -> list[tuple[Expr, bool]]:
-    """What is 0 where the operand of a root is, and whether only its absolute value counts.
+    """The nodes that are 0 where the operand of a root is, and whether only their absolute values count.
 
     These are the factors of the operand, down to what is no product, power or root.
     """

@@ -156,7 +156,7 @@ def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     return done[id(expr)]
 
 
-LONGEST = 2**19  # characters of a text, read or written
+LONGEST = 2**19  # a text, read or written, has at most so many characters
 _INFIX = {"Add": ("+", 3), "Subtract": ("-", 3), "Mult": ("*", 4), "Divide": ("/", 4)}  # sign, how tightly it binds
 _UNARY, _TIGHT = 5, 9
 
@@ -182,7 +182,7 @@ def text(expr: Expr, names: Mapping[Expr, str] | None = None) -> str:
 
 
 def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
-    """What the text of one node consists of."""
+    """The pieces of text and the nodes that the text of one node consists of."""
     if node in names:
         return [names[node]]
     if node.op in VARIABLES:
@@ -211,7 +211,7 @@ def _parts(node: Expr, names: Mapping[Expr, str]) -> list[Expr | str]:
 
 
 def _binding(node: Expr, names: Mapping[Expr, str]) -> int:
-    """How tightly the last operator in the text of a node binds."""
+    """The precedence of the last operator in the text of a node."""
     if node in names or node.op in VARIABLES:
         return _TIGHT
     if node.op == "Const":

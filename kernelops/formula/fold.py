@@ -118,8 +118,8 @@ def scalar_factor(a: Expr) -> tuple[Expr, Expr] | None:
     return None
 
 
-_ROUNDING = 2.0**-50  # of a sum of few numbers, relative to their absolute values
-PARTS = 16  # more parts of a product or sum stay together: shared ones would be listed again and again
+_ROUNDING = 2.0**-50  # the error of a sum of few numbers, relative to their absolute values
+PARTS = 16  # a product or sum is taken apart up to so many parts: shared ones would be listed again and again
 
 
 def factors(e: Expr) -> list[Expr]:

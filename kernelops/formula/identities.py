@@ -17,10 +17,10 @@ from .fold import VALUES, is_nonnegative
 Value = tuple[float, float]  # a value, and how far it may be off
 
 POINTS = 3
-ATTEMPTS = 12  # where some points are outside of a domain
+ATTEMPTS = 12  # so many points are tried if an expression is not defined at some
 SLACK = 64.0  # bounds are of the first order, and some operations are a few ulp off
 _ULP = 2.0**-53
-_LONGEST = 4096  # a longer vector, or a larger contraction, is a variable of its own
+_LONGEST = 4096  # a vector of more components, or a larger contraction, counts as a variable of its own
 
 
 class Point:

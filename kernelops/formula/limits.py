@@ -35,7 +35,7 @@ from .series import LOG, ZERO, Series, TooShortError, UnknownError, value_at_zer
 from .simplify import build, simplify
 
 _DEPTHS = (4, 8, 16)
-_COMPONENTS = 32  # of a vector that is taken apart where its components mix
+_COMPONENTS = 32  # a vector of up to so many components is taken apart if its components mix
 _SQUARED = (2, 1)  # s = e*e
 _SIDES = ((1, 1), (1, -1))  # a = e and a = -e
 
@@ -49,7 +49,7 @@ class MixedComponentsError(Exception):
 
 @dataclass(frozen=True)
 class Limit:
-    """What an expression tends to: ``value``, and terms c*e**q whose exponents q are known with the data only.
+    """The limit of an expression: ``value``, and terms c*e**q whose exponents q are known with the data only.
 
     A term (q, None) has a logarithm of e in its coefficient.
     """
@@ -126,7 +126,7 @@ def _choice(base: Expr, signed: bool, at_zero: Expr, elsewhere: Expr) -> Expr:
 
 
 def _one_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | None:
-    """What g shall be at base = 0, for a base that is never negative; None where g stays as it is."""
+    """The value of g at base = 0, for a base that is never negative; None if g stays as it is."""
     limit = limit_of(g, base, _SQUARED, at)
     if limit is None and is_distance(base) and limit_of(expr, base, _SQUARED, at) is not None:
         return Limit(const(0))
@@ -189,7 +189,7 @@ def _limit(series: Series, base: Expr, at: Sequence[Point]) -> Limit | None:
 
 
 def _factors_zero_with(base: Expr, c: Polynomial, at: Sequence[Point]) -> list[Monomial]:
-    """Of each term of c the factors that are 0 where base is."""
+    """The factors of each term of c that are 0 where base is."""
     atoms = c.ring.atoms
     zero = {k: is_zero_with(base, atoms[k], at) for k in sorted({k for m in c.terms for k, _ in m})}
     return [tuple((k, p) for k, p in m if zero[k]) for m in c.terms]

@@ -72,8 +72,8 @@ def _stretch(lengths: Lengths, params: Params) -> int:
 
 
 LARGEST = 2**31 - 1  # lengths, positions and static parameters are 32-bit integers in every machine
-MOST_AXES = 16  # of an operand of TensorDot and of its result; so derivatives, which exchange these, have no more
-HIGHEST_ORDER = 100  # of SinXDivX: its series takes some forty steps more than the order, for every number
+MOST_AXES = 16  # an operand of TensorDot, or its result, has no more axes; so derivatives, which exchange these, fit
+HIGHEST_ORDER = 100  # SinXDivX takes no higher order: its series has some forty steps more than that for each number
 
 
 def _whole(value: object) -> bool:

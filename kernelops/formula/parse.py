@@ -19,9 +19,9 @@ from .ops import LARGEST, OPS, VARIABLES
 from .tokens import Token, nearest, shorten, syntax_error, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
-MOST_OPERATIONS = 50_000  # of a formula: some seconds of work
-MOST_DERIVED = 10_000  # of a derivative that a text asks for: some seconds of work, that of a derivative of one
-MOST_ARGUMENTS = 10_000  # of a call: every list of arrays has a place for each position
+MOST_OPERATIONS = 50_000  # a formula may have so many operations, which take some seconds
+MOST_DERIVED = 10_000  # a derivative in a text may have so many operations; a derivative of one takes some seconds
+MOST_ARGUMENTS = 10_000  # positions are below this, because every list of arrays has an entry for each
 
 _SPELLINGS = {"Vi": "Vi", "Vj": "Vj", "Pm": "Pm", "Vx": "Vi", "Vy": "Vj"}
 _LISTS = frozenset(OPS["TensorDot"].params)

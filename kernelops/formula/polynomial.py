@@ -18,9 +18,9 @@ from .simplify import build
 Monomial = tuple[tuple[int, int], ...]  # (number of an atom, power)
 Terms = dict[Monomial, tuple[float, float]]  # the number in front, and the sum of the absolute values in it
 
-_ROUNDING = 1e-12  # of a sum of some dozens of numbers
-_MANY = 48  # terms of a product that is multiplied out
-_FEW = 6  # summands of an expression that is taken apart
+_ROUNDING = 1e-12  # the relative error that a sum of some dozens of numbers may have
+_MANY = 48  # a product of sums is multiplied out up to so many terms
+_FEW = 6  # an expression of up to so many summands is taken apart
 
 
 class Ring:

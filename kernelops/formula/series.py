@@ -38,7 +38,7 @@ class Exponent:
 
     @property
     def nominal(self) -> Fraction:
-        """Where the exponent stands in the order in which terms are kept: as if every p were 1."""
+        """The number by which terms are ordered: the exponent as if every p were 1."""
         return sum((m for _, m in self.symbols), self.number) if self.symbols else self.number
 
     @property
@@ -152,7 +152,7 @@ def sinc_at_zero(n: int) -> float:
 
 
 def value_at_zero(expr: Expr, base: Expr) -> Expr | None:
-    """What the engine makes of expr at base = 0, operation by operation; None where an infinity or NaN comes up."""
+    """The value of expr at base = 0 as the engine computes it; None if an infinity or NaN comes up on the way."""
     done: dict[Expr, Expr | None] = {}
     for node in topological(expr):
         if node is base:

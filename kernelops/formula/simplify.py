@@ -30,7 +30,7 @@ from .fold import (
 )
 from .ops import LARGEST, OPS
 
-_DIVISORS = 16  # more stay where they are: they would be walked through again and again
+_DIVISORS = 16  # more divisors of one vector stay where they are, since they would be walked through again and again
 
 
 def simplify(expr: Expr) -> Expr:
@@ -98,7 +98,7 @@ def _mult(node: Expr, a: Expr, b: Expr) -> Expr | None:
             return build("Mult", parted[0], build("Mult", *((parted[1], w) if v is a else (w, parted[1]))))
     for v, w in ((a, b), (b, a)):
         vector, divisors = _split_divisors(v)
-        if divisors:  # whoever divides all components does so last
+        if divisors:  # a division of all components comes last
             return _over(build("Mult", *((vector, w) if v is a else (w, vector))), divisors)
     others = cancel_roots(factors(node))
     if others is not None:

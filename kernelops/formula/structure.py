@@ -20,7 +20,7 @@ from .simplify import simplify
 Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
 Form = dict[Monomial, float]
 
-_MANY = 64  # terms; larger products stay products
+_MANY = 64  # a product of sums is multiplied out up to so many terms
 _LINEAR = frozenset(("Minus", "Sum", "Extract", "ExtractT"))
 
 
@@ -172,7 +172,7 @@ class _Forms:
             elif not node.args:
                 form = self.atom(*key(node), dim=node.dim)
             elif node.op in ("Add", "Subtract") and not uses[id(node.args[0])] and node.args[0] is not node.args[1]:
-                # nobody else wants the first one: so a long sum takes time by its length
+                # the first one is used nowhere else: so a long sum takes time by its length
                 f, g = done.pop(id(node.args[0])), done[id(node.args[1])]
                 form = _add_to(f, g if node.op == "Add" else _scale(g, -1))
             else:

@@ -1,11 +1,11 @@
 """Compiled kernels that are kept from one process to the next: one file a key, in a folder of the user's.
 
-A file is written under a name of its own and then renamed, so nobody sees half of it; it holds a checksum of what it
-keeps, so one that was cut or changed is made again. Nothing waits for anything: of processes that want the same at once
-each makes it. Where the folder cannot be used kernels are compiled in every process, and one warning says so.
+A file is written under a name of its own and then renamed, so no process sees half of it; it holds a checksum of its
+content, so one that was cut or changed is made again. Nothing waits: processes that want the same at once each make it.
+If the folder cannot be used, kernels are compiled in every process, and one warning says so.
 
-A kernel is a program, and a checksum is no signature: what somebody else could have put there is not run. The folder
-and the files must be the user's or root's, and nobody else's to write to (on Windows the user's folders are his own).
+A kernel is a program, and a checksum is no signature: what another user could have put there is not run. The folder
+and the files must be the user's or root's, and writable by no other user (on Windows the user's folders are private).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from pathlib import Path
 
 from ..errors import ArgumentError
 
-MEGABYTES = 256.0  # that the folder may hold where KERNELOPS_CACHE_SIZE says nothing
-MAGIC = b"kernelops kernel 1\n"  # another layout of the files is another number
-HEAD = len(MAGIC) + hashlib.sha256().digest_size  # bytes before what a file keeps
+MEGABYTES = 256.0  # the folder may hold so many unless KERNELOPS_CACHE_SIZE says otherwise
+MAGIC = b"kernelops kernel 1\n"  # the number changes with the layout of the files
+HEAD = len(MAGIC) + hashlib.sha256().digest_size  # bytes before the content of a file
 FILE = re.compile(r"[0-9a-f]{64}\.kernel")
 UNFINISHED = re.compile(r"[0-9a-f]{64}\.kernel\.[0-9a-f]+\.part")
-OTHERS = stat.S_IWGRP | stat.S_IWOTH  # may write
+OTHERS = stat.S_IWGRP | stat.S_IWOTH  # the modes in which other users may write
 READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_BINARY"))
-ABANDONED = 3600.0  # seconds after which a file that was never renamed is nobody's
+ABANDONED = 3600.0  # seconds after which a file that was never renamed may be removed
 
 _warned = False
 
@@ -48,7 +48,7 @@ def key_of(parts: Iterable[str]) -> str:
 
 
 def get_or_make(key: str, make: Callable[[], bytes]) -> bytes:
-    """What make() returns, from the folder where it is there, else made and put there."""
+    """The result of make(), read from the folder if it is there, else made and written to it."""
     limit = _limit()
     path = None if limit == 0 else _path(key)
     found = None if path is None else _read(path)
@@ -60,7 +60,7 @@ def get_or_make(key: str, make: Callable[[], bytes]) -> bytes:
 
 
 def folder() -> Path | None:
-    """Where compiled kernels are kept: KERNELOPS_CACHE_DIR, else "kernelops" in the user's cache folder, if he has one.
+    """The folder of compiled kernels: KERNELOPS_CACHE_DIR, else "kernelops" in the user's cache folder, or None.
 
     Nothing is made or looked at.
     """
@@ -122,19 +122,19 @@ def _reason_for_distrust(where: Path) -> str | None:
 
 
 def _is_own(facts: os.stat_result) -> bool:
-    """Whether something is the user's or root's."""
+    """Whether a file or folder belongs to the user or to root."""
     return not hasattr(os, "geteuid") or facts.st_uid in (os.geteuid(), 0)
 
 
 def _is_writable_by_others(facts: os.stat_result) -> bool:
-    """Whether somebody else may write to it."""
+    """Whether other users may write to it."""
     return hasattr(os, "geteuid") and bool(facts.st_mode & OTHERS)
 
 
 def _read(path: Path) -> bytes | None:
-    """What a file keeps, or None where it is not there, not whole or not to be trusted."""
+    """The content of a file, or None if it is missing, not whole or not to be trusted."""
     try:
-        file = os.open(path, READING)  # a link is refused, and a pipe does not wait for somebody to write
+        file = os.open(path, READING)  # a link is refused, and a pipe does not wait for a writer
     except OSError:
         return None
     try:
@@ -163,7 +163,7 @@ def _write(path: Path, content: bytes, limit: int) -> None:
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        why = _reason_for_distrust(path.parent)  # somebody else may have made it
+        why = _reason_for_distrust(path.parent)  # another user may have made it
         if why is not None:
             _warn(why)
             return
@@ -195,7 +195,7 @@ def _shrink(newest: Path, limit: int) -> None:
     for _, _, freed, path in sorted(files)[:0:-1]:
         if size <= limit:
             return
-        with suppress(OSError):  # the same, or the file is somebody else's
+        with suppress(OSError):  # the same, or the file belongs to another user
             os.unlink(path)
             size -= freed
 

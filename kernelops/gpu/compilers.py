@@ -24,14 +24,14 @@ from .cache import get_or_make, key_of
 from .locate import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
 
 FLAGS = ("-std=c++17",)
-LOG_LINES = 8  # of a compiler's complaints that a message shows
+LOG_LINES = 8  # a message shows so many lines of a compiler's complaints
 INSTALL = "pip install nvidia-cuda-nvrtc, or install a CUDA toolkit and set CUDA_HOME to its folder"
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _VERSION = re.compile(r"\bV(\d+(?:\.\d+)+)")
 
 
 class Compiler(Protocol):
-    """What turns the text of a kernel into a binary for an architecture such as "sm_90"."""
+    """A compiler of the text of kernels into binaries for an architecture such as "sm_90"."""
 
     name: str
     version: str
@@ -95,7 +95,7 @@ def headers_of(source: str) -> dict[str, str]:
 
 
 def target_of(arch: str, known: Sequence[int], who: str) -> str:
-    """What to compile for, of the architectures that a compiler knows: arch, or the newest one below it as PTX.
+    """The target of a compilation among those that a compiler knows: arch, or the newest one below it as PTX.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class Nvrtc:
         return self.compile(source, arch)[0]
 
     def compile(self, source: str, arch: str, *options: str) -> tuple[bytes, str]:
-        """The binary, and what the compiler said."""
+        """The binary, and the output of the compiler."""
         target, headers = target_of(arch, self._known, str(self)), headers_of(source)
         flags = [f"-arch={target}", *FLAGS, *options]
         program = ctypes.c_void_p()

@@ -1,4 +1,4 @@
-"""The context of a GPU: current where it is wanted, put back whatever happens, and given up where it is lost."""
+"""The context of a GPU: made current, restored even after an exception, and given up when it is lost."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Context:
                 raise BackendError(self.lost) from error
 
     def failure(self, doing: str, error: Exception) -> BackendError:
-        """What to raise where the driver reports an error; some errors end the context."""
+        """The exception for an error that the driver reports; some errors end the context."""
         said = str(error).rstrip("- ")  # PyCUDA puts a dash before what a compiler says, also where it says nothing
         if self.lost is None and _here.entered[-1:] == [self]:
             status = self._library.status("cuStreamQuery", None)
@@ -105,5 +105,5 @@ def _forget(cuda: Any, context: Any) -> None:
 
 
 def keep(thing: Any) -> None:
-    """Have an object live until the process ends, whoever lets it go: PyCUDA's destructors end the process at times."""
+    """Keep an object alive until the process ends: PyCUDA's destructors end the process at times."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

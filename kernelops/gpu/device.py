@@ -62,7 +62,7 @@ def _torch_device() -> int:
 
 
 class Buffer:
-    """Memory of a device, freed when it is collected, in whatever thread that happens; its address alone keeps nothing.
+    """Memory of a device, freed when it is collected, in any thread; its address alone keeps nothing alive.
 
     The driver waits for what is at work before it frees, so a buffer need not outlive more than the launches.
     """
@@ -194,7 +194,7 @@ class Device:
     def allocate(self, nbytes: int) -> Buffer:
         """Memory that holds anything; an address that is a multiple of 256.
 
-        Where it is not enough, what nobody holds any more is collected, and torch gives back what it keeps in reserve.
+        Where it is not enough, garbage is collected, and torch gives back what it keeps in reserve.
         """
         with self._context:
             try:
@@ -267,7 +267,7 @@ class Device:
     def download(
         self, pointer: int, shape: tuple[int, ...], dtype: np.dtype | str | type, stream: int | None = None
     ) -> np.ndarray:
-        """What stands at an address, after all that was launched before in that stream."""
+        """A copy of the memory at an address, after all that was launched before in that stream."""
         array = np.empty(shape, dtype)
         if not array.nbytes:
             return array

@@ -17,7 +17,7 @@ from ..errors import BackendError
 NAME = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 OUT_OF_MEMORY = 2
 NOT_READY = 600
-OF_CAPTURES = range(900, 910)  # what must not be asked while a graph is captured; nothing is lost
+OF_CAPTURES = range(900, 910)  # errors of calls that are not allowed while a graph is captured; nothing is lost
 MOST_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CONTEXT, _ORDINAL = 1, 9  # CU_POINTER_ATTRIBUTE_CONTEXT and _DEVICE_ORDINAL
 _PACKED = 1  # CU_LAUNCH_PARAM_BUFFER_POINTER
@@ -60,7 +60,7 @@ class Library:
             getattr(self._library, name).argtypes = types
 
     def status(self, name: str, *arguments: Any) -> int:
-        """What a call returns: 0, or the number of an error."""
+        """The status of a call: 0, or the number of an error."""
         return int(getattr(self._library, name)(*arguments))
 
     def call(self, name: str, *arguments: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from . import driver
 from .context import keep
 
-STATIC_SHARED = 48 << 10  # bytes of shared memory that a block has unless more is asked for
+STATIC_SHARED = 48 << 10  # a block has so many bytes of shared memory unless more is asked for
 
 
 class Function:
@@ -34,7 +34,7 @@ class Function:
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...], packed: bytes, shared: int, stream: int) -> None:
         """Launch. PyCUDA does it in the default stream, whose handle is 0.
 
-        In another one the driver does, on a handle of its own: PyCUDA tells nobody its handles, and to send the
+        In another one the driver does, on a handle of its own: PyCUDA does not show its handles, and to send the
         default stream's events back and forth instead would cost four calls a launch, and idle time in between.
         """
         if shared > self._shared:

@@ -1,4 +1,4 @@
-"""Where NVIDIA's compilers may lie: packages of this Python, a toolkit's folder, the system; and the driver's version.
+"""Locations of NVIDIA's compilers: packages of this Python, a toolkit's folder, the system; the driver's version.
 
 A toolkit is looked for in CUDA_HOME and CUDA_PATH, in the environment of this Python (conda puts one there) and in its
 usual place.
@@ -60,7 +60,7 @@ def package_folders() -> list[Path]:
     """The folders of the namespace "nvidia", in which NVIDIA's packages lie."""
     try:
         spec = find_spec("nvidia")
-    except ValueError:  # somebody has put a module there
+    except ValueError:  # a module that has no path stands there
         return []
     return [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
 
@@ -89,5 +89,5 @@ def _matching(folder: Path, patterns: tuple[str, ...], tried: list[str]) -> Iter
 
 
 def _numbers(path: Path) -> tuple[list[int], str]:
-    """By the version in its name, libnvrtc.so.12 before libnvrtc.so.11.2; paths only to have one order."""
+    """A sort key: by the version in a name, libnvrtc.so.12 before libnvrtc.so.11.2, then by the path."""
     return [int(n) for n in re.findall(r"\d+", path.name)], str(path)

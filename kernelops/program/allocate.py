@@ -99,7 +99,7 @@ def _place_operands(instruction: Instruction, planes: dict[int, int]) -> Instruc
 
 
 class _Planes:
-    """Which planes are free: gaps (first, behind the last), ascending; the last one has no end."""
+    """The planes that are free: gaps (first, behind the last), ascending; the last one has no end."""
 
     def __init__(self) -> None:
         self.gaps: list[tuple[int, float]] = [(0, inf)]

@@ -101,7 +101,7 @@ class _Params:
         self.nodes[node] = None
 
     def finish(self) -> tuple[Callable[[list[int]], Stage], Leaves]:
-        """Where each wanted node will stand, and the stage that computes it once the tables are known."""
+        """The operand that each wanted node will be, and the stage that computes it once the tables are known."""
         everything = list(topological(*self.nodes))
         consts = [n for n in everything if n.op == "Const"]
         places: dict[float, int] = {}

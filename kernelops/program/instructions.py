@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TILE, ROW, COL, PARAM = "tile", "row", "col", "param"
-FILLED_LATER = -1  # an export that is no plane: a shifted vector has its place there
+FILLED_LATER = -1  # marks an export that is no plane but is left for a shifted vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What one reduction runs on the tile engine.
+    """The instructions of one reduction for the tile engine.
 
     ``param`` runs once, ``row`` once for each row of the result, ``col`` once for each column that is reduced, ``pair``
     for all pairs. The parameters are the constants, the raw parameter variables (``param.loads``) and the exports of

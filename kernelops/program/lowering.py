@@ -18,9 +18,9 @@ from .instructions import COL, PARAM, ROW, TILE, Instruction, Operand
 
 Steps = Generator[Any, Any, Any]  # a function that asks `run` for the results of others instead of calling them
 
-MOST_COMPONENTS = 2**20  # at a time for each row, column or pair: a tile of 256 columns of float64 then has 2 GiB
+MOST_COMPONENTS = 2**20  # live at a time for a row, column or pair: a tile of 256 columns of float64 then has 2 GiB
 WIDE_FROM = 32  # components from which a squared distance takes the product form (_tile/wide.h)
-_CHEAP = ("Add", "Subtract", "Mult", "Minus")  # recomputed rather than stored, on operands that are at hand
+_CHEAP = ("Add", "Subtract", "Mult", "Minus")  # recomputed rather than stored, if their operands are known
 
 
 def check_room(components: int) -> None:
@@ -33,7 +33,7 @@ def check_room(components: int) -> None:
 
 
 def run(steps: Steps) -> Any:
-    """What a function in steps returns, and all that it asks for: formulas may be nested deeper than Python calls."""
+    """Run a function in steps, and those it asks for, and return its result: formulas nest deeper than Python calls."""
     stack, answer = [steps], None
     while stack:
         try:
@@ -115,7 +115,7 @@ class Lowering:
             self.code[opened] = Instruction("Loop", None, (), self.code[opened].aux0, len(self.code) - 1)
 
     def stored(self, node: Expr) -> Steps:
-        """Where node can be read whole; computed now if it has not been."""
+        """The operand from which node can be read whole; computed now if it has not been."""
         if node not in self.known:
             self.known[node] = yield _STORE.get(node.op, Lowering._elementwise)(self, node)
         return self.known[node]
@@ -162,7 +162,7 @@ class Lowering:
         return True
 
     def _shifted_vectors(self, a: Operand, b: Operand, d: int) -> tuple[Operand, int]:
-        """Where copies of a row's and a column's vector, shifted to the mean of the columns, and their squares lie."""
+        """The copies of a row's and a column's vector, shifted to the mean of the columns, and their squares."""
         for row, col, shifted_row, shifted_col, length in self.centred:
             if (row, col, length) == (a.base, b.base, d):
                 return Operand(ROW, shifted_row, 1), shifted_col
@@ -172,7 +172,7 @@ class Lowering:
         return Operand(ROW, row, 1), col
 
     def _square_or_abs(self, node: Expr) -> Steps:
-        """Of a difference of numbers: a contraction of vectors of length 1."""
+        """The square or absolute value; of a difference of numbers it is a contraction of vectors of length 1."""
         if node.dim == 1 and node.args[0] not in self.known and self.uses.get(node.args[0], 0) <= 1:
             out = Operand(TILE, 0, 0, self.new())
             if self._contraction(out, node):
@@ -254,7 +254,7 @@ class Lowering:
             at += part.dim
 
     def _parts(self, root: Expr) -> list[Expr]:
-        """What a Concat consists of: each part is added where it stands in the result, and none is stored for that."""
+        """The parts of a Concat: each is added where it stands in the result, and none is stored for that."""
         found: list[Expr] = []
         todo = [root]
         while todo:

@@ -1,4 +1,4 @@
-"""Where each node of a formula lives: parameter, row, column or pair.
+"""The level of each node of a formula: parameter, row, column or pair.
 
 A reduction runs over *columns* and leaves one result for each *row*: with axis = 1 the rows are i and the columns are
 j, with axis = 0 the other way round. A node that holds no variable of the rows needs evaluating once for each
@@ -14,7 +14,7 @@ from functools import reduce
 
 from ..formula.expr import Expr, apply, const, is_const, topological
 
-FACTORS = 64  # of the product that a sum is of; more stay together: long products in many sums would be quadratic work
+FACTORS = 64  # a product inside a sum is split up to so many factors: longer ones, in many sums, take quadratic work
 
 
 class Level(IntEnum):

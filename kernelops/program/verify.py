@@ -14,10 +14,11 @@ from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE
 
 Code = list[list[int]]
 Sizes = Mapping[str | None, int]
-Wanted = tuple[tuple[str | None, ...], int | None]  # spaces; components in a row, or None for one in each round
+# the spaces that an operand may be in; how many components it has in a row, or None for one in each round
+Wanted = tuple[tuple[str | None, ...], int | None]
 
-MOST_PRODUCTS = 2**31 - 1  # of one contraction
-MOST_COST = 2**24  # of one pair: more makes no difference, and its products fit 64 bits
+MOST_PRODUCTS = 2**31 - 1  # one contraction makes at most so many products
+MOST_COST = 2**24  # the work of a pair counts as no more, so that its products with numbers of pairs fit 64 bits
 
 DISTANCES = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
 BLOCKS = ("OutDot", "OutDiff")  # add to aux1 components of the result at once
@@ -35,7 +36,7 @@ ARITY = {name: op.arity for name, op in OPS.items() if op.elementwise} | {
 
 
 class Names(NamedTuple):
-    """What the engine's numbers stand for."""
+    """The names of operations, spaces and kinds, by the engine's numbers."""
 
     operations: Sequence[str]
     places: Mapping[int, str | None]
@@ -68,7 +69,7 @@ class Encoded(NamedTuple):
 
 
 def verify(p: Encoded) -> None:
-    """Operands inside their spaces, loops closed, tables in bounds; else a ValueError says what is wrong."""
+    """Raise ValueError unless operands are inside their spaces, loops closed and tables in bounds."""
     if p.kind not in p.names.kinds or p.n_out < 1:
         _fail(f"kind {p.kind}, {p.n_out} components of the result")
     raw = p.n_constants + sum(count for _, count, _ in p.param.loads)
@@ -104,7 +105,7 @@ def decays(p: Encoded) -> bool:
 
 
 def pair_cost(p: Encoded) -> int:
-    """What the instructions of one pair of a verified program take, an addition being 1; from 1 to ``MOST_COST``."""
+    """The work of one pair of a verified program, an addition being 1; from 1 to ``MOST_COST``."""
     total, rounds = 0, 1
     for number, aux0, aux1, *_ in p.pair.code:
         op = p.names.operations[number]
@@ -143,7 +144,7 @@ def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int
 
 
 def _verify_code(p: Encoded, s: Stage, sizes: Sizes) -> None:
-    """Every operand that an instruction needs is there and lies inside its space, whatever the loop counters."""
+    """Check that every operand that an instruction needs lies inside its space in all rounds of its loop."""
     operations = p.names.operations
     rounds, end = 1, -1
     for at, row in enumerate(s.code):
@@ -189,7 +190,7 @@ def _verify_operands(p: Encoded, op: str, at: int, row: list[int], rounds: int, 
 
 
 def _operand_rules(p: Encoded, op: str, row: list[int], vectors: tuple[str | None, ...]) -> list[Wanted]:
-    """Where the result and the operands of an instruction may be, and how much of them it touches."""
+    """The spaces that the result and the operands of an instruction may be in, and how much of them it touches."""
     aux0, aux1 = row[1:3]
     if op in DISTANCES:
         return [((TILE,), None), ((ROW,), aux0), ((TILE, COL), aux0), (SCALARS, aux0)]
@@ -210,7 +211,7 @@ def _operand_rules(p: Encoded, op: str, row: list[int], vectors: tuple[str | Non
 
 
 def _verify_result(p: Encoded, op: str, aux0: int, aux1: int, rounds: int, ends_program: bool) -> None:
-    """The components of the result that an instruction adds to."""
+    """Check the components of the result that an instruction adds to."""
     block = op in BLOCKS
     if (op == "OutEntry") != (p.names.kinds[p.kind] == "entries"):
         _fail(f"{op} in a program of kind {p.names.kinds[p.kind]}")
@@ -222,7 +223,7 @@ def _verify_result(p: Encoded, op: str, aux0: int, aux1: int, rounds: int, ends_
 
 
 def _verify_centred(p: Encoded) -> None:
-    """Shifted vectors fill the spaces that are left for them, all of these, and read others."""
+    """Check that shifted vectors fill all the exports that are left for them, and read others."""
     for k, s in enumerate((p.row, p.col)):
         filled: list[int] = []
         sound = True

@@ -1,4 +1,4 @@
-"""Which blocks of i meet which blocks of j: block-sparse patterns, their algebra and what can be asked of them.
+"""Block-sparse patterns, which say which blocks of i meet which blocks of j; their algebra and queries.
 
 pattern.py holds the six arrays of a pattern and its algebra (transpose, union, intersection, tiles), queries.py
 answers (which pairs, how many, symmetric or not, what they cost), ranges.py has the public class with its

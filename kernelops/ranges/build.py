@@ -1,4 +1,4 @@
-"""How ranges are made from less than their six arrays; constructors.py says what each way means."""
+"""Ranges made from less than their six arrays; ranges.py documents each way."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .clusters import (
 )
 from .validate import as_array, as_int64, check_count, check_distance, describe
 
-COLUMNS = 256  # of one of the engine's tiles
-BEGIN, ROW = 12.0, 64.0  # what it costs to begin a piece of a tile for a row, and a row at all, in columns
+COLUMNS = 256  # a tile of the engine has so many columns
+BEGIN, ROW = 12.0, 64.0  # beginning a piece of a tile for a row, and a row itself, take as long as so many columns
 
 
 class Built(NamedTuple):
@@ -35,7 +35,7 @@ class Built(NamedTuple):
 
 
 def from_keep(i: Clusters, j: Clusters, keep: Any, names: tuple[str, str] = ("ranges_i", "ranges_j")) -> Built:
-    """Clusters of i and of j, and which meets which."""
+    """From clusters of i and of j, and which meets which."""
     table, wanted = as_array("keep", keep), (len(i.blocks), len(j.blocks))
     if table.dtype != bool or table.shape != wanted:
         came = keep if hasattr(keep, "shape") or not table.ndim else table

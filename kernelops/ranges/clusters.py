@@ -10,9 +10,9 @@ import numpy as np
 from ..errors import RangesError
 from .validate import as_array, as_int64, describe
 
-BOX_SLACK = 1e-9  # by which distances of boxes may come out too large, relatively: rounding drops no pair
-DISTANCES_AT_ONCE = 1 << 20
-EMPTY_CLUSTERS = 1 << 20  # that labels may leave besides one for each point
+BOX_SLACK = 1e-9  # distances of boxes may come out too large by this, relatively, and rounding drops no pair
+DISTANCES_AT_ONCE = 1 << 20  # so many distances of boxes are in memory at a time
+EMPTY_CLUSTERS = 1 << 20  # labels may leave so many clusters empty besides one for each point
 
 
 class ClusterTree(NamedTuple):
@@ -135,7 +135,7 @@ def _combine_rows(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: f
     if len(filled):
         sort = filled[np.argsort(begin[filled], kind="stable")]
         edges = np.stack([begin[sort], end[sort]], axis=1).reshape(-1)
-        # what lies between two clusters is a segment too, which nobody reads; so is the row behind the last one
+        # rows between two clusters are a segment too, which is not read; so is the row behind the last one
         found[sort] = combine.reduceat(np.concatenate([x, x[-1:]]), edges)[::2]
     return found
 
@@ -154,7 +154,7 @@ def scale_near_one(x: np.ndarray) -> np.ndarray:
 
 
 def boxes_within(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarray], r: float) -> np.ndarray:
-    """Which boxes, (C, D), come as near as r to which, (C, C') booleans; those that are a hair farther count too."""
+    """Whether each box of i, (C, D), is within r of each of j, (C, C') booleans; a hair farther counts too."""
     largest = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in (*i, *j))
     scale = -int(np.frexp(largest)[1])  # a power of two, which rounds nothing: so no square is beyond float64
     with np.errstate(over="ignore"):

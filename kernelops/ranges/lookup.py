@@ -6,11 +6,11 @@ import numpy as np
 
 from .block_rows import BlockRows
 
-TABLE = 1 << 26  # entries of a table of blocks, a byte each, up to which there is one
+TABLE = 1 << 26  # a table of blocks is made if it has at most so many entries, of a byte each
 
 
 class Lookup:
-    """Which pairs (i, j) a half holds.
+    """Tells which pairs (i, j) some block rows hold.
 
     The columns are cut where an interval begins or ends. A row is looked up among the blocks and a column among its
     pieces, each alone; which block meets which piece stands in a table. Where that would be large the intervals of all

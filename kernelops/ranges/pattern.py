@@ -27,7 +27,7 @@ from .validate import check_count, describe
 if TYPE_CHECKING:
     from typing import Self
 
-MOST_TILES = 8192  # in a row, up to which there is a table of those that meet
+MOST_TILES = 8192  # a table of the tiles that meet is made for at most so many in a row
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,7 +157,7 @@ class Pattern:
 
     @cached_property
     def cache(self) -> dict[Any, Any]:
-        """What was made of these ranges, by what it is; ranges never change, so it holds as long as they do."""
+        """Values computed from these ranges, by keys; ranges never change, so the values hold as long as they do."""
         return {}
 
     @cached_property
@@ -216,7 +216,7 @@ class Pattern:
         return cover(rectangles(self._block_rows(axis)))
 
     def tiles(self, rows: int, width: int) -> np.ndarray | None:
-        """Which tiles of so many rows meet which of columns, for square ranges of whole tiles; else None.
+        """The tiles of rows and of columns that meet, for square ranges of whole tiles; else None.
 
         Parameters
         ----------

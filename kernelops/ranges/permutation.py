@@ -24,7 +24,7 @@ def check_permutation(name: str, order: Any) -> np.ndarray | None:
 
 
 def inverse_permutation(order: np.ndarray) -> np.ndarray:
-    """Where each row stands in an order."""
+    """The position of each row in an order."""
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return places

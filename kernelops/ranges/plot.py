@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import MissingExtraError
 
-WIDTH = 6.0  # of a new figure, in inches
+WIDTH = 6.0  # the width of a new figure in inches
 
 
 def draw(rectangles: np.ndarray, M: int, N: int, title: str, ax: Any = None) -> Any:

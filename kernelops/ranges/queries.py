@@ -70,7 +70,7 @@ class Queries(Pattern):
 
     @cached_property
     def pairs(self) -> int:
-        """How many pairs (i, j) are held."""
+        """The number of pairs (i, j) held."""
         sides = np.diff(rectangles(self._block_rows(1)), axis=2)[:, :, 0]
         M, N = self.extent
         return int(sides.astype(np.int64 if M * N <= LARGEST else object).prod(1).sum())
@@ -163,7 +163,7 @@ class Queries(Pattern):
         return {name: inverse_permutation(order) for name, order in orders.items() if order is not None}
 
     def _positions(self, name: str, k: np.ndarray) -> np.ndarray:
-        """Where rows k of the arrays stand in the pattern; those that do not exist stay as they are."""
+        """The positions of rows k of the arrays in the pattern; rows that do not exist stay as they are."""
         places = self._inverses.get(name)
         if places is None:
             return k

@@ -1,4 +1,4 @@
-"""What comes in from outside, checked: arrays, whole numbers, distances."""
+"""Checks of the user's input: arrays, whole numbers, distances."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LARGEST = int(np.iinfo(np.int64).max)
 
 
 def describe(a: Any) -> str:
-    """What came, for an error: the type, and the shape and the dtype of an array."""
+    """A description of what came, for an error: its type, and the shape and the dtype of an array."""
     shape = getattr(a, "shape", None)
     return type(a).__name__ if shape is None else f"{type(a).__name__} of {a.dtype} of shape {tuple(shape)}"
 
 
 def as_array(name: str, a: Any) -> np.ndarray:
-    """Anything like an array, as one of numpy."""
+    """Anything like an array as a numpy array."""
     try:
-        if hasattr(a, "detach"):  # a torch tensor, on whatever device
+        if hasattr(a, "detach"):  # a torch tensor, on any device
             a = a.detach().cpu().numpy()
         return np.asarray(a)
     except (TypeError, ValueError):
@@ -42,7 +42,7 @@ def as_int64(name: str, a: Any) -> np.ndarray:
 
 
 def check_count(name: str, value: Any, least: int = 0) -> int:
-    """A whole number of at least so much."""
+    """A number, checked to be whole and at least so large."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise RangesError(f"{name}: wanted a whole number of at least {least}, got {_short(value)}")
     if value > LARGEST:
@@ -51,7 +51,7 @@ def check_count(name: str, value: Any, least: int = 0) -> int:
 
 
 def check_distance(name: str, r: Any) -> float:
-    """A number of at least 0."""
+    """A number, checked to be at least 0."""
     if isinstance(r, bool) or not isinstance(r, (int, float, np.integer, np.floating)) or not r >= 0:
         raise RangesError(f"{name}: wanted a distance, a number of at least 0, got {_short(r)}")
     try:

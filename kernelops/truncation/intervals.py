@@ -24,8 +24,8 @@ from ..formula.simplify import simplify
 
 Interval = tuple[np.ndarray, np.ndarray]  # lo and hi, (..., dim) each
 
-WIDENED = 2.0**-20  # relatively, after each operation: eight units of float32's last place
-TINY = 2.0**-126  # and absolutely, unless it is 0: below the least normal float32, values may become 0
+WIDENED = 2.0**-20  # each operation widens its interval by this, relatively: eight units of float32's last place
+TINY = 2.0**-126  # and by this, absolutely, unless an end is 0: smaller float32 values may become 0
 LARGEST = float(np.finfo(np.float32).max)
 
 

@@ -1,7 +1,7 @@
 """truncate = tol: which pairs of a formula may be left out of a reduction or of a solve.
 
 The points are put in an order in which neighbours are near each other, and cut into blocks. For each pair of blocks
-the formula is bounded over their boxes (intervals.py), whatever it is; a pair of blocks whose values cannot
+any formula is bounded over their boxes (intervals.py); a pair of blocks whose values cannot
 count is dropped. What can be shown holds for every point in the boxes, so nothing is assumed of a kernel, and one whose
 bounds do not fall is kept whole.
 
@@ -30,13 +30,13 @@ from ..reductions.kinds import REDUCTIONS
 from ..reductions.reduction import Reduction
 from .intervals import Interval, interval_of
 
-AUTO = 1e-3  # what ranges="auto" truncates at
-POINTS = 256  # of a block: one tile of the engine
-PROBED = 64  # rows whose sums say how large the largest one is
-NUMBERS_AT_ONCE = 1 << 21  # of bounds, for each component
+AUTO = 1e-3  # the tolerance of ranges="auto"
+POINTS = 256  # a block has so many points, those of one tile of the engine
+PROBED = 64  # the largest row sum is estimated, from below, by the sums of so many rows
+NUMBERS_AT_ONCE = 1 << 21  # bounds of so many pairs of blocks and components are computed at a time
 EPS = float(np.finfo(np.float64).eps)
-FEW, MANY = 40, 16  # blocks of the fewer points, and how many times as many the others are: then order costs more
-ROUNDED = 1e-5  # by which a float32 sum of nonnegative numbers may be too large
+FEW, MANY = 40, 16  # up to FEW blocks of one index and MANY times as many points of the other, order costs more
+ROUNDED = 1e-5  # a float32 sum of nonnegative numbers may be too large by this, relatively
 
 
 def check_truncate(truncate: Any, ranges: Any) -> float | None:
@@ -139,7 +139,7 @@ def _refuse_small(wanted: float, tol: float, least: float, largest: float) -> No
     """Say so where it is alpha that keeps every pair: wanted is what the smallest block costs, largest a row of K.
 
     An alpha that counts beside the rounding of a row keeps all pairs without a word: as a length scale grows, step by
-    step, there comes a point where nothing can be left out, and that is no mistake of anybody's.
+    step, there comes a point where nothing can be left out, which is no mistake.
     """
     if not (0 < wanted <= tol * largest and tol * least < EPS * largest):
         return
@@ -264,7 +264,7 @@ def _largest_sums(values: Interval, counts: np.ndarray) -> np.ndarray:
 
 
 def _cumulative_loss(sizes: np.ndarray) -> np.ndarray:
-    """What a row has lost when a block goes after all smaller ones of that row have gone."""
+    """The cumulative loss of each row if its blocks are dropped in increasing order of size."""
     least_first, lost = np.argsort(sizes, axis=1, kind="stable"), np.empty(sizes.shape)
     np.put_along_axis(lost, least_first, np.cumsum(np.take_along_axis(sizes, least_first, 1), axis=1), 1)
     return lost

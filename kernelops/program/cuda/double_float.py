@@ -14,13 +14,13 @@ from ..options import KernelOptions
 from .emit import block, for_rows
 from .signature import variables_of
 
-LENGTH = 16  # about how many instructions one of a program becomes
+LENGTH = 16  # one instruction of a program becomes about so many of the processor
 # After one of these a row that left the range may have a number, and would not be computed again.
 _MASKING = frozenset(name for name, op in OPS.items() if op.masks_nan)
 
 
 def unknown(program: Program, data: Mapping[int, str]) -> int | None:
-    """The position of the one variable in double, of columns, where a program may be computed in two floats, else None.
+    """The position of the one variable in double, of columns, if a program may be computed in two floats, else None.
 
     All others are in float: arrays of several types come from products with the unknown of a formula only, which is
     linear in it.
@@ -36,13 +36,13 @@ def unknown(program: Program, data: Mapping[int, str]) -> int | None:
 
 
 def describe_arithmetic(options: KernelOptions) -> list[str]:
-    """What the head of a kernel says of its arithmetic."""
+    """The line of a kernel's head that names its arithmetic."""
     said = {"twofloat": "pairs in two floats instead of double,", "again": "where two floats have left their range,"}
     return [said[options.arithmetic]] if options.arithmetic else []
 
 
 def skip_good_rows(program: Program, row: str, options: KernelOptions) -> list[str]:
-    """Rows are passed over, all that a block takes at a time, where the results that stand there may stay."""
+    """Skip the rows that a block takes at a time if all results that stand there may stay."""
     n, name = program.n_out, "sums" if options.finish is None else "result"
     rows = for_rows([f"left |= leaves_range((double){name}[({row}) * {n} + q]);"], inside=True)
     position = unknown(program, {p: options.data_of(p) for p in variables_of(program)})

@@ -14,11 +14,11 @@ from ...formula.ops import OPS
 from ..instructions import COL, PARAM, ROW, TILE, Instruction, Operand, Program, Stage
 
 CONTRACTIONS = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
-UNROLLED = 128  # rounds of a loop up to which it becomes straight-line code, as in cuda/vector.cuh
+UNROLLED = 128  # a loop of at most so many rounds becomes straight-line code, as in cuda/vector.cuh
 # Loops are unrolled to so many instructions, where fewer than 8 rounds would remain: a compiler takes a tenth of a
 # millisecond for each, and minutes for all components of a long vector of sines.
 LONGEST_LOOP = 4096
-# Instructions of what is no single one in float, and at least in double.
+# Operations that are no single instruction -> about how many they are in float; in double all are at least 50.
 LENGTHS = {
     **dict.fromkeys(("Sqrt", "Rsqrt", "Inv", "Divide", "Exp"), 10),
     **dict.fromkeys(("Sin", "Cos", "Log", "Pow", "Powf", "SinXDivX"), 50),
@@ -75,7 +75,7 @@ def item(x: Operand) -> str:
 
 
 def pointer(x: Operand) -> str:
-    """Where a vector begins."""
+    """The address of a vector's first component."""
     return _NAMES.get(x.space, x.space) + f" + {x.base}" * (x.base > 0)
 
 
@@ -138,7 +138,7 @@ class Writer:
         return out
 
     def _unroll(self, count: int, rest: Sequence[Instruction]) -> str:
-        """How far to unroll a loop whose body the rest begins with."""
+        """The pragma that unrolls a loop whose body the rest begins with."""
         body = list(takewhile(lambda p: p.op != "End", rest))
         length = self.copies * sum(self.lengths.get(p.op, 1) for p in body)
         if count * length <= LONGEST_LOOP:

@@ -1,4 +1,4 @@
-"""What a row of the result keeps while the pairs run, and how it is written in the end, as lines of CUDA C++."""
+"""The accumulators of a row while the pairs run, and the writing of its result, as lines of CUDA C++."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Results:
         return self.program.kind == "entries" or not finishes(self.program, self.options.best)
 
     def clear(self) -> list[str]:
-        """What a row's reduction begins with."""
+        """Clear the accumulators of a row."""
         p, rows = self.program, self.layout.held
         if self.sums:
             lines = array("double", "sum", rows, self.n, filled=True)
@@ -58,7 +58,7 @@ class Results:
         return f"clear_shelf<{self.options.best}, {truth(self.options.largest)}>({value}, {index});"
 
     def kept(self, value: str, component: str) -> list[str]:
-        """A value of a pair is offered to a component of the result."""
+        """Offer a value of a pair to a component of the result."""
         n = self.program.n_out
         if self.program.kind == "entries":
             value = value if self.options.result == self.options.dtype else f"(O){value}"
@@ -70,7 +70,7 @@ class Results:
         return block("", [self._shelf_place(component), offered])
 
     def row(self) -> str:
-        """The place of a row in the results."""
+        """The position of a row in the results."""
         first = "(piece * batches + batch)" if self.options.finish is None else "batch"
         return f"{first} * M + own + r * STEP"
 
@@ -78,7 +78,7 @@ class Results:
         return f"const i64 at = (({self.row()}) * {self.program.n_out} + {component}) * {self.options.best};"
 
     def hand_over(self) -> list[str]:
-        """After a span of columns the sums go over to double."""
+        """Add the sums of a span of columns to those in double."""
         if not self.sums:
             return []
         n, lines = self.n, list[str]()
@@ -90,7 +90,7 @@ class Results:
         return for_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
 
     def deliver(self) -> list[str]:
-        """When all columns are done."""
+        """Write the results of a row when all columns are done."""
         if self.in_place:
             return []
         lines = self._deliver_best() if self.program.kind == "best" else self._deliver_sums()
@@ -131,7 +131,7 @@ class Results:
         return lines
 
     def _final(self, total: str) -> str:
-        """What is written of a sum."""
+        """The expression that is written for a sum."""
         return {
             None: total,
             "sum": f"(O){total}",

@@ -26,8 +26,8 @@ from .layout import COLUMN_IN_REGISTERS, ITEM_BYTES, Layout, shorten
 from .rewrite import View, find_chunks, without_shifts
 from .signature import TASK, TYPES, describe_arguments, parameters
 
-LONGEST_CODE = 256  # instructions that a loop over columns is unrolled to
-COLUMNS_AT_ONCE = 32  # registers that the columns of these may take
+LONGEST_CODE = 256  # a loop over columns is unrolled to at most so many instructions
+COLUMNS_AT_ONCE = 32  # the columns of an unrolled loop may take so many registers
 
 
 class Kernel:
@@ -227,7 +227,7 @@ class Kernel:
         ]
 
     def _own_lines(self, kind: str) -> list[str]:
-        """What a thread has of its rows."""
+        """The declarations of what a thread keeps of its rows."""
         place = " / LANES * ROWS" if self.tiled else ""
         lines = [f"const i64 own = first + threadIdx.x{place}; // this thread's first {kind}", *self._row_lines()]
         return [*lines, "bool fresh = true;"] if self.tiled else lines
@@ -286,7 +286,7 @@ class Kernel:
         return [*pairs, *block("for (int begin = 0; begin < n; begin += SPAN)", spans)]
 
     def _unroll(self) -> int:
-        """How many columns go at once: few where the code of a pair is long."""
+        """The number of columns that a loop is unrolled to: few if the code of a pair is long."""
         shelves = 4 * self.options.best * self.program.n_out if self.program.kind == "best" else 0
         length = (pair_length(self.program) + shelves) * self.layout.rows * (twofloat.LENGTH if self.twofloat else 1)
         numbers = min(self.layout.width, COLUMN_IN_REGISTERS) * (2 if self.options.dtype == "float64" else 1)

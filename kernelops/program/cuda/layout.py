@@ -1,4 +1,4 @@
-"""How the work of a tile program is laid out on a GPU."""
+"""The layout of the work of a tile program on a GPU."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from .emit import pair_length
 from .register_tiles import BLOCK, DEPTH, LANES, RECTANGLE, find_contraction
 from .rewrite import View, find_chunks, view_long_vectors, without_shifts
 
-WIDEST_TILE = 256  # columns
-SPAN = 64  # columns that are summed one after another before the sum of all takes over
-TILE_BYTES, SHARED_BYTES = 1 << 14, 48 << 10  # of a tile, where its columns are short; of any tile
-LONGEST_ROW_BYTES = 1 << 13  # of what a thread keeps of a row
+WIDEST_TILE = 256  # a tile has at most so many columns
+SPAN = 64  # so many columns are summed in the working type before the sum in double takes over
+TILE_BYTES, SHARED_BYTES = 1 << 14, 48 << 10  # bytes of a tile of short columns, and of any tile, at most
+LONGEST_ROW_BYTES = 1 << 13  # a thread keeps at most so many bytes of a row; longer ones are read where they lie
 # A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
 # may be taken by rows where a thread has several, and by one long row with what it keeps.
 OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
-INDICES = 8  # for the row of a thread that looks for the best values
+INDICES = 8  # registers for the indices of the best values of a row
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
-SPARE = 12  # registers that a compiler may want beyond what is counted: in float, and for sums
-COLUMN_IN_REGISTERS = 16  # numbers of a column up to which a thread loads all of them at once
-SHELF_IN_REGISTERS = 32  # best values of a row up to which they stand in registers
-WHOLE = 8  # components of a result up to which it is not worth taking them in chunks
-MOST_COPIES = 8  # of the code, where each chunk has one
+SPARE = 12  # registers that a compiler may want beyond those counted, for sums in float
+COLUMN_IN_REGISTERS = 16  # a thread loads a column at once if it has at most so many numbers
+SHELF_IN_REGISTERS = 32  # the best values of a row stand in registers if there are at most so many
+WHOLE = 8  # a result of at most so many components is not worth taking in chunks
+MOST_COPIES = 8  # the code stands at most so often in a kernel in which each chunk has its own
 CHUNKS = (2, 4, 8, 16, 24, 32, 48, 64)
 ITEM_BYTES = {"float32": 4, "float64": 8}
-SLOWER = 1.1  # rectangles of pairs, than their arithmetic alone
+SLOWER = 1.1  # rectangles of pairs take this times what their arithmetic alone does
 SPREAD_WRITES = 16  # cycles for 32 numbers that are written one by one
-SCATTERED = 16  # times longer takes what is read where it lies
-FULL = 4  # how many times the blocks of a kernel are to fill a machine
-LEAST_COLUMNS = 256  # of a part
+SCATTERED = 16  # reading vectors where they lie takes about so many times as long
+FULL = 4  # the blocks of a kernel fill the GPU about so many times over
+LEAST_COLUMNS = 256  # a part of the columns has at least so many
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the work of a kernel is laid out.
+    """The layout of the work of a kernel.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ def layout(
 
 
 def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
-    """The layout where each row belongs to one thread, and what it takes."""
+    """The cycles and the layout if each row belongs to one thread."""
     several = (rows,) if rows else (1,) if work.program.kind == "entries" else (1, 2, 4)
     choices = [(r, c) for r in several for c in work.chunks()]
     fitting = [(r, c) for r, c in choices if r * work.held(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
@@ -125,7 +125,7 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
 
 
 def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
-    """The same where threads have rectangles of pairs, which begin with a contraction of so many components."""
+    """The same if threads have rectangles of pairs, which begin with a contraction of so many components."""
     rows, columns = RECTANGLE[work.size]
     words, n = work.size // 4, work.program.n_out
     rectangle, beside = (rows * columns + rows + columns) * words, OTHERS // 2
@@ -161,7 +161,7 @@ def shorten(program: Program, dtype: str) -> tuple[Program, list[View]]:
 
 
 class _Work:
-    """Counts what a program takes on a processor."""
+    """Counts the registers and the cycles that a program takes on a multiprocessor."""
 
     def __init__(self, program: Program, options: KernelOptions) -> None:
         self.program, self.size, self.chunked = program, ITEM_BYTES[options.dtype], find_chunks(program)
@@ -178,7 +178,7 @@ class _Work:
         return self.program.kind in ("sum", "exp")
 
     def chunks(self, least: int = WHOLE) -> list[int]:
-        """How many components may be taken at a time: at least so many, where there are more."""
+        """The numbers of components that may be taken at a time: at least so many, if there are more."""
         n = self.program.n_out
         if n <= least or (self.chunked is None and self.program.kind != "sum"):
             return [n]
@@ -214,7 +214,7 @@ class _Work:
 
 
 def parts(layout: Layout, rows: int, columns: int, batches: int, multiprocessors: int) -> int:
-    """Into how many parts the columns are cut: as many as fill the machine some times over, 1 where rows are many."""
+    """The number of parts of the columns: as many as fill the GPU a few times over, 1 if there are many rows."""
     if min(rows, columns, batches) < 1:
         return 1
     blocks = -(-rows // (layout.block * layout.rows)) * batches

@@ -9,10 +9,10 @@ from ..instructions import PARAM, Instruction, Operand, Program, Stage
 from .emit import CONTRACTIONS, block, for_rows, plus, read_planes
 from .rewrite import drop_exports, load_of
 
-SHORTEST = 8  # components of the vectors
-MOST_OF_ROW, MOST_OF_COLUMN = 8, 16  # numbers of a row, of a column, that the rest of a pair may read
-BLOCK, LANES = 128, 8  # threads, and how many of them share rows
-DEPTH = 16  # components in shared memory at a time
+SHORTEST = 8  # contractions of vectors of fewer components are not taken apart
+MOST_OF_ROW, MOST_OF_COLUMN = 8, 16  # the rest of a pair may read at most so many numbers of a row, of a column
+BLOCK, LANES = 128, 8  # threads of a block, and how many neighbours among them share rows
+DEPTH = 16  # so many components of the vectors are in shared memory at a time
 RECTANGLE = {4: (8, 8), 8: (8, 4)}  # bytes of a number -> rows and columns of a thread
 ACCUMULATED = Operand("contracted[r][b]", 0)
 
@@ -50,7 +50,7 @@ class Tiled:
 
 
 def find_contraction(program: Program) -> Tiled | None:
-    """A program taken apart, if it is such a one and does not look for the best values."""
+    """The program as a contraction and the rest, or None; programs that look for the best values are left whole."""
     if program.kind == "best":
         return None
     depth = 0
@@ -123,7 +123,7 @@ def constants(found: Tiled, size: int) -> dict[str, int]:
 
 
 def shared(found: Tiled) -> list[str]:
-    """Where a block keeps components of its rows and columns."""
+    """The shared arrays for components of a block's rows and columns."""
     weights = ", w_part[DEPTH]" if found.weight else ""
     return [f"__shared__ __align__(16) T x_part[DEPTH * X], y_part[DEPTH * Y]{weights};"]
 
@@ -166,14 +166,14 @@ def contraction(found: Tiled, load: Callable[[int, str, str], str]) -> list[str]
 
 
 def pairs(width: int, lines: list[str]) -> list[str]:
-    """What is made of the contraction, for all pairs of a thread that exist."""
+    """The rest of each pair of a thread, computed from its contraction."""
     column = ["const T *const col = tile + c * WIDTH;"] if width else []
     one = ["const int c = column_of<LANES, T>(b);", "if (c >= n) continue;", *column, *lines]
     return ["#pragma unroll", *block("for (int b = 0; b < COLUMNS; b++)", one)]
 
 
 def sum_over_threads(kind: str, n: int, compensated: bool) -> list[str]:
-    """The sums of all threads that share rows."""
+    """Add up the sums of all threads that share rows."""
     lines = []
     if kind == "exp":
         arrays = ("sum", "lost") if compensated else ("sum",)

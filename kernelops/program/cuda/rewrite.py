@@ -9,7 +9,7 @@ from ..instructions import COL, FILLED_LATER, ROW, Instruction, Operand, Program
 from .emit import raw_planes, read_planes
 
 Load = tuple[int, int, int]
-SHORTEST_VIEW = 64
+SHORTEST_VIEW = 64  # a vector of fewer components is not worth reading where it lies
 
 
 def without_shifts(program: Program) -> Program:
@@ -33,7 +33,7 @@ def without_shifts(program: Program) -> Program:
 
 
 def _exchange(program: Program) -> Program:
-    """Rows and columns exchanged."""
+    """The program with rows and columns exchanged."""
     other = {ROW: COL, COL: ROW}
 
     def turned(p: Instruction) -> Instruction:
@@ -67,11 +67,11 @@ class Chunked:
 
     @property
     def at(self) -> int:
-        """Where a chunk stands among a column's exports."""
+        """The position of a chunk among a column's exports."""
         return len(self.program.col.exports)
 
     def passes(self, chunk: int) -> int:
-        """How many chunks there are."""
+        """The number of chunks."""
         return 1 if chunk >= self.program.n_out else -(-self.count // (chunk - self.weights))
 
     def of(self, chunk: int) -> Program:
@@ -83,7 +83,7 @@ class Chunked:
 
 
 def find_chunks(program: Program) -> Chunked | None:
-    """A program taken apart, if it is such a sum."""
+    """The program as a sum in chunks, or None if it is no such sum."""
     dots = [p for p in program.pair.code if p.op == "OutDot"]
     others = [p for p in program.pair.code if p.op.startswith("Out") and p.op not in ("OutDot", "OutExp")]
     if len(dots) != 1 or program.kind not in ("sum", "exp"):

@@ -1,4 +1,4 @@
-"""What kernels are called with: the names of their arguments in order, and the forms in which results are written."""
+"""The arguments of kernels: their names in order, and the forms in which results are written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINAL = {
 }
 FINISHES = {"sum": ("sum",), "exp": ("log", "mean"), "best": ("values", "indices", "both"), "entries": ("entries",)}
 WORK = ("tasks", "intervals", "n_tasks", "M", "N", "batches")
-TASK = 5  # numbers of a task
+TASK = 5  # a task is so many numbers
 
 
 def check_options(program: Program, options: KernelOptions) -> None:

@@ -34,7 +34,7 @@ __all__ = [
 
 
 def include_folders() -> tuple[Path, ...]:
-    """Where the files lie that a kernel's text includes: those of ``cuda/`` and ops.h."""
+    """The folders of the files that a kernel's text includes: those of ``cuda/`` and ops.h."""
     package = Path(__file__).resolve().parent.parent.parent
     shipped = package / "cuda"
     return (shipped if shipped.is_dir() else package.parent / "cuda"), package / "_tile"
