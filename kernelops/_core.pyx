@@ -50,7 +50,7 @@ cpdef int64_t product(str what, tuple sizes) except -1:
     Raises
     ------
     MemoryError
-        With the sizes, where they are more than any memory has.
+        With the sizes, if their product is more than any memory has.
     """
     total = 1
     for size in sizes:
@@ -124,8 +124,8 @@ cdef class Program:
 
 
 cdef int _height(int64_t planes, int itemsize, bint wide):
-    """Rows of a tile: as many as fit, with all live planes, into half of a small L1 cache, in blocks of rows. Where
-    long vectors are contracted, reading these is what counts, and all rows of a task share it."""
+    """The number of rows of a tile: as many as fit, with all live planes, into half of a small L1 cache, in blocks of
+    rows. If long vectors are contracted, reading these takes the time, and all rows of a task share it."""
     cdef int64_t rows = 24 * 1024 // (TILE_WIDTH * itemsize * max(planes, 1))
     if wide:
         return ROWS_PER_TASK_MAX
@@ -146,9 +146,9 @@ cdef class Work:
     Attributes
     ----------
     rows, columns : int
-        How many rows and columns must be there.
+        The least numbers of rows and columns that the arrays must have.
     pairs : int
-        Of a row and a column that meet; exact up to 2^53, at most 2^62.
+        The number of pairs of a row and a column that meet; exact up to 2^53, at most 2^62.
     """
 
     cdef const int64_t[:, ::1] tasks, intervals
@@ -304,7 +304,7 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     program : Program
     arrays : tuple of (array or None)
         By position: float32 or float64 arrays whose last two axes are rows (one, for a parameter) and components; the
-        axes in front broadcast to batch. None where the program reads nothing.
+        axes in front broadcast to batch. None at positions that the program does not read.
     batch : tuple of int
         The batch dimensions.
     M, N : int
@@ -314,11 +314,11 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
     float64 : bool
         Compute in float64, else in float32.
     best, largest, nan_first
-        How many values are kept, whether the largest ones, whether a NaN goes before all other values.
+        The number of values kept for each row, whether the largest ones, whether a NaN goes before all others.
     wide_sums, compensated : bool
         Sums in float64 inside a tile too; compensated sums across tiles.
     threads, isa : int
-        How many threads; which instruction set (a value of ``INSTRUCTION_SETS``).
+        The number of threads; the instruction set (a value of ``INSTRUCTION_SETS``).
     mirrored : bool
         Evaluate each pair (i, j) once, for both its rows: the caller says that the values of the pairs, without the
         factor of the columns, stay the same when i and j are exchanged. M = N, a two-sided program; work is None.
@@ -437,8 +437,8 @@ def reduce(Program program not None, tuple arrays not None, tuple batch not None
 
 
 cdef void _cut_strips(job *w, int64_t wanted) noexcept:
-    """Strips of a mirrored sum, from the sizes and the pattern alone: a block each, more where there are many blocks or
-    the buffers, of half the points for each strip, would be large."""
+    """Cut a mirrored sum into strips, by the sizes and the pattern alone: of one block each, of more if there are many
+    blocks or the buffers, of half the points for each strip, would be large."""
     cdef int64_t most
     memset(&w.strips, 0, sizeof(strips))
     if not w.mirrored or w.N == 0:
@@ -453,8 +453,8 @@ cdef void _cut_strips(job *w, int64_t wanted) noexcept:
 
 cdef int _run_strips(const machine *m, job *w, bint float64, int64_t cost, double share, int threads, char *scratch,
                      int64_t bytes_each) except -1:
-    """All strips of one batch element after another; some blocks of some strips between two looks at the keyboard.
-    share is that of the pairs which are held."""
+    """Run all strips of one batch element after another, and check for Ctrl-C after some blocks of some strips;
+    share is the share of the pairs that are held."""
     cdef int64_t batch, begin, end, first, count = w.strips.count
     cdef int64_t pairs = <int64_t> (TILE_WIDTH * share * max(w.N // 2, 1)) + 1
     cdef int64_t blocks = 4 * PAIRS_PER_CALL // cost // pairs, step = max(1, blocks // max(count, 1))

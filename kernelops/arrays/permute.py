@@ -1,4 +1,4 @@
-"""Arrays put into the order that ranges have, and results back into that of the arrays."""
+"""Permutations of arrays to the order of ranges, and of results back to that of the arrays."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def _take_rows(a: np.ndarray, order: np.ndarray) -> np.ndarray:
 def restore_order(
     raw: Iterable[np.ndarray | None], rows: np.ndarray | None, columns: np.ndarray | None, lead: int
 ) -> list[np.ndarray | None]:
-    """The sums, maxima, values, indices and entries of a machine, by the rows and columns of the arrays as they came.
+    """The sums, maxima, values, indices and entries of an engine, by the rows and columns of the arrays as they came.
 
-    lead is the number of batch dimensions; of entries the next two are rows and columns, else the next one is rows.
+    lead is the number of batch dimensions; the next one is that of rows, and entries have one of columns behind it.
     """
     sums, maxima, values, indices, entries = (_scatter(a, rows, lead) for a in raw)
     if columns is not None:
@@ -52,5 +52,5 @@ def _scatter(a: np.ndarray | None, order: np.ndarray | None, axis: int) -> np.nd
 
 
 def _map_positions(positions: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The columns at some positions; -1, which is none, stays."""
+    """The columns at some positions; -1, which stands for none, stays."""
     return np.append(columns, -1).take(positions)

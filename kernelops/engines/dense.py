@@ -86,7 +86,7 @@ def _solve_by_pieces(L: np.ndarray, V: np.ndarray, which: str, length: int) -> n
 
 
 def share(n: int, length: int, work: Callable[[slice], object]) -> None:
-    """Call work for each of the blocks of this length that 0 to n is cut into, on threads, as they come to be free.
+    """Call work for each block of this length of 0 to n, on whichever of the threads is free.
 
     BLAS is on one thread in each of them.
     """
@@ -143,7 +143,7 @@ class _Factoring:
             self.changed.notify_all()
 
     def _wait(self, row: int, tiles: int) -> bool:
-        """Whether so many tiles of a row are done, when they are; False once something has failed."""
+        """Wait until so many tiles of a row are done; False if something has failed."""
         if self.done[row] < tiles:
             with self.changed:
                 self.changed.wait_for(lambda: self.done[row] >= tiles or self.failed)

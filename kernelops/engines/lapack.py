@@ -44,17 +44,17 @@ class Blocks:
         self._calls["syrk"](self._l, self._n, *_integers(n, k), self._minus, A, self._ld, self._one, C, self._ld)
 
     def divide(self, L: int, B: int, m: int, n: int) -> None:
-        """B becomes B L^-T, for the lower triangle L (n, n) and B (m, n)."""
+        """Replace B by B L^-T, for the lower triangle L (n, n) and B (m, n)."""
         self._calls["trsm"](self._r, self._l, self._t, self._n, *_integers(m, n), self._one, L, self._ld, B, self._ld)
 
     def solve(self, L: int, B: int, n: int, k: int, transposed: bool) -> None:
-        """B (n, k) becomes L^-1 B, or L^-T B, for the lower triangle L (n, n)."""
+        """Replace B (n, k) by L^-1 B, or L^-T B, for the lower triangle L (n, n)."""
         trans = self._t if transposed else self._n
         sizes = _integers(n, k)
         self._calls["trsm"](self._l, self._l, trans, self._n, *sizes, self._one, L, self._ld, B, self._ld)
 
     def factor(self, A: int, n: int) -> bool:
-        """The lower triangle of A (n, n) becomes its Cholesky factor; False where there is none."""
+        """Replace the lower triangle of A (n, n) by its Cholesky factor; False if there is none."""
         info = ctypes.c_int(0)
         self._calls["potrf"](self._l, *_integers(n), A, self._ld, ctypes.addressof(info))
         return info.value == 0

@@ -13,7 +13,7 @@ def cut(block_rows: BlockRows, height: int) -> np.ndarray:
     Returns
     -------
     (T, 4) int64
-        First row, last row, first interval, last interval of the half; last is excluded.
+        First row, last row, first interval, last interval of the block rows; last is excluded.
     """
     blocks, slices, _ = block_rows
     first = np.concatenate([np.zeros(1, np.int64), slices])
@@ -62,7 +62,7 @@ def cut_in_parts(
 
 
 def _with_gaps(block_rows: BlockRows, rows: int) -> BlockRows:
-    """The half with blocks that meet nothing for the rows that stand in none."""
+    """The block rows with blocks that meet nothing for the rows that are in no block."""
     ends = np.concatenate([[0], block_rows.blocks[:, 1]])
     starts = np.concatenate([block_rows.blocks[:, 0], [rows]])
     gaps = np.column_stack([ends, starts])
@@ -75,7 +75,7 @@ def _with_gaps(block_rows: BlockRows, rows: int) -> BlockRows:
 
 
 def _share(block_rows: BlockRows, part: int, parts: int, grain: int) -> BlockRows:
-    """A part of the columns of each block, which are counted through its intervals."""
+    """The block rows with a part of the columns of each block, counted through its intervals."""
     if parts == 1:
         return block_rows
     owners, lengths = block_rows.owners(), block_rows.intervals[:, 1] - block_rows.intervals[:, 0]

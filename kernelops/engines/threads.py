@@ -43,7 +43,7 @@ _here = local()
 
 @contextmanager
 def on_one_thread() -> Iterator[None]:
-    """The calling thread is one of several that share the cores: its parallel regions use no others."""
+    """Keep parallel regions of the calling thread on it, as one of several threads that share the cores."""
     before = getattr(_here, "alone", False)
     _here.alone = True
     try:
@@ -102,7 +102,7 @@ def _affinity() -> int:
 
 @cache  # a quota hardly ever changes, and this is asked before every product
 def _quota(proc: Path, sys: Path) -> int | None:
-    """The least quota on the way from this process' control group up to the root, or None."""
+    """The least quota of this process' control group and those above it, or None."""
     quotas = []
     for line in _read(proc).splitlines():
         number, _, rest = line.partition(":")
@@ -132,7 +132,7 @@ def _quota_v1(folder: Path) -> float | None:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """quota / period in CPUs; None where there is no quota ("max", "-1", or no such file)."""
+    """quota / period in CPUs; None if there is no quota ("max", "-1", or no such file)."""
     try:
         number, length = int(quota), int(period)
     except ValueError:

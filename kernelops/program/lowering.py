@@ -82,7 +82,7 @@ class Lowering:
         return cheap or self.uses.get(node, 0) <= 1
 
     def prepare(self, *nodes: Expr) -> Steps:
-        """Store all that a loop over the components of nodes will read."""
+        """Store everything that a loop over the components of nodes will read."""
         for node in nodes:
             if self.is_component(node):
                 yield self.prepare(*node.args)

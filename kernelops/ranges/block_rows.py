@@ -1,4 +1,4 @@
-"""One half of ranges: blocks of one index with the intervals of the other that each meets, checked at the door."""
+"""Block rows: blocks of one index with the intervals of the other that each meets, a CSR matrix over intervals."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class BlockRows(NamedTuple):
 
 
 def as_frozen_int64(a: np.ndarray) -> np.ndarray:
-    """The array as int64, contiguous, not to be written to."""
+    """The array as contiguous int64 that cannot be written to."""
     a = np.ascontiguousarray(a, np.int64)
     a.setflags(write=False)
     return a
 
 
 def largest_end(a: np.ndarray) -> int:
-    """The largest end, 0 where there is none."""
+    """The largest end of some intervals, 0 if there are none."""
     return int(a[:, 1].max(initial=0))
 
 
 def check_pairs(name: str, a: Any) -> np.ndarray:
-    """Starts and ends, (C, 2)."""
+    """Starts and ends, (C, 2), checked."""
     pairs = as_int64(name, a)
     if pairs.size == 0 and pairs.ndim < 2:
         pairs = pairs.reshape(0, 2)
@@ -51,7 +51,7 @@ def check_pairs(name: str, a: Any) -> np.ndarray:
 
 
 def check_slices(name: str, a: Any, blocks: int, intervals: int) -> np.ndarray:
-    """Inclusive prefix ends, one a block."""
+    """Inclusive prefix ends, one for each block, checked."""
     slices = as_int64(name, a)
     if slices.shape != (blocks,):
         raise RangesError(f"{name}: wanted shape ({blocks},), one entry a block, got shape {slices.shape}")
@@ -68,7 +68,7 @@ def _short(a: np.ndarray) -> str:
 
 
 def check_block_rows(names: tuple[str, ...], three: tuple[Any, ...]) -> BlockRows:
-    """Three arrays checked on their own and put in order: intervals ascending within a block, empty ones dropped."""
+    """Block rows from three arrays, checked on their own: intervals ascending within a block, empty ones dropped."""
     blocks = check_pairs(names[0], three[0])
     intervals = check_pairs(names[2], three[2])
     block_rows = BlockRows(blocks, check_slices(names[1], three[1], len(blocks), len(intervals)), intervals)

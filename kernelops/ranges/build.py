@@ -26,7 +26,7 @@ BEGIN, ROW = 12.0, 64.0  # beginning a piece of a tile for a row, and a row itse
 
 
 class Built(NamedTuple):
-    """The halves of ranges, which hold the same pairs, and the orders of the rows."""
+    """The block rows of i and of j, which hold the same pairs, and the orders of the rows."""
 
     i_rows: BlockRows
     j_rows: BlockRows
@@ -110,7 +110,7 @@ def lower_triangular(n: Any, block: Any) -> Built:
 
 
 def work(block_rows: BlockRows) -> float:
-    """Columns that the engine goes through for all rows, and what it costs to begin, in columns."""
+    """The work of the engine in columns: those it goes through for all rows, and the cost of beginning."""
     begin, end = block_rows.intervals.T
     pieces = (end - 1) // COLUMNS - begin // COLUMNS + 1
     columns = end - begin + BEGIN * pieces

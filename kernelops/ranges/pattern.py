@@ -1,7 +1,7 @@
 """Pattern: which intervals of j each block of i meets, and the same with i and j exchanged.
 
-The i half says, for block k of rows ``ranges_i[k]``, that it meets the intervals
-``redranges_j[slices_i[k-1] : slices_i[k]]``; the j half says the same for reductions over i, which gradients with
+The block rows of i say, for block k of rows ``ranges_i[k]``, that it meets the intervals
+``redranges_j[slices_i[k-1] : slices_i[k]]``; those of j say the same for reductions over i, which gradients with
 respect to j-variables use. Blocks and intervals are half-open. A pair (i, j) that no block and interval hold is not
 part of a sum. Dense is the case of one block that meets one interval.
 
@@ -209,7 +209,7 @@ class Pattern:
                 raise RangesError(f"{name}: wanted the {least} rows of the pattern or more, got {len(order)}")
 
     def joined(self, axis: int) -> BlockRows:
-        """The half that a reduction over ``axis`` runs through, of the fewest blocks and intervals.
+        """The block rows that a reduction over ``axis`` runs through, with as few blocks and intervals as there can be.
 
         Neighbouring blocks that meet the same are one, and so are intervals that touch; blocks without any are gone.
         """

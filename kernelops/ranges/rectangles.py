@@ -8,12 +8,12 @@ from .block_rows import BlockRows
 
 
 def rectangles(block_rows: BlockRows) -> np.ndarray:
-    """The pairs of a half as disjoint rectangles."""
+    """The pairs of block rows as disjoint rectangles."""
     return np.stack([block_rows.blocks[block_rows.owners()], block_rows.intervals], axis=1)
 
 
 def cover(some: np.ndarray, times: int = 1) -> BlockRows:
-    """The pairs that lie in at least so many of the rectangles, as the half of their first index.
+    """The pairs that lie in at least so many of the rectangles, as block rows of their first index.
 
     The first index is cut wherever a rectangle begins or ends. Along the second one, within each piece, the number of
     rectangles is a running sum of +1 at their starts and -1 at their ends: one sort of both, for all pieces together.
@@ -39,7 +39,7 @@ def cover(some: np.ndarray, times: int = 1) -> BlockRows:
 
 
 def _join_pieces(pieces: np.ndarray, intervals: np.ndarray, owners: np.ndarray) -> BlockRows:
-    """The half of these pieces, without those that meet nothing, and neighbours that meet the same made one."""
+    """Block rows of these pieces, without those that meet nothing; neighbours that meet the same become one."""
     counts = np.bincount(owners, minlength=len(pieces))
     pieces, counts = pieces[counts > 0], counts[counts > 0]
     if not len(pieces):

@@ -15,7 +15,7 @@ from ..formula.tokens import nearest
 
 @dataclass(frozen=True, slots=True)
 class ReductionKind:
-    """One reduction: what the machine accumulates and what is returned.
+    """One kind of reduction: what an engine accumulates and what is returned.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class ReductionKind:
     weighted : bool or None
         Whether a second formula is needed (True), refused (False) or optional (None).
     many : bool
-        Whether opt_arg says how many values are kept.
+        Whether opt_arg is the number of values kept.
     """
 
     accumulator: str

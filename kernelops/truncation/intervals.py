@@ -64,13 +64,13 @@ def interval_of(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
 
 
 def _constant(value: float, dim: int) -> Interval:
-    """A number as it is, and as float32 has it."""
+    """The interval of a number and its float32 rounding."""
     both = np.array([value, np.float32(value)], np.float64)
     return np.full(dim, both.min()), np.full(dim, both.max())
 
 
 def _widen(lo: np.ndarray, hi: np.ndarray) -> Interval:
-    """A little wider; nan, on both sides, where nan came out or everything."""
+    """The interval a little wider; nan on both sides if an end is nan, or if it holds everything."""
     below, above = lo - WIDENED * np.abs(lo) - TINY, hi + WIDENED * np.abs(hi) + TINY
     below, above = np.where(lo >= 0, np.maximum(below, 0.0), below), np.where(hi <= 0, np.minimum(above, 0.0), above)
     below, above = np.where(lo == np.inf, lo, below), np.where(hi == -np.inf, hi, above)
@@ -220,14 +220,14 @@ def _if_else(node: Expr, c: Interval, f: Interval, g: Interval) -> Interval:
 def _sum(node: Expr, f: Interval) -> Interval:
     # many terms lose more: of squares relatively, as the engine computes long distances, of others absolutely
     share = 4 * (f[0].shape[-1] + 6) * 2.0**-24
-    size = _infinite_beyond(np.maximum(np.abs(f[0]), np.abs(f[1])).sum(-1, keepdims=True))
+    size = _overflow_to_inf(np.maximum(np.abs(f[0]), np.abs(f[1])).sum(-1, keepdims=True))
     lo, hi = (a.sum(-1, keepdims=True) for a in f)
     above, below = (f[0] >= 0).all(-1, keepdims=True), (f[1] <= 0).all(-1, keepdims=True)
     return lo - share * np.where(above, lo, size), hi + share * np.where(below, -hi, size)
 
 
-def _infinite_beyond(size: np.ndarray) -> np.ndarray:
-    """A sum of magnitudes; infinite where partial sums may be."""
+def _overflow_to_inf(size: np.ndarray) -> np.ndarray:
+    """A sum of magnitudes; infinite if partial sums may overflow float32."""
     return np.where(size > LARGEST, np.inf, size)
 
 
@@ -273,7 +273,7 @@ def _tensordot(node: Expr, f: Interval, g: Interval) -> Interval:
     centre = dot(centre_f, centre_g)
     radius = dot(np.abs(centre_f), radius_g) + dot(radius_f, np.abs(centre_g) + radius_g)
     terms = math.prod(dims_f[k] for k in cont_f)
-    size = _infinite_beyond(dot(np.abs(centre_f) + radius_f, np.abs(centre_g) + radius_g))
+    size = _overflow_to_inf(dot(np.abs(centre_f) + radius_f, np.abs(centre_g) + radius_g))
     rounding = 4 * (terms + 6) * 2.0**-24 * size
     return centre - radius - rounding, centre + radius + rounding
 

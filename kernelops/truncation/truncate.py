@@ -136,7 +136,7 @@ def truncate_solve(expr: Expr, unknown: Expr, arguments: Arguments, tol: float, 
 
 
 def _refuse_small(wanted: float, tol: float, least: float, largest: float) -> None:
-    """Say so where it is alpha that keeps every pair: wanted is what the smallest block costs, largest a row of K.
+    """Raise if alpha is so small that every pair is kept: wanted is what the smallest block costs, largest a row of K.
 
     An alpha that counts beside the rounding of a row keeps all pairs without a word: as a length scale grows, step by
     step, there comes a point where nothing can be left out, which is no mistake.
@@ -157,7 +157,7 @@ def _axis(unknown: Expr) -> int:
 
 
 def _unit_boxes(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
-    """Variables as any vector of components up to 1."""
+    """The intervals of variables whose components are at most 1 in magnitude."""
     return {v: (-np.ones(v.dim), np.ones(v.dim)) for v in vectors}
 
 
@@ -165,7 +165,7 @@ def _unit_boxes(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
 
 
 def _blocks(expr: Expr, arguments: Arguments, units: Mapping[Expr, Interval]) -> tuple[Blocks, Blocks] | None:
-    """Those of i and of j, or None where there is little to gain. Points that are the same have the same blocks."""
+    """The blocks of i and of j, or None if there is little to gain. Equal points have the same blocks."""
     few, many = sorted((arguments.M, arguments.N))
     if many <= POINTS or few == 0 or 0 in arguments.batch or (few <= FEW * POINTS and many > MANY * max(few, POINTS)):
         return None
@@ -191,7 +191,7 @@ def _clusters(x: np.ndarray) -> Clusters:
 
 
 def _compared_variables(expr: Expr) -> list[Expr]:
-    """The variables that stand in a difference of something of i and something of j: what decay goes by.
+    """The variables in a difference of something of i and something of j, with which kernels decay.
 
     One difference after another, so that variables of i and of j which are compared stand in the same order.
     """
@@ -271,7 +271,7 @@ def _cumulative_loss(sizes: np.ndarray) -> np.ndarray:
 
 
 def _keep_exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.ndarray:
-    """Blocks to keep, where each row may lose so much of its own sum of exponentials."""
+    """The blocks to keep if each row may lose so much of its own sum of exponentials."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         number = np.log(counts)
         least, most = values[0] + number, values[1] + number
@@ -281,7 +281,7 @@ def _keep_exponentials(values: Interval, counts: np.ndarray, tol: float) -> np.n
 
 
 def _keep_best(values: Interval, counts: np.ndarray, wanted: int, largest: bool) -> np.ndarray:
-    """Blocks to keep, where so many of the smallest (or largest) values of each row are wanted."""
+    """The blocks to keep if so many of the smallest (or largest) values of each row are wanted."""
     lo, hi = (-values[1], -values[0]) if largest else values
     nearest_first = np.argsort(hi, axis=1, kind="stable")
     enough = np.cumsum(counts[nearest_first], axis=1) >= wanted
