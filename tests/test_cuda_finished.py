@@ -13,7 +13,7 @@ from kernelops.program.cuda.source import finishes, layout
 from kernelops.program.options import KernelOptions
 from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.reductions.pairs import evaluate_all_pairs
-from kernelops.reductions.reduction import Reduction, prepare
+from kernelops.reductions.reduction import Reduction, prepare_reduction
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -70,7 +70,7 @@ class Call:
     def prepare(self):
         """The program, and the options of its kernels."""
         how = self.op, self.axis, self.best, self.acc, self.scheme, self.dtype, self.out
-        return prepare(*self.formulas(), *how)[1:]
+        return prepare_reduction(*self.formulas(), *how)[1:]
 
     @property
     def best(self):

@@ -18,7 +18,7 @@ from judges import assert_sum_close
 from kernelops.engines import cpu
 from kernelops.errors import ArgumentError
 from kernelops.formula.parse import parse
-from kernelops.program.cuda.double_float import unknown
+from kernelops.program.cuda.double_float import unknown_in_double
 from kernelops.program.cuda.source import include_folders
 
 pytestmark = [pytest.mark.skipif(missing() is not None, reason=str(missing())), needs_wide]
@@ -222,14 +222,14 @@ def program(formula, kind="sum"):
 def test_which_programs_are_computed_in_two_floats():
     mixed = {0: "float32", 1: "float32", 2: "float64", 3: "float32"}
     gauss = program("Exp(-g*SqDist(x,y))*b")
-    assert unknown(gauss, mixed) == 2
-    assert unknown(gauss, mixed | {2: "float32"}) is None
-    assert unknown(gauss, mixed | {0: "float64"}) is None
-    assert unknown(gauss, mixed | {0: "float16"}) is None
-    assert unknown(gauss, dict.fromkeys(mixed, "float64")) is None
-    assert unknown(gauss, mixed | {2: "float32", 0: "float64"}) is None
-    assert unknown(program("Exp(-g*SqDist(x,y))*b", "best"), mixed) is None
-    assert unknown(program("Exp(-g*SqDist(x,y))*ReLU(1-SqDist(x,y))*b"), mixed) is None
+    assert unknown_in_double(gauss, mixed) == 2
+    assert unknown_in_double(gauss, mixed | {2: "float32"}) is None
+    assert unknown_in_double(gauss, mixed | {0: "float64"}) is None
+    assert unknown_in_double(gauss, mixed | {0: "float16"}) is None
+    assert unknown_in_double(gauss, dict.fromkeys(mixed, "float64")) is None
+    assert unknown_in_double(gauss, mixed | {2: "float32", 0: "float64"}) is None
+    assert unknown_in_double(program("Exp(-g*SqDist(x,y))*b", "best"), mixed) is None
+    assert unknown_in_double(program("Exp(-g*SqDist(x,y))*ReLU(1-SqDist(x,y))*b"), mixed) is None
 
 
 def test_what_is_refused():

@@ -42,7 +42,7 @@ def test_operators_and_their_views():
 
 
 def test_changing_formulas_fill_caches_that_are_bounded():
-    caches = [reduction.prepare, cpu.prepare, tile.compile_sum, tile.compile_exp, tile.compile_best]
+    caches = [reduction.prepare_reduction, cpu.prepare, tile.compile_sum, tile.compile_exp, tile.compile_best]
     assert all(0 < cache.cache_info().maxsize <= 2048 for cache in caches)
 
     def call(k):

@@ -1,4 +1,4 @@
-"""Whose an array is, where it lies, and how it travels between host and device.
+"""The arrays of a call: their checks, their library, and their way between host and device.
 
 arguments.py checks the arrays of a call once, for both doors: shapes, dtypes, batches, sizes. device_array.py reads
 the address, shape and strides of an array on a GPU, of any library; libraries.py returns results in the library of the

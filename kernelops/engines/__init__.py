@@ -1,4 +1,4 @@
-"""Two engines with one face: `run(prepared, arguments, ranges)` reduces a program over the pairs of a call.
+"""Two engines with one interface: `run(prepared, arguments, axis, ranges, options)` reduces a program over pairs.
 
 cpu.py encodes programs for the extension module kernelops._core and runs it on threads; gpu.py launches the kernels
 that program/cuda writes. tasks.py cuts ranges into tasks for both. threads.py says how many threads may be used,

@@ -15,7 +15,7 @@ from ..arrays.libraries import ArrayLibrary, arguments_to_host, library_of
 from ..arrays.permute import permute_rows, restore_order
 from ..arrays.transfer import upload
 from ..gpu.device import Buffer, Device, Function, device
-from ..program.cuda.double_float import unknown
+from ..program.cuda.double_float import unknown_in_double
 from ..program.cuda.layout import Layout, finishes, layout, parts
 from ..program.cuda.signature import FINAL, argument_names, finish_argument_names, variables_of
 from ..program.cuda.source import cuda_source, finish_source
@@ -125,7 +125,7 @@ def _use_two_floats(gpu: Device, program: Program, options: KernelOptions) -> bo
     """
     wider = options.compensated or options.wide_sums
     wanted = gpu.double_ratio < SLOW_DOUBLE and options.dtype == options.out == "float64" and not wider
-    return wanted and unknown(program, dict(options.data)) is not None
+    return wanted and unknown_in_double(program, dict(options.data)) is not None
 
 
 def _shapes(program: Program, options: KernelOptions) -> list[tuple[tuple[int, ...], np.dtype]]:

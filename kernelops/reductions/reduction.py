@@ -91,7 +91,7 @@ class Reduction:
         dtype = arguments.dtype if dtype is None else dtype
         best = 1 if self.opt_arg is None else int(self.opt_arg)
         how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme)
-        kind, prepared, options = prepare(*how, arguments.dtype, dtype)
+        kind, prepared, options = prepare_reduction(*how, arguments.dtype, dtype)
         result: Any
         if arguments.device is not None:
             found = gpu.run(prepared, arguments, self.axis, self.ranges, options)
@@ -110,7 +110,7 @@ class Reduction:
 
 
 @lru_cache(maxsize=2048)
-def prepare(
+def prepare_reduction(
     expr: Expr,
     weight: Expr | None,
     op: str,

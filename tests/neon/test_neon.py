@@ -35,7 +35,7 @@ def driver(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def arm(driver, monkeypatch):
     """Reductions are computed by the driver while a test runs."""
-    kept = (reduction.prepare, cpu.prepare, cpu._dense_work)
+    kept = (reduction.prepare_reduction, cpu.prepare, cpu._dense_work)
     for function in kept:
         function.cache_clear()
     engine = Emulated(driver)

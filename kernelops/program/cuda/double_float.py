@@ -19,7 +19,7 @@ LENGTH = 16  # one instruction of a program becomes about so many of the process
 _MASKING = frozenset(name for name, op in OPS.items() if op.masks_nan)
 
 
-def unknown(program: Program, data: Mapping[int, str]) -> int | None:
+def unknown_in_double(program: Program, data: Mapping[int, str]) -> int | None:
     """The position of the one variable in double, of columns, if a program may be computed in two floats, else None.
 
     All others are in float: arrays of several types come from products with the unknown of a formula only, which is
@@ -45,7 +45,7 @@ def skip_good_rows(program: Program, row: str, options: KernelOptions) -> list[s
     """Skip the rows that a block takes at a time if all results that stand there may stay."""
     n, name = program.n_out, "sums" if options.finish is None else "result"
     rows = for_rows([f"left |= leaves_range((double){name}[({row}) * {n} + q]);"], inside=True)
-    position = unknown(program, {p: options.data_of(p) for p in variables_of(program)})
+    position = unknown_in_double(program, {p: options.data_of(p) for p in variables_of(program)})
     lines = ["int left = 0;", *rows, "again |= __syncthreads_or(left & 1);"]
     if position is not None:
         u, count = f"x{position}", next(d for p, d, _ in program.col.loads if p == position)

@@ -30,7 +30,7 @@ LONGEST_CODE = 256  # a loop over columns is unrolled to at most so many instruc
 COLUMNS_AT_ONCE = 32  # the columns of an unrolled loop may take so many registers
 
 
-class Kernel:
+class KernelText:
     """Writes the text of one kernel."""
 
     def __init__(self, program: Program, layout: Layout, options: KernelOptions, name: str) -> None:

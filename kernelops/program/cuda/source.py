@@ -14,7 +14,7 @@ from ...errors import ArgumentError
 from ..instructions import Program
 from ..options import KernelOptions
 from .combine import finish_text
-from .kernel import Kernel
+from .kernel import KernelText
 from .layout import Layout, finishes, layout, parts
 from .register_tiles import BLOCK
 from .signature import argument_names, check_options, finish_argument_names
@@ -63,7 +63,7 @@ def cuda_source(
     best, finish = options.best, options.finish
     if finish is not None and not finishes(program, best):
         raise ArgumentError(f"finish: {best} values of {program.n_out} components need a second pass, got {finish!r}")
-    return Kernel(program, layout(program, options, rows), options, name).text()
+    return KernelText(program, layout(program, options, rows), options, name).text()
 
 
 def finish_source(program: Program, options: KernelOptions, *, name: str = "kernelops_finish") -> str:
