@@ -26,8 +26,8 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # tests that need PyCUDA and an emulated driver, in a process of their own; and those that need a CUDA compiler
-GPU_TESTS := tests/gpu
-CUDA_TESTS := $(wildcard tests/test_cuda_text.py tests/test_cuda_compilers.py tests/test_cuda_compiled.py)
+GPU_TESTS := tests/cuda/device
+CUDA_TESTS := $(wildcard $(addprefix tests/cuda/test_cuda_,text.py compilers.py compiled.py))
 # per cent of the lines without torch and without a GPU that the tests marked as covering run, at least
 FLOOR := 97
 WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))

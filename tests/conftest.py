@@ -1,8 +1,13 @@
 """What every test may ask for."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+# helpers that stand beside the tests of one folder, and serve those of others
+sys.path += [str(Path(__file__).parent / folder) for folder in ("engine", "ranges", "cuda")]
 
 # Threads of BLAS wait by spinning: beside other tests, and for the small matrices of tests, that costs several times
 # what they do. Where tests are about threads, they say so.
@@ -23,7 +28,7 @@ def pytest_collection_modifyitems(items):
         if "isa" in item.fixturenames:
             item.add_marker("every_set")
         folders = set(item.path.parts)
-        if item.path.stem in SLOW or item.path.stem.startswith("test_cuda") or folders & {"torch_door", "gpu"}:
+        if item.path.stem in SLOW or folders & {"torch_door", "cuda"} or item.path.stem == "test_cuda_formulas":
             continue
         item.add_marker("covering")
     items.sort(key=lambda item: item.path.stem not in SLOW)

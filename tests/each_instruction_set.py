@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "engine"
 KNOWN = ("baseline", "avx2", "avx512")  # plainest first
 ENGINE = (  # the tests in which numbers come out of registers: of each operation, and of what keeps sums exact
     "test_vector_math",

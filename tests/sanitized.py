@@ -16,11 +16,11 @@ ROOT = FOLDER.parent
 BUILT = ROOT / "build" / "sanitized"
 TESTS = (  # what reaches every loop of the engine and every check of its door, in little time
     "campaigns",
-    "test_verification.py",
-    "test_program_fields.py",
-    "test_memory_safety.py",
-    "test_nonfinite.py",
-    "test_mirrored.py",
+    "engine/test_verification.py",
+    "engine/test_program_fields.py",
+    "engine/test_memory_safety.py",
+    "engine/test_nonfinite.py",
+    "engine/test_mirrored.py",
 )
 SEEDS = "75"  # of the campaign, unless the environment says how many
 # Freed memory of Python is given back, so that a use after free is seen; leaks of an interpreter that ends say nothing.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from formula.interpreter import TRUTH
+from language.interpreter import TRUTH
 
 from kernelops.formula.defined import call
 from kernelops.formula.expr import Expr, apply, const, topological, variable

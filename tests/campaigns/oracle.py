@@ -9,7 +9,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from formula.interpreter import TRUTH
+from language.interpreter import TRUTH
 
 from kernelops.formula.expr import topological
 

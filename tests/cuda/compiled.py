@@ -1,7 +1,7 @@
 """Generated kernels, compiled for GPUs: a table of them, and what ptxas says that each uses.
 
-``python tests/compiled.py`` prints what those kernels use that have something in local memory, and writes down which
-these are, for all architectures or those that are named.
+``python tests/cuda/compiled.py`` prints what those kernels use that have something in local memory, and writes down
+which these are, for all architectures or those that are named.
 """
 
 import json
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent.parent))  # where it is run as a script
 from cases import CASES
 from cuda_texts import kernel_text, second_text
 from kept_builds import folder

@@ -80,7 +80,7 @@ def test_a_key_depends_on_every_text_and_where_it_ends():
 SECOND = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1], str(Path(sys.argv[1]).parent)
 from test_cuda_cache import Counted
 from kernelops.gpu import compilers
 compilers.find_compiler = lambda: Counted(Path(sys.argv[2]))

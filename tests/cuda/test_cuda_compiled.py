@@ -4,7 +4,7 @@ NVRTC or nvcc is needed, and no GPU. Kernels are compiled for sm_90; KERNELOPS_C
 KERNELOPS_CUDA_ARCHS=all all of them. What the compiler said of a kernel is kept for the next run.
 
 Kernels that use local memory, to be mended, are listed in cuda_spills.json for one version of the compiler; one that
-no longer does is to be taken out (``python tests/compiled.py`` writes the list).
+no longer does is to be taken out (``python tests/cuda/compiled.py`` writes the list).
 """
 
 import os
@@ -20,7 +20,7 @@ from kernelops.errors import ArgumentError
 from kernelops.gpu.compilers import find_compiler
 
 INNER_LOOP = 9.5  # instructions of a pair, at most, of a Gaussian sum in three dimensions on sm_90
-RECORD = "python tests/compiled.py"
+RECORD = "python tests/cuda/compiled.py"
 
 
 def archs():

@@ -156,7 +156,7 @@ def test_bad_arguments():
 def test_the_files_that_are_included_are_there():
     held = {file.name for folder in include_folders() for file in folder.iterdir()}
     assert {"ops.h", "ops.cuh", "reduce.cuh", "vector.cuh"} <= held
-    for file in (Path(__file__).parent.parent / "cuda").glob("*.cuh"):
+    for file in (Path(__file__).parent.parent.parent / "cuda").glob("*.cuh"):
         assert max(map(len, file.read_text().splitlines())) <= 140
         assert set(re.findall(r'#include "(.*)"', file.read_text())) <= held
 

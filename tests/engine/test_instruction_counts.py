@@ -4,7 +4,7 @@ Figures belong to a compiler. They may move by a tenth either way, which other v
 take up at most; what is lost beyond that is a failure, what is won beyond it has to be recorded, so that it cannot be
 lost unseen:
 
-    python tests/instruction_counts/record.py
+    python tests/engine/instruction_counts/record.py
 
 What is not installed makes a test a skip, and a failure where KERNELOPS_CI is set.
 """
@@ -20,7 +20,7 @@ from tools import needs
 
 MARGIN = 0.10
 on_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="figures are those of x86-64")
-RECORD = "python tests/instruction_counts/record.py"
+RECORD = "python tests/engine/instruction_counts/record.py"
 
 
 def figures(kind):

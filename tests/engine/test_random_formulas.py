@@ -2,11 +2,11 @@
 
 import numpy as np
 from bound import BoundReduction
-from formula.interpreter import evaluate
-from formula.strategies import TAME_TENSOR, S, T, X, Y, formulas
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from judges import assert_sum_close
+from language.interpreter import evaluate
+from language.strategies import TAME_TENSOR, S, T, X, Y, formulas
 
 from kernelops.formula.expr import apply, const, substitute, topological, variable
 from kernelops.formula.grad import grad

@@ -1,6 +1,6 @@
 """Worst errors of the elementary functions in units in the last place (ulp), under every instruction set.
 
-`pytest -rP -k worst tests/test_vector_math.py` prints what was measured.
+`pytest -rP -k worst tests/engine/test_vector_math.py` prints what was measured.
 """
 
 import each_instruction_set

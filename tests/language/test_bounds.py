@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from bound import BoundReduction
-from formula.interpreter import TRUTH, evaluate
-from formula.strategies import S, T, X, Y, formulas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from language.interpreter import TRUTH, evaluate
+from language.strategies import S, T, X, Y, formulas
 
 from kernelops.formula.expr import apply, const, substitute, topological, variable
 from kernelops.formula.ops import OPS

@@ -174,7 +174,7 @@ def test_limits_have_names(formula, message):
 
 
 def test_the_documents_have_these_limits():
-    page = (Path(__file__).parent.parent / "docs" / "formulas.md").read_text()
+    page = (Path(__file__).parent.parent.parent / "docs" / "formulas.md").read_text()
     rows = (
         ("characters of a text", LONGEST),
         ("operations of a formula", MOST_OPERATIONS),

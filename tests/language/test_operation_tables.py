@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bound import BoundReduction
-from formula.interpreter import TRUTH
+from language.interpreter import TRUTH
 
 from kernelops import _core
 from kernelops.formula import fold, grad, simplify

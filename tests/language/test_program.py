@@ -2,9 +2,9 @@
 
 import pytest
 from cases import CASES
-from formula.strategies import TAME_TENSOR, formulas
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from language.strategies import TAME_TENSOR, formulas
 
 from kernelops.formula.parse import parse
 from kernelops.program import compile as tile

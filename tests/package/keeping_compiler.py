@@ -1,4 +1,4 @@
-"""A C compiler that keeps what it has compiled: ``CC="python tests/keeping_compiler.py cc"``.
+"""A C compiler that keeps what it has compiled: ``CC="python tests/package/keeping_compiler.py cc"``.
 
 What is kept stands under the preprocessed text, the options and the version of the compiler, so that the same sources
 in another folder, or in the next run of the tests, are not compiled again. It does for the tests what ccache would.
@@ -7,7 +7,9 @@ in another folder, or in the next run of the tests, are not compiled again. It d
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent.parent))
 from kept_builds import kept, key_of
 
 

@@ -16,7 +16,7 @@ from kernelops.formula.ops import OPS
 from kernelops.frontend import KernelSolve
 from kernelops.solvers.options import NAMES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PACKAGE = ROOT / "kernelops"
 MODULES = [file for file in sorted(PACKAGE.rglob("*.py")) if ">>> " in file.read_text(encoding="utf-8")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 WITHOUT = """
 import sys
 

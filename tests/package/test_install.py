@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 COMPILER = Path(__file__).with_name("keeping_compiler.py")
 pytestmark = [
     pytest.mark.slow_install,
@@ -118,7 +118,7 @@ def test_sdist_holds_what_a_build_needs_and_nothing_generated(sources):
     assert headers and headers <= names
     assert {"setup.py", "pyproject.toml", "LICENSE", "Makefile"} <= names
     assert {"kernelops/_core.pyx", "kernelops/_core.pxd", "kernelops/py.typed"} <= names
-    assert {"tests/test_install.py", "constraints.txt", "CONTRIBUTING.md"} <= names
+    assert {"tests/package/test_install.py", "constraints.txt", "CONTRIBUTING.md"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
     assert {name for name in names if name.endswith(".c")} == {"benchmarks/bound.c", "tests/neon/driver.c"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "kernelops"
+PACKAGE = Path(__file__).parent.parent.parent / "kernelops"
 LAYERS = [
     "errors",
     "formula",

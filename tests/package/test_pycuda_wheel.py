@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "tools" / "pycuda_wheel.sh"
+SCRIPT = Path(__file__).parent.parent.parent / "tools" / "pycuda_wheel.sh"
 pytestmark = pytest.mark.skipif(shutil.which("sh") is None, reason="there is no sh")
 
 

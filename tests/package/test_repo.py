@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 TEXT = {".py", ".pyx", ".pxd", ".h", ".c", ".cpp", ".cu", ".cuh", ".sh"}
 TEXT |= {".md", ".toml", ".txt", ".in", ".cfg", ".yml", ".yaml", ""}
 PRIVATE = re.compile(r"(?<![\w.])/(work|tmp|root|home)(?=[/\s'\"`)]|$)|[.][.]/shared", re.MULTILINE)

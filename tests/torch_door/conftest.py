@@ -1,10 +1,5 @@
-"""The table of cases and the judges stand one folder up. (This folder is not named torch: where PyTorch is missing,
-`import torch` would find it.)"""
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parent.parent))
+"""How torch runs in these tests. (This folder is not named torch: where PyTorch is missing, `import torch` would find
+it.)"""
 
 
 def pytest_configure(config):

@@ -9,13 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from cuda_emulator import driver as emulated
+from tools import needs
 
-TESTS = Path(__file__).parent.parent
-sys.path.append(str(TESTS))
-
-from cuda_emulator import driver as emulated  # noqa: E402
-from tools import needs  # noqa: E402
-
+TESTS = Path(__file__).parent.parent.parent
 REAL = os.environ.get("KERNELOPS_TEST_REAL_GPU") == "1"
 
 # what a process of its own begins with
@@ -63,7 +60,7 @@ def child(kernels):
     needs(emulated.missing())
 
     def run(script, prelude=PRELUDE, **environment):
-        paths = [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
+        paths = [str(TESTS.parent), str(TESTS), str(TESTS / "cuda"), os.environ.get("PYTHONPATH", "")]
         given = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "KERNELOPS_CACHE_DIR": str(kernels)}
         done = subprocess.run(
             [sys.executable, "-c", prelude + script],

@@ -15,7 +15,7 @@ from tools import needs
 from kernelops.errors import BackendError
 from kernelops.gpu import compilers, device
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "benchmarks"
 EMULATED = "from cuda_emulator import driver as emulated\nemulated.install()\n"
 RUN = """
@@ -39,7 +39,7 @@ def checked(kernels, script):
     needs(emulated.missing())
 
     def run(*arguments, **environment):
-        paths = [BENCHMARKS, ROOT, ROOT / "tests", os.environ.get("PYTHONPATH", "")]
+        paths = [BENCHMARKS, ROOT, ROOT / "tests", ROOT / "tests" / "cuda", os.environ.get("PYTHONPATH", "")]
         given = {"PYTHONPATH": os.pathsep.join(map(str, filter(None, paths))), "KERNELOPS_CACHE_DIR": str(kernels)}
         done = subprocess.run(
             [sys.executable, "-c", EMULATED + RUN.format(arguments=arguments, prelude=EMULATED)],

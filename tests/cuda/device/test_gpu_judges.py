@@ -10,7 +10,7 @@ import pytest
 from kernelops.numpy import Genred
 from kernelops.reductions.kinds import REDUCTIONS
 
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 @pytest.fixture

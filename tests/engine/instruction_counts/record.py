@@ -1,6 +1,6 @@
 """Counts instructions and writes them to figures.json, for the compiler that built the module at hand.
 
-    python tests/instruction_counts/record.py [REGEXP ...]
+    python tests/engine/instruction_counts/record.py [REGEXP ...]
 
 With regular expressions nothing is written: the main loops of the functions that match are printed.
 """
