@@ -33,7 +33,7 @@ FLOOR := 97
 WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test coverage test-cuda test-engine test-sanitized fuzz bench bench-solve bench-ranges agree lint docs clean
+.PHONY: help demo test coverage test-cuda test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -79,6 +79,10 @@ endif
 
 test-engine: $(VENV)/test.stamp
 	$(PY) tests/each_instruction_set.py $(TESTS)
+
+# What test-sanitized runs under. It is one long compilation, so CI has it made while other things use one core.
+sanitized: $(VENV)/test.stamp
+	$(PY) tests/sanitized.py --build
 
 test-sanitized: $(VENV)/test.stamp
 	$(PY) tests/sanitized.py $(SPREAD) $(TESTS)

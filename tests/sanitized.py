@@ -1,6 +1,7 @@
 """Builds the engine with AddressSanitizer and UndefinedBehaviorSanitizer, and runs its tests and its campaign so.
 
     python tests/sanitized.py [options of pytest, or files of tests in place of the usual ones]
+    python tests/sanitized.py --build      # builds, and runs nothing
 
 The build lies in build/sanitized, a whole copy of the package, which these tests import. The first fault ends its
 process with a report of where it is. The exit code is 0 where there was none and all tests passed. It needs gcc.
@@ -15,7 +16,7 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 BUILT = ROOT / "build" / "sanitized"
 TESTS = (  # what reaches every loop of the engine and every check of its door, in little time
-    "campaigns",
+    "campaigns/test_engine.py",
     "engine/test_verification.py",
     "engine/test_program_fields.py",
     "engine/test_memory_safety.py",
@@ -56,6 +57,8 @@ def main(options):
     given = [str(ROOT / option) if (ROOT / option.split("::")[0]).exists() else option for option in options]
     files = [] if given != options else [str(FOLDER / name) for name in TESTS]
     package = build()
+    if options == ["--build"]:
+        return 0
     variables = {"KERNELOPS_FUZZ_SEEDS": SEEDS} | os.environ | ENVIRONMENT
     variables |= {"LD_PRELOAD": str(runtime()), "PYTHONPATH": f"{package}{os.pathsep}{ROOT}"}
     # reports go to the standard error of the process itself, which pytest must not keep to itself

@@ -5,6 +5,7 @@ KERNELOPS_FUZZ_SEEDS solves from number KERNELOPS_FUZZ_FIRST on; the suite has s
 
 import os
 import warnings
+from functools import cache
 
 import pytest
 from random_solves import make, run
@@ -17,18 +18,19 @@ TOGETHER = 50
 REFUSALS = (errors.ArgumentError,)
 
 
+@cache
 def outcome(seed):
-    """What is wrong with the solve of a number; and its status."""
+    """What is wrong with the solve of a number; its status, and the text of the case."""
     case = make(seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             returned, solution = run(case)
     except REFUSALS as error:
-        return ([] if case.refusable else [f"refused: {error}"]), "refused", case
+        return ([] if case.refusable else [f"refused: {error}"]), "refused", str(case)
     except Exception as error:  # whatever it is: it should not have come out
-        return [f"{type(error).__module__}.{type(error).__name__}: {error}"], "error", case
-    return judge(case, returned, solution), getattr(solution, "status", solution), case
+        return [f"{type(error).__module__}.{type(error).__name__}: {error}"], "error", str(case)
+    return judge(case, returned, solution), getattr(solution, "status", solution), str(case)
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, TOGETHER))

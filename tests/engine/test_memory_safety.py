@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bound import BoundReduction
+from processes import PATIENCE
 
 from kernelops import _core
 from kernelops.arrays.device_array import DeviceArray
@@ -46,7 +47,7 @@ def child(code):
     """What a process of its own, which may take 8 GB and a minute, says."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))\n"
     program = ("" if SANITIZED or sys.platform != "linux" else limit) + BEGIN + code
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("name", HUGE)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cuda_emulator import driver as emulated
+from processes import PATIENCE
 from tools import needs
 
 TESTS = Path(__file__).parent.parent.parent
@@ -68,7 +69,7 @@ def child(kernels):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         return done.returncode, done.stdout, done.stderr
 
