@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import usual
 
 sys.path.append(str(Path(__file__).parent.parent))  # where it is run as a script
 from cases import CASES
@@ -38,10 +39,10 @@ FIGURES = Path(__file__).parent / "cuda_spills.json"
 # what ptxas says is wanted; an index that nothing reads, number 177, is in some texts and costs nothing
 OPTIONS = ("--ptxas-options=-v", "--diag-suppress=177")
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
+ALIASES = usual.aliases(3, 2, "g")
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
-MATERN = "(1+g*Norm2(x-y))*Exp(-g*Norm2(x-y))*b"
-GAUSS, GRADIENT = "Exp(-g*SqDist(x,y))*b", "Exp(-g*SqDist(x,y))*(x-y)*Elem(b,0)"
+MATERN = usual.MATERN
+GAUSS, GRADIENT = usual.SCALED_GAUSS, "Exp(-g*SqDist(x,y))*(x-y)*Elem(b,0)"
 SIZES = (1, 2, 3, 5, 8, 16, 17, 32, 33, 64, 100, 1000)
 FINISH = {"sum": "sum", "exp": "log", "best": "both", "entries": "entries"}
 

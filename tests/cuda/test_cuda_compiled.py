@@ -12,6 +12,7 @@ import os
 import compiled
 import pytest
 import sass
+import usual
 from compiled import ARCHS, KERNELS, Use, in_local_memory, program, use_of, uses, written
 from cuda_texts import kernel_text
 from tools import needs
@@ -59,7 +60,7 @@ def test_kernels_stay_in_registers(arch, compiler):
 
 def test_the_inner_loop_of_a_gaussian_sum(compiler):
     needs(sass.missing())
-    aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
+    aliases = usual.aliases(3, 1, "g")
     text = kernel_text(program("sum", compiled.GAUSS, aliases), "float32", finish="sum")
     found = sass.per_pair(sass.listing(compiler(text, "sm_90")), "MUFU.EX2")
     print(f"{found:.2f} instructions of a pair by {compiler!r}")

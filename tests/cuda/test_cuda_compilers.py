@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import usual
 from cuda_texts import kernel_text
 from tools import needs
 
@@ -17,7 +18,7 @@ from kernelops.gpu import locate as places
 from kernelops.gpu.compilers import compiled, find_compiler, headers_of, target_of
 from kernelops.program.compile import compile_sum
 
-GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]).expr, 1)
+GAUSS = compile_sum(parse(usual.SCALED_GAUSS, usual.aliases(3, 1, "g")).expr, 1)
 WRONG = 'extern "C" __global__ void k() {\n    int a;\n    a = nothing;\n' + "    wrong(1);\n" * 10 + "}\n"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a script is no program there")
 

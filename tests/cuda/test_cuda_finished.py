@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import test_reductions as reductions
+import usual
 from cuda_emulator.emulator import missing
 from emulated import Kernels
 
@@ -176,7 +177,7 @@ class Wide(Call):
         return bind_arguments(parse("Sum(x-y)*b", self.aliases()).variables, data), None
 
 
-KERNEL, GRADIENT = "Exp(-SqDist(x,y))*b", "Grad(Exp(-SqDist(x,y))*b,x,b)"
+KERNEL, GRADIENT = usual.GAUSS, "Grad(Exp(-SqDist(x,y))*b,x,b)"
 CALLS += [
     *(
         Wide("Sum", KERNEL, None, n, dtype, parts=parts)
@@ -272,7 +273,7 @@ class LongEntries(Rectangles):
         Call.check(self, got)
 
 
-SCALED, WEIGHTED = "Exp(-g*SqDist(x,y))*b", "Exp(-WeightedSqDist(w,x,y))*b"
+SCALED, WEIGHTED = usual.SCALED_GAUSS, "Exp(-WeightedSqDist(w,x,y))*b"
 CALLS += [
     *(Rectangles("Sum", SCALED, None, n, dtype, D=D) for n in (1, 3) for D in (64, 100) for dtype in TYPES),
     *(Rectangles("Sum", SCALED, None, 1, dtype, D=65, rows=140, parts=2, how="both") for dtype in TYPES),

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import test_operations as operations
+import usual
 from bound import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import missing
@@ -154,7 +155,7 @@ def test_special_values(call, emulated):
 
 # ---- sizes and shapes ------------------------------------------------------------------------------------------------
 
-GAUSS = parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"])
+GAUSS = parse(usual.SCALED_GAUSS, usual.aliases(3, 1, "g"))
 PROGRAM = cpu.prepare("sum", GAUSS.expr, None, False, 1).program
 FULL = layout(PROGRAM).block * layout(PROGRAM).rows
 HEIGHTS = (1, FULL // 4 + 1, FULL - 1, FULL, FULL + 1)

@@ -12,6 +12,7 @@ from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
+import usual
 from cases import CASES
 from cuda_texts import kernel_text, second_text
 
@@ -28,8 +29,8 @@ from kernelops.program.cuda.source import (
 )
 from kernelops.program.options import KernelOptions
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
-GAUSS = compile_sum(parse("Exp(-g*SqDist(x,y))*b", ALIASES).expr, 1)
+ALIASES = usual.aliases(3, 1, "g")
+GAUSS = compile_sum(parse(usual.SCALED_GAUSS, ALIASES).expr, 1)
 HASH = """
 import hashlib
 from kernelops.formula.parse import parse
@@ -208,7 +209,7 @@ def some_kernels():
     yield kernel_text(compile_entries(f, 1), data="float16", finish="entries", out="float16", name="entries")
     for D, n, dtype in ((64, 1, "float32"), (100, 2, "float64"), (3, 33, "float32"), (20_000, 1, "float64")):
         aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({n})", "g = Pm(1)"]
-        program = compile_sum(parse("Exp(-g*SqDist(x,y))*b", aliases).expr, 1)
+        program = compile_sum(parse(usual.SCALED_GAUSS, aliases).expr, 1)
         yield kernel_text(program, dtype, data="float16", finish="sum", out="float16", name=f"long_{D}_{n}")
     yield second_text(compile_exp(f, w, True, 1), finish="mean", out="float16", compensated=True, name="mean")
     yield second_text(compile_best(f, 1), best=100, finish="both", name="both")

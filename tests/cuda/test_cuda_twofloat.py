@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import compile_cuda, missing
@@ -215,25 +216,25 @@ def test_sums_of_every_case(call, kernels, monkeypatch):
 
 
 def program(formula, kind="sum"):
-    aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
+    aliases = usual.aliases(3, 1, "g")
     return cpu.prepare(kind, parse(formula, aliases).expr, None, False, 1).program
 
 
 def test_which_programs_are_computed_in_two_floats():
     mixed = {0: "float32", 1: "float32", 2: "float64", 3: "float32"}
-    gauss = program("Exp(-g*SqDist(x,y))*b")
+    gauss = program(usual.SCALED_GAUSS)
     assert unknown_in_double(gauss, mixed) == 2
     assert unknown_in_double(gauss, mixed | {2: "float32"}) is None
     assert unknown_in_double(gauss, mixed | {0: "float64"}) is None
     assert unknown_in_double(gauss, mixed | {0: "float16"}) is None
     assert unknown_in_double(gauss, dict.fromkeys(mixed, "float64")) is None
     assert unknown_in_double(gauss, mixed | {2: "float32", 0: "float64"}) is None
-    assert unknown_in_double(program("Exp(-g*SqDist(x,y))*b", "best"), mixed) is None
+    assert unknown_in_double(program(usual.SCALED_GAUSS, "best"), mixed) is None
     assert unknown_in_double(program("Exp(-g*SqDist(x,y))*ReLU(1-SqDist(x,y))*b"), mixed) is None
 
 
 def test_what_is_refused():
-    gauss = program("Exp(-g*SqDist(x,y))*b")
+    gauss = program(usual.SCALED_GAUSS)
     with pytest.raises(ArgumentError, match="arithmetic: wanted twofloat, again or None, got 'three'"):
         kernel_text(gauss, "float64", arithmetic="three")
     for found, dtype, how in (

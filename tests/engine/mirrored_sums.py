@@ -1,6 +1,7 @@
 """What the tests of symmetric sums share: points, declarations, sums."""
 
 import numpy as np
+import usual
 from bound import BoundReduction
 
 from kernelops.formula.parse import parse
@@ -21,4 +22,4 @@ def summed(formula, names, data, axis=1, op="Sum", **options):
     return BoundReduction(expr, op, axis, given, **options)()
 
 
-GAUSS, NAMES = "Exp(-SqDist(x,y))*b", declared(3, 2)[:3]
+GAUSS, NAMES = usual.GAUSS, declared(3, 2)[:3]

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from judges import assert_sum_close
 
@@ -109,7 +110,7 @@ def test_float16_data_are_computed_in_float32():
 
 def test_another_precision_is_that_of_the_promoted_data():
     rng = np.random.default_rng(0)
-    formula = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"])
+    formula = parse(usual.GAUSS, usual.aliases(3, 1))
     data = [rng.standard_normal((n, d)).astype(np.float32) for n, d in ((30, 3), (400, 3), (400, 1))]
     wide = BoundReduction(formula.expr, "Sum", 1, data)(np.float64)
     np.testing.assert_array_equal(wide, BoundReduction(formula.expr, "Sum", 1, [a.astype(np.float64) for a in data])())

@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from processes import PATIENCE, after_ctrl_c
 
 from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 
-FORMULA = "Exp(-SqDist(x,y))*b"
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+FORMULA = usual.GAUSS
+ALIASES = usual.aliases(3, 1)
 
 
 def product(seed=0, count=700):

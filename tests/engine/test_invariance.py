@@ -3,6 +3,7 @@
 import dense
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from cases import CASES, KERNELS
 from judges import assert_sum_close
@@ -12,7 +13,7 @@ from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 from kernelops.reductions.kinds import REDUCTIONS
 
-GAUSSIAN = parse("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"])
+GAUSSIAN = parse(usual.SCALED_GAUSS, usual.aliases(3, 2, "g"))
 EDGES = (1, 63, 64, 65, 255, 256, 257)
 
 
@@ -200,7 +201,7 @@ def test_a_number_alone_is_float64():
 def test_explicit_positions():
     x, y, b, g = points()
     want = gaussian([x, y, b, g])
-    formula = parse("Exp(-g*SqDist(x,y))*b", ["y = Vj(3,3)", "g = Pm(0,1)", "x = Vi(2,3)", "b = Vj(1,2)"])
+    formula = parse(usual.SCALED_GAUSS, ["y = Vj(3,3)", "g = Pm(0,1)", "x = Vi(2,3)", "b = Vj(1,2)"])
     assert_bitwise(BoundReduction(formula.expr, "Sum", 1, [g, b, x, y], variables=formula.variables)(), want)
     old = parse("Exp(-Var(5,1,2)*SqDist(Var(0,3,0),Var(2,3,1)))*Var(3,2,1)")
     assert_bitwise(BoundReduction(old.expr, "Sum", 1, [x, None, y, b, None, g])(), want)
@@ -229,13 +230,13 @@ def test_the_other_axis_is_the_same_sum(case):
         assert_sum_close(t, terms.reshape(-1, terms.shape[-1]), 0, 2 * case.units)
 
 
-@pytest.mark.parametrize("text", ["Exp(-SqDist(x,y))*b", "Norm2(x-y)*b", "(x-y|x-y)*b", "WeightedSqDist(2,x,y)*b"])
+@pytest.mark.parametrize("text", [usual.GAUSS, "Norm2(x-y)*b", "(x-y|x-y)*b", "WeightedSqDist(2,x,y)*b"])
 def test_translation_in_float32(text):
     """Distances come from differences: moving all points by a number that all of them can bear changes nothing."""
     rng = np.random.default_rng(0)
     x, y = (rng.integers(-16, 16, (n, 3)).astype(np.float32) / 8 for n in (50, 300))
     b = rng.standard_normal((300, 1)).astype(np.float32)
-    formula = parse(text, ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"])
+    formula = parse(text, usual.aliases(3, 1))
     shift = np.float32(1e6)
     assert np.array_equal((x + shift) - shift, x)
     here, there = (BoundReduction(formula.expr, "Sum", 1, [x + s, y + s, b])() for s in (np.float32(0), shift))

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, Ranges, _core
 from kernelops.engines import cpu
 from kernelops.errors import ArgumentError, DtypeError, RangesError, ShapeError
 from kernelops.numpy import Genred
 
-FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
+FORMULA, ALIASES = usual.SCALED_GAUSS, usual.aliases(3, 1, "g")
 N = 40
 
 

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from footprint import peak
 
@@ -12,7 +13,7 @@ from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 
-GAUSSIAN = parse("Exp(-SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])
+GAUSSIAN = parse(usual.GAUSS, usual.aliases(3, 2))
 
 
 def points(M, N, dtype="float32"):

@@ -47,7 +47,8 @@ def child(code):
     """What a process of its own, which may take 8 GB and a minute, says."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))\n"
     program = ("" if SANITIZED or sys.platform != "linux" else limit) + BEGIN + code
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("name", HUGE)

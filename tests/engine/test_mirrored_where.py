@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from mirrored_sums import GAUSS, NAMES, declared, points, summed
 
 from kernelops import KernelOperator, _core
@@ -83,9 +84,9 @@ def test_other_ways_of_adding(told):
 
 def test_misuse_is_refused():
     x, b = np.ones((9, 1)), np.ones((9, 1))
-    names = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+    names = usual.aliases(1, 1)
 
-    def call(kind="sum", formula="Exp(-SqDist(x,y))*b", M=9, **options):
+    def call(kind="sum", formula=usual.GAUSS, M=9, **options):
         program = cpu.prepare(kind, parse(formula, names).expr, None, False, 1).encoded
         return _core.reduce(program, (x, x, b), (), M, 9, None, float64=True, mirrored=True, **options)
 
@@ -107,7 +108,7 @@ def test_what_cancels_counts():
 
 def test_operators_and_solvers(told):
     x, b = points(1500, 2), points(1500, 3, seed=1)
-    names = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+    names = usual.aliases(2, 1)
     operators = [KernelOperator(GAUSS, names, "b", x, y, alpha=0.1) for y in (x, x.copy())]
     for product in (lambda A: A.matvec(b[:, 0]), lambda A: A.matmat(b), lambda A: A.rmatvec(b[:, 0])):
         told.clear()
@@ -126,7 +127,7 @@ def test_gradients(told):
     torch = pytest.importorskip("torch")
     from kernelops.torch import Genred
 
-    gauss = Genred(GAUSS, ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"], axis=1)
+    gauss = Genred(GAUSS, usual.aliases(2, 1), axis=1)
     found = []
     for same in (True, False):
         x, b = (torch.from_numpy(points(1500, d, seed=d)).requires_grad_() for d in (2, 1))
@@ -145,5 +146,5 @@ def test_wide_results_take_the_ordinary_way(d, most, told):
     """A distance of d components and an exponential count for 2 + d//4, six results each."""
     for v in (most, most + 1):
         x, b = points(1024, d), points(1024, v, seed=1)
-        summed("Exp(-SqDist(x,y))*b", declared(d, v)[:3], [x, x, b])
+        summed(usual.GAUSS, declared(d, v)[:3], [x, x, b])
     assert told == [True, False]

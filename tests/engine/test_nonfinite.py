@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import ArgumentError, ConvergenceWarning, KernelOperator, SolveError, cg, solve
 from kernelops.numpy import Genred, KernelSolve
 
 N = 40
-GAUSS = "Exp(-g*SqDist(x,y))*b"
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"]
+GAUSS = usual.SCALED_GAUSS
+ALIASES = usual.aliases(2, 2, "g")
 SOLVER = KernelSolve(GAUSS, ALIASES, "b", axis=1)
 
 

@@ -3,13 +3,14 @@
 import dense
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 
 from kernelops.formula.parse import parse
 from kernelops.ranges import Ranges
 from kernelops.reductions.kinds import REDUCTIONS
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
+ALIASES = usual.aliases(3, 2)
 SCALAR, VECTOR, WEIGHT = "Square((x|y)-1)-2", "(x-y)*Exp(-SqDist(x,y))", "b*Elem(x,0)"
 EXPONENTIAL = [op for op, kind in REDUCTIONS.items() if kind.accumulator == "exp"]
 

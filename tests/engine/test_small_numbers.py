@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops.numpy import Genred
 
-ALIASES = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+ALIASES = usual.aliases(1, 1)
 SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022}
 LEAST = {"float32": 2.0**-149, "float64": 2.0**-1074}
 
 
 @pytest.mark.parametrize("dtype", SMALLEST)
-@pytest.mark.parametrize("formula", ["Exp(-SqDist(x,y))*b", "Exp(-Norm2(x-y))*b", "Exp(x-y)*b"])
+@pytest.mark.parametrize("formula", [usual.GAUSS, usual.LAPLACE, "Exp(x-y)*b"])
 def test_terms_below_the_normal_numbers_are_zero_or_right(formula, dtype, isa):
     """Every result is that of exact arithmetic, up to the usual rounding and the smallest normal number."""
     bottom = np.log(LEAST[dtype])
@@ -32,7 +33,7 @@ def test_terms_below_the_normal_numbers_are_zero_or_right(formula, dtype, isa):
 
 def test_the_callers_arithmetic_stays_as_it_was():
     x, b = np.linspace(0, 12, 50, dtype="f")[:, None], np.ones((50, 1), "f")
-    Genred("Exp(-SqDist(x,y))*b", ALIASES, axis=1)(x, x, b)
+    Genred(usual.GAUSS, ALIASES, axis=1)(x, x, b)
     assert np.float32(2.0**-126) * np.float32(0.5) == 2.0**-127  # a subnormal number, as IEEE 754 has it
     small = np.full(64, 2.0**-126, np.float32)
     assert (small * np.float32(0.25) > 0).all()

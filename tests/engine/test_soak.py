@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from footprint import growth, peak
 
 from kernelops import KernelOperator, Ranges, cg, solve
@@ -10,8 +11,8 @@ from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import compile as tile
 from kernelops.reductions import reduction
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-GAUSS = "Exp(-SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1)
+GAUSS = usual.GAUSS
 X = np.random.default_rng(0).standard_normal((100, 2))
 B = np.random.default_rng(1).standard_normal((100, 1))
 

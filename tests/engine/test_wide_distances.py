@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from judges import assert_sum_close
 
@@ -142,7 +143,7 @@ def test_gaussians_in_the_unit_cube():
         x, y = (rng.random((1100, d)).astype("float32") for _ in range(2))
         b = rng.standard_normal((1100, 1)).astype("float32")
         names = [f"x = Vi({d})", f"y = Vj({d})", "b = Vj(1)", "g = Pm(1)"]
-        expr, g = parse("Exp(-g*SqDist(x,y))*b", names).expr, np.float32([50 / d])
+        expr, g = parse(usual.SCALED_GAUSS, names).expr, np.float32([50 / d])
         for other in (y, x):  # the symmetric sum too
             found = BoundReduction(expr, "Sum", 1, [x, other, b, g])()
             squares = sum(np.subtract.outer(p, q) ** 2 for p, q in zip(x.T.astype(float), other.T.astype(float)))
@@ -155,6 +156,6 @@ def test_the_mirrored_sum_takes_it_too():
     rng = np.random.default_rng(0)
     x = rng.random((cpu.SYMMETRIC_FROM + 7, 40))
     b = rng.standard_normal((len(x), 3))
-    expr = parse("Exp(-SqDist(x,y))*b", ["x = Vi(40)", "y = Vj(40)", "b = Vj(3)"]).expr
+    expr = parse(usual.GAUSS, usual.aliases(40, 3)).expr
     found, other = (BoundReduction(expr, "Sum", 1, [x, y, b])() for y in (x, x.copy()))
     np.testing.assert_allclose(found, other, rtol=0, atol=1e-12 * abs(other).max())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from cuda_texts import kernel_text
 
@@ -28,7 +29,7 @@ from kernelops.program import lowering
 from kernelops.program.compile import compile_sum
 from kernelops.truncation.intervals import interval_of
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
+ALIASES = usual.aliases(3, 1, "g")
 MANY = 1200  # terms, at every door; Python's calls go a thousand deep
 X = np.random.default_rng(0).random((4, 3))
 B = np.random.default_rng(1).random((4, 1))

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred
 from kernelops.program.compile import compile_sum
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
+ALIASES = usual.aliases(3, 2, "g")
 
 
 def pair_code(formula, axis=1):

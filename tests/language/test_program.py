@@ -1,6 +1,7 @@
 """Tile programs: how they read, that nothing is computed for each pair that need not be, how planes are allotted."""
 
 import pytest
+import usual
 from cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from kernelops.program.compile import compile_best, compile_exp, compile_sum
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)", "e = Vi(2)", "m = Pm(6)"]
 
 GOLDEN = {
-    ("Exp(-g*SqDist(x,y))*b", 1): """
+    (usual.SCALED_GAUSS, 1): """
 constants none
 once:
   load variable 3 (1) -> 0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreter import evaluate
@@ -68,7 +69,7 @@ def test_linear_is_linear(expr, var):
 
 
 KERNELS = [
-    ("Exp(-g*SqDist(x,y))*b", "b", "Exp(-(g*Sum(Square(x-y))))"),
+    (usual.SCALED_GAUSS, "b", "Exp(-(g*Sum(Square(x-y))))"),
     ("b*Exp(-Norm2(x-y))", "b", "Exp(-Sqrt(Sum(Square(x-y))))"),
     ("(x|y)*c", "c", "Sum(x*y)"),
     ("Sum(x*y*b)", "b", "Sum(x*y)"),
@@ -105,12 +106,12 @@ def test_scalar_kernel(formula, unknown, want):
 
 
 SYMMETRIC = [
-    ("Exp(-g*SqDist(x,y))*b", "b", "yes"),
+    (usual.SCALED_GAUSS, "b", "yes"),
     ("Exp(-g*SqDist(x,y))*c", "c", "yes"),
-    ("Exp(-Norm2(x-y))*b", "b", "yes"),
+    (usual.LAPLACE, "b", "yes"),
     ("Exp(-Norm2(y-x)/g)*b", "b", "yes"),
     ("Exp(-Sum(Abs(x-y)))*b", "b", "yes"),
-    ("(1+g*Norm2(x-y))*Exp(-g*Norm2(x-y))*b", "b", "yes"),
+    (usual.MATERN, "b", "yes"),
     ("(1+Norm2(x-y)+SqDist(x,y)/3)*Exp(-Norm2(x-y))*c", "c", "yes"),
     ("Inv(1+SqDist(x,y))*b", "b", "yes"),
     ("(SqDist(x,y)+g)**-0.5*b", "b", "yes"),
@@ -160,7 +161,7 @@ def test_symmetric(formula, unknown, want):
     assert symmetric(f.expr, var, PAIRS) == want
 
 
-@pytest.mark.parametrize("formula", ["Exp(-SqDist(x,y))*b", "s*t*b"])
+@pytest.mark.parametrize("formula", [usual.GAUSS, "s*t*b"])
 def test_nothing_is_known_without_pairs(formula):
     f, b = read(formula, "b")
     assert symmetric(f.expr, b, []) == "unknown"

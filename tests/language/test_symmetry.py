@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import ArgumentError, KernelOperator, Ranges, RangesError, cg, solve
 from kernelops.numpy import KernelSolve
 
 N = 30
-GAUSS = "Exp(-SqDist(x,y))*b"
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+GAUSS = usual.GAUSS
+ALIASES = usual.aliases(2, 1)
 
 
 def points(seed=0, dtype="float64"):
@@ -41,7 +42,7 @@ def test_other_points_are_not():
 
 
 FORMULAS = {  # text -> the answer for y = x
-    "Exp(-SqDist(x,y))*b": "yes",
+    usual.GAUSS: "yes",
     "Exp(-SqDist(y,x))*b": "yes",
     "b*(x|y)": "yes",
     "(x|y)*b + Exp(-Norm2(x-y))*b": "yes",
@@ -80,7 +81,7 @@ def test_weights_must_be_equal_on_both_sides_too():
 
 def test_matrix_valued_kernels():
     x = points()
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"]
+    aliases = usual.aliases(2, 2)
     assert symmetric(x, x, "Exp(-SqDist(x,y))*(x-y)*((x-y)|b)", aliases) == "yes"
     turned = "Exp(-SqDist(x,y))*Concat(Elem(b,1),-Elem(b,0))"
     assert symmetric(x, x, turned, aliases) != "yes"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import scipy.sparse
+import usual
 
 from kernelops import (
     ArgumentError,
@@ -21,7 +22,7 @@ from kernelops import (
     ShapeError,
 )
 
-FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
+FORMULA, ALIASES = usual.SCALED_GAUSS, usual.aliases(3, 2, "g")
 DISTANCES, PLAIN = "SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"]
 SHAPES = {"x": (6, 3), "y": (5, 3), "b": (5, 2), "c": (6, 2), "g": (1,)}
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import usual
 
 import kernelops
 import kernelops.numpy
@@ -111,9 +112,9 @@ def test_a_gpu_is_asked_for_and_pycuda_is_missing(door, monkeypatch):
 
     monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
     monkeypatch.setattr(driver, "_started_in", None)
-    x, aliases = np.zeros((5, 1)), ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+    x, aliases = np.zeros((5, 1)), usual.aliases(1, 1)
     more = {} if door == "Genred" else {"varinvalias": "b"}
-    made = getattr(kernelops.numpy, door)("Exp(-SqDist(x,y))*b", aliases, axis=1, **more)
+    made = getattr(kernelops.numpy, door)(usual.GAUSS, aliases, axis=1, **more)
     with pytest.raises(
         kernelops.BackendError, match=r'the GPU needs PyCUDA, which is not installed: pip install "kern'
     ):

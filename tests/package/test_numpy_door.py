@@ -8,6 +8,7 @@ import sys
 import dense
 import numpy as np
 import pytest
+import usual
 from judges import assert_solves, assert_sum_close
 from processes import PATIENCE
 
@@ -22,8 +23,8 @@ from kernelops.numpy import (
 )
 from kernelops.reductions.kinds import REDUCTIONS
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
-GAUSS = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(3, 2, "g")
+GAUSS = usual.SCALED_GAUSS
 SOLVER = KernelSolve(GAUSS, ALIASES, "b", axis=1)
 ITERATE = {"method": "cg", "precond": None}  # small systems would be factored
 

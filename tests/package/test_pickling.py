@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import usual
 
 import kernelops
 from kernelops import ConvergenceWarning, KernelOperator, Ranges, SolveError, solve
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred, KernelSolve, generic_argkmin
 
-FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+FORMULA, ALIASES = usual.SCALED_GAUSS, usual.aliases(2, 1, "g")
 N = 30
 X = np.random.default_rng(0).standard_normal((N, 2)).astype(np.float32)
 B = np.random.default_rng(1).standard_normal((N, 1)).astype(np.float32)

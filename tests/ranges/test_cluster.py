@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import usual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judges import assert_solves, assert_sum_close
@@ -200,14 +201,14 @@ def scene():
 
 def test_all_together_is_the_dense_product_with_a_mask():
     x, b, ranges, near = scene()
-    gauss = Genred("Exp(-SqDist(x,y))*b", ["x = Vi(4)", "y = Vj(4)", "b = Vj(2)"], axis=1)
+    gauss = Genred(usual.GAUSS, usual.aliases(4, 2), axis=1)
     K = np.exp(-((x[:, None] - x) ** 2).sum(-1)) * near
     assert_sum_close(gauss(x, x, b, ranges=ranges), K[:, :, None] * b, 1)
 
 
 def test_all_together_solves_the_dense_system_with_a_mask():
     x, b, ranges, near = scene()
-    solver = KernelSolve("Exp(-2*SqDist(x,y))*b", ["x = Vi(4)", "y = Vj(4)", "b = Vj(2)"], "b", axis=1)
+    solver = KernelSolve("Exp(-2*SqDist(x,y))*b", usual.aliases(4, 2), "b", axis=1)
     A = np.exp(-2 * ((x[:, None] - x) ** 2).sum(-1)) * near + 40 * np.eye(300)
     assert np.linalg.eigvalsh(A)[0] > 1  # a mask need not leave K positive
     assert_solves(A, solver(x, x, b, alpha=40.0, eps=1e-9, ranges=ranges), b, 1e-9)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import usual
 from bound import BoundReduction
 from footprint import growth, peak
 from range_patterns import PATTERNS
@@ -17,8 +18,8 @@ from kernelops.arrays import permute as ordered
 from kernelops.formula.parse import parse
 from kernelops.numpy import Genred, KernelSolve
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-GAUSS = "Exp(-SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1)
+GAUSS = usual.GAUSS
 N = 1000
 X, B = np.random.default_rng(0).standard_normal((N, 2)), np.random.default_rng(1).standard_normal((N, 1))
 ORDER = 8 * N  # bytes

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from mirrored_sums import GAUSS, NAMES, declared, points, summed
 from range_patterns import cuts, held
 
@@ -139,7 +140,7 @@ def test_batches(told):
 
 def test_whole_numbers_count_every_pair_once():
     """Of which nothing is rounded, for many tables."""
-    names = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+    names = usual.aliases(1, 1)
     program = cpu.prepare("sum", parse("Square(x*y+1)*b", names).expr, None, False, 1).encoded
     for seed in range(40):
         draw = np.random.default_rng(seed)
@@ -240,8 +241,8 @@ def test_operators(told):
 
 
 def test_misuse_is_refused():
-    x, names = np.ones((600, 1)), ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
-    program = cpu.prepare("sum", parse("Exp(-SqDist(x,y))*b", names).expr, None, False, 1).encoded
+    x, names = np.ones((600, 1)), usual.aliases(1, 1)
+    program = cpu.prepare("sum", parse(usual.GAUSS, names).expr, None, False, 1).encoded
     for met in (np.ones((2, 3), np.uint8), np.ones((2, 2), np.uint8), np.ones(9, np.uint8)):
         with pytest.raises(ValueError, match="a table of .* tiles for 3"):
             _core.reduce(program, (x, x, x), (), 600, 600, None, float64=True, mirrored=True, met=met)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import usual
 from processes import after_ctrl_c
 from range_patterns import PATTERNS
 
@@ -12,7 +13,7 @@ from kernelops import Ranges
 from kernelops.engines import cpu
 from kernelops.numpy import Genred
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+ALIASES = usual.aliases(2, 1)
 N = 1100
 X, B = np.random.default_rng(0).random((N, 2)), np.random.default_rng(1).random((N, 1))
 MAKE = {
@@ -27,7 +28,7 @@ def test_eight_python_threads_share_new_ranges(name, monkeypatch):
     """What is kept on ranges is made by whoever comes first, or by several at once."""
     monkeypatch.setattr(cpu, "thread_count", lambda: 2)
     monkeypatch.setattr(cpu, "SERIAL_BELOW", 0)
-    genred = Genred("Exp(-SqDist(x,y))*b", ALIASES, axis=1)
+    genred = Genred(usual.GAUSS, ALIASES, axis=1)
     want = genred(X, X, B, ranges=MAKE[name]()).tobytes()
     for _ in range(5):
         ranges = MAKE[name]()

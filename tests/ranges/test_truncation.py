@@ -5,6 +5,7 @@ import re
 import dense
 import numpy as np
 import pytest
+import usual
 from truncated import GAUSS, KERNELS, XYB, M, N, chosen, cloud, distances, lost, operator
 
 from kernelops import ArgumentError, KernelOperator
@@ -97,7 +98,7 @@ def test_several_variables_of_points(names):
 def test_matrix_valued():
     """Rows of blocks: the derivative of a Gaussian, and a Gaussian times a matrix of the points."""
     x = cloud()
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"]
+    aliases = usual.aliases(2, 2)
     formula = "Exp(-SqDist(x,y))*(x-y)*Scalprod(x-y,b)"
     difference = x[:, None] - x[None]
     K = np.exp(-(difference**2).sum(-1))[..., None, None] * difference[..., :, None] * difference[..., None, :]
@@ -119,7 +120,7 @@ def test_matrix_valued():
 
 def test_an_alpha_that_is_too_small_names_one_that_would_do():
     x, wide = cloud(), []
-    for formula, tol in ((GAUSS, 1e-3), ("Exp(-Norm2(x-y))*b", 0.3), ("b*Inv(1 + Pow(SqDist(x,y),4))", 1e-2)):
+    for formula, tol in ((GAUSS, 1e-3), (usual.LAPLACE, 0.3), ("b*Inv(1 + Pow(SqDist(x,y),4))", 1e-2)):
         with pytest.raises(ArgumentError, match="truncate = .* take a larger alpha, or leave truncate out") as caught:
             operator(formula, x, x, alpha=1e-100, truncate=tol)
         enough = float(re.search(r"With alpha = ([^ ]+) some would be", str(caught.value)).group(1))
@@ -357,7 +358,7 @@ def test_batches():
     """One pattern holds for the whole batch: of parameters, of b, of points; and every element keeps the promise."""
     x, g = cloud(), np.array([[4.0], [0.3], [1.0]])
     b, scaled = np.random.default_rng(0).standard_normal((2, 1, N, 1)), cloud() * np.array([[[2.0]], [[0.5]]])
-    formula, aliases = "Exp(-g*SqDist(x,y))*b", [*XYB, "g = Pm(1)"]
+    formula, aliases = usual.SCALED_GAUSS, [*XYB, "g = Pm(1)"]
     product, solver = Genred(formula, aliases, axis=1), KernelSolve(formula, aliases, "b", axis=1)
     K = np.exp(-g[:, :, None] * distances(x, x) ** 2)
     for args, matrices in (

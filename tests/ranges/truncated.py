@@ -1,13 +1,14 @@
 """Clouds of points, kernels of their distances, and the patterns that truncate= takes for them."""
 
 import numpy as np
+import usual
 
 from kernelops import KernelOperator
 from kernelops.truncation import truncate as truncation
 
 N, M = 700, 500
-XYB = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-GAUSS = "Exp(-SqDist(x,y))*b"
+XYB = usual.aliases(2, 1)
+GAUSS = usual.GAUSS
 
 
 def cloud(n=N, seed=0, size=12.0, dtype=np.float64, d=2):
@@ -23,8 +24,8 @@ def distances(x, y):
 
 
 KERNELS = {
-    "Exp(-SqDist(x,y))*b": lambda r: np.exp(-(r**2)),
-    "Exp(-Norm2(x-y))*b": lambda r: np.exp(-r),
+    usual.GAUSS: lambda r: np.exp(-(r**2)),
+    usual.LAPLACE: lambda r: np.exp(-r),
     "(1 + Norm2(x-y))*Exp(-Norm2(x-y))*b": lambda r: (1 + r) * np.exp(-r),
     "Pow(ReLU(1 - Norm2(x-y)/4),4)*(1 + Norm2(x-y))*b": lambda r: np.maximum(1 - r / 4, 0) ** 4 * (1 + r),
     "b*Inv(1 + Pow(SqDist(x,y),4))": lambda r: 1 / (1 + r**8),

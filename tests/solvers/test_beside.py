@@ -4,13 +4,14 @@ import warnings
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import ArgumentError, ConvergenceWarning, KeywordError, Ranges, ShapeError, SolveError, SolveState
 from kernelops.errors import DtypeError
 from kernelops.numpy import KernelSolve
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-GAUSS = KernelSolve("Exp(-g*SqDist(x,y))*b", ALIASES, "b", axis=1)
+ALIASES = usual.aliases(2, 1, "g")
+GAUSS = KernelSolve(usual.SCALED_GAUSS, ALIASES, "b", axis=1)
 METHODS = ["direct", "cg"]
 
 
@@ -73,7 +74,7 @@ def test_the_unknown_may_be_left_out_or_given():
     x = points(60)
     wanted = GAUSS.logdet(x, x, 30.0, alpha=0.1)
     assert wanted == GAUSS.logdet(x, x, np.full((60, 1), np.nan), 30.0, alpha=0.1)
-    over_i = KernelSolve("Exp(-g*SqDist(x,y))*b", ["b = Vi(3)", "x = Vi(2)", "y = Vj(2)", "g = Pm(1)"], "b", axis=0)
+    over_i = KernelSolve(usual.SCALED_GAUSS, ["b = Vi(3)", "x = Vi(2)", "y = Vj(2)", "g = Pm(1)"], "b", axis=0)
     assert np.allclose(over_i.logdet(x, x, 30.0, alpha=0.1), wanted, rtol=1e-12)
     alone = KernelSolve("b", ["b = Vj(1)"], "b", axis=1)
     with pytest.raises(ArgumentError, match="b = Vj"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import usual
 from scipy.sparse.linalg import aslinearoperator
 
 from kernelops import KernelOperator, Ranges, SolveState, solve
@@ -12,11 +13,11 @@ from kernelops.torch import KernelSolve as TorchKernelSolve
 
 N = 120
 X = np.random.default_rng(0).random((N, 2)).astype(np.float32).astype(float)
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-GAUSS = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1, "g")
+GAUSS = usual.SCALED_GAUSS
 SEMIDEFINITE = {
     "gauss": (GAUSS, 5.0),
-    "laplace": ("Exp(-g*Norm2(x-y))*b", 3.0),
+    "laplace": (usual.SCALED_LAPLACE, 3.0),
     "matern": ("(1 + g*Norm2(x-y))*Exp(-g*Norm2(x-y))*b", 6.0),
     "linear": ("(g + (x|y))*b", 1.0),
 }

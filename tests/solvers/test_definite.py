@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, Ranges
 from kernelops.formula.parse import parse
@@ -12,7 +13,7 @@ from kernelops.operators.definite import MANY
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "u = Vi(1)", "v = Vj(1)", "g = Pm(1)", "w = Pm(3)", "S = Pm(9)", "b = Vj(1)"]
 N = 40
 PROVED = [
-    "Exp(-g*SqDist(x,y))*b",
+    usual.SCALED_GAUSS,
     "Exp(-SqDist(x,y)/(2*g*g))*b",
     "Exp(-SqNorm2((x-y)/g))*b",
     "Exp(-SqDist(x/w,y/w))*b",
@@ -104,7 +105,7 @@ def test_of_others_nothing_is_said(formula):
 def test_the_sign_of_a_parameter_counts():
     x, y, u, v, g, w, S = arguments()
     for g, proved in ((1.0, True), (0.0, True), (-1.0, False), (np.nan, False), (np.inf, False)):
-        assert (operator("Exp(-g*SqDist(x,y))*b", x, y, u, v, g, w, S).least == 0) is proved
+        assert (operator(usual.SCALED_GAUSS, x, y, u, v, g, w, S).least == 0) is proved
         assert (operator("g*Exp(-SqDist(x,y))*b", x, y, u, v, g, w, S).least == 0) is proved
         assert (operator("Exp(-SqDist(x,y)/g)*b", x, y, u, v, g, w, S).least == 0) is (proved and g > 0)
     for k in range(3):
@@ -114,7 +115,7 @@ def test_the_sign_of_a_parameter_counts():
 
 def test_the_points_must_be_the_same():
     x, y, *others = arguments()
-    for formula in ("Exp(-SqDist(x,y))*b", "(x|y)*b", "Inv(1 + SqDist(x,y))*b"):
+    for formula in (usual.GAUSS, "(x|y)*b", "Inv(1 + SqDist(x,y))*b"):
         assert operator(formula, x, x.copy(), *others).least == 0
         assert operator(formula, x, x + 1e-9, *others).least == -np.inf
         assert operator(formula, x, x[::-1], *others).least == -np.inf
@@ -136,7 +137,7 @@ def test_variables_of_equal_arrays_are_one():
 def test_ranges_prove_nothing_and_truncation_a_little_less():
     x = 10 * np.random.default_rng(0).random((1200, 2))
     cut = Ranges.from_radius(x, x, 0.1, points_per_cluster=8)
-    how = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"], "b", x, x, 5.0
+    how = usual.SCALED_GAUSS, usual.aliases(2, 1, "g"), "b", x, x, 5.0
     assert KernelOperator(*how).least == 0 and KernelOperator(*how, ranges=cut, alpha=1.0).least == -np.inf
     kept = KernelOperator(*how, alpha=0.5, truncate=0.1)
     assert kept.ranges is not None and kept.least == -0.05
@@ -147,7 +148,7 @@ def test_ranges_prove_nothing_and_truncation_a_little_less():
 
 def test_a_matrix_valued_kernel_and_a_long_formula_are_left():
     x = np.random.default_rng(0).random((20, 2))
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"]
+    aliases = usual.aliases(2, 2)
     H = KernelOperator("Exp(-SqDist(x,y))*(2*b - 4*(x-y|b)*(x-y))", aliases, "b", x, x)
     assert H.least == -np.inf
     terms = " + ".join(f"Exp(-{k}.5*SqDist(x,y))" for k in range(MANY))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, Ranges
 from kernelops.arrays.arguments import bind_arguments
@@ -14,14 +15,14 @@ from kernelops.reductions.pairs import evaluate_all_pairs
 from kernelops.solvers.entries import DenseEntries, most_correlated
 from kernelops.solvers.operator import as_system
 
-VECTORS = ["x = Vi(3)", "y = Vj(3)", "b = Vj(3)"]
-SCALARS = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+VECTORS = usual.aliases(3, 3)
+SCALARS = usual.aliases(3, 1)
 KERNELS = {  # name -> formula, aliases
-    "Gaussian": ("Exp(-SqDist(x,y))*b", SCALARS),
-    "over i": ("Exp(-Norm2(x-y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vi(1)"]),
+    "Gaussian": (usual.GAUSS, SCALARS),
+    "over i": (usual.LAPLACE, ["x = Vi(3)", "y = Vj(3)", "b = Vi(1)"]),
     "linear": ("(x|y)*b", SCALARS),
     "constant": ("b", ["b = Vj(1)", "x = Vi(3)", "y = Vj(3)"]),
-    "with a parameter": ("Exp(-g*SqDist(x,y))*b", [*SCALARS, "g = Pm(1)"]),
+    "with a parameter": (usual.SCALED_GAUSS, [*SCALARS, "g = Pm(1)"]),
     "weights": ("u*w*Exp(-SqDist(x,y))*b", [*SCALARS, "u = Vi(1)", "w = Vj(1)"]),
     "matrix-valued": ("Exp(-SqDist(x,y))*((x-y|b)*(x-y)+b)", VECTORS),
     "matrix-valued over i": ("Exp(-SqDist(x,y))*((x-y|b)*(x-y)+b)", ["x = Vi(3)", "y = Vj(3)", "b = Vi(3)"]),
@@ -96,7 +97,7 @@ def test_neighbours_of_many_points():
 
 def test_the_first_have_fewer_and_isolated_ones_none():
     x = np.array([[0.0], [0.1], [1000.0], [0.2]])
-    A = KernelOperator("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x)
+    A = KernelOperator(usual.GAUSS, usual.aliases(1, 1), "b", x, x)
     found = A.entries[0].neighbours(np.array([2, 0, 1, 3]), 3)
     assert found.tolist() == [[1, -1, -1], [-1, -1, -1], [-1, -1, -1], [1, 0, -1]]
 
@@ -122,7 +123,7 @@ def test_coordinates(name, falls):
 
 def test_no_coordinates_where_they_would_mislead():
     x = np.random.default_rng(0).random((50, 3))
-    args = "Exp(-SqDist(x,y))*b", SCALARS, "b"
+    args = usual.GAUSS, SCALARS, "b"
     assert KernelOperator(*args, x, x + 1).entries[0].coordinates is None  # other points
     assert operator("Gaussian", ranges=PATTERN).entries[0].coordinates is None
     stretched = KernelOperator(
@@ -135,7 +136,7 @@ def test_no_coordinates_where_they_would_mislead():
 
 def test_only_square_operators_have_entries():
     x = np.zeros((3, 3))
-    assert KernelOperator("Exp(-SqDist(x,y))*b", SCALARS, "b", x, np.zeros((4, 3))).entries == ()
+    assert KernelOperator(usual.GAUSS, SCALARS, "b", x, np.zeros((4, 3))).entries == ()
     assert as_system(np.eye(3)).entries[0].n == 3 and as_system(np.eye(3)).alpha == 0
     assert as_system(operator("Gaussian")).alpha == 0.5
 
@@ -144,7 +145,7 @@ def test_entries_of_a_batch():
     """Each element has its own, whichever of the arrays has the batch dimensions."""
     draw = np.random.default_rng(4)
     x, g, b = draw.random((2, 1, 20, 3)), draw.random((3, 1)), draw.random((20, 1))
-    solver = KernelSolve("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)", "b = Vj(1)"], "b", axis=1)
+    solver = KernelSolve(usual.SCALED_GAUSS, ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)", "b = Vj(1)"], "b", axis=1)
     _, solution = solver(x, x, g, b, alpha=1.0, method="direct", return_solution=True)
     assert len(solution.preconditioners) == 6
     for p, (i, j) in zip(solution.preconditioners, np.ndindex(2, 3), strict=True):
@@ -169,7 +170,7 @@ def test_pairwise_in_both_precisions():
 def test_what_ranges_leave_out_is_0_even_where_the_formula_is_not_finite():
     x = np.repeat(np.arange(40.0), 2)[:, None]  # every point twice: 1/|x - y| is infinite beside the diagonal blocks
     ranges = Ranges.from_mask([[0, 40], [40, 80]], [[0, 40], [40, 80]], np.array([[False, True], [True, False]]))
-    A = KernelOperator("Inv(SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, ranges=ranges)
+    A = KernelOperator("Inv(SqDist(x,y))*b", usual.aliases(1, 1), "b", x, x, ranges=ranges)
     entries = KernelEntries(A.kernel_product)
     found = entries.columns(np.arange(80))
     with np.errstate(divide="ignore"):
@@ -182,7 +183,7 @@ def test_what_ranges_leave_out_is_0_even_where_the_formula_is_not_finite():
 @pytest.mark.parametrize("size", [2.0**510, 2.0**660, 2.0**-660])
 def test_a_solve_with_points_whose_squared_distances_leave_float64(size, how):
     """A parameter brings them back to where distances count: the solution is that of points near 1, to the bit."""
-    formula, aliases = "Exp(-SqDist(g*x,g*y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+    formula, aliases = "Exp(-SqDist(g*x,g*y))*b", usual.aliases(2, 1, "g")
     x, b = np.random.default_rng(0).random((400, 2)), np.random.default_rng(1).random((400, 1))
     solver = KernelSolve(formula, aliases, "b", axis=1)
     here, there = (
@@ -199,5 +200,5 @@ def test_a_solve_with_points_out_of_each_others_reach(how, alpha, dtype):
     """K is the unit matrix there."""
     x = (np.random.default_rng(0).random((400, 2)) * np.finfo(dtype).max).astype(dtype)
     b = np.random.default_rng(1).random((400, 1)).astype(dtype)
-    solver = KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"], "b", axis=1)
+    solver = KernelSolve(usual.GAUSS, usual.aliases(2, 1), "b", axis=1)
     np.testing.assert_allclose(solver(x, x, b, alpha=alpha, **how), b / (1 + alpha), rtol=2e-6)

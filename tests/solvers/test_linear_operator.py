@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 from judges import assert_sum_close
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from kernelops import ArgumentError, DtypeError, KernelOperator, Ranges, ShapeError
 
-SCALAR = "Exp(-g*SqDist(x,y))*b"
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
+SCALAR = usual.SCALED_GAUSS
+ALIASES = usual.aliases(3, 2, "g")
 UNITS = 64  # the exponents are up to 20, and their rounding is multiplied by that
 
 
@@ -256,7 +257,7 @@ def test_positions_in_any_order_with_gaps_and_unused():
     np.testing.assert_allclose(A @ v, K @ v)
     A = KernelOperator(SCALAR, ["x = Vi(1,3)", "b = Vj(2,1)", "y = Vj(7,3)", "g = Pm(4,1)"], "b", x, g, y)
     np.testing.assert_allclose(A @ v, K @ v)
-    A = KernelOperator("Exp(-SqNorm2(y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"], "b", x, y)
+    A = KernelOperator("Exp(-SqNorm2(y))*b", usual.aliases(3, 1), "b", x, y)
     np.testing.assert_allclose(A.to_dense(), np.tile(np.exp(-(y**2).sum(1)), (6, 1)))  # x says no more than how many
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import usual
 
 from kernelops import DtypeError, KernelOperator, ShapeError, cg, solve
 from kernelops.solvers.solution import conditioned, message
@@ -78,8 +79,8 @@ def test_of_a_right_hand_side_that_is_none(given, text):
 
 def ill(alpha):
     x = np.random.default_rng(0).random((60, 2))
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-    return KernelOperator("Exp(-SqDist(x,y))*b", aliases, "b", x, x, alpha=alpha), np.sin(9 * x[:, 0])
+    aliases = usual.aliases(2, 1)
+    return KernelOperator(usual.GAUSS, aliases, "b", x, x, alpha=alpha), np.sin(9 * x[:, 0])
 
 
 def test_which_matrix():
@@ -128,6 +129,6 @@ def test_a_symmetric_operator_is_its_own_transpose():
     assert A.T is A and A.H is A and A.adjoint() is A and A.transpose() is A
     assert solve(A.T, b).reason == solve(A, b).reason
     x = np.random.default_rng(0).random((5, 1))
-    B = KernelOperator("(x + 2*y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x)
+    B = KernelOperator("(x + 2*y)*b", usual.aliases(1, 1), "b", x, x)
     assert B.T is not B and B.T.T is B
     np.testing.assert_allclose(B.T @ np.eye(5), (B @ np.eye(5)).T)

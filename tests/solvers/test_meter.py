@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, SolveState, cg, solve
 from kernelops.numpy import KernelSolve
 from kernelops.solvers import progress as meter
 from kernelops.solvers.progress import ProgressBar
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+ALIASES = usual.aliases(2, 1)
 FORMULA = "Exp(-20*SqDist(x,y))*b"
 X = np.random.default_rng(0).random((200, 2))
 A, B = KernelOperator(FORMULA, ALIASES, "b", X, X, alpha=1e-3), np.random.default_rng(1).standard_normal((200, 3))

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import usual
 
 import kernelops
 from kernelops import ArgumentError, DtypeError, KeywordError, SolveState, solve
@@ -67,7 +68,7 @@ def test_the_signatures_beside_the_call(method):
 
 @pytest.mark.parametrize("method", LEFT_OUT)
 def test_what_is_left_out_is_refused_by_name(method):
-    solver = kernelops.numpy.KernelSolve("Exp(-SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+    solver = kernelops.numpy.KernelSolve(usual.GAUSS, usual.aliases(1, 1), "b", axis=1)
     x = np.linspace(0, 1, 5)[:, None]
     more = {"at": x} if method == "predict" else {}
     for name in LEFT_OUT[method]:

@@ -4,17 +4,18 @@ import warnings
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, cg
 
 N = 60
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+ALIASES = usual.aliases(2, 1, "g")
 
 
 def system(dtype, alpha):
     draw = np.random.default_rng(0)
     x, b = draw.random((N, 2)).astype(dtype), draw.standard_normal(N).astype(dtype)
-    A = KernelOperator("Exp(-g*SqDist(x,y))*b", ALIASES, "b", x, x, np.array([20.0], dtype), alpha=alpha)
+    A = KernelOperator(usual.SCALED_GAUSS, ALIASES, "b", x, x, np.array([20.0], dtype), alpha=alpha)
     wide = x.astype(np.float64)
     dense = np.exp(-20.0 * ((wide[:, None] - wide) ** 2).sum(-1)) + alpha * np.eye(N)
     return A, dense, b

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator
 
 from kernelops import KernelOperator, cg, solve
 from kernelops.numpy import KernelSolve
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "s = Pm(1)"]
+ALIASES = usual.aliases(2, 1, "s")
 FORMULA = "s*Exp(-20*SqDist(x,y))*b"
 N = 100
 X = np.random.default_rng(0).random((N, 2))

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse.linalg as sla
+import usual
 from judges import assert_solves
 
 import kernelops
 from kernelops import KernelOperator
 
 N = 60
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+ALIASES = usual.aliases(2, 1, "g")
 
 
 def operator(dtype="float64", alpha=0.5, M=N):
@@ -20,7 +21,7 @@ def operator(dtype="float64", alpha=0.5, M=N):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((N, 2)).astype(dtype)
     y = x if M == N else rng.standard_normal((M, 2)).astype(dtype)
-    A = KernelOperator("Exp(-g*SqDist(x,y))*b", ALIASES, "b", y, x, np.array([0.5], dtype), alpha=alpha)
+    A = KernelOperator(usual.SCALED_GAUSS, ALIASES, "b", y, x, np.array([0.5], dtype), alpha=alpha)
     squares = ((y[:, None].astype(np.float64) - x) ** 2).sum(-1)
     return A, np.exp(-0.5 * squares) + alpha * np.eye(M, N)
 

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import usual
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator
 
@@ -24,7 +25,7 @@ def entries_needed(how):
 @pytest.mark.parametrize("n", (0, 1, 2, 3))
 def test_kernels(n, D):
     """In up to three dimensions a tree finds neighbours, in more a reduction: neither is asked for none."""
-    text = "Exp(-Norm2(x-y))*b"
+    text = usual.LAPLACE
     r = np.random.default_rng(n + D)
     x, b = r.random((n, D)), r.standard_normal((n, 5))
     K = np.exp(-np.sqrt(((x[:, None] - x) ** 2).sum(-1)))
@@ -147,7 +148,7 @@ def test_numpy_is_silent(name, settings):
 def test_doors_are_silent():
     """What is cast to the dtype of b, predictions and determinants too."""
     x = np.random.default_rng(0).random((20, 2))
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "s = Pm(1)"]
+    aliases = usual.aliases(2, 1, "s")
     solver = KernelSolve("s*Exp(-SqDist(x,y))*b", aliases, "b", axis=1)
     for dtype, s in (("float64", 1e-300), ("float64", 1e300), ("float32", 1e-38), ("float32", 1e37), ("float16", 1e-4)):
         z, c = x.astype(dtype), np.dtype(dtype).type(s)

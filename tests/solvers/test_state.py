@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+import usual
 from judges import assert_solves
 from scipy.sparse.linalg import LinearOperator
 from systems import Dense, spd
@@ -19,8 +20,8 @@ from kernelops.solvers.operator import as_system
 from kernelops.solvers.options import SolveOptions
 from kernelops.solvers.state import GRACE, WORN
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-FORMULA = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1, "g")
+FORMULA = usual.SCALED_GAUSS
 SOLVER = KernelSolve(FORMULA, ALIASES, "b", axis=1)
 N, ASKED = 300, 1e-6
 POINTS = np.random.default_rng(0).random((N, 2))
@@ -251,10 +252,10 @@ def test_the_part_of_the_backward_solves():
 def test_a_kept_preconditioner_bounds_no_error():
     """P of one matrix is not below another: of a kept one, only |r| / sqrt(alpha) is a bound."""
     x = np.random.default_rng(0).random((200, 2))
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+    aliases = usual.aliases(2, 1, "g")
     state, b = SolveState(), np.sin(9 * x[:, 0])
     for g in (5.0, 40.0):
-        A = KernelOperator("Exp(-g*SqDist(x,y))*b", aliases, "b", x, x, g, alpha=1e-3)
+        A = KernelOperator(usual.SCALED_GAUSS, aliases, "b", x, x, g, alpha=1e-3)
         found = solve(A, b, rtol=1e-3, method="cg", precond="pivoted_cholesky", state=state, on_fail="ignore")
         dense = A.to_dense()
         error = found.x - np.linalg.solve(dense, b)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from solve_cases import CASES
 from torch_dense import all_near, assert_near, derivatives, squared_distances, torch
 
@@ -12,8 +13,8 @@ from kernelops.torch import KernelSolve
 
 BY_NAME = {case.name: case for case in CASES}
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-FORMULA = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1, "g")
+FORMULA = usual.SCALED_GAUSS
 GAUSS = KernelSolve(FORMULA, ALIASES, "b", axis=1)
 N = 12
 HOW = {  # the dense factor, and Lanczos' process with as many probes as rows, without and with a preconditioner
@@ -123,7 +124,7 @@ def test_predict(method, q):
 @pytest.mark.parametrize("aliases", [["b = Vj(1)", *ALIASES[:2]], ALIASES[:3]], ids=["first", "last"])
 def test_predict_wherever_the_unknown_stands(aliases):
     x, b, _, _, at = (t.detach() for t in leaves())
-    solver = KernelSolve("Exp(-SqDist(x,y))*b", aliases, "b", axis=1)
+    solver = KernelSolve(usual.GAUSS, aliases, "b", axis=1)
     args = [{"x": x, "y": x, "b": b}[alias[0]] for alias in aliases]
     found = solver.predict(*args, at=at, alpha=0.3, **EXACT)
     all_near(found, GAUSS.predict(x, x, b, torch.ones(1, dtype=x.dtype), at=at, alpha=0.3, **EXACT))

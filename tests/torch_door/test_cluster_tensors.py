@@ -6,6 +6,7 @@ import math
 import re
 
 import pytest
+import usual
 from torch_dense import solve, squared_distances, torch
 
 from kernelops import Ranges
@@ -139,7 +140,7 @@ def scene():
     return x.requires_grad_(), b.requires_grad_(), cluster.from_matrix(clusters, clusters, keep), near
 
 
-ALIASES = ["x = Vi(4)", "y = Vj(4)", "b = Vj(2)"]
+ALIASES = usual.aliases(4, 2)
 
 
 def assert_alike(ours, theirs, leaves, rtol):
@@ -152,13 +153,13 @@ def assert_alike(ours, theirs, leaves, rtol):
 
 def test_all_together_is_the_dense_product_with_a_mask():
     x, b, ranges, near = scene()
-    got = Genred("Exp(-SqDist(x,y))*b", ALIASES, axis=1)(x, x, b, ranges=ranges)
+    got = Genred(usual.GAUSS, ALIASES, axis=1)(x, x, b, ranges=ranges)
     assert_alike(got, ((-squared_distances(x, x)).exp() * near) @ b, [x, b], 1e-13)  # sums of 60 terms of one size
 
 
 def test_all_together_solves_the_dense_system_with_a_mask():
     x, b, ranges, near = scene()
-    got = KernelSolve("Exp(-SqDist(x,y))*b", ALIASES, "b", axis=1)(x, x, b, alpha=20.0, eps=1e-12, ranges=ranges)
+    got = KernelSolve(usual.GAUSS, ALIASES, "b", axis=1)(x, x, b, alpha=20.0, eps=1e-12, ranges=ranges)
     K = (-squared_distances(x, x)).exp() * near
     low, *_, high = torch.linalg.eigvalsh(K.detach()) + 20.0
     assert 0 < high / low < 10  # so an error is at most ten times a residual

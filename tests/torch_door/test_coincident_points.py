@@ -7,6 +7,7 @@ an even n and 0 for an odd one; away from 0 it is a derivative by differences of
 import numpy as np
 import pytest
 import torch
+import usual
 from smooth_kernels import ALIASES, KERNELS, G, along, away, spellings
 
 import kernelops.numpy
@@ -208,9 +209,7 @@ def test_kriging_with_observed_gradients():
     K = K.transpose(0, 2, 1, 3).reshape(2 * n, 2 * n)
     b = np.stack([np.cos(6 * x[:, 1]), np.sin(6 * x[:, 0])], 1)
     k = "(1+g*Norm2(x-y)+g*g*SqDist(x,y)/3)*Exp(-g*Norm2(x-y))"
-    solver = kernelops.numpy.KernelSolve(
-        f"Grad((Grad({k},y,1)|b),x,1)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"], "b", axis=1
-    )
+    solver = kernelops.numpy.KernelSolve(f"Grad((Grad({k},y,1)|b),x,1)", usual.aliases(2, 2, "g"), "b", axis=1)
     a = solver(x, x, b, g, alpha=0.1, rtol=1e-12)
     want = np.linalg.solve(K + 0.1 * np.eye(2 * n), b.reshape(-1)).reshape(n, 2)
     np.testing.assert_allclose(a, want, rtol=0, atol=1e-9 * np.abs(want).max())

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import usual
 from torch_dense import assert_near, torch
 
 from kernelops import Ranges, frontend
@@ -12,8 +13,8 @@ from kernelops.torch import uncompiled as guard
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-FORMULA = "Exp(-SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1)
+FORMULA = usual.GAUSS
 SUM, SOLVER = Genred(FORMULA, ALIASES, axis=1), KernelSolve(FORMULA, ALIASES, "b", axis=1)
 NEAREST = Genred("SqDist(x,y)", ALIASES[:2], "KMin", axis=1, opt_arg=2)
 LOGSUM = Genred("-SqDist(x,y)", ALIASES[:2], "LogSumExp", axis=1)

@@ -8,13 +8,14 @@ import math
 
 import numpy as np
 import pytest
+import usual
 from torch_dense import squared_distances, torch
 
 import kernelops.torch.polish as polish
 from kernelops.torch import KernelSolve
 
-LINEAR = KernelSolve("(g*(x|y)+IntCst(1))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"], "b", axis=1)
-GAUSS = KernelSolve("Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"], "b", axis=1)
+LINEAR = KernelSolve("(g*(x|y)+IntCst(1))*b", usual.aliases(3, 1, "g"), "b", axis=1)
+GAUSS = KernelSolve(usual.SCALED_GAUSS, usual.aliases(3, 1, "g"), "b", axis=1)
 N, RTOL = 60, 1e-6
 PRECONDS = ["jacobi", "auto", None, "pivoted_cholesky"]
 ALPHAS = [1e-2, 1e-4, 1e-5]  # condition numbers of 1e4, 1e6 and 1e7

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 
 torch = pytest.importorskip("torch")
 
@@ -10,8 +11,8 @@ from kernelops.solvers.cost_model import Costs  # noqa: E402
 from kernelops.torch import KernelSolve  # noqa: E402
 
 N = 150
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"]
-SOLVER = KernelSolve("Exp(-g*SqDist(x,y))*b", ALIASES, "b", axis=1)
+ALIASES = usual.aliases(2, 2, "g")
+SOLVER = KernelSolve(usual.SCALED_GAUSS, ALIASES, "b", axis=1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import usual
 from reduce_cases import REDUCTIONS, problem
 from solve_cases import CASES, D, N
 from torch_dense import all_near, assert_near, torch
@@ -90,7 +91,7 @@ def test_nested_vmap():
 
 
 def test_vmap_beside_batch_dimensions():
-    genred = Genred("Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"], axis=1)
+    genred = Genred(usual.SCALED_GAUSS, usual.aliases(2, 1, "g"), axis=1)
     x, y, b, g = (torch.randn(s, dtype=torch.float64) for s in ((4, 2, 1, 5, 2), (3, 6, 2), (4, 6, 1), (2, 1, 1)))
     got = vmap(genred, (0, None, 0, None))(x, y, b, g)
     assert got.shape == (4, 2, 3, 5, 1)
@@ -160,7 +161,7 @@ def test_second_derivatives_of_solves(name):
 def test_hessian_by_points_and_their_copy_apart():
     """x and y are one at this point, but their blocks of the Hessian are not."""
     _, _, (alpha, x, b, g) = solving("Gaussian")
-    solver = KernelSolve("Exp(-Square(g)*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"], "b", 1)
+    solver = KernelSolve("Exp(-Square(g)*SqDist(x,y))*b", usual.aliases(2, 2, "g"), "b", 1)
 
     def ours(x, y):
         return solver(x, y, b, g, alpha=alpha, eps=1e-13).pow(3).sum()

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import usual
 from torch_dense import assert_near, torch
 
 import kernelops.numpy
@@ -13,8 +14,8 @@ from kernelops import BackendError, DtypeError, Ranges, ShapeError
 from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.torch import Genred
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
-GAUSS = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(3, 2, "g")
+GAUSS = usual.SCALED_GAUSS
 DTYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 BINARY = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 

@@ -4,6 +4,7 @@ import gc
 import weakref
 
 import pytest
+import usual
 from reduce_cases import ALIASES, LAYOUTS, REDUCTIONS, M, N, dense_formulas, leaf, problem, ranges
 from torch_dense import all_near, assert_near, derivatives, reduce, squared_distances, torch
 
@@ -133,7 +134,7 @@ def test_over_several_tiles(name, axis, dtype):
 def test_many_columns():
     """More components than ride on one evaluation of a kernel."""
     x, y, b = leaf(5, 2, seed=0), leaf(6, 2, seed=1), leaf(6, 70, seed=2)
-    found = Genred("Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(70)"], axis=1)(x, y, b)
+    found = Genred(usual.GAUSS, usual.aliases(2, 70), axis=1)(x, y, b)
     dense = (-squared_distances(x, y)).exp() @ b
     assert_near(found, dense)
     all_near(derivatives(found, [x, y, b]), derivatives(dense, [x, y, b]))
@@ -142,7 +143,7 @@ def test_many_columns():
 def test_explicit_positions_in_any_order():
     x, y, b = leaf(5, 2, seed=0), leaf(6, 2, seed=1), leaf(6, 2, seed=2)
     aliases = ["b = Vj(2,2)", "x = Vi(1,2)", "y = Vj(0,2)"]
-    found = Genred("Exp(-SqDist(x,y))*b", aliases, axis=1)(y, x, b)
+    found = Genred(usual.GAUSS, aliases, axis=1)(y, x, b)
     dense = (-squared_distances(x, y)).exp() @ b
     all_near(derivatives(found, [x, y, b]), derivatives(dense, [x, y, b]))
 
@@ -150,7 +151,7 @@ def test_explicit_positions_in_any_order():
 def test_nothing_is_kept_when_the_result_is_gone():
     """No reference cycle holds the arrays until the next garbage collection."""
     x, y, b = leaf(5, 2, seed=0), leaf(6, 2, seed=1), leaf(6, 2, seed=2)
-    genred = Genred("-SqDist(x,y)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "SumSoftMaxWeight", axis=1, formula2="b")
+    genred = Genred("-SqDist(x,y)", usual.aliases(2, 2), "SumSoftMaxWeight", axis=1, formula2="b")
     gc.disable()
     try:
         moved = x * 1

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from reduce_cases import ALIASES as ALIASES_OF_REDUCTIONS
 from reduce_cases import REDUCTIONS, leaf, ranges
 from solve_cases import CASES
@@ -20,10 +21,10 @@ M, N = 7, 300  # more columns than a tile has
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)", "c = Pm(3)", "z = Vi(3)"]
 SHAPES = {"x": (M, 3), "y": (N, 3), "b": (N, 2), "g": (1,), "c": (3,), "z": (M, 3)}
 FORMULAS = {  # name -> formula; each uses its variables from the first on
-    "Gaussian": "Exp(-g*SqDist(x,y))*b",
+    "Gaussian": usual.SCALED_GAUSS,
     "Gaussian of a sum": "Exp(-Sum(g*Square(x-y)))*b",
-    "Laplace": "Exp(-g*Norm2(x-y))*b",
-    "Matern": "(1+g*Norm2(x-y))*Exp(-g*Norm2(x-y))*b",
+    "Laplace": usual.SCALED_LAPLACE,
+    "Matern": usual.MATERN,
     "Cauchy": "Inv(1+g*SqDist(x,y))*b",
     "a quotient": "b/(1+g*SqDist(x,y))",
     "a vector parameter": "Exp(-g*SqDist(c*x,c*y))*b",
@@ -97,7 +98,7 @@ def test_a_kernel_is_evaluated_once_for_each_axis(name, axis):
 
 def test_the_differences_stand_in_the_last_loop_alone():
     """All of length 1 is computed before: a component costs a difference and a sum."""
-    for program in joint_programs("Exp(-g*SqDist(x,y))*b"):
+    for program in joint_programs(usual.SCALED_GAUSS):
         code = program.pair.code
         loops = [code[k + 1 : i.aux1] for k, i in enumerate(code) if i.op == "Loop"]
         assert all(len(body) <= 2 and body[-1].op.startswith("Out") for body in loops)
@@ -122,7 +123,7 @@ def test_a_concat_is_added_part_by_part():
     square = ((x[:, None] - y) ** 2).sum(-1, keepdims=True)
     kernel, ones = np.exp(-square), np.ones((M, N, 1))
     parts = {
-        "Exp(-SqDist(x,y))*b": kernel * b,
+        usual.GAUSS: kernel * b,
         "x": x[:, None] * ones,
         "Exp(y)": np.exp(y) * ones,
         "g": g * ones,
@@ -241,8 +242,8 @@ def test_smooth_kernels_of_a_norm_are_so_at_0_too(formula, curvature):
 
 @AXES
 def test_two_passes_for_four_gradients(axis, reductions):
-    leaves = leaves_of("Exp(-g*SqDist(x,y))*b")
-    result = Genred("Exp(-g*SqDist(x,y))*b", ALIASES[:4], axis=axis)(*leaves)
+    leaves = leaves_of(usual.SCALED_GAUSS)
+    result = Genred(usual.SCALED_GAUSS, ALIASES[:4], axis=axis)(*leaves)
     assert len(reductions) == 1
     torch.autograd.grad(result.sum(), leaves)
     assert len(reductions) == 3
@@ -262,8 +263,8 @@ def test_the_gradients_of_a_solve_share_passes(reductions):
 
 
 def test_a_gradient_that_is_not_differentiated_again_costs_nothing(reductions, monkeypatch):
-    leaves = leaves_of("Exp(-g*SqDist(x,y))*b")
-    result = Genred("Exp(-g*SqDist(x,y))*b", ALIASES[:4], axis=1)(*leaves)
+    leaves = leaves_of(usual.SCALED_GAUSS)
+    result = Genred(usual.SCALED_GAUSS, ALIASES[:4], axis=1)(*leaves)
 
     def second():
         """The formulas of the derivatives of the gradient to x alone."""

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import usual
 from judges import assert_solves
 from scipy.sparse.linalg import aslinearoperator
 from torch_dense import all_near, assert_near, squared_distances, torch
@@ -15,8 +16,8 @@ import kernelops.numpy
 from kernelops import ArgumentError, BackendError, ConvergenceWarning, DtypeError, KeywordError, ShapeError, SolveError
 from kernelops.torch import KernelSolve
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
-GAUSS = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(3, 2, "g")
+GAUSS = usual.SCALED_GAUSS
 SOLVER = KernelSolve(GAUSS, ALIASES, "b", axis=1)
 ITERATE = {"method": "cg", "precond": None}  # small systems would be factored
 N = 40

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 from torch_dense import all_near, assert_near, derivatives, squared_distances, torch
 
 import kernelops.numpy
 import kernelops.torch
 from kernelops import KernelOperator, ShapeError
 
-FORMULA, ALIASES = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+FORMULA, ALIASES = usual.SCALED_GAUSS, usual.aliases(2, 1, "g")
 OURS, NUMPY = (d.KernelSolve(FORMULA, ALIASES, "b", axis=1) for d in (kernelops.torch, kernelops.numpy))
 N, M = 12, 3
 DRAW = torch.Generator().manual_seed(0)

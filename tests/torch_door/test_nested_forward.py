@@ -6,6 +6,7 @@ What is right comes from reverse levels alone: torch's own forward over forward 
 import itertools
 
 import pytest
+import usual
 from reduce_cases import REDUCTIONS, problem
 from torch_dense import assert_near, squared_distances, torch
 
@@ -15,11 +16,11 @@ forward_ad = torch.autograd.forward_ad
 jacfwd, jacrev, jvp, vmap, grad = (getattr(torch.func, name) for name in ("jacfwd", "jacrev", "jvp", "vmap", "grad"))
 
 N = 6
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-GAUSS = KernelSolve("Exp(-g*SqDist(x,y))*b", ALIASES, "b", axis=1)
+ALIASES = usual.aliases(2, 1, "g")
+GAUSS = KernelSolve(usual.SCALED_GAUSS, ALIASES, "b", axis=1)
 HOW = {"method": "direct", "rtol": 1e-12}
 LOGSUM = Genred("-g*SqDist(x,y)+b", ALIASES, "LogSumExp", axis=1)
-SUM = Genred("Exp(-g*SqDist(x,y))*b", ALIASES, axis=1)
+SUM = Genred(usual.SCALED_GAUSS, ALIASES, axis=1)
 DRAW = torch.Generator().manual_seed(0)
 X, B, AT = (torch.randn(n, d, generator=DRAW, dtype=torch.float64) for n, d in ((N, 2), (N, 1), (3, 2)))
 G, ALPHA = torch.tensor([0.7], dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)

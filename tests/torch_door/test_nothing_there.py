@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 from torch_dense import torch
 
 import kernelops.numpy
 import kernelops.torch
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-FORMULA = "Exp(-SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1)
+FORMULA = usual.GAUSS
 COUPLED = "Exp(-SqDist(x,y))*MatVecMult(TensorProd(p,p),b)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "p = Pm(2)"]
 OPS = {"Sum": {}, "LogSumExp": {}, "SumSoftMaxWeight": {"formula2": "b"}, "Min": {}, "ArgMax": {}, "Max_ArgMax": {},
        "KMin": {"opt_arg": 2}, "KMin_ArgKMin": {"opt_arg": 2}}  # fmt: skip

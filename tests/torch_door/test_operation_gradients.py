@@ -1,6 +1,7 @@
 """Derivatives of every operation against torch's own, and what is agreed at kinks."""
 
 import pytest
+import usual
 from cases import CASES
 from torch_dense import all_near, assert_near, derivatives, torch, truth
 
@@ -83,7 +84,7 @@ def test_what_is_agreed_at_kinks(formula, at, value, derivative, dtype):
     torch.testing.assert_close(torch.cat([got, slope], -1).detach(), want, rtol=1e-6, atol=1e-7, equal_nan=True)
 
 
-@pytest.mark.parametrize("formula", ["Norm2(x-y)*b", "Exp(-Norm2(x-y))*b", "(1+Norm2(x-y))*Exp(-Norm2(x-y))*b"])
+@pytest.mark.parametrize("formula", ["Norm2(x-y)*b", usual.LAPLACE, "(1+Norm2(x-y))*Exp(-Norm2(x-y))*b"])
 def test_distances_of_a_point_to_itself_have_derivatives_0(formula):
     """Of any order: as if the diagonal were not there, where torch's own would be NaN."""
     draw = torch.Generator().manual_seed(2)
@@ -92,6 +93,6 @@ def test_distances_of_a_point_to_itself_have_derivatives_0(formula):
     r = torch.where(off, ((x[:, None] - x) ** 2).sum(-1), 1.0).sqrt()
     kernel = {"N": lambda: r, "E": lambda: torch.exp(-r), "(": lambda: (1 + r) * torch.exp(-r)}[formula[0]]()
     dense = torch.where(off, kernel, 0.0 if formula[0] == "N" else 1.0) @ b
-    ours = Genred(formula, ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"], axis=1)(x, x, b)
+    ours = Genred(formula, usual.aliases(3, 1), axis=1)(x, x, b)
     assert_near(ours, dense)
     all_near(derivatives(ours, [x, b]), derivatives(dense, [x, b]))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from range_patterns import held
 from reduce_cases import ALIASES, REDUCTIONS, SCALAR, VECTOR, dense_formulas, leaf
 from solve_cases import CASES
@@ -114,7 +115,7 @@ def test_over_several_tiles():
     ranges = Ranges.from_radius(x, x, 0.5)
     mask = torch.from_numpy(held(ranges, n, n))
     assert 0 < mask.double().mean() < 0.95
-    got = Genred("Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(3)"], axis=1)(x, x, b, ranges=ranges)
+    got = Genred(usual.GAUSS, usual.aliases(2, 3), axis=1)(x, x, b, ranges=ranges)
     want = torch.where(mask, (-squared_distances(x, x)).exp(), 0.0) @ b
     assert_near(got, want)
     all_near(derivatives(got, [x, b]), derivatives(want, [x, b]))

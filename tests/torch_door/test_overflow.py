@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import usual
 from tensor_systems import DEVICES, pair
 
 from kernelops import ConvergenceWarning, KernelOperator, SolveError, solve
@@ -12,8 +13,8 @@ from kernelops.numpy import KernelSolve
 from kernelops.torch import KernelSolve as TorchKernelSolve
 
 N = 60
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-FORMULA = "Exp(-g*SqDist(x,y))*b"
+ALIASES = usual.aliases(2, 1, "g")
+FORMULA = usual.SCALED_GAUSS
 LARGE = {"float16": 10.0, "float32": 1e37}  # right-hand sides of this size have larger solutions than the dtype holds
 DOORS = ["numpy", "torch"]
 
@@ -108,7 +109,7 @@ def test_vectors_that_are_tensors(device):
 @pytest.mark.parametrize("door", DOORS)
 def test_predictions(door):
     """The mean goes far beyond the observations, and the variance is that of a large kernel."""
-    aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)", "g = Pm(1)"]
+    aliases = usual.aliases(1, 1, "g")
     run = (KernelSolve if door == "numpy" else TorchKernelSolve)("(1+g*(x|y))*b", aliases, "b", axis=1)
     x = np.linspace(0, 1, 20, dtype=np.float16)[:, None]
     x, b, g, at = given(door, x, 1000 * x, np.ones(1, np.float16), np.array([[100.0], [0.5]], np.float16))
@@ -129,7 +130,7 @@ def test_predictions(door):
 
 
 def test_a_rounded_prediction_has_its_derivatives():
-    aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]
+    aliases = usual.aliases(1, 1)
     x = torch.linspace(0, 1, 20)[:, None]
     found = []
     for dtype in (torch.float32, torch.float64):

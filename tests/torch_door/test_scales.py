@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import usual
 from tensor_systems import DEVICES, gaussian, pair, right_hand_sides
 from torch_dense import torch
 
 from kernelops import SolveState, solve
 from kernelops.torch import KernelSolve
 
-SOLVER = KernelSolve("s*Exp(-20*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "s = Pm(1)"], "b", axis=1)
+SOLVER = KernelSolve("s*Exp(-20*SqDist(x,y))*b", usual.aliases(2, 1, "s"), "b", axis=1)
 N = 60
 X = torch.from_numpy(np.random.default_rng(0).random((N, 2)))
 B = torch.sin(5 * X[:, :1])

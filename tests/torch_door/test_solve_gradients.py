@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from judges import assert_solves
 from scipy.sparse.linalg import aslinearoperator
 from solve_cases import CASES, RANGES, N
@@ -70,7 +71,7 @@ def test_alpha_of_another_dtype(dtype):
 def test_x_alone_is_differentiated_to_any_order():
     """y = x.detach(): the derivatives of a matrix that is symmetric only at this very point."""
     x, b, g = BY_NAME["Gaussian"].leaves()
-    solver = KernelSolve("Exp(-Square(g)*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "g = Pm(1)"], "b", 1)
+    solver = KernelSolve("Exp(-Square(g)*SqDist(x,y))*b", usual.aliases(2, 2, "g"), "b", 1)
     got = solver(x, x.detach(), b, g, alpha=0.3, eps=ASKED)
     want = solve((-(g**2) * squared_distances(x, x.detach())).exp(), 0.3, b)
     all_near(derivatives(got, [x, b, g], 3), derivatives(want, [x, b, g], 3))
@@ -156,7 +157,7 @@ def test_many_columns():
     """More right-hand sides than ride on one evaluation of the kernel."""
     x, _, g = BY_NAME["Gaussian"].leaves()
     b = torch.linspace(-1, 1, N * 70, dtype=torch.float64).reshape(N, 70).sin().requires_grad_()
-    aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(70)", "g = Pm(1)"]
+    aliases = usual.aliases(2, 70, "g")
     got = KernelSolve("Exp(-Square(g)*SqDist(x,y))*b", aliases, "b", axis=1)(x, x, b, g, alpha=0.3, eps=ASKED)
     want = solve((-(g**2) * squared_distances(x, x)).exp(), 0.3, b)
     assert_near(got, want)
@@ -185,7 +186,7 @@ def test_float32_data_are_differentiated_by_float64_products():
     """Rounding a and z to float32 leaves 5e-6 here; float32 products too would leave 2e-5."""
     draw = torch.Generator().manual_seed(0)
     x, b, e = (f(500, 2, generator=draw) for f in (torch.rand, torch.randn, torch.randn))
-    solver = KernelSolve("Exp(-50*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "b", axis=1)
+    solver = KernelSolve("Exp(-50*SqDist(x,y))*b", usual.aliases(2, 2), "b", axis=1)
 
     points = x.clone().requires_grad_()
     (found,) = torch.autograd.grad((solver(points, points, b, alpha=0.01, eps=1e-8) * e).sum(), points)

@@ -5,6 +5,7 @@ Where there is no GPU a tensor of the host passes for one: the engine of the CPU
 
 import numpy as np
 import pytest
+import usual
 from conformity import check_operator
 from solve_cases import CASES, ITERATE
 from torch_dense import all_near, assert_near, derivatives, torch
@@ -21,7 +22,7 @@ from kernelops.solvers.operator import as_system
 from kernelops.torch import KernelSolve, system
 from kernelops.torch.system import TensorSystem, device_of
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+ALIASES = usual.aliases(2, 1)
 
 
 class Calls(list):
@@ -165,7 +166,7 @@ def test_on_the_host_vectors_stay_numpy_s(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_system_is_an_operator(dtype, alpha, there):
     x = np.random.default_rng(0).random((30, 2)).astype(dtype)
-    parsed = parse("Exp(-SqDist(x,y))*b", ALIASES)
+    parsed = parse(usual.GAUSS, ALIASES)
     spec = SolveSpec(parsed.expr, parsed.find("b"), parsed.variables, parsed.names)
     arguments = spec.bind([x, x, np.ones((30, 1), dtype)])
     A = TensorSystem(spec, arguments, alpha_for_solve(alpha, arguments), torch.device("cpu"))

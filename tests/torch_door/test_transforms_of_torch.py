@@ -1,13 +1,14 @@
 """x0 as a tensor under torch.func; is_grads_batched and vectorize=True, behind which is an older vmap of torch."""
 
 import pytest
+import usual
 from torch_dense import assert_near, torch
 
 from kernelops.errors import ShapeError
 from kernelops.torch import Genred, KernelSolve
 
-ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
-SOLVER = KernelSolve("Exp(-SqDist(x,y))*b", ALIASES, "b", axis=1)
+ALIASES = usual.aliases(2, 1)
+SOLVER = KernelSolve(usual.GAUSS, ALIASES, "b", axis=1)
 DRAW = torch.Generator().manual_seed(0)
 N = 5
 X, B, START = (torch.rand(*s, generator=DRAW, dtype=torch.float64) for s in ((N, 2), (3, N, 1), (3, N, 1)))
@@ -67,7 +68,7 @@ def test_x0_of_another_shape_is_named():
         vmap(solve)(B, START[:, 1:])
 
 
-SUM, LOGSUM = Genred("Exp(-SqDist(x,y))*b", ALIASES, axis=1), Genred("-SqDist(x,y)", ALIASES[:2], "LogSumExp", axis=1)
+SUM, LOGSUM = Genred(usual.GAUSS, ALIASES, axis=1), Genred("-SqDist(x,y)", ALIASES[:2], "LogSumExp", axis=1)
 MEAN = Genred("-SqDist(x,y)", ALIASES, "SumSoftMaxWeight", axis=1, formula2="b")
 LEAST, NEAREST = Genred("x-y", ALIASES[:2], "Min", 1), Genred("SqDist(x,y)", ALIASES[:2], "KMin", 1, opt_arg=2)
 AT, EXACT = X[:2] + 0.1, {"alpha": 0.1, "rtol": 1e-12}

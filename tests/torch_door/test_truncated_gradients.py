@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from torch_dense import all_near, assert_near, derivatives, solve, squared_distances, torch
 
 from kernelops import ArgumentError, KernelOperator
@@ -10,8 +11,8 @@ from kernelops.truncation import truncate as truncation
 
 grad, jvp, vmap = (getattr(torch.func, name) for name in ("grad", "jvp", "vmap"))
 N, M = 120, 90
-XYBG = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
-GAUSS = "Exp(-g*SqDist(x,y))*b"
+XYBG = usual.aliases(2, 1, "g")
+GAUSS = usual.SCALED_GAUSS
 TOL, ALPHA = 0.3, 0.5
 
 

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, Ranges
 from kernelops.numpy import Genred, KernelSolve
 
-GAUSS = "Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+GAUSS = usual.GAUSS, usual.aliases(2, 1)
 
 
 class ndarray:  # noqa: N801 - CuPy's name
@@ -97,7 +98,7 @@ def test_solves(cupy):
 def test_operators(cupy):
     x, b = points()
     V = np.random.default_rng(1).normal(size=(160, 3)).astype("float32")
-    matrix = "Exp(-SqDist(x,y))*b+(x-y)*Sum(b)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "b"
+    matrix = "Exp(-SqDist(x,y))*b+(x-y)*Sum(b)", usual.aliases(2, 2), "b"
     for how, v in (((*GAUSS, "b"), b), ((*GAUSS, "b"), V[:80]), (matrix, V)):
         for alpha in (0.0, 0.5):
             here, there = (KernelOperator(*how, a, a, alpha=alpha) for a in (x, cupy.asarray(x)))

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import BackendError, DtypeError, KernelOperator, Ranges, ShapeError
 from kernelops.numpy import Genred, KernelSolve
 
-GAUSS = "Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+GAUSS = usual.GAUSS, usual.aliases(2, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_any_array_that_shows_its_memory():
 
 
 def test_numbers_may_be_anywhere():
-    call = Genred("Exp(-g*SqDist(x,y))*b", [*GAUSS[1], "g = Pm(1)"], axis=1)
+    call = Genred(usual.SCALED_GAUSS, [*GAUSS[1], "g = Pm(1)"], axis=1)
     x, b = points()
     there = [to_gpu(a) for a in (x, x, b)]
     wanted = call(x, x, b, 2.0)
@@ -148,7 +149,7 @@ def test_an_operator_of_vectors_with_ranges_in_any_order():
     x, _ = points(60)
     labels = np.arange(60) % 4
     ranges = Ranges.from_mask(labels, labels, np.abs(np.subtract.outer(np.arange(4), np.arange(4))) < 2)
-    how = "Exp(-SqDist(x,y))*b+(x-y)*Sum(b)", ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"], "b"
+    how = "Exp(-SqDist(x,y))*b+(x-y)*Sum(b)", usual.aliases(2, 2), "b"
     V = np.random.default_rng(0).normal(size=(120, 3)).astype("float32")
     here, there = (KernelOperator(*how, a, a, ranges=ranges) for a in (x, to_gpu(x)))
     np.testing.assert_allclose((there @ to_gpu(V)).get(), here @ V, rtol=1e-4, atol=1e-4)
@@ -164,7 +165,7 @@ def test_an_operator_and_no_vectors():
 def test_a_number_on_a_gpu_beside_arrays_of_the_host():
     x, b = points(30)
     with pytest.raises(BackendError, match="a number is on a GPU, the arrays are on the host: give it as a number"):
-        Genred("Exp(-g*SqDist(x,y))*b", [*GAUSS[1], "g = Pm(1)"], axis=1)(x, x, b, to_gpu(np.array(2.0, "float32")))
+        Genred(usual.SCALED_GAUSS, [*GAUSS[1], "g = Pm(1)"], axis=1)(x, x, b, to_gpu(np.array(2.0, "float32")))
 
 
 def test_an_array_that_another_stream_is_still_to_write(gpu, monkeypatch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import usual
 from cases import CASES
 from judges import assert_sum_close
 
@@ -11,7 +12,7 @@ from kernelops.numpy import Genred
 from kernelops.reductions.kinds import REDUCTIONS
 
 pytestmark = pytest.mark.usefixtures("gpu")
-GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
+GAUSS = usual.SCALED_GAUSS, usual.aliases(3, 2, "g")
 
 
 def points(M, N, dtype="float32", seed=0, lead=()):
@@ -69,7 +70,7 @@ def test_long_vectors_and_long_results(D, columns):
     draw = np.random.default_rng(D)
     x, y, b = (draw.normal(size=size).astype("float32") for size in ((150, D), (700, D), (700, columns)))
     aliases = [f"x = Vi({D})", f"y = Vj({D})", f"b = Vj({columns})", "g = Pm(1)"]
-    call = Genred("Exp(-g*SqDist(x,y))*b", aliases, axis=1)
+    call = Genred(usual.SCALED_GAUSS, aliases, axis=1)
     close(call(x, y, b, 1 / D, backend="GPU"), call(x, y, b, 1 / D), "float32")
 
 
@@ -145,7 +146,7 @@ def test_one_block_equals_dense_to_the_bit():
 def test_truncated():
     draw = np.random.default_rng(2)
     x, b = draw.uniform(size=(3000, 2)).astype("float32"), draw.normal(size=(3000, 1)).astype("float32")
-    call = Genred("Exp(-900*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"], axis=1)
+    call = Genred("Exp(-900*SqDist(x,y))*b", usual.aliases(2, 1), axis=1)
     close(call(x, x, b, truncate=1e-4, backend="GPU"), call(x, x, b, truncate=1e-4), "float32")
 
 

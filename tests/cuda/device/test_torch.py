@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import usual
 
 from kernelops import KernelOperator
 from kernelops.arrays import arguments as arrays
@@ -18,10 +19,10 @@ from kernelops.torch import Genred, KernelSolve
 from kernelops.torch.vectors import TensorVectors
 
 pytestmark = pytest.mark.usefixtures("gpu")
-GAUSS = "Exp(-g*SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)", "g = Pm(1)"]
+GAUSS = usual.SCALED_GAUSS, usual.aliases(2, 1, "g")
 
 
-SIMPLE = "Exp(-SqDist(x,y))*b", ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+SIMPLE = usual.GAUSS, usual.aliases(2, 1)
 
 
 def points(n=60, dtype=torch.float64, seed=0):
@@ -58,7 +59,7 @@ def assert_all_close(found, wanted, rtol):
 def test_gradients_of_tensors_that_are_sent(axis):
     call, given = Genred(*GAUSS, axis=axis), points()
     if axis == 0:
-        call = Genred("Exp(-g*SqDist(x,y))*b", ["y = Vj(2)", "x = Vi(2)", "b = Vi(1)", "g = Pm(1)"], axis=0)
+        call = Genred(usual.SCALED_GAUSS, ["y = Vj(2)", "x = Vi(2)", "b = Vi(1)", "g = Pm(1)"], axis=0)
     assert_all_close(gradients(partial(call, backend="GPU"), *given), gradients(call, *given), 1e-11)
 
 

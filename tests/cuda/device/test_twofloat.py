@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
+import usual
 
 from kernelops import KernelOperator, Ranges
 from kernelops.engines import gpu as machine
 from kernelops.gpu import device as devices
 from kernelops.numpy import KernelSolve
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"]
+ALIASES = usual.aliases(3, 1, "g")
 FORMULAS = {
-    "Gaussian": "Exp(-g*SqDist(x,y))*b",
+    "Gaussian": usual.SCALED_GAUSS,
     "Matern": "(1+Sqrt(3*SqDist(g*x,g*y)))*Exp(-Sqrt(3*SqDist(g*x,g*y)))*b",
-    "Laplacian": "Exp(-g*Norm2(x-y))*b",
+    "Laplacian": usual.SCALED_LAPLACE,
     "Cauchy": "Inv(1+g*SqDist(x,y))*b",
 }
 DENSE = {
@@ -94,13 +95,13 @@ def test_long_vectors_have_rectangles(made):
     draw = np.random.default_rng(3)
     x, y = (draw.normal(size=(k, 20)).astype("float32") / 4 for k in (150, 200))
     b = draw.normal(size=(200, 1))
-    aliases = ["x = Vi(20)", "y = Vj(20)", "b = Vj(1)"]
-    A = KernelOperator("Exp(-SqDist(x,y))*b", aliases, "b", x, y, backend="GPU")
+    aliases = usual.aliases(20, 1)
+    A = KernelOperator(usual.GAUSS, aliases, "b", x, y, backend="GPU")
     each = terms("Gaussian", x, y, b, 1)
     assert (abs(A @ b - each.sum(1)) <= 2.0**-44 * abs(each).sum(1)).all()
     x[5, 3] = 1e30
     x[7, 0] = np.nan
-    assert_as_in_double(lambda: KernelOperator("Exp(-SqDist(x,y))*b", aliases, "b", x, y, backend="GPU") @ b)
+    assert_as_in_double(lambda: KernelOperator(usual.GAUSS, aliases, "b", x, y, backend="GPU") @ b)
     assert set(made) == {"twofloat", "again", None}
 
 
