@@ -14,8 +14,9 @@ sys.path += [str(Path(__file__).parent / folder) for folder in ("engine", "range
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 SLOW = {  # files of more than ten seconds: they begin first, so that no process waits for the last of them
-    "test_benchmarks", "test_docs", "test_engine", "test_engine_threads", "test_examples", "test_first_run",
-    "test_forks", "test_hard_kernels", "test_honesty", "test_install", "test_instruction_counts", "test_long_formulas",
+    "test_benchmarks", "test_coincident_points", "test_cuda_finished", "test_cuda_source", "test_cuda_twofloat",
+    "test_docs", "test_engine", "test_engine_threads", "test_examples", "test_first_run", "test_forks",
+    "test_nested_forward", "test_tensor_solves", "test_hard_kernels", "test_honesty", "test_install", "test_instruction_counts", "test_long_formulas",
     "test_memory", "test_memory_safety", "test_mirrored", "test_neon", "test_quadrature",
     "test_ranged_solves", "test_ranges_everywhere", "test_ranges_memory", "test_ranges_mirrored", "test_ranges_threads",
     "test_scale", "test_soak", "test_solve_benchmarks", "test_vector_math", "test_wide_distances",
