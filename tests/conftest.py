@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 # helpers that stand beside the tests of one folder, and serve those of others
-sys.path += [str(Path(__file__).parent / folder) for folder in ("engine", "ranges", "cuda")]
+FOLDER = Path(__file__).parent
+sys.path += [str(FOLDER / folder) for folder in ("engine", "ranges", "cuda")]
 
 # Threads of BLAS wait by spinning: beside other tests, and for the small matrices of tests, that costs several times
 # what they do. Where tests are about threads, they say so.
@@ -16,10 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 SLOW = {  # files of more than ten seconds: they begin first, so that no process waits for the last of them
     "test_benchmarks", "test_coincident_points", "test_cuda_finished", "test_cuda_source", "test_cuda_twofloat",
     "test_docs", "test_engine", "test_engine_threads", "test_examples", "test_first_run", "test_forks",
-    "test_nested_forward", "test_tensor_solves", "test_hard_kernels", "test_honesty", "test_install", "test_instruction_counts", "test_long_formulas",
-    "test_memory", "test_memory_safety", "test_mirrored", "test_neon", "test_quadrature",
-    "test_ranged_solves", "test_ranges_everywhere", "test_ranges_memory", "test_ranges_mirrored", "test_ranges_threads",
-    "test_scale", "test_soak", "test_solve_benchmarks", "test_vector_math", "test_wide_distances",
+    "test_hard_kernels", "test_honesty", "test_install", "test_instruction_counts", "test_long_formulas",
+    "test_memory", "test_memory_safety", "test_mirrored", "test_neon", "test_nested_forward", "test_quadrature",
+    "test_ranged_solves", "test_ranges_everywhere", "test_ranges_memory", "test_ranges_mirrored",
+    "test_ranges_threads", "test_scale", "test_soak", "test_solve_benchmarks", "test_tensor_solves",
+    "test_vector_math", "test_wide_distances",
 }  # fmt: skip
 
 
@@ -28,7 +30,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "isa" in item.fixturenames:
             item.add_marker("every_set")
-        folders = set(item.path.parts)
+        folders = set(item.path.relative_to(FOLDER).parts)
         if item.path.stem in SLOW or folders & {"torch_door", "cuda"} or item.path.stem == "test_cuda_formulas":
             continue
         item.add_marker("covering")
