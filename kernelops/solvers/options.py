@@ -14,7 +14,11 @@ from ..errors import ArgumentError, KeywordError
 from .state import SolveState, check_state
 
 METHODS = ("auto", "cg", "block_cg", "direct")
-NEED_ENTRIES = ("pivoted_cholesky", "fsai", "jacobi")  # preconditioners that are built from single entries of A
+NEED_ENTRIES = (  # preconditioners that are built from single entries of A
+    "pivoted_cholesky",
+    "fsai",
+    "jacobi",
+)
 PRECONDS = ("auto", *NEED_ENTRIES, "nystrom")
 ON_FAIL = ("warn", "raise", "ignore")
 
