@@ -24,7 +24,8 @@ from ..operators.system import SolveSpec
 from ..reductions.pairs import evaluate
 from ..solvers import warn_or_raise
 from ..solvers.operator import Operator, as_system, check_symmetric, in_units, size_of
-from ..solvers.plan import Plan, SolveRequest
+from ..solvers.plan import Plan
+from ..solvers.request import SolveRequest
 from ..solvers.policy import plan_for
 from ..solvers.precond.base import Identity, Preconditioner
 from ..solvers.precond.cholesky import Cholesky

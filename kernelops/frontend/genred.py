@@ -89,10 +89,10 @@ class Genred:
         ranges : Ranges or 6-tuple, or "auto", optional
             Which blocks of i meet which blocks of j; all pairs, if absent. "auto" means ``truncate=1e-3``.
         truncate : float, optional
-            Leave out the pairs that cannot count, from 0 to below 1. Of a sum that is linear in a vector, each row of
-            the matrix loses at most truncate times its largest row sum of magnitudes; a row of LogSumExp or
+            Drop blocks of negligible pairs; 0 <= truncate < 1. Of a sum that is linear in a vector, each row of the
+            matrix loses at most truncate times the largest row sum of absolute values; a row of LogSumExp or
             SumSoftMaxWeight at most truncate times its own sum of exponentials; minima, maxima and their kin lose
-            nothing. The points may stand in any order. Derivatives are those of what is kept.
+            nothing. The points may be in any order. Derivatives are those of what is kept.
         out : array or tensor, optional
             Where to write the result: of its shape and dtype. For reductions with one result.
 
@@ -106,6 +106,21 @@ class Genred:
         ------
         ArgumentError, ShapeError, DtypeError, RangesError, BackendError
             Naming the argument, what was wanted and what came.
+
+        See Also
+        --------
+        kernelops.KernelOperator : a sum that is linear in a vector, as a linear operator of SciPy.
+        kernelops.Ranges : block-sparse patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops.numpy import Genred
+        >>> x, y = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0], [3.0]])
+        >>> nearest = Genred("SqDist(x,y)", ["x = Vi(1)", "y = Vj(1)"], "Min_ArgMin", axis=1)
+        >>> values, indices = nearest(x, y)
+        >>> values.tolist(), indices.tolist()
+        ([[0.0], [1.0]], [[0], [0]])
         """
         check_keywords(Genred.__call__, unknown)
         device = check_backend(backend, device_id, args)

@@ -155,6 +155,36 @@ class KernelSolve:
             Naming the argument, what was wanted and what came.
         SolveError
             When a column does not converge and on_fail is "raise".
+
+        See Also
+        --------
+        kernelops.solve : the same for an operator or a matrix.
+        kernelops.SolveState : one handle for many solves.
+        logdet, inv_quad_logdet, predict : what a Gaussian process wants besides.
+
+        Notes
+        -----
+        Conjugate gradients [1]_, block conjugate gradients [2]_ or a dense Cholesky factor, with iterates in float64
+        whose residuals are recomputed.
+
+        References
+        ----------
+        .. [1] M. R. Hestenes and E. Stiefel, Methods of conjugate gradients for solving linear systems, Journal of
+           Research of the National Bureau of Standards 49 (1952).
+        .. [2] D. P. O'Leary, The block conjugate gradient algorithm and related methods, Linear Algebra and its
+           Applications 29 (1980).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops.numpy import KernelSolve
+        >>> x = np.linspace(0, 1, 50)[:, None]
+        >>> b = np.sin(6 * x)
+        >>> solver = KernelSolve("Exp(-10*SqDist(x,y))*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", axis=1)
+        >>> a, solution = solver(x, x, b, alpha=0.1, return_solution=True)
+        >>> K = np.exp(-10 * (x - x.T) ** 2)
+        >>> solution.status, bool(np.linalg.norm(b - 0.1 * a - K @ a) <= 1e-6 * np.linalg.norm(b))
+        ('converged', True)
         """
         if eps is not None and rtol is not None:
             raise KeywordError(f"eps is KernelSolve's other name for rtol: give one of them, got {eps!r} and {rtol!r}")
@@ -212,8 +242,8 @@ class KernelSolve:
 
         Notes
         -----
-        Stochastic Lanczos quadrature with the preconditioner P of a solve, which has a determinant that is known: what
-        is estimated is the rest, tr log(W A W^T) with P^-1 = W^T W (Ubaru, Chen and Saad 2017; Wenger et al. 2022).
+        Stochastic Lanczos quadrature [1]_ with the preconditioner P of a solve [2]_, which has a determinant that is
+        known: what is estimated is the rest, tr log(W A W^T) with P^-1 = W^T W.
         Eigenvalues that carry most of what scatters are added exactly, where Lanczos' process has found them.
         Products are made in float64 whatever the dtype of the data.
 
@@ -221,6 +251,13 @@ class KernelSolve:
         tr(A^-1 dA), by points, parameters and alpha, is an estimate too, from the same random vectors and without bias.
         It is not the derivative of the estimated value, and has no error bar: gradients of several seeds show how they
         scatter. With as many vectors as the matrix has rows it is exact.
+
+        References
+        ----------
+        .. [1] S. Ubaru, J. Chen and Y. Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM
+           Journal on Matrix Analysis and Applications 38 (2017).
+        .. [2] J. Wenger, G. Pleiss, P. Hennig, J. Cunningham and J. Gardner, Preconditioning for scalable Gaussian
+           process hyperparameter optimization, ICML (2022).
 
         Examples
         --------
@@ -275,6 +312,10 @@ class KernelSolve:
         ------
         ArgumentError, ShapeError, DtypeError, RangesError, KeywordError, SolveError
             As for a solve and for :meth:`logdet`.
+
+        See Also
+        --------
+        logdet : the determinant alone, and how it is estimated.
 
         Examples
         --------
@@ -345,6 +386,15 @@ class KernelSolve:
         -----
         Second-order formulas are used here too: a solve to rtol leaves an error of the order of rtol^2 in the variance.
         There are no ranges: the new points have no pattern.
+
+        See Also
+        --------
+        inv_quad_logdet : what the marginal likelihood is made of.
+
+        References
+        ----------
+        C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press (2006), equations
+        2.25 and 2.26.
 
         Examples
         --------

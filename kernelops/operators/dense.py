@@ -33,7 +33,15 @@ class DenseAccess:
         Raises
         ------
         ShapeError
-            Where the blocks of a matrix-valued kernel are not square.
+            If the blocks of a matrix-valued kernel are not square.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.linspace(0, 1, 3)[:, None]
+        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=2.0)
+        >>> A.diagonal()
+        array([2., 2., 2.])
         """
         I = np.arange(min(self.kernel_product.points))
         blocks = self.kernel_product.entries(I, I)
@@ -96,6 +104,18 @@ class DenseAccess:
         Returns
         -------
         ndarray, shape (len(rows), shape[1])
+
+        See Also
+        --------
+        block : some rows and columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.linspace(0, 1, 3)[:, None]
+        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=2.0)
+        >>> A.rows([0])
+        array([[2.  , 0.25, 1.  ]])
         """
         return self.block(rows, np.arange(self.shape[1]))
 
@@ -110,6 +130,20 @@ class DenseAccess:
         Returns
         -------
         ndarray, shape (shape[0], len(columns))
+
+        See Also
+        --------
+        block : some rows and columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.linspace(0, 1, 3)[:, None]
+        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=2.0)
+        >>> A.columns([-1])
+        array([[1.  ],
+               [0.25],
+               [2.  ]])
         """
         return self.block(np.arange(self.shape[0]), columns)
 
@@ -128,7 +162,17 @@ class DenseAccess:
         Raises
         ------
         ArgumentError
-            Where the array would take more than max_bytes.
+            If the array would take more than max_bytes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.linspace(0, 1, 3)[:, None]
+        >>> A = kernelops.KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=2.0)
+        >>> A.to_dense()
+        array([[2.  , 0.25, 1.  ],
+               [0.25, 2.  , 0.25],
+               [1.  , 0.25, 2.  ]])
         """
         if not is_scalar(max_bytes):
             raise ArgumentError(f"max_bytes: wanted a number of bytes, got {max_bytes!r}")

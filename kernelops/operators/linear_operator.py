@@ -44,14 +44,14 @@ class KernelOperator(DenseAccess, CheckedOperator):
         The other variables, in the order of their positions: float32 or float64, (M, D) for Vi, (N, D) for Vj, (D,) for
         Pm, where a number will do too. Batch dimensions are refused.
     alpha : float or array, default 0
-        What is added to the diagonal, finite and nonnegative: a number, or one for each row, (n,).
+        Added to the diagonal, finite and nonnegative: a number, or one for each row, (n,).
         0 unless K is square.
     ranges : Ranges or 6-tuple, or "auto", optional
         Which rows meet which columns; entries elsewhere are 0. "auto" means ``truncate=1e-3``.
     truncate : float, optional
-        Leave out the entries that cannot count, from 0 to below 1: no row sum of the magnitudes left out exceeds
-        truncate times the smallest alpha, or, without alpha, truncate times the largest one of all. The points may
-        stand in any order.
+        Drop blocks of negligible entries; 0 <= truncate < 1. The absolute values dropped from any row sum to at most
+        truncate times the smallest alpha or, without alpha, truncate times the largest row sum of absolute values. The
+        points may be in any order.
     dtype_acc, sum_scheme : str
         How the sums of a product are added up, as for :class:`kernelops.numpy.Genred`.
     backend : str, default "auto"
@@ -80,6 +80,12 @@ class KernelOperator(DenseAccess, CheckedOperator):
     Raises
     ------
     FormulaError, ArgumentError, ShapeError, DtypeError, RangesError
+
+    See Also
+    --------
+    kernelops.solve, kernelops.cg : solve with it.
+    kernelops.numpy.KernelSolve : the same system for formulas with batches.
+    scipy.sparse.linalg.LinearOperator : its base class.
 
     Examples
     --------

@@ -1,63 +1,29 @@
-"""How a matrix is to be solved with: what is asked for, and what came of it."""
+"""Plan: the method and the preconditioner chosen for a solve."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ArgumentError
-from .operator import Operator, as_preconditioner
-from .options import NEED_ENTRIES, SolveOptions
 from .precond.base import Preconditioner
 from .units import OwnUnits
 from .vectors import BlockFunction, Vectors
 
 
-@dataclass(frozen=True)
-class SolveRequest:
-    """What is asked for: the system, and the caller's choices, checked."""
-
-    system: Operator
-    method: str
-    precond: str | None
-    M: tuple[BlockFunction, str, OwnUnits] | None
-    seed: int
-    batch: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, system: Operator, options: SolveOptions, batch: tuple[int, ...] = ()) -> SolveRequest:
-        """The choices of the caller, or an error that names the one that does not go with this system."""
-        method, precond, M = options.method, options.precond, options.M
-        empty = not system.global_n or 0 in batch
-        if (method == "direct" or precond in NEED_ENTRIES) and not system.entries and not empty:
-            what = 'method = "direct"' if method == "direct" else f"precond = {precond!r}"
-            raise ArgumentError(
-                f"{what} needs entries of A, which a KernelOperator and a real array have; got {system.name}"
-            )
-        if precond in NEED_ENTRIES + ("nystrom",) and system.dtype.kind == "c":
-            raise ArgumentError(
-                f"precond = {precond!r} is for real matrices; a complex one takes its preconditioner as M"
-            )
-        given = None if M is None else as_preconditioner(M, system.n, system.vectors)
-        return cls(system, method, precond, given, int(options.seed), batch)
+class Request(Protocol):
+    """What a plan has to know of the request that it answers."""
 
     @property
-    def key(self) -> tuple:
-        """What a plan of an earlier solve must have answered to be taken again."""
-        given = None if self.M is None else self.M[1]
-        return self.system.global_n, len(self.system.entries), self.method, self.precond, given, self.seed
+    def key(self) -> tuple: ...
 
-    def alphas(self) -> list[np.ndarray]:
-        """The diagonal beside K of each element of the batch, or of the one matrix for all: shape () or (n,)."""
-        alpha, count = self.system.alpha, len(self.system.entries)
-        if alpha.ndim == 0:
-            return [alpha] * count
-        if count == 1:
-            return [np.broadcast_to(alpha, (*alpha.shape[:-2], self.system.n, 1)).reshape(self.system.n)]
-        return list(np.broadcast_to(alpha, (*self.batch, self.system.n, 1)).reshape(-1, self.system.n))
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def M(self) -> tuple[BlockFunction, str, OwnUnits] | None: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +44,7 @@ class Plan:
 
     Attributes
     ----------
-    request : SolveRequest, which becomes a RequestKey
+    request : SolveRequest, of which a RequestKey is kept
         The request that the plan was made for.
     method : str
         "cg", "block_cg" or "direct".
@@ -92,7 +58,7 @@ class Plan:
         Whether it was made for an earlier solve.
     """
 
-    request: SolveRequest | RequestKey
+    request: Request
     method: str
     precond: str
     reason: str
@@ -101,8 +67,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         q = self.request
-        if isinstance(q, SolveRequest):
-            object.__setattr__(self, "request", RequestKey(q.key, q.system.global_n, q.M))
+        object.__setattr__(self, "request", RequestKey(q.key, q.n, q.M))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled plan, also one of version 0.1.0, in which two attributes had other names."""

@@ -13,7 +13,8 @@ from ..engines.blas import one_blas_thread
 from ..errors import ArgumentError
 from .cost_model import Costs, extrapolated
 from .entries import Entries
-from .plan import Plan, SolveRequest
+from .plan import Plan
+from .request import SolveRequest
 from .precond.base import Identity, Preconditioner
 from .precond.cholesky import Cholesky
 from .precond.fsai import fsai

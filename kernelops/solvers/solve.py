@@ -17,7 +17,8 @@ from .block_cg import block_conjugate_gradients
 from .cg import Exits, Watch, conjugate_gradients
 from .operator import Operator, as_system, by_rows, check_symmetric, density, inexact, takes_rows
 from .options import SolveOptions
-from .plan import Plan, SolveRequest
+from .plan import Plan
+from .request import SolveRequest
 from .policy import factorize_in_float64, plan_for
 from .problem import (
     Problem,

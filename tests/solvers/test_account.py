@@ -9,7 +9,8 @@ from systems import Dense
 from kernelops.solvers.cg import Exits
 from kernelops.solvers.operator import System, as_system
 from kernelops.solvers.options import SolveOptions
-from kernelops.solvers.plan import Plan, SolveRequest
+from kernelops.solvers.plan import Plan
+from kernelops.solvers.request import SolveRequest
 from kernelops.solvers.precond.base import Preconditioner
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.summarize import _uncertified, summarize
