@@ -2,8 +2,9 @@
 
 kernel_product.py multiplies by a kernel matrix K that is written as a formula and never stored; kernel_entries.py
 gives its single entries to preconditioners; definite.py says when K is positive semidefinite, by rules.
-linear_operator.py is KernelOperator, SciPy's operator; system.py is the same matrix as KernelSolve sees it, with the
-shapes of its blocks. device_products.py multiplies vectors that are on a GPU.
+linear_operator.py is KernelOperator, SciPy's operator (entry_access.py has its rows, columns and diagonal, shift.py
+its alpha); system.py is the same matrix as KernelSolve sees it, with the shapes of its blocks. device_products.py
+multiplies vectors that are on a GPU.
 
 It imports reductions, truncation and solvers, which know operators by their products alone; the front ends import it.
 Begin with kernel_product.py.

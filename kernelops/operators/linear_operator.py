@@ -21,15 +21,15 @@ from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
 from ..solvers.vectors import HOST, Vectors
 from ..truncation.truncate import check_truncate, truncate_product, truncate_solve
-from .dense import DenseAccess
 from .device_products import device_product
+from .entry_access import EntryAccess
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct
 from .scipy_base import CheckedOperator, refuse_shape
 from .shift import Shift, alpha_layout, check_alpha
 
 
-class KernelOperator(DenseAccess, CheckedOperator):
+class KernelOperator(EntryAccess, CheckedOperator):
     """alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
 
     Parameters

@@ -18,7 +18,7 @@ from .problem import (
     one_column,
     start_from,
 )
-from .solution import info_of
+from .status import info_of
 from .summarize import in_range
 from .vectors import Block
 

@@ -30,7 +30,8 @@ from .problem import (
 )
 from .progress import ProgressBar, log_line
 from .refine import correct, in_double, refine
-from .solution import FAILURES, Solution
+from .solution import Solution
+from .status import FAILURES
 from .state import SolveState
 from .summarize import summarize
 from .vectors import Block

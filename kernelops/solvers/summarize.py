@@ -12,7 +12,8 @@ from .operator import density
 from .plan import Plan
 from .precond.base import Preconditioner, Rescaled
 from .problem import Problem, finite
-from .solution import FAILURES, Solution, conditioned, info_of, message
+from .solution import Solution, conditioned
+from .status import FAILURES, info_of, message
 from .units import multiply
 from .vectors import Block
 

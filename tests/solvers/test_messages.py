@@ -8,7 +8,8 @@ import scipy.sparse as sp
 import usual
 
 from kernelops import DtypeError, KernelOperator, ShapeError, cg, solve
-from kernelops.solvers.solution import conditioned, message
+from kernelops.solvers.solution import conditioned
+from kernelops.solvers.status import message
 
 EYE, ONES = np.eye(3), np.ones(3)
 

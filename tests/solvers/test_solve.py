@@ -30,7 +30,7 @@ from systems import (
 
 from kernelops.errors import ArgumentError, ConvergenceWarning, MissingExtraError, SolveError
 from kernelops.solvers import Solution, solve
-from kernelops.solvers.solution import MESSAGES
+from kernelops.solvers.status import MESSAGES
 
 
 def test_the_judge_can_convict():

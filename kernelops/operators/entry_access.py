@@ -14,7 +14,7 @@ from .kernel_product import KernelProduct
 ENTRIES_AT_ONCE = 1 << 18  # entries that `block` and its kin evaluate together
 
 
-class DenseAccess:
+class EntryAccess:
     """What KernelOperator shows of its entries; a base of that class."""
 
     alpha: np.ndarray
