@@ -25,13 +25,13 @@ from ..reductions.pairs import evaluate
 from ..solvers import warn_or_raise
 from ..solvers.operator import Operator, as_system, check_symmetric, in_units, size_of
 from ..solvers.plan import Plan
-from ..solvers.request import SolveRequest
 from ..solvers.policy import plan_for
 from ..solvers.precond.base import Identity, Preconditioner
 from ..solvers.precond.cholesky import Cholesky
 from ..solvers.progress import log_line
 from ..solvers.quadrature import Estimate
 from ..solvers.quadrature import logdet as estimated_logdet
+from ..solvers.request import SolveRequest
 from ..solvers.solve import solve_with
 from ..solvers.units import unit_of
 

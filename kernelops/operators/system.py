@@ -21,8 +21,8 @@ from ..reductions.kinds import check_accumulation
 from ..solvers import Solution, warn_or_raise
 from ..solvers.options import SolveOptions
 from ..solvers.problem import as_numbers
-from ..solvers.status import info_of, message
 from ..solvers.solve import solve_with
+from ..solvers.status import info_of, message
 from ..solvers.vectors import HOST, Vectors
 from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct

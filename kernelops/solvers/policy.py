@@ -14,7 +14,6 @@ from ..errors import ArgumentError
 from .cost_model import Costs, extrapolated
 from .entries import Entries
 from .plan import Plan
-from .request import SolveRequest
 from .precond.base import Identity, Preconditioner
 from .precond.cholesky import Cholesky
 from .precond.fsai import fsai
@@ -22,6 +21,7 @@ from .precond.jacobi import Jacobi
 from .precond.low_rank import LowRank, low_rank
 from .precond.nystrom import nystrom, nystrom_unshifted
 from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
+from .request import SolveRequest
 from .state import SolveState
 from .vectors import HOST
 

@@ -18,7 +18,6 @@ from .cg import Exits, Watch, conjugate_gradients
 from .operator import Operator, as_system, by_rows, check_symmetric, density, inexact, takes_rows
 from .options import SolveOptions
 from .plan import Plan
-from .request import SolveRequest
 from .policy import factorize_in_float64, plan_for
 from .problem import (
     Problem,
@@ -30,9 +29,10 @@ from .problem import (
 )
 from .progress import ProgressBar, log_line
 from .refine import correct, in_double, refine
+from .request import SolveRequest
 from .solution import Solution
-from .status import FAILURES
 from .state import SolveState
+from .status import FAILURES
 from .summarize import summarize
 from .vectors import Block
 

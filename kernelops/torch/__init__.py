@@ -11,9 +11,9 @@
 torch.Size([2, 1])
 
 The classes are those of kernelops.frontend; adapter.py says how tensors are reduced and solved with. autograd.py has
-`Reduce`, a reduction whose derivatives are reductions, and solve.py `Solve`, a solve whose derivatives are solves; begin
-with these two. gaussian_process.py has log-determinants and predictions, system.py and vectors.py solves whose vectors
-are tensors on a GPU. PyTorch is imported here, and nowhere below.
+`Reduce`, a reduction whose derivatives are reductions, and solve.py `Solve`, a solve whose derivatives are solves;
+begin with these two. gaussian_process.py has log-determinants and predictions, system.py and vectors.py solves whose
+vectors are tensors on a GPU. PyTorch is imported here, and nowhere below.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from kernelops.solvers.cg import Exits
 from kernelops.solvers.operator import System, as_system
 from kernelops.solvers.options import SolveOptions
 from kernelops.solvers.plan import Plan
-from kernelops.solvers.request import SolveRequest
 from kernelops.solvers.precond.base import Preconditioner
 from kernelops.solvers.problem import Problem
+from kernelops.solvers.request import SolveRequest
 from kernelops.solvers.summarize import _uncertified, summarize
 
 FIGURES = {"maxiter": 7, "asked": "rtol = 0.5", "faulty": "B"}

@@ -4,6 +4,6 @@ base.py says what each one is. cholesky.py is a dense factor, jacobi.py the diag
 make low-rank ones (low_rank.py), fsai.py a sparse factor of the inverse from the entries of neighbours (neighbours.py,
 local_factors.py).
 
-They see K by solvers/entries.py alone. policy.py chooses one and builds it. Begin with base.py; CONTRIBUTING.md shows how
-one is added.
+They see K by solvers/entries.py alone. policy.py chooses one and builds it. Begin with base.py; CONTRIBUTING.md shows
+how one is added.
 """
