@@ -156,12 +156,12 @@ def bind_arguments(
         gaps = "" if count == len(places) else f" at positions {', '.join(map(str, sorted(places)))}"
         raise ArgumentError(f"wanted {count} argument{'s' * (count != 1)} ({wanted}{gaps}), got {len(args)}")
     given: dict[int, Any] = {}
-    there = False
+    on_gpu = False
     for p, v in places.items():
         a = as_numpy_view(args[p])
         if a is None:
             a = _as_array(args[p], v, names, device)
-            there = there or isinstance(a, DeviceArray)
+            on_gpu = on_gpu or isinstance(a, DeviceArray)
         given[p] = a
     common = _common_dtype(places, given, args, names, dtype)
     arrays: list[Any] = [None] * count
@@ -169,7 +169,7 @@ def bind_arguments(
         arrays[p] = _check_shape(given[p], v, names, common)
     M, N = _counts(places, arrays, names, sizes)
     library = "host"
-    if there:  # numbers may be of the host
+    if on_gpu:  # numbers may be of the host
         device, library = common_device({label(v, names): given[p] for p, v in places.items() if given[p].ndim}, device)
     return Arguments(tuple(arrays), common, _batch(places, arrays, names), M, N, device, library)
 

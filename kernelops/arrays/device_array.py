@@ -89,8 +89,8 @@ class DeviceArray:
 
     def view(self, shape: tuple[int, ...], strides: tuple[int, ...], host: np.ndarray | None = None) -> DeviceArray:
         """The same memory in another shape."""
-        place = self.device, self.owner, self.library, host, self.stream
-        return DeviceArray(self.pointer, shape, strides, self.dtype, *place)
+        rest = self.device, self.owner, self.library, host, self.stream
+        return DeviceArray(self.pointer, shape, strides, self.dtype, *rest)
 
     def __repr__(self) -> str:
         return f"DeviceArray({self.dtype} of shape {self.shape} on GPU {self.device}, of {self.library})"
@@ -125,13 +125,13 @@ def device_view(a: Any, name: str, device: int = -1) -> DeviceArray:
         raise DtypeError(f"{name} is a masked array: wanted a plain one")
     library = type(a).__module__.split(".")[0]
     library = library if library in ("cupy", "pycuda") else "pycuda"
-    place = getattr(getattr(a, "device", None), "id", None)
+    number = getattr(getattr(a, "device", None), "id", None)
     return DeviceArray(
         int(said["data"][0] or 0),
         tuple(map(int, said["shape"])),
         None if said.get("strides") is None else tuple(map(int, said["strides"])),
         np.dtype(said["typestr"]),
-        max(device, 0) if place is None else int(place),
+        max(device, 0) if number is None else int(number),
         a,
         library,
         stream=said.get("stream"),

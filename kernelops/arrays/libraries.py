@@ -117,11 +117,11 @@ class Pycuda:
 
 def library_of(arguments: Arguments, gpu: Device) -> ArrayLibrary:
     """The library of a call's results."""
-    there = {a.library: a for a in arguments.arrays if isinstance(a, DeviceArray)}
+    on_device = {a.library: a for a in arguments.arrays if isinstance(a, DeviceArray)}
     if arguments.library != "host":
-        return library_like(there[arguments.library], gpu)
-    beside = next((a for name, a in there.items() if name != "host"), None)
-    return Host(gpu, None if beside is None else library_like(beside, gpu))
+        return library_like(on_device[arguments.library], gpu)
+    other = next((a for name, a in on_device.items() if name != "host"), None)
+    return Host(gpu, None if other is None else library_like(other, gpu))
 
 
 def library_like(a: DeviceArray, gpu: Device | None = None) -> ArrayLibrary:
@@ -161,8 +161,8 @@ def _strided_view(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
     """The array in its library, in the shape of the DeviceArray."""
     size = a.dtype.itemsize
     if a.library == "torch":
-        place = a.owner.storage_offset() + (a.pointer - a.owner.data_ptr()) // size
-        return as_strided(a.owner, a.shape, [s // size for s in a.strides], place)
+        offset = a.owner.storage_offset() + (a.pointer - a.owner.data_ptr()) // size
+        return as_strided(a.owner, a.shape, [s // size for s in a.strides], offset)
     assert a.pointer == a.owner.data.ptr
     return as_strided(a.owner, a.shape, a.strides)
 

@@ -1,4 +1,4 @@
-"""BLAS beside the engine: its threads take the cores from the engine's, and its memory must be there."""
+"""BLAS beside the engine: its threads take the cores from the engine's, and it needs memory of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _lock, _inside, _limit = make_lock(), 0, None
 
 @cache
 def _controller() -> Any:
-    """The libraries of this process, looked up once, when those of NumPy and SciPy are there."""
+    """The BLAS libraries of this process, looked up once, after those of NumPy and SciPy are loaded."""
     return ThreadpoolController()
 
 

@@ -177,10 +177,10 @@ class _Factoring:
 
 
 def run_side_by_side(work: Iterable[Callable[[], object]]) -> None:
-    """Call functions, on as many threads of which this is one; an error of theirs is raised.
+    """Call functions, each on a thread, of which this is one; an error of theirs is raised.
 
-    Where no more threads can be started those that there are call them all. Within them the engine uses no other
-    threads, and BLAS should not.
+    If no more threads can be started, those that run call them all. Within them the engine uses no other threads, and
+    BLAS should not.
     """
 
     def guarded(function: Callable[[], object]) -> None:

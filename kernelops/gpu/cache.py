@@ -68,7 +68,7 @@ def folder() -> Path | None:
     if wished:
         return Path(os.path.expanduser(wished)).absolute()
     found = _users_folder()
-    return found if found.is_absolute() else None  # "~" stands for nothing where there is no home
+    return found if found.is_absolute() else None  # "~" stays as it is if there is no home
 
 
 def _users_folder() -> Path:
@@ -108,7 +108,7 @@ def _path(key: str) -> Path | None:
 
 
 def _reason_for_distrust(where: Path) -> str | None:
-    """Why a folder must not be used, with what would help; None where it may be, or is not there."""
+    """Why a folder must not be used, with what would help; None if it may be used, or does not exist."""
     try:
         link, facts = os.lstat(where), os.stat(where)
     except OSError:

@@ -89,7 +89,7 @@ class Context:
 
 
 def _clear(cuda: Any) -> None:
-    """Take off PyCUDA's stack what interrupts in the middle of a push or a pop have left there, as the process ends."""
+    """Take off PyCUDA's stack, as the process ends, what interrupts within a push or a pop have left on it."""
     while any((top := cuda.Context.get_current()) is context for context in _made):
         try:
             cuda.Context.pop()

@@ -1,4 +1,4 @@
-"""A GPU: its memory, its kernels, and what is launched there. Nothing is started before :func:`device` is called."""
+"""A GPU: its memory, its kernels and their launches. Nothing is started before :func:`device` is called."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ USUAL = "/usr/local/cuda"
 
 
 def nvrtc_libraries(tried: list[str]) -> Iterator[str]:
-    """Names under which NVRTC may be loaded, the best first; where there is none is noted in ``tried``."""
+    """Names under which NVRTC may be loaded, the best first; places without one are noted in ``tried``."""
     yield from nvrtc_files(tried)
     yield from BY_LOADER
 
 
 def nvrtc_files(tried: list[str]) -> Iterator[str]:
-    """Those of them that are files which are there."""
+    """The names among them that are existing files."""
     for folder in package_folders():
         yield from _matching(folder, PACKAGED, tried)
     if not package_folders():
@@ -46,7 +46,7 @@ def nvrtc_parts(path: str) -> list[str]:
 
 
 def nvcc_programs(tried: list[str]) -> Iterator[str]:
-    """Paths of nvcc, the best first; where there is none is noted in ``tried``."""
+    """Paths of nvcc, the best first; places without one are noted in ``tried``."""
     folders = [str(toolkit / "bin") for toolkit in toolkits()]
     for place in (*folders[:-1], None, *folders[-1:]):  # the usual folder after the PATH
         found = shutil.which("nvcc", path=place)
@@ -72,7 +72,7 @@ def toolkits() -> list[Path]:
 
 
 def driver_version() -> tuple[int, int] | None:
-    """The newest CUDA that the driver of this machine knows, (13, 0); None where there is no driver."""
+    """The newest CUDA that the driver of this machine knows, (13, 0); None if there is no driver."""
     version = ctypes.c_int()
     try:
         failed = ctypes.CDLL(DRIVER).cuDriverGetVersion(ctypes.byref(version))
