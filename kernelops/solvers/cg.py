@@ -31,7 +31,8 @@ class Exits:
 
     @classmethod
     def none(cls, shape: tuple[int, ...], nonfinite: bool = False, stopped: bool = False) -> Exits:
-        return cls(*(np.zeros(shape, bool) for _ in range(4)), nonfinite, stopped)
+        converged, stagnated, indefinite, indefinite_preconditioner = (np.zeros(shape, bool) for _ in range(4))
+        return cls(converged, stagnated, indefinite, indefinite_preconditioner, nonfinite, stopped)
 
     @property
     def status(self) -> str:
@@ -274,4 +275,4 @@ def will_continue(norm: np.ndarray, before: np.ndarray, ends: np.ndarray) -> np.
 
 def any_in_batch(flags: np.ndarray) -> np.ndarray:
     """Whether a column is flagged in any element of the batch."""
-    return flags.any(axis=tuple(range(flags.ndim - 1)))
+    return np.asarray(flags.any(axis=tuple(range(flags.ndim - 1))))

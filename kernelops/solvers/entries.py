@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 class Entries(Protocol):
@@ -27,17 +28,28 @@ class Entries(Protocol):
         (n // width, D) float64: the points, where K[i, j] decreases with their Euclidean distance; else None.
     """
 
-    n: int
-    width: int
-    work: float
-    density: float
-    semidefinite: bool
-    coordinates: np.ndarray | None
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def work(self) -> float: ...
+
+    @property
+    def density(self) -> float: ...
+
+    @property
+    def semidefinite(self) -> bool: ...
+
+    @property
+    def coordinates(self) -> np.ndarray | None: ...
 
     def diagonal(self) -> np.ndarray:
         """K[i, i]: shape (n,)."""
 
-    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = np.float64) -> np.ndarray:
+    def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
         """K[first:, J] for J of shape (k,): shape (n - first, k), evaluated in float64 or float32."""
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
@@ -65,7 +77,7 @@ class DenseEntries:
     def diagonal(self) -> np.ndarray:
         return np.diagonal(self.K).copy()
 
-    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = np.float64) -> np.ndarray:
+    def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
         return self.K[first:, J].astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:

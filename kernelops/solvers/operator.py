@@ -193,7 +193,7 @@ def by_rows(system: Operator) -> Callable[[np.ndarray], np.ndarray]:
     return product
 
 
-def inexact(dtype: DTypeLike) -> np.dtype:
+def inexact(dtype: DTypeLike | None) -> np.dtype:
     """The dtype itself if it is a float or complex dtype of the solvers, else float64 or complex128."""
     dtype = np.dtype(np.float64 if dtype is None else dtype)
     return dtype if dtype.char in "efdFD" else np.dtype(np.complex128 if dtype.kind == "c" else np.float64)

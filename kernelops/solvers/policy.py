@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -152,7 +153,7 @@ def _nystrom(q: SolveRequest, at: int, _entries: Entries | None, alpha: np.ndarr
     return nystrom(lambda V: whole(V) - column * V, n, alpha, most=most, seed=q.seed, semidefinite=shown)
 
 
-BUILDERS = {
+BUILDERS: dict[str, Callable[[SolveRequest, int, Any, np.ndarray], Preconditioner]] = {
     "pivoted_cholesky": _pivoted_cholesky,
     "nystrom": _nystrom,
     "fsai": lambda q, at, entries, alpha: _build_fsai(q, entries, alpha, None),
@@ -173,15 +174,16 @@ def _select_automatic(q: SolveRequest, method: str, columns: int, digits: float,
                 found = [_select_preconditioner(q, c, a, limit) for c, a in zip(costs, q.alphas(), strict=True)]
         except FloatingPointError as error:
             return Plan(q, "cg", "none", f"no preconditioner: {error}")
-        if all(p is not None for p, _ in found):
+        selected = [(p, why) for p, why in found if p is not None]
+        if len(selected) == len(found):
             break
         plan = _factorize(q, costs, "predicted to be faster than iterating", exact)
         if plan.method == "direct":
             return plan
-    first, why = next(((p, why) for p, why in found if p.name != "none"), found[0])  # names them all
+    first, why = next(((p, why) for p, why in selected if p.name != "none"), selected[0])  # names them all
     if first.name == "none":
         return Plan(q, method, "none", f"no preconditioner: {why}")
-    return Plan(q, method, first.name, f"{first.describe()}: {why}", tuple(p for p, _ in found))
+    return Plan(q, method, first.name, f"{first.describe()}: {why}", tuple(p for p, _ in selected))
 
 
 def _select_preconditioner(

@@ -166,6 +166,7 @@ class Problem:
     def _round(self, x: Block, columns: np.ndarray) -> Block:
         """x rounded to the dtype that is returned, in scaled units as before; infinite where it does not fit."""
         vectors, shift = self.system.vectors, self.shift[..., columns]
+        assert self.rounded is not None
         short = vectors.copy(x, self.dtype)
         multiply(short, shift, vectors)
         with np.errstate(over="ignore"):

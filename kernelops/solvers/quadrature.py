@@ -176,7 +176,7 @@ def _quadrature(
         means.append(mean)
         looks.append(process.steps)
         rest = np.minimum(
-            _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), process.alive.any(axis=1)), np.abs(mean)
+            _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), np.any(process.alive, axis=1)), np.abs(mean)
         )
         over, few = not process.alive.any() or process.steps >= most, False
         asked = rtol * np.abs(base + mean)
@@ -206,7 +206,7 @@ def _spread(values: np.ndarray, whole: bool) -> np.ndarray:
     return np.zeros(len(values)) if whole or k < 2 else values.std(axis=1, ddof=1) / np.sqrt(k)
 
 
-def _rest(falls: Sequence[np.ndarray], lengths: Sequence[int], alive: np.ndarray) -> np.ndarray:
+def _rest(falls: np.ndarray, lengths: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """How far the means have still to fall, if the falls go on shrinking as the last two did: a geometric series.
 
     falls holds those between looks, lengths the steps between them: a fall at each step of v now and of u some steps

@@ -114,6 +114,7 @@ def _solved(
         return np.full(n, np.nan, dtype), info_of("nonfinite", 0)
 
     def watch(present: Callable[[], Block]) -> None:
+        assert callback is not None
         callback(_returned(vectors.to_host(problem.unscaled(present())), dtype))
 
     problem = Problem(system, b, rtol, atol, dtype)

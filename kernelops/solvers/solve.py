@@ -251,12 +251,12 @@ def _run(
                     return x, exits, plan
             apply = plan.apply(system.vectors)
             precondition = None if apply is None else log.time_calls("preconditioner", apply)
-            how = {"precondition": precondition, "watch": watching}
-            exits = (refine if mixed else in_double)(problem, x, r, maxiter, iterate=iterate, **how)
+            run = refine if mixed else in_double
+            exits = run(problem, x, r, maxiter, iterate=iterate, precondition=precondition, watch=watching)
             if plan.method == "block_cg" and exits.status == "stagnated" and log.iterations < maxiter:
                 # near the end of float64 the common directions are lost before the columns are
                 r = problem.residual(x, np.arange(r.shape[-1]))
-                exits = in_double(problem, x, r, maxiter, **how)
+                exits = in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
         return x, exits, plan
     finally:
         if bar is not None:
@@ -284,7 +284,9 @@ def _corrected(
     while True:
         problem.projects = not plan.single
         rate = max(p.rate for p in plan.preconditioners)
-        precondition = log.time_calls("preconditioner", plan.apply(vectors))
+        apply = plan.apply(vectors)
+        assert apply is not None
+        precondition = log.time_calls("preconditioner", apply)
         exits = correct(problem, x, r, maxiter, precondition, rate, watch)
         if exits is not None or not plan.single or log.iterations >= maxiter:
             return exits, plan

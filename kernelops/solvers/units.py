@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .entries import Entries
 from .vectors import HOST, Block, BlockFunction, Vectors
@@ -100,7 +101,7 @@ class EntriesInUnits:
     def diagonal(self) -> np.ndarray:
         return np.ldexp(self.entries.diagonal(), -self.unit)
 
-    def columns(self, J: np.ndarray, first: int = 0, dtype: Any = np.float64) -> np.ndarray:
+    def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
         return np.ldexp(self.entries.columns(J, first), -self.unit).astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:

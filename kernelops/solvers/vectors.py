@@ -79,7 +79,7 @@ class Vectors(Protocol):
     def fill(self, x: Block, value: complex) -> None:
         """Set all numbers of x to one value."""
 
-    def copy(self, x: Block, dtype: DTypeLike = None) -> Block:
+    def copy(self, x: Block, dtype: DTypeLike | None = None) -> Block:
         """A contiguous copy, in another dtype if one is given."""
 
     def round(self, x: Block, dtype: DTypeLike) -> Block:
@@ -88,7 +88,7 @@ class Vectors(Protocol):
     def join(self, x: Block, y: Block) -> Block:
         """The columns of x followed by those of y: (..., n, k + l)."""
 
-    def take(self, x: Block, columns: np.ndarray, dtype: DTypeLike = None) -> Block:
+    def take(self, x: Block, columns: np.ndarray, dtype: DTypeLike | None = None) -> Block:
         """A contiguous copy (..., n, len(columns)) of some columns, in another dtype if one is given."""
 
     def put(self, x: Block, columns: np.ndarray, part: Block, where: np.ndarray | None = None) -> None:
@@ -193,7 +193,7 @@ class NumpyVectors:
     def fill(self, x: np.ndarray, value: complex) -> None:
         x[...] = value
 
-    def copy(self, x: np.ndarray, dtype: DTypeLike = None) -> np.ndarray:
+    def copy(self, x: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
         return np.array(x, dtype=dtype, order="C")
 
     @QUIET
@@ -203,7 +203,7 @@ class NumpyVectors:
     def join(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.concatenate([x, y], axis=-1)
 
-    def take(self, x: np.ndarray, columns: np.ndarray, dtype: DTypeLike = None) -> np.ndarray:
+    def take(self, x: np.ndarray, columns: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
         if len(columns) == x.shape[-1]:
             return np.array(x, dtype=dtype, order="C")
         return np.ascontiguousarray(x[..., columns], dtype=dtype)

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 from ..units import SINGLE
 
 
-class Preconditioner(LinearOperator):
+class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no annotations
     """P^-1 = W^T W for a symmetric positive definite P near A = diag(alpha) + K.
 
     Products keep the dtype of the block: float32 in, float32 out. SciPy's own solvers take it as ``M``.
@@ -37,15 +37,21 @@ class Preconditioner(LinearOperator):
     columns = 0  # of K that were evaluated whole
     pairs = 0  # entries besides
     logdet = 0.0
-    certificate = math.inf
-    inverse_bound = math.inf
 
     def __init__(self, n: int) -> None:
         super().__init__(np.dtype(np.float64), (n, n))
 
     @property
+    def certificate(self) -> float:
+        return math.inf
+
+    @property
+    def inverse_bound(self) -> float:
+        return math.inf
+
+    @property
     def evaluated(self) -> int:
-        return self.columns * self.shape[0] + self.pairs
+        return int(self.columns * self.shape[0] + self.pairs)
 
     def _matvec(self, v: np.ndarray) -> np.ndarray:
         return self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
@@ -107,11 +113,11 @@ class Rescaled(Preconditioner):
         self.logdet = inner.logdet + inner.shape[0] * unit * math.log(2.0)
 
     @property
-    def certificate(self) -> float:  # type: ignore[override]
+    def certificate(self) -> float:
         return self.inner.certificate
 
     @property
-    def inverse_bound(self) -> float:  # type: ignore[override]
+    def inverse_bound(self) -> float:
         return self.inner.inverse_bound
 
     def withdraw(self) -> None:

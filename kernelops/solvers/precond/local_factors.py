@@ -173,9 +173,8 @@ def _cholesky(S: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         if len(S) == 1:
             return np.full_like(S, np.nan), np.ones(1, bool)
         half = len(S) // 2
-        return tuple(
-            np.concatenate(x) for x in zip(_cholesky(S[:half], noise[:half]), _cholesky(S[half:], noise[half:]))
-        )
+        (R, bad), (other_R, other_bad) = _cholesky(S[:half], noise[:half]), _cholesky(S[half:], noise[half:])
+        return np.concatenate([R, other_R]), np.concatenate([bad, other_bad])
 
 
 def _jittered(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:

@@ -50,8 +50,9 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
     """
     if not count:
         return np.empty((len(rank), 0), np.int64)
-    if by_tree(entries):
-        return nearest_predecessors(entries.coordinates, rank, count)
+    x = entries.coordinates
+    if x is not None and by_tree(entries):
+        return nearest_predecessors(x, rank, count)
     return entries.neighbours(rank, count)
 
 
@@ -99,9 +100,9 @@ def _nearest(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, np.n
     """The distances of the nearest points of a tree, and these points."""
     wanted = np.arange(1, count + 1)
     try:
-        return tree.query(y, k=wanted, workers=thread_count())  # type: ignore[no-any-return]
+        return tree.query(y, k=wanted, workers=thread_count())
     except RuntimeError:  # no thread can be started
-        return tree.query(y, k=wanted)  # type: ignore[no-any-return]
+        return tree.query(y, k=wanted)
 
 
 def _from_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.blas import dtrsm
 
@@ -196,19 +197,20 @@ def survivors(H: np.ndarray, alpha: np.ndarray, height: np.ndarray, room: int) -
     H is the Schur complement of diag(alpha) + K at the candidates.
     """
     b = len(H)
-    L, kept = np.zeros((b, min(b, room))), []
+    L = np.zeros((b, min(b, room)))
+    kept: list[int] = []
     left = np.diagonal(H) - alpha
     for j in range(b):
         if not height[j] < left[j]:
             continue
         t = len(kept)
         if t == room:
-            return kept, np.tril(L[kept, :t]), j
+            return kept, np.tril(L[np.array(kept, np.intp), :t]), j
         column = (H[:, j] - L[:, :t] @ L[j, :t]) / np.sqrt(left[j] + alpha[j])
         L[:, t] = column
         left = left - column**2  # nothing but rounding, or -alpha, for the same row drawn again
         kept.append(j)
-    return kept, np.tril(L[kept, : len(kept)]), b
+    return kept, np.tril(L[np.array(kept, np.intp), : len(kept)]), b
 
 
 def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d: np.ndarray) -> None:
@@ -251,7 +253,7 @@ class Scaled:
     for the condition number, sum_i residual_i / alpha_i.
     """
 
-    coordinates = None  # a scaled K does not decrease with the distance
+    coordinates: np.ndarray | None = None  # a scaled K does not decrease with the distance
 
     def __init__(self, entries: Entries, s: float | np.ndarray) -> None:
         self.entries, self.n, self.width = entries, entries.n, entries.width
@@ -266,8 +268,8 @@ class Scaled:
     def diagonal(self) -> np.ndarray:
         return self.s**2 * self.entries.diagonal()
 
-    def columns(self, J: np.ndarray) -> np.ndarray:
-        return self.s[:, None] * self.entries.columns(J) * self.s[J]
+    def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
+        return (self.s[first:, None] * self.entries.columns(J, first) * self.s[J]).astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
         return self.s[I][:, :, None] * self.entries.blocks(I) * self.s[I][:, None, :]
