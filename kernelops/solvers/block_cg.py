@@ -11,7 +11,7 @@ from .vectors import HOST, Block, BlockFunction, Vectors
 
 # Of the largest eigenvalue of a Gram matrix of unit vectors: below it a direction is one of the others. The vectors of
 # float32 differ from dependent ones by rounding of 1e-7 and a few times that, squared; Gram matrices are float64.
-RANK = {"f": 1e-12, "F": 1e-12, "d": 1e-14, "D": 1e-14}
+DEPENDENT = {"f": 1e-12, "F": 1e-12, "d": 1e-14, "D": 1e-14}
 
 
 def block_conjugate_gradients(
@@ -57,7 +57,7 @@ def block_conjugate_gradients(
     p = q = inverse = None  # the last directions, A times them, and W^-1; none where it starts anew
 
     def norms(*blocks: Block) -> list[np.ndarray]:
-        """The norms of the columns of some blocks in the places of all columns."""
+        """The norms of the active columns of some blocks, at the places of all columns."""
         found = [np.zeros(shape) for _ in blocks]
         for values, squares in zip(found, vectors.scalars(dots=[(v, v) for v in blocks]), strict=True):
             values[..., columns] = np.sqrt(squares.real)
@@ -72,7 +72,7 @@ def block_conjugate_gradients(
         return full
 
     def write_back() -> None:
-        """Leave the columns at work in the arrays of all columns."""
+        """Copy the active columns to the arrays of all columns."""
         if x is not whole and not keep_best:
             vectors.put(whole, columns, x)
         if r is not left:
@@ -184,14 +184,14 @@ def block_conjugate_gradients(
 def orthonormal(z: Block, wanted: np.ndarray, vectors: Vectors) -> tuple[Block, np.ndarray]:
     """An orthonormal basis of what the wanted columns of z span, and which of its columns are not zeros.
 
-    Columns are made unit vectors first, so that a small residual counts as much as a large one. None in place of the
-    basis where there is nothing to span.
+    Columns are made unit vectors first, so that a small residual counts as much as a large one. The basis is None if
+    there is nothing to span.
     """
     gram = vectors.gram(z, z)
     size = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1).real, 0.0))
     unit = np.divide(1.0, size, out=np.zeros_like(size), where=wanted & (size > 0) & np.isfinite(size))
     values, eigenvectors = vectors.eigh(gram * unit[..., :, None] * unit[..., None, :])
-    independent = values > RANK[vectors.dtype(z).char] * np.maximum(values[..., -1:], 0.5)
+    independent = values > DEPENDENT[vectors.dtype(z).char] * np.maximum(values[..., -1:], 0.5)
     most = int(independent.sum(axis=-1).max(initial=0))
     if most == 0:
         return None, independent

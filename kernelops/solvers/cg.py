@@ -20,7 +20,7 @@ Watch: TypeAlias = Callable[[Callable[[], Block]], None]  # called with a functi
 
 @dataclass
 class Exits:
-    """How the columns left the iteration: boolean arrays of shape (..., k); those in no array ran to the end."""
+    """The way in which each column left the iteration: boolean arrays (..., k); all False if it ran to the end."""
 
     converged: np.ndarray
     stagnated: np.ndarray
@@ -36,7 +36,7 @@ class Exits:
 
     @property
     def status(self) -> str:
-        """The word for the worst column."""
+        """The status of the worst column."""
         if self.nonfinite:
             return "nonfinite"
         if ((self.indefinite | self.indefinite_preconditioner) & ~self.converged).any():
@@ -76,8 +76,8 @@ def conjugate_gradients(
         A column is done when the norm of its residual is at most this.
     maxiter : int
         Most steps.
-    journal : Journal
-        Takes the residuals and the coefficients.
+    log : SolveLog
+        Records the residuals and the coefficients.
     precondition : callable, optional
         M V for a block V.
     recompute : callable, optional
@@ -87,8 +87,8 @@ def conjugate_gradients(
         Called after each step with a function that returns the present iterate; StopIteration ends the iteration.
     keep_best : bool
         Leave in x, for a column that does not converge, the iterate with the smallest residual instead of the last.
-    trust : Trust, optional
-        Says down to where a carried residual is trusted, and when a column has done enough.
+    gap : ResidualGap, optional
+        Estimates down to where a carried residual is meaningful, and sets the norm at which a column is done.
     """
     shape = goal.shape
     exits = Exits.none(shape)
@@ -110,7 +110,7 @@ def conjugate_gradients(
     )  # q is A p, once that is begun: perhaps before a step is judged
 
     def scatter(found: np.ndarray) -> np.ndarray:
-        """Numbers of the columns at work in the places of all columns."""
+        """Numbers of the active columns, (..., active), at the places of all columns, (..., k); 0 elsewhere."""
         if len(columns) == shape[-1]:
             return found
         values = np.zeros(shape)
@@ -118,7 +118,7 @@ def conjugate_gradients(
         return values
 
     def gather(values: np.ndarray) -> np.ndarray:
-        """The numbers of the columns at work, of those of all columns."""
+        """The numbers of the active columns among those of all columns."""
         return values if len(columns) == shape[-1] else values[..., columns]
 
     def current() -> Block:
@@ -130,7 +130,7 @@ def conjugate_gradients(
         return full
 
     def write_back() -> None:
-        """Leave the columns at work in the arrays of all columns."""
+        """Copy the active columns to the arrays of all columns."""
         if x is not whole and not keep_best:
             vectors.put(whole, columns, x)
         if r is not left:
@@ -247,9 +247,9 @@ def check_claims(
     work: tuple[Block, Block, np.ndarray],
     vectors: Vectors,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Judge the columns that claim to be done by residuals recomputed from scratch, which take the place of their own.
+    """Check the columns that claim to be done by residuals recomputed from scratch, which replace their own.
 
-    work is (x, r, columns): the columns at work and their places among all. Returns the norms, the columns of which
+    work is (x, r, columns): the active columns and their places among all. Returns the norms, the columns of which
     they are now those of the true residual, and those of these that must start anew.
     """
     x, r, columns = work
@@ -269,7 +269,7 @@ def check_claims(
 
 @QUIET
 def will_continue(norm: np.ndarray, before: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which columns would not be done after one more step, if as much of the norm goes with it as with the last."""
+    """Whether a column would not be done after one more step that reduces its norm as much as the last one."""
     return norm**2 > ends * before
 
 

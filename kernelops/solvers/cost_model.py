@@ -1,4 +1,4 @@
-"""What the parts of a solve cost, in nanoseconds of a small machine of the year 2025; only the ratios count.
+"""The predicted cost of the parts of a solve, in nanoseconds of a small machine of 2025; only the ratios count.
 
 The figures are fixed and the work is counted, so that the same problem is solved in the same way everywhere, always.
 """
@@ -14,20 +14,20 @@ from .entries import Entries
 from .precond.neighbours import by_tree
 from .projections import PROJECTED_FROM, PROJECTIONS
 
-ITERATION = 1e5  # an iteration, apart from its product and its preconditioner
-PRODUCT = 0.03  # an entry in a float32 product with one column, for each unit of counted work
-COLUMN = 0.5  # units of work that every further column is
-DOUBLE = 2.5  # times that in float64
-ENTRY = (5.0, 0.1)  # an entry of K by itself, in float64: at least, and for each unit of counted work
-BLOCK_ENTRY = 5.0  # times that in small blocks
-FLOP = 0.03  # a multiplication or an addition in tall matrices, float64
-FACTOR = 0.015  # one in a dense Cholesky factorisation in float64, and in triangular solves with many columns
-SINGLE = 0.5  # times that in float32, and times what an entry costs
-TRIANGLES = 0.5  # an entry of a factor that is read, forwards and backwards
-RANKED = 1.6  # a row of a low-rank factor of one column, when it is applied to a float32 vector
-SPARSE_EXPECTED = (15, 60)  # iterations with a sparse approximate inverse: of points in few dimensions, of others
-THERE = 1 / 300, 1 / 100  # times that take a product, and one with a low-rank factor, where vectors are on a GPU
-FEW, SLOPE = 4.0, 60.0  # iterations with low rank: FEW + SLOPE sqrt(residual trace / trace of alpha), to 1e-6
+ITERATION = 1e5  # nanoseconds for an iteration, apart from its product and its preconditioner
+PRODUCT = 0.03  # nanoseconds for an entry in a float32 product with one column, for each unit of counted work
+COLUMN = 0.5  # units of counted work that every further column adds to an entry
+DOUBLE = 2.5  # ratio of a product in float64 to one in float32
+ENTRY = (5.0, 0.1)  # nanoseconds for a single entry of K in float64: at least, and for each unit of counted work
+BLOCK_ENTRY = 5.0  # ratio of an entry in a small block to a single entry
+FLOP = 0.03  # nanoseconds for a multiplication or an addition in products of tall matrices in float64
+FACTOR = 0.015  # nanoseconds for one in a dense Cholesky factorisation or a solve with its factor, in float64
+SINGLE_RATIO = 0.5  # ratio of dense work, and of single entries, in float32 to that in float64
+TRIANGLES = 0.5  # nanoseconds for an entry of a dense factor in a solve with one column, forwards and backwards
+RANKED = 1.6  # nanoseconds for an entry of a low-rank factor when it is applied to a float32 vector
+SPARSE_EXPECTED = (15, 60)  # iterations with a sparse approximate inverse: points in few dimensions, all others
+GPU_DISCOUNT = 1 / 300, 1 / 100  # ratio of products, and of low-rank factors, with vectors on a GPU to the host
+RANKED_ITERATIONS, SLOPE = 4.0, 60.0  # iterations to 1e-6 with low rank: 4 + 60 sqrt(residual trace / trace of alpha)
 
 
 @dataclass(frozen=True)
@@ -42,66 +42,73 @@ class Costs:
     double : bool
         Whether the iterations run in float64.
     digits : float
-        Natural logarithm of what the residual is to be divided by.
-    there : bool
-        Whether vectors are on a GPU. Entries are the host's in any case, and so is what is built of them.
+        Natural logarithm of the factor by which the residual is to be reduced.
+    on_gpu : bool
+        Whether vectors are on a GPU. Entries, and what is built from them, are on the host in any case.
     """
 
     entries: Entries
     columns: int
     double: bool
     digits: float
-    there: bool = False
+    on_gpu: bool = False
 
     @property
     def entry(self) -> float:
         return max(ENTRY[0], ENTRY[1] * self.entries.work)
 
     def product(self, double: bool) -> float:
-        """A product with the matrix."""
+        """The cost of a product with the matrix."""
         e = self.entries
         work = e.work + (self.columns - 1) * COLUMN
-        return PRODUCT * work * e.density * e.n**2 * (DOUBLE if double else 1.0) * (THERE[0] if self.there else 1.0)
+        return (
+            PRODUCT
+            * work
+            * e.density
+            * e.n**2
+            * (DOUBLE if double else 1.0)
+            * (GPU_DISCOUNT[0] if self.on_gpu else 1.0)
+        )
 
     @property
     def iteration(self) -> float:
-        """An iteration without a preconditioner."""
+        """The cost of an iteration without a preconditioner."""
         return ITERATION + self.product(self.double)
 
     def applied(self, k: int) -> float:
-        """A product with a factor of k columns and with its transpose, twice."""
+        """The cost of a product with a factor of k columns and with its transpose, twice."""
         found = RANKED * self.entries.n * k * (1 + (self.columns - 1) / 8) * (2.0 if self.double else 1.0)
-        return found * (THERE[1] if self.there else 1.0)
+        return found * (GPU_DISCOUNT[1] if self.on_gpu else 1.0)
 
     def plain(self, condition: float) -> float:
-        """Without a preconditioner: sqrt(condition) / 2 iterations divide the error in the energy norm by e."""
+        """The cost without a preconditioner: sqrt(condition) / 2 iterations reduce the error by a factor of e."""
         return (1 + min(self.entries.n, math.sqrt(condition) / 2 * self.digits)) * self.iteration
 
     def direct(self, corrections: int = 1, single: bool = False) -> float:
-        """By a dense factor, in float64 or float32, and so many corrections with a float64 residual after each."""
-        n, share = self.entries.n, SINGLE if single else 1.0
+        """The cost of a dense factor, in float64 or float32, and of corrections with a float64 residual after each."""
+        n, share = self.entries.n, SINGLE_RATIO if single else 1.0
         residuals = self if single or self.columns < PROJECTED_FROM else replace(self, columns=PROJECTIONS)
         factor = share * (self.entry * n**2 / 2 + FACTOR * n**3 / 3)
         solved = share * n**2 * (2 * TRIANGLES + 2 * FACTOR * self.columns)
         return factor + corrections * (ITERATION + solved + residuals.product(double=True))
 
     def single(self, rate: float) -> float:
-        """By a dense factor in float32, where a correction leaves this share of a residual."""
+        """The cost of a dense factor in float32, if a correction leaves this share of a residual."""
         return self.direct(max(1, math.ceil(self.digits / -math.log(rate))), single=True)
 
     def low_rank(self, k: int, trace: float) -> float:
-        """By low rank, where the residual trace is so many times that of alpha."""
+        """The cost with a low-rank part of k columns, whose residual trace is this multiple of that of alpha."""
         n = self.entries.n
-        iterations = FEW + SLOPE * math.sqrt(trace) * self.digits / math.log(2e6)
+        iterations = RANKED_ITERATIONS + SLOPE * math.sqrt(trace) * self.digits / math.log(2e6)
         return n * k * self.entry + 8 * n * k**2 * FLOP + iterations * (self.iteration + self.applied(k))
 
     @property
     def flat(self) -> bool:
-        """Whether neighbours are those of points in few dimensions, which a tree finds, and of which few are enough."""
+        """Whether the points have few dimensions, so that a tree finds neighbours, and few of them are enough."""
         return by_tree(self.entries)
 
     def sparse(self, k: int, count: int, flat: bool | None = None) -> float:
-        """By a sparse approximate inverse of so many neighbours, after k pivots; `flat` where it need not be asked."""
+        """The cost of a sparse approximate inverse with `count` neighbours after k pivots; `flat` if it is known."""
         flat = self.flat if flat is None else flat
         n, m = self.entries.n, count + 1
         local = n * m**2 * (BLOCK_ENTRY * self.entry + 2 * k * FLOP) + n * m**3 * FLOP

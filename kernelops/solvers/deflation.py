@@ -26,10 +26,10 @@ import numpy as np
 
 from .lanczos import FOUND, Ritz
 
-HEAVY = 0.02  # of the sum of all l^2: what an eigenvalue has to carry
-FEW = 0.5  # of what is not found: a part that heavy ones carry
-FLAT = 0.03  # of the largest: a singular value that is none
-SPARE = 2  # vectors more than the dimensions that they are found to span
+HEAVY = 0.02  # share of the sum of all l^2 that an eigenvalue has to carry to be taken out
+CARRIED = 0.5  # share of the part not yet found from which more steps would help, if heavy eigenvalues carry it
+FLAT = 0.03  # share of the largest singular value below which one counts as 0
+SPARE_VECTORS = 2  # number of vectors that are needed beyond the dimension of the space that they span
 
 
 def deflated(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least: float) -> tuple[np.ndarray, bool]:
@@ -40,14 +40,14 @@ def deflated(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least
     with them is whether more steps would help: where what remains is carried by a few that are not found yet.
     """
     n, k = probes.shape
-    if k <= SPARE:
+    if k <= SPARE_VECTORS:
         return values, False
     middle = _median(np.concatenate([r.logs for r in runs]), np.concatenate([r.weights for r in runs]))
     heavy = [_heavy(runs, middle, run) for run in runs]
     spaces = _spaces([v for run, h in zip(runs, heavy, strict=True) for v in run.eigenvectors(h & run.found)])
     seen = [(run.weights * (run.logs - middle) ** 2, h, run.found) for run, h in zip(runs, heavy, strict=True)]
     missing, rest = (sum(w[~f & (h | both)].sum() for w, h, f in seen) for both in (False, True))
-    few = bool(missing > max(FEW * rest, (k * least) ** 2 / 2))  # 2 |L|^2 / k is the variance of the mean
+    few = bool(missing > max(CARRIED * rest, (k * least) ** 2 / 2))  # 2 |L|^2 / k is the variance of the mean
     if not spaces:
         return values, few
     size = np.array([space.shape[1] for space, _ in spaces])
@@ -66,7 +66,7 @@ def _median(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _heavy(runs: Sequence[Ritz], middle: float, run: Ritz) -> np.ndarray:
-    """Which Ritz values of a run carry a part of the sum of l^2 over themselves and all that are smaller."""
+    """Whether each Ritz value of a run carries its share of the sum of l^2 over itself and all smaller ones."""
     squares = np.concatenate([(r.logs - middle) ** 2 for r in runs])
     order = np.argsort(squares)
     below = np.cumsum((np.concatenate([r.weights for r in runs]) * squares)[order]) / len(runs)
@@ -87,6 +87,6 @@ def _spaces(found: list[tuple[float, float, float, np.ndarray]]) -> list[tuple[n
     for group in groups:
         vectors, sizes, _ = np.linalg.svd(np.stack([v for *_, v in group], axis=1), full_matrices=False)
         rank = int((sizes > FLAT * sizes[0]).sum())
-        if len(group) >= rank + SPARE:
+        if len(group) >= rank + SPARE_VECTORS:
             spaces.append((vectors[:, :rank], float(np.mean([log for _, log, *_ in group]))))
     return spaces

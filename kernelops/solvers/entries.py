@@ -1,4 +1,4 @@
-"""What preconditioners and direct solves see of K: single entries, columns and small blocks, in float64."""
+"""The interface from which preconditioners and dense factors are built: entries, columns and small blocks of K."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Entries(Protocol):
 
 
 class DenseEntries:
-    """The entries of a matrix that is there as an array."""
+    """The entries of a matrix that is given as an array."""
 
     def __init__(
         self, K: np.ndarray, width: int = 1, coordinates: np.ndarray | None = None, semidefinite: bool = False

@@ -13,7 +13,7 @@ LONGEST = 8  # number of columns, those with most iterations, from which the con
 
 
 class SolveLog:
-    """The notes of a solve in progress: residuals and coefficients by iteration, counts and clocks.
+    """The record of a solve in progress: residuals and coefficients by iteration, counts of products, and timings.
 
     `unit` turns the norms that an iteration works with into relative residuals: one number for each column.
     """
@@ -25,12 +25,14 @@ class SolveLog:
         self.energy: np.ndarray | None = None  # <r, M r> / |b|^2 of the converged columns at the end, with an M
         self.range = np.inf, 0.0  # the smallest and the largest Rayleigh quotient of A that a block has shown
         self.products: dict[str, int] = {}
-        self.timings: list[tuple[str, Timestamp, Timestamp]] = []  # (part, start, end)
+        self.timings: list[
+            tuple[str, Timestamp, Timestamp]
+        ] = []  # (part, start, end); on a GPU these are events that may not have completed
         self.started = time.perf_counter()
 
     @property
     def iterations(self) -> int:
-        """Steps taken so far."""
+        """Number of steps so far."""
         return len(self.coefficients)
 
     def count_products(self, product: BlockFunction) -> BlockFunction:
@@ -58,20 +60,20 @@ class SolveLog:
         return run
 
     def step(self, step: np.ndarray, ratio: np.ndarray) -> None:
-        """One step was taken; nan for the columns that rest."""
+        """Record the coefficients of a step, (..., k); nan for the columns that rest."""
         self.coefficients.append((step, ratio))
 
     def observe_quotients(self, smallest: float, largest: float) -> None:
-        """A block of directions had Rayleigh quotients <p, A p> / <p, p> from the smallest to the largest."""
+        """Record that Rayleigh quotients <p, A p> / <p, p> of A range from the smallest to the largest."""
         self.range = min(self.range[0], smallest), max(self.range[1], largest)
 
     def record(self, norm: np.ndarray) -> None:
-        """The residual norms now; once more for the same iteration, they replace what was noted before."""
+        """Record the residual norms of the present iteration, in place of those recorded for it before."""
         del self.history[self.iterations :]
         self.history.append(norm * self.unit)
 
     def times(self) -> dict[str, float]:
-        """Seconds by part; what is none of the parts that are clocked is the vectors'."""
+        """Seconds by part of the solve; the time outside the timed parts counts as "vectors"."""
         total, parts = time.perf_counter() - self.started, dict.fromkeys(("setup", "product", "preconditioner"), 0.0)
         for part, begin, end in self.timings:
             parts[part] += self.vectors.seconds(begin, end)

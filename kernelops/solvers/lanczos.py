@@ -1,4 +1,4 @@
-"""Lanczos' process from many vectors at once, and what is read off from its tridiagonal matrices."""
+"""Lanczos' process from many vectors at once, and eigenvalues from its tridiagonal matrices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scipy.linalg import eigh_tridiagonal
 
 from .vectors import QUIET
 
-ROUNDING = 1e-15  # of the largest: an eigenvalue of T below it is raised to it
-FOUND = 1e-3  # of the distance to the next Ritz value: the residual of a Ritz vector that counts as an eigenvector
+ROUNDING = 1e-15  # share of the largest eigenvalue of T to which smaller ones are raised
+FOUND = 1e-3  # share of the distance to the next Ritz value that the residual of an eigenvector may have
 
 
 class Lanczos:
@@ -47,7 +47,7 @@ class Lanczos:
 
     @QUIET
     def step(self) -> None:
-        """One row of T more, and the next vector."""
+        """Add one row to T, and find the next vector."""
         m = self.steps
         v = self.basis[:, :, m]
         w = np.swapaxes(self.product(np.ascontiguousarray(np.swapaxes(v, 1, 2))), 1, 2).copy()
@@ -84,7 +84,7 @@ class Lanczos:
         return values, definite
 
     def runs(self, element: int) -> list[Ritz]:
-        """What is known from every column of an element of the batch, whose T are definite."""
+        """The results from every column of an element of the batch, whose T are definite."""
         diagonal, beside = np.array(self.diagonal)[:, element], np.array(self.beside)[:, element]
         found = []
         for k, m in enumerate(self.length[element]):
@@ -124,12 +124,12 @@ class Ritz:
 
     @property
     def found(self) -> np.ndarray:
-        """Which Ritz vectors are eigenvectors."""
+        """Whether each Ritz vector is an eigenvector."""
         return np.abs(self.next * self.vectors[-1]) <= FOUND * self.gap
 
     @property
     def rounding(self) -> float:
-        """What tr log M can be off by for the rounding of products: at most eps |M| tr M^-1."""
+        """The error of tr log M from the rounding of products: at most eps |M| tr M^-1."""
         return float(np.finfo(np.float64).eps * self.theta[-1] * (self.weights / self.theta).sum())
 
     def eigenvectors(self, which: np.ndarray) -> list[tuple[float, float, float, np.ndarray]]:

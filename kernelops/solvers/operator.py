@@ -272,13 +272,13 @@ def check_symmetric(
 
 
 def _name_of(A: Any) -> str:
-    """What messages call a matrix: the name that it has, or its class."""
+    """The name of a matrix in messages: its own, or that of its class."""
     name = getattr(A, "name", None)
     return name if isinstance(name, str) and name else type(A).__name__
 
 
 def _as_operator(A: Any, name: str, wanted: str) -> LinearOperator:
-    """What SciPy makes of an operator or a matrix; other things are refused."""
+    """The LinearOperator that SciPy makes of an operator or a matrix; anything else is refused."""
     if is_tensor(A):
         raise DtypeError(f"{name}: wanted {wanted}, got a torch tensor: pass its .numpy()")
     if isinstance(A, np.ma.MaskedArray):

@@ -51,7 +51,7 @@ class Plan:
     precond : str
         The name of the preconditioner, "none" or the class of a given M.
     reason : str
-        Why this one.
+        Why it was chosen.
     preconditioners : tuple of Preconditioner
         One for each element of the batch, or one for all; empty for a given M, or none.
     reused : bool
@@ -81,31 +81,31 @@ class Plan:
 
     @property
     def single(self) -> bool:
-        """Whether a dense factor of it is in float32."""
+        """Whether it has a dense factor in float32."""
         return any(getattr(p, "single", False) for p in self.preconditioners)
 
     @property
     def setup(self) -> float:
-        """Entries evaluated to build it for this solve, over those of the matrix."""
+        """Passes over the matrix spent on building it for this solve: entries evaluated, over n^2."""
         if self.reused:
             return 0.0
         return max((p.evaluated for p in self.preconditioners), default=0) / max(1, self.request.n) ** 2
 
     def apply(self, vectors: Vectors) -> BlockFunction | None:
-        """M V as a function of blocks V (..., n, k), which these verbs are for; or None."""
+        """The function V -> M V of blocks (..., n, k) that these operations are for; None without a preconditioner."""
         if self.request.M is not None:
             return self.request.M[0]
         return partial(vectors.precondition, self.preconditioners) if self.preconditioners else None
 
     def exponent(self, unit: np.ndarray) -> np.ndarray:
-        """What makes of M b an iterate in scaled units, as an exponent of two, once M has been applied."""
+        """The exponent of two that turns M b into an iterate in scaled units, once M has been applied."""
         if self.request.M is not None:
             return unit - self.request.M[2].exponent
         return np.zeros_like(unit) if self.preconditioners else unit
 
     @property
     def description(self) -> str:
-        """The reason, and whether it is of now."""
+        """The reason, and whether the plan is of an earlier solve."""
         return self.reason + ", kept from an earlier solve" * self.reused
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Which preconditioner, and whether to iterate at all: by counted work, fixed constants and bytes, never by a clock."""
+"""The choice of a method and a preconditioner, by counted work, fixed constants and bytes, never by a clock."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from .request import SolveRequest
 from .state import SolveState
 from .vectors import HOST
 
-BLOCK_FROM = 4  # right-hand sides that share their directions: fewer products, more work with vectors
-DIRECT_BYTES = 1 << 30  # that a dense matrix may take where nobody asked for it
-LARGEST_DIRECT = 1 << 33  # and where somebody did
-FIRST, GROWTH = 64, 1.5  # columns of a low-rank part to begin with, and how it grows
-SAMPLED = 16  # columns of K whose sums say how large it is
-SPARSE = 0.05  # share of entries that are not 0, below which there is nothing for low rank to find
-SPARSE_RANK = (200, 800)  # most columns before a sparse approximate inverse: of points in few dimensions, of others
-NEIGHBOURS = (30, 50)  # of each row, likewise
-RANK = 1500  # most columns of a low-rank part
-RANK_BYTES = 1 << 30  # that it may take while it is built
-SKETCH = 200  # columns of the sketch of a matrix of which only products are known
-SINGLE_FROM = 1024  # rows from which a factor in float32 may be worth a look at the condition number
-SINGLE_RATE = 0.05  # of a residual that a correction by it may leave
-WORTH = 0.25  # of what a dense factor costs: what the cheapest low rank may, to be looked for
-SHARE = 0.05  # of the trace of alpha that is left of that of K, where low rank was asked for
+BLOCK_FROM = 4  # number of right-hand sides from which method="auto" iterates in a common subspace
+DIRECT_BYTES = 1 << 30  # bytes of the largest dense matrix that method="auto" may build
+LARGEST_DIRECT = 1 << 33  # bytes of the largest dense matrix that method="direct" may build
+FIRST_RANK, RANK_GROWTH = 64, 1.5  # columns of the first low-rank part, and the factor by which they grow
+SAMPLED = 16  # number of columns of K whose sums estimate its norm
+SPARSE = 0.05  # share of nonzero entries below which K has no low-rank part to look for
+SPARSE_RANK = (200, 800)  # largest rank before a sparse approximate inverse: points in few dimensions, all others
+NEIGHBOURS = (30, 50)  # number of neighbours of each row in a sparse approximate inverse, likewise
+LARGEST_RANK = 1500  # largest number of columns of a low-rank part
+RANK_BYTES = 1 << 30  # bytes that a low-rank part may take while it is built
+SKETCH = 200  # number of columns of the sketch of a matrix of which only products are known
+SINGLE_FROM = 1024  # number of rows from which a factor in float32 is considered
+SINGLE_RATE = 0.05  # largest share of a residual that a correction by a float32 factor may leave
+WORTH = 0.25  # share of the cost of a dense factor that the smallest low-rank part may have, to be tried at all
+RESIDUAL_SHARE = 0.05  # share of the trace of alpha at which a low-rank part that was asked for by name ends
 
 
 def plan_for(
     request: SolveRequest, columns: int, rtol: float, state: SolveState | None = None, exact: bool = False
 ) -> Plan:
-    """The plan for a block of so many columns: that of the state where it still holds, else a new one.
+    """The plan for a block of this many columns: that of the state if it still holds, else a new one.
 
-    exact: a dense factor is to be of float64, for it is used for more than a solve.
+    exact: a dense factor must be of float64, because it is used for more than a solve.
     """
     earlier = None if state is None or request.M is not None else state.lookup(request.key)
     if earlier is None or (exact and earlier.single):
@@ -57,7 +57,7 @@ def plan_for(
 
 
 def build_plan(request: SolveRequest, columns: int, digits: float, exact: bool = False) -> Plan:
-    """Choose, and build what was chosen."""
+    """A new plan, with the preconditioner built; digits is the logarithm of the residual's reduction."""
     q, system = request, request.system
     method = ("cg" if columns < BLOCK_FROM else "block_cg") if q.method == "auto" else q.method
     if q.M is not None:
@@ -76,18 +76,18 @@ def build_plan(request: SolveRequest, columns: int, digits: float, exact: bool =
 
 
 def factorize_in_float64(request: SolveRequest) -> Plan:
-    """The plan of factors in float64, where those in float32 are not good enough."""
+    """A plan with dense factors in float64, after those in float32 were not precise enough."""
     return _factorize(request, (), "as one in float32 is not enough", exact=True)
 
 
 def _cost_models(q: SolveRequest, columns: int, digits: float) -> list[Costs]:
-    """Of each element of the batch."""
-    double, there = q.system.dtype != np.float32, q.system.vectors is not HOST
-    return [Costs(e, columns, double, digits, there) for e in q.system.entries]
+    """The cost model of each element of the batch."""
+    double, on_gpu = q.system.dtype != np.float32, q.system.vectors is not HOST
+    return [Costs(e, columns, double, digits, on_gpu) for e in q.system.entries]
 
 
 def _predict_rate(q: SolveRequest, costs: Sequence[Costs], exact: bool) -> float:
-    """What a correction by a factor in float32 is predicted to leave of a residual; 0 where float64 is to be taken."""
+    """The predicted share of a residual that a correction by a float32 factor leaves; 0 if float64 is to be used."""
     if exact or q.system.global_n < SINGLE_FROM or not all((a > 0).all() for a in q.alphas()):
         return 0.0
     try:
@@ -99,7 +99,7 @@ def _predict_rate(q: SolveRequest, costs: Sequence[Costs], exact: bool) -> float
 
 
 def _factorize(q: SolveRequest, costs: Sequence[Costs], why: str, exact: bool) -> Plan:
-    """A dense Cholesky factor for each element of the batch."""
+    """A plan with a dense Cholesky factor for each element of the batch."""
     size = 8 * q.system.global_n**2 * len(q.system.entries)
     if size > LARGEST_DIRECT:
         allowed = f"at most {LARGEST_DIRECT} are allowed"
@@ -116,7 +116,7 @@ def _factorize(q: SolveRequest, costs: Sequence[Costs], why: str, exact: bool) -
 
 
 def _build_named(q: SolveRequest, method: str, name: str, why: str) -> Plan:
-    """The preconditioner of this name for each element of the batch."""
+    """A plan with the preconditioner of this name for each element of the batch."""
     try:
         with one_blas_thread():
             if q.system.entries:
@@ -132,7 +132,7 @@ def _build_named(q: SolveRequest, method: str, name: str, why: str) -> Plan:
 
 
 def _pivoted_cholesky(q: SolveRequest, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
-    return low_rank(entries, alpha, most=_largest_rank(entries.n), share=SHARE, seed=q.seed)
+    return low_rank(entries, alpha, most=_largest_rank(entries.n), share=RESIDUAL_SHARE, seed=q.seed)
 
 
 def _nystrom(q: SolveRequest, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
@@ -162,9 +162,9 @@ BUILDERS: dict[str, Callable[[SolveRequest, int, Any, np.ndarray], Preconditione
 
 
 def _select_automatic(q: SolveRequest, method: str, columns: int, digits: float, exact: bool) -> Plan:
-    """precond = "auto" of a matrix whose entries can be had."""
+    """A plan for precond = "auto" and a matrix whose entries are known."""
     costs = _cost_models(q, columns, digits)
-    direct = math.inf  # what a dense factor is predicted to cost
+    direct = math.inf  # the predicted cost of a dense factor
     if q.method == "auto" and 8 * q.system.global_n**2 * len(costs) <= DIRECT_BYTES:
         rate = _predict_rate(q, costs, exact)
         direct = costs[0].single(rate) if rate else costs[0].direct()
@@ -189,10 +189,10 @@ def _select_automatic(q: SolveRequest, method: str, columns: int, digits: float,
 def _select_preconditioner(
     q: SolveRequest, costs: Costs, alpha: np.ndarray, direct: float
 ) -> tuple[Preconditioner | None, str]:
-    """The preconditioner that is predicted to cost least, and why; None where it is a dense factor."""
+    """The preconditioner that is predicted to cost least, and why; None if that is a dense factor."""
     entries, n = costs.entries, costs.entries.n
     sparse = costs.sparse(*_fsai_sizes(costs, flat=True), flat=True)  # at least: what it is takes a look at the points
-    if direct < min(sparse, costs.low_rank(FIRST, 0.0) / WORTH):  # nothing else can be much faster
+    if direct < min(sparse, costs.low_rank(FIRST_RANK, 0.0) / WORTH):  # nothing else can be much faster
         return None, ""
     if sparse <= direct:
         sparse = costs.sparse(*_fsai_sizes(costs))
@@ -206,7 +206,7 @@ def _select_preconditioner(
         return Identity(n), f"the condition number is at most about {condition:.0e}"
     scaled, most = Scaled.by_noise(entries, alpha), max(1, min(n // 8, _largest_rank(n)))
     pivots, other = _fsai_sizes(costs)[0] if sparse <= direct else 0, min(sparse, direct)
-    partial, before, last, k = None, math.inf, 1, min(FIRST, most)
+    partial, before, last, k = None, math.inf, 1, min(FIRST_RANK, most)
     while True:
         partial = pivoted_cholesky(scaled, most=k, seed=q.seed, start=partial)
         trace = partial.residual.sum() / n
@@ -225,11 +225,11 @@ def _select_preconditioner(
                 partial, alpha, overwrite=True, semidefinite=entries.semidefinite
             ), "the spectrum falls fast"
         before, last = trace, k
-        k = min(most, math.ceil(GROWTH * k), pivots if cost > other else most)
+        k = min(most, math.ceil(RANK_GROWTH * k), pivots if cost > other else most)
 
 
 def _estimate_condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
-    """An estimate of the condition number of S A S with S = alpha^(-1/2), from above as samples go: by column sums."""
+    """An estimate of the condition number of S A S with S = alpha^(-1/2), from sums of sampled columns."""
     chosen = np.random.default_rng([seed, 1]).choice(entries.n, min(entries.n, SAMPLED), replace=False)
     sums = np.abs(Scaled.by_noise(entries, alpha).columns(chosen)).sum(0)
     if not np.isfinite(sums).all():
@@ -238,7 +238,7 @@ def _estimate_condition(entries: Entries, alpha: np.ndarray, seed: int) -> float
 
 
 def _build_fsai(q: SolveRequest, entries: Entries, alpha: np.ndarray, partial: Partial | None) -> Preconditioner:
-    """A sparse approximate inverse, behind pivots where there is something for them to find."""
+    """A sparse approximate inverse, after a low-rank part if K is not mostly 0."""
     k, count = _fsai_sizes(Costs(entries, 1, False, 1.0))
     if entries.density < SPARSE:
         k = 0
@@ -252,11 +252,11 @@ def _build_fsai(q: SolveRequest, entries: Entries, alpha: np.ndarray, partial: P
 
 
 def _fsai_sizes(costs: Costs, flat: bool | None = None) -> tuple[int, int]:
-    """Pivots and neighbours of a sparse approximate inverse."""
+    """Numbers of pivots and of neighbours of a sparse approximate inverse."""
     wide = not (costs.flat if flat is None else flat)
     return min(costs.entries.n // 16, SPARSE_RANK[wide]), NEIGHBOURS[wide]
 
 
 def _largest_rank(n: int) -> int:
-    """The largest rank."""
-    return max(1, min(n, RANK, RANK_BYTES // (8 * max(1, n))))
+    """The largest rank of a low-rank part for n rows."""
+    return max(1, min(n, LARGEST_RANK, RANK_BYTES // (8 * max(1, n))))

@@ -1,4 +1,4 @@
-"""A x = b made ready for the solvers: arguments checked once, columns scaled, residuals from scratch."""
+"""A x = b prepared for the solvers: columns scaled, residuals computed from scratch."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Problem:
         self.size_rounded = self.size.copy()
         self.unfit = np.zeros(self.size.shape, bool)  # columns that are infinite once they are rounded
         self.from_zero = False  # whether the first iterate is 0
-        self.carried = False  # whether x0 is of an earlier solve, and must be no worse than none
+        self.carried = False  # whether x0 is of an earlier solve: it is dropped if 0 is better
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.log = SolveLog(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), vectors)
         self.product = self.log.count_products(check_images(system.product, "A", vectors))
-        self.by_rows: BlockFunction | None = None  # another product, for many columns
-        self.projects = False  # whether estimates of residuals may stand for them, besides by_rows
+        self.by_rows: BlockFunction | None = None  # a faster product with many columns
+        self.projects = False  # whether residuals may be estimated, if there is `by_rows`
         self.projections: Projections | None = None
-        self.margin = np.ones(self.size.shape)  # what the norms of residuals may be too small by
+        self.margin = np.ones(self.size.shape)  # factor by which the norms of residuals may be too small
         self.unit = np.zeros((), int)
 
     @property
@@ -51,9 +51,9 @@ class Problem:
         return np.frexp(self.scale)[1] - 1 - self.unit
 
     def look_for_units(self, count: int = 2) -> Block:
-        """See how large the matrix is, and have it in units of its own from here on.
+        """Find the magnitude of the matrix, and scale it to units of its own from here on.
 
-        Where that takes products with probes, so many, their images are returned.
+        If that takes products with probes, `count` of them, their images are returned.
         """
         system, batch, images = self.system, tuple(self.b.shape[:-2]), None
         size = size_of(system, batch)
@@ -99,7 +99,7 @@ class Problem:
     def residual(self, x: Block, columns: np.ndarray, returned: bool = True) -> Block:
         """b - A x from scratch, in float64, for some columns, of which x holds the iterates.
 
-        Where these iterates may be the ones that are returned, they go through the same product once more, rounded to
+        If these iterates may be the ones that are returned, they go through the same product once more, rounded to
         `rounded`, which a block makes nearly free; the norms of their residuals are left in `size_rounded`.
         """
         self.unrounded[columns] = self.rounded is not None and not returned
@@ -116,7 +116,7 @@ class Problem:
         return self._minus(both[..., :k], columns)
 
     def estimate_residuals(self, x: Block, columns: np.ndarray) -> np.ndarray | None:
-        """Estimates of |b - A x| for some columns, where these are certain to be below the goal; else None.
+        """Estimates of |b - A x| for some columns if these are certain to be below the goal, else None.
 
         Those of the rounded iterate are left in `size_rounded` then.
         """
@@ -146,7 +146,7 @@ class Problem:
         return norms[0]
 
     def catch_up(self, x: Block) -> None:
-        """Make up for the residuals of rounded iterates that nobody thought would be returned."""
+        """Compute the residuals of rounded iterates that were skipped earlier."""
         columns = np.flatnonzero(self.unrounded)
         if len(columns):
             part = self.system.vectors.take(x, columns)

@@ -1,4 +1,4 @@
-"""What a solve says while it runs: its choices, and how far it is."""
+"""Output of a solve while it runs: a progress bar, and the lines of verbose=True."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 import sys
 import time
 
-EVERY = 2.0  # seconds between two lines where tqdm is not installed
+SECONDS_BETWEEN_LINES = 2.0  # seconds between two lines on stderr if tqdm is not installed
 
 
 class ProgressBar:
-    """Shows how far a solve is: a tqdm bar, or a line on stderr every two seconds.
+    """A progress bar: tqdm's, or a line on stderr every two seconds.
 
     The bar counts decades of the residual, from the first one to what was asked for, so that the time left that tqdm
     shows is that of a residual which goes on falling as fast as it did.
@@ -27,18 +27,18 @@ class ProgressBar:
             self.bar = None
 
     def show(self, iterations: int, residual: float) -> None:
-        """Take note of the largest relative residual."""
+        """Show the number of iterations and the largest relative residual."""
         self.first = self.first or residual
         done = self._share(residual)
         if self.bar is not None:
             self.bar.set_postfix_str(f"{iterations} iterations, residual {residual:.1e}", refresh=False)
             self.bar.update(max(0.0, done - self.bar.n))
-        elif time.monotonic() - self.shown > EVERY:
+        elif time.monotonic() - self.shown > SECONDS_BETWEEN_LINES:
             self.shown = time.monotonic()
             print(f"solve: {iterations} iterations, residual {residual:.1e}, {100 * done:.0f} %", file=sys.stderr)
 
     def _share(self, residual: float) -> float:
-        """How much of the way from the first residual to what was asked for is done."""
+        """The share of the decades from the first residual to the one asked for that are done."""
         if not (residual > 0 and self.first > self.asked):
             return 1.0
         return min(1.0, max(0.0, math.log(self.first / residual) / math.log(self.first / self.asked)))
@@ -49,5 +49,5 @@ class ProgressBar:
 
 
 def log_line(text: str) -> None:
-    """A line of `verbose=True`."""
+    """Write a line of `verbose=True` to stderr."""
     print(f"solve: {text}", file=sys.stderr)

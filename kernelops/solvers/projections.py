@@ -21,11 +21,11 @@ import numpy as np
 
 from ..engines.dense import share
 
-PROJECTIONS = 64
-PROJECTED_FROM = 4 * PROJECTIONS  # columns from which they take less than half of what the residuals themselves do
-MARGIN = 3.0  # times its estimate, a norm does not exceed
-SEED = 20251
-ROWS, COLUMNS = 512, 128  # that are looked at together
+PROJECTIONS = 64  # number of random directions
+PROJECTED_FROM = 4 * PROJECTIONS  # number of columns from which projections take less than half of the time
+MARGIN = 3.0  # multiple of its estimate that a norm does not exceed
+SEED = 20251  # seed of the random directions
+ROWS_AT_ONCE, COLUMNS_AT_ONCE = 512, 128  # numbers of rows and of columns that are worked on together
 
 
 class Projections:
@@ -40,17 +40,17 @@ class Projections:
 
         parts(rows, columns) are the entries of b, and of each x, in some rows and columns, in float64.
         """
-        found: list[np.ndarray] = [np.empty(0)] * -(-count // COLUMNS)
+        found: list[np.ndarray] = [np.empty(0)] * -(-count // COLUMNS_AT_ONCE)
 
         def estimate(columns: slice) -> None:
             sums: list[np.ndarray] = []
-            for first in range(0, len(self.images), ROWS):
-                rows = slice(first, first + ROWS)
+            for first in range(0, len(self.images), ROWS_AT_ONCE):
+                rows = slice(first, first + ROWS_AT_ONCE)
                 b, *xs = parts(rows, columns)
                 images, projected = self.images[rows].T, self.directions[rows].T @ b
                 terms = [projected - images @ x for x in xs]
                 sums = terms if not sums else [total + term for total, term in zip(sums, terms, strict=True)]
-            found[columns.start // COLUMNS] = np.linalg.norm(sums, axis=1)
+            found[columns.start // COLUMNS_AT_ONCE] = np.linalg.norm(sums, axis=1)
 
-        share(count, COLUMNS, estimate)
+        share(count, COLUMNS_AT_ONCE, estimate)
         return np.concatenate(found, axis=-1)

@@ -26,13 +26,13 @@ from .deflation import deflated
 from .lanczos import Lanczos
 from .precond.base import Preconditioner
 
-STEPS = 500  # of Lanczos' process, at the most
-FEWEST = 100  # that the memory has to suffice for: where it does not, probes go one group after another
-BASIS_BYTES = 1 << 30  # for the vectors of one group
-FIRST = 3  # steps before the first look at the value
-APART = 8  # looks are this part of the steps done so far apart, but at least FIRST
-SHARE = 0.01  # of the standard error: an error of the quadrature that does not count
-LONGER = 2  # times the steps that the quadrature takes: to find the few eigenvalues that make the value scatter
+STEPS = 500  # largest number of steps of Lanczos' process
+PLANNED_STEPS = 100  # number of steps for which memory is planned when the probes are split into groups
+BASIS_BYTES = 1 << 30  # bytes that the vectors of one group of probes may take
+FIRST_CHECK = 3  # number of steps before the value is first looked at
+CHECK_GROWTH = 8  # the value is looked at again after 1/8 of the steps so far, but at least FIRST_CHECK of them
+NEGLIGIBLE = 0.01  # share of the standard error below which an error of the quadrature does not count
+LONGER = 2  # multiple of the steps of the quadrature that may be spent on finding the eigenvalues that scatter it
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Estimate:
         W^-1 g and W^T g for the probes g: E left right^T = I, and tr(A^-1 dA) = E (A^-1 left)^T dA right. Without
         columns where `exact`.
     steps : int
-        Of Lanczos' process.
+        Number of steps of Lanczos' process.
     message : str
-        What went wrong, or "".
+        A sentence that says what went wrong, or "".
     """
 
     value: np.ndarray
@@ -91,8 +91,8 @@ def logdet(
     n_probes : int
         Vectors of random signs, at least 4. With n of them or more, the columns of sqrt(n) I take their place, which
         make the trace exact.
-    seed : int
-        Of the signs; they are the same for all elements of the batch.
+    seed : int, default 0
+        Seed of the random signs, which are the same for all elements of the batch.
     rtol : float
         The quadrature ends where its error is thought below this share of the value, or 1 % of the standard error.
     exact : bool
@@ -113,7 +113,7 @@ def logdet(
         inner = each(preconditioners, "factor_rmatmat", V)
         return each(preconditioners, "factor_matmat", product(inner.reshape(*batch, *V.shape[-2:])).reshape(V.shape))
 
-    group = max(1, BASIS_BYTES // (8 * n * len(base) * min(n, FEWEST)))
+    group = max(1, BASIS_BYTES // (8 * n * len(base) * min(n, PLANNED_STEPS)))
     parts = [
         _quadrature(sandwich, probes[:, first : first + group], base, rtol, whole)
         for first in range(0, probes.shape[1], group)
@@ -166,7 +166,7 @@ def _quadrature(
     most = max(1, min(STEPS, len(probes), BASIS_BYTES // (8 * len(base) * probes.size)))
     longer = most
     while True:
-        until = min(most, process.steps + max(FIRST, process.steps // APART))
+        until = min(most, process.steps + max(FIRST_CHECK, process.steps // CHECK_GROWTH))
         while process.steps < until and process.alive.any():
             process.step()
         values, definite = process.logarithms()
@@ -180,7 +180,7 @@ def _quadrature(
         )
         over, few = not process.alive.any() or process.steps >= most, False
         asked = rtol * np.abs(base + mean)
-        if not over and (rest > np.maximum(asked, SHARE * _spread(values, whole))).any():
+        if not over and (rest > np.maximum(asked, NEGLIGIBLE * _spread(values, whole))).any():
             continue
         if definite and not whole:
             runs = [process.runs(e) for e in range(len(base))]
@@ -193,7 +193,7 @@ def _quadrature(
             )
         else:
             changed, doubt = np.zeros(len(base), bool), asked
-        done = bool((rest <= np.maximum(asked, SHARE * _spread(values, whole))).all())
+        done = bool((rest <= np.maximum(asked, NEGLIGIBLE * _spread(values, whole))).all())
         longer = min(longer, LONGER * process.steps)
         if over or (done and (not few or process.steps >= longer)):
             rest = np.where(changed, np.hypot(rest, doubt), np.where(rest <= asked, 0.0, rest))
@@ -207,7 +207,7 @@ def _spread(values: np.ndarray, whole: bool) -> np.ndarray:
 
 
 def _rest(falls: np.ndarray, lengths: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """How far the means have still to fall, if the falls go on shrinking as the last two did: a geometric series.
+    """The distance that the means have still to fall, if the falls go on shrinking as the last two did, geometrically.
 
     falls holds those between looks, lengths the steps between them: a fall at each step of v now and of u some steps
     ago, u > v, means a ratio of (v / u)^(1 / steps) and that v / (1 - ratio) is left.
@@ -222,7 +222,7 @@ def _rest(falls: np.ndarray, lengths: np.ndarray, alive: np.ndarray) -> np.ndarr
 
 
 def _complaint(parts: Sequence[_Part], value: np.ndarray, rest: np.ndarray, tolerated: np.ndarray, steps: int) -> str:
-    """What is wrong with an estimate, or nothing."""
+    """A sentence that says what is wrong with an estimate, or ""."""
     if not np.isfinite(value).all():
         return "log det A is not finite: look for NaN, Inf or overflow in the data and in alpha."
     if not all(part.definite for part in parts):

@@ -1,4 +1,4 @@
-"""Iterative refinement: conjugate gradients in float32 for corrections, residuals in float64 for the truth."""
+"""Iterative refinement: corrections by conjugate gradients in float32, residuals in float64."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .problem import Problem, power_of_two
 from .stagnation import ResidualGap
 from .vectors import Block, BlockFunction
 
-FLOOR = 1.0  # times eps |A| |d|: what a float32 residual is worth, several times over, before it has been measured
-SPARE = 4.0  # a round goes down to this multiple of its error
-ROUND = 3e-5  # where the error is not known: what float32 allows often enough to try
-SURE = 0.9  # of what the last round may leave: it must not miss by a hair
-PROBE = 200  # iterations without a halving, after which a round whose error is not known ends to find out
-SLOW = 0.5  # a round that contracts by less is not worth repeating
+ROUND_FLOOR = 1.0  # multiple of eps |A| |d| that a float32 residual is taken to err by until that has been measured
+ROUND_MARGIN = 4.0  # multiple of its error to which a round reduces the residual
+ROUND_DEPTH = 3e-5  # share of the residual that a round aims at if the error is unknown: often attainable in float32
+SURE = 0.9  # share of the goal that the last round aims at, so that it does not just miss
+PROBE = 200  # number of iterations without a halving after which a round ends in order to measure its error
+SLOW = 0.5  # share of the residual that a round must reach, or it is not worth repeating
 
 
 class RefinementRound(ResidualGap):
-    """How deep a round of float32 iterations goes: as deep as float32 allows, since float64 products cost more.
+    """The depth of a round of float32 iterations: as deep as float32 allows, since float64 products cost more.
 
     At the end of a round its carried and its true residual differ by an error of about eps |A| |d|, where d is the
     correction. With |A| from the coefficients, that is known while the round goes on; it is better known from the round
@@ -34,16 +34,16 @@ class RefinementRound(ResidualGap):
     interval = 1
 
     def __init__(self, shape: tuple[int, ...], eps: float, preconditioned: bool, rows: int) -> None:
-        super().__init__(shape, eps, FLOOR)
+        super().__init__(shape, eps, ROUND_FLOOR)
         self.rows = max(1, rows)
-        self.calibration = np.full(shape, np.nan)  # level by |d|, from the last round
-        self.deepest = ROUND if preconditioned else 0.0
+        self.calibration = np.full(shape, np.nan)  # attainable residual over |d|, from the last round
+        self.deepest = ROUND_DEPTH if preconditioned else 0.0
 
     def begin(self, start: np.ndarray) -> None:
-        """A round begins with residuals of these norms."""
+        """Begin a round with residuals of these norms."""
         self.start, self.attainable, self.count = start, np.zeros_like(start), 0
-        self.probing = np.zeros(start.shape, bool)  # whether it ended to find out
-        self.failed = np.zeros(start.shape, bool)  # whether it ended as float32 is not enough
+        self.probing = np.zeros(start.shape, bool)  # columns that ended in order to measure their error
+        self.failed = np.zeros(start.shape, bool)  # columns for which float32 is not precise enough
 
     def update(self, size: np.ndarray) -> None:
         self.attainable = np.where(np.isnan(self.calibration), self.floor * self.matrix_norm, self.calibration) * size
@@ -63,9 +63,9 @@ class RefinementRound(ResidualGap):
         return np.where(lost | self.failed, np.inf, ends)
 
     def calibrate(self, error: np.ndarray, size: np.ndarray) -> None:
-        """A correction of norm `size` left a residual that differs by `error` from the carried one."""
+        """Learn the attainable residual from a correction of norm `size` whose carried residual was off by `error`."""
         known = (size > 0) & np.isfinite(error)
-        self.calibration = np.where(known, SPARE * error / np.where(known, size, 1.0), self.calibration)
+        self.calibration = np.where(known, ROUND_MARGIN * error / np.where(known, size, 1.0), self.calibration)
 
 
 def refine(
@@ -138,7 +138,7 @@ def refine(
         vectors.axpy(-1 / scale[..., at_work], true, difference)
         error[..., at_work] = np.sqrt(vectors.dot(difference, difference).real)
         gap.calibrate(error, np.sqrt(vectors.dot(d, d).real))
-        rounded = ~(SPARE * error < SLOW * norm / scale)  # it is rounding that keeps the round from contracting
+        rounded = ~(ROUND_MARGIN * error < SLOW * norm / scale)  # it is rounding that keeps the round from contracting
         better = size < norm  # false for nan: a correction that overflowed in float32 is dropped
         slow = ((norm > goal) & ~(size <= SLOW * norm) & (rounded | ~gap.probing)).any()
         vectors.put(x, at_work, candidate, better[..., at_work])
@@ -163,7 +163,7 @@ def correct(
 ) -> Exits | None:
     """Iterative refinement by a factor of A: x += M r, with r = b - A x from scratch after each correction.
 
-    Each leaves about `rate` of the residual, the share that the precision of the factor allows. None where one leaves
+    Each leaves about `rate` of the residual, the share that the precision of the factor allows. None if one leaves
     more than SLOW of it: then x is the best iterate so far, and r its residual.
     """
     vectors, log, goal = problem.system.vectors, problem.log, problem.goal
@@ -220,7 +220,7 @@ def in_double(
     watch: Watch | None = None,
     iterate: Callable[..., Exits] = conjugate_gradients,
 ) -> Exits:
-    """The same in float64 throughout, from whatever iterate x and its residual r."""
+    """Solve A x = b in float64 throughout, from an iterate x and its residual r."""
     exits = iterate(
         problem.product,
         x,
@@ -244,7 +244,7 @@ def in_double(
 
 
 def note_quotients(problem: Problem, x: Block, r: Block, exits: Exits) -> None:
-    """Rayleigh quotients of A at the solutions, A x = b - r: near the smallest eigenvalue for an arbitrary b.
+    """Record the Rayleigh quotients of A at the solutions, A x = b - r: near the smallest eigenvalue for most b.
 
     Solving is a step of inverse iteration; the directions of a block do not show so small quotients.
     """
@@ -256,7 +256,7 @@ def note_quotients(problem: Problem, x: Block, r: Block, exits: Exits) -> None:
 
 
 def note_energy(problem: Problem, r: Block, exits: Exits, precondition: BlockFunction) -> None:
-    """Leave <r, M r> of the converged columns in the journal, relative to |b|^2; nan for the others.
+    """Record <r, M r> of the converged columns, relative to |b|^2; nan for the others.
 
     Where M is P^-1 with P <= A, the energy norm of the error e = A^-1 r is bounded by it:
     |e|_A^2 = <r, A^-1 r> <= <r, P^-1 r>.

@@ -1,4 +1,4 @@
-"""SciPy's door to conjugate gradients."""
+"""cg: conjugate gradients with SciPy's signature."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def cg(
     b : array_like, shape (N,) or (N, 1)
         Right-hand side.
     x0 : array_like or "Mb", optional
-        Where to start; zero by default, M b for "Mb". It is not overwritten.
-    rtol, atol : float
+        The first iterate; zero by default, M b for "Mb". It is not overwritten.
+    rtol, atol : float, default 1e-5 and 0
         Converged when ``norm(b - A @ x) <= max(rtol * norm(b), atol)``.
     maxiter : int, optional
-        Most iterations; 10 N by default.
+        The largest number of iterations; 10 N by default.
     M : LinearOperator, sparse or dense matrix, optional
         Approximation of the inverse of A, positive definite.
     callback : callable, optional
@@ -65,17 +65,27 @@ def cg(
     Raises
     ------
     ArgumentError, ShapeError, DtypeError, KeywordError
-        Naming the argument, what was wanted and what came.
+        If an argument is not as described; the text names it, what was wanted and what came.
+
+    See Also
+    --------
+    solve : many right-hand sides, preconditioners, mixed precision, and a report
+    scipy.sparse.linalg.cg : the function whose signature this one has
 
     Notes
     -----
     Vectors and scalars are float64 or complex128 whatever the dtypes of A and b. It differs from SciPy in four ways:
 
     - converging in the last allowed step counts as converged;
-    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance, for the x that is returned: where A
+    - info is 0 only if the residual, recomputed as b - A x, meets the tolerance, for the x that is returned: if A
       and b are float32, x is too, and its rounding alone may miss a tolerance that a b of float64 would meet;
     - StopIteration from the callback ends the iteration;
     - a breakdown (NaN, Inf, a direction of negative curvature) ends the iteration with a negative info.
+
+    References
+    ----------
+    .. [1] M. R. Hestenes, E. Stiefel, Methods of conjugate gradients for solving linear systems, J. Res. Nat. Bur.
+       Standards 49 (1952).
 
     Examples
     --------
@@ -95,7 +105,7 @@ def cg(
 def _solved(
     A: Any, b: Any, x0: Any, rtol: Any, atol: Any, maxiter: Any, M: Any, callback: Callable[[np.ndarray], Any] | None
 ) -> tuple[np.ndarray, int]:
-    """What cg returns."""
+    """The result of cg."""
     system = as_system(A)
     n, vectors = system.n, system.vectors
     b = one_column(b, n, "b")
@@ -145,6 +155,6 @@ def _solved(
 
 
 def _returned(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The column in the dtype that is returned; what does not fit is infinite, which info says."""
+    """The column in the dtype that is returned; numbers that do not fit are infinite, which info tells."""
     with np.errstate(over="ignore"):
         return x[:, 0].astype(dtype, copy=False)

@@ -12,7 +12,7 @@ from ..errors import MissingExtraError
 
 @dataclass(frozen=True)
 class Solution:
-    """What came out of a solve.
+    """The result of a solve.
 
     Per-column values have the shape of the right-hand side without its rows: (..., k) for a right-hand side of shape
     (..., n, k), and () for one of shape (n,).
@@ -20,50 +20,60 @@ class Solution:
     Attributes
     ----------
     x : ndarray
-        The iterate in float64 or complex128, in the shape of the right-hand side, never rounded to its dtype. Where a
-        column did not converge, the iterate with the smallest residual seen; NaN throughout if status is "nonfinite".
+        The iterate in float64 or complex128, in the shape of the right-hand side, never rounded to its dtype. For a
+        column that did not converge, the iterate with the smallest residual seen; NaN throughout if status is
+        "nonfinite".
     status : str
         "converged", "maxiter", "nonfinite", "not positive definite", "stagnated" or "stopped"; from KernelSolve also
-        "overflow", where x does not fit into the dtype that is returned. Of several columns the worst counts.
+        "overflow", if x does not fit into the dtype that is returned. Of several columns the worst counts.
     message : str
-        What happened, what may be wrong and what to try.
+        Sentences that say what happened, what may be wrong and what to try.
     iterations : int
-        Steps of conjugate gradients, in all precisions together; a step of a block counts once.
+        Number of steps of conjugate gradients, in all precisions together; a step of a block counts once.
     residual : ndarray
         \\|b - A x\\| / \\|b\\| of each column, recomputed from x in float64 (0 where b is 0 and x is 0). By a dense
         factor of 256 columns and more it is estimated from random projections, with a relative spread of 9 %.
     residual_returned : ndarray
         The same for x rounded to the dtype of the right-hand side; inf where it does not fit.
     products : dict
-        Precision -> how many times a block was multiplied by the matrix.
+        Precision -> number of products of the matrix with a block.
     history : ndarray
         Relative residual after 0, 1, ... iterations, by columns: shape (iterations + 1, ..., k). Between
         recomputations it is the residual that the iteration carries along.
     seconds : dict
-        Wall time by part: "setup" (of a preconditioner), "product", "preconditioner", "vectors" and "total".
+        Wall time in seconds by part: "setup" (of a preconditioner), "product", "preconditioner", "vectors" and
+        "total".
     method : str
-        "cg"; "block_cg", where the columns share their directions; or "direct", a dense Cholesky factor, which leaves
-        conjugate gradients a step or two.
+        "cg"; "block_cg", in which the columns share their directions; or "direct", a dense Cholesky factor, which
+        leaves conjugate gradients a step or two.
     precond : str
         The name of the preconditioner, or "none".
     rank : int
-        Columns of its low-rank part; of a batch the most.
+        Number of columns of its low-rank part; of a batch the largest.
     setup : float
-        What building it took, in passes over the matrix: entries evaluated, over n^2.
+        Work of building it, in passes over the matrix: number of entries evaluated, over n^2. A pass is about the work
+        of one product; 0 if the preconditioner is of an earlier solve.
     reason : str
-        Why this method and this preconditioner.
+        The reason for this method and this preconditioner.
     density : float
         Share of the entries of K that ranges keep; 1 without ranges.
     condition : float or None
-        Condition number of A (of M A with a preconditioner, but by "block_cg") as the coefficients of the iteration
-        show it: a lower bound. None where there were too few iterations, or a breakdown.
+        Lower bound of the condition number of A (with a preconditioner of M A, except for "block_cg"), from the
+        coefficients of the iteration. None if there were too few iterations, or a breakdown.
     bound : ndarray
-        Of each column, a bound of the error's energy norm sqrt(<e, A e>), e = x - A^-1 b, certain up to rounding; nan
-        where none is proved: where alpha is 0 or unknown, and where K is not known to be positive semidefinite.
+        For each column an upper bound of the energy norm sqrt(<e, A e>) of the error e = x - A^-1 b, absolute and
+        certain up to rounding; nan if none is proved: if alpha is 0 or unknown, or if K is not known to be positive
+        semidefinite.
     preconditioners : tuple
-        What was built, one for each element of a batch: SciPy LinearOperators near the inverse of A.
+        The preconditioners that were built, one for each element of a batch: SciPy LinearOperators near the inverse of
+        A.
     info : int
         As SciPy's: 0 if converged, the number of iterations (at least 1) if not, negative after a breakdown.
+
+    See Also
+    --------
+    solve : returns a Solution
+    kernelops.SolveError : raised in its place if on_fail is "raise"
 
     Examples
     --------
@@ -130,7 +140,7 @@ class Solution:
         Parameters
         ----------
         ax : matplotlib axes, optional
-            Where to draw; a new figure's by default.
+            The axes to draw into; those of a new figure by default.
 
         Returns
         -------
@@ -139,7 +149,7 @@ class Solution:
         Raises
         ------
         MissingExtraError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         """
         if ax is None:
             try:
@@ -156,7 +166,7 @@ class Solution:
 
 
 def conditioned(method: str, precond: str) -> str:
-    """The matrix whose condition number an iteration shows: the directions of a block show that of A itself."""
+    """The name of the matrix whose condition number an iteration shows: in block CG, that of A itself."""
     return "A" if precond == "none" or method == "block_cg" else "M A"
 
 

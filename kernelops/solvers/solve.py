@@ -1,4 +1,4 @@
-"""solve: A x = b for one or many right-hand sides, with an account of how it went."""
+"""solve: A x = b for one or many right-hand sides, with a report in the Solution."""
 
 from __future__ import annotations
 
@@ -55,32 +55,34 @@ def solve(
     verbose: bool = False,
     on_fail: str = "warn",
 ) -> Solution:
-    """Solve A X = B for a symmetric (Hermitian) positive definite A, and say how it went.
+    """Solve A X = B for a symmetric (Hermitian) positive definite A.
 
     Parameters
     ----------
     A : KernelOperator, LinearOperator, sparse or dense matrix, shape (n, n)
         For a KernelOperator on float32 (or float16) data the iterations run in float32 and the residuals in float64.
-        For anything else all is float64, and the residual is what A's own products make it.
+        For anything else all is float64, and the residual is as precise as A's own products.
     B : array_like, shape (n,), (n, k) or (..., n, k)
-        Right-hand sides, one a column.
+        Right-hand sides, one in each column.
     x0 : array_like or "Mb", optional
-        Where to start, in the shape of B; zero by default, M B for "Mb". It is not overwritten.
+        The first iterate, in the shape of B; zero by default, M B for "Mb". It is not overwritten.
     rtol, atol : float, default 1e-6 and 0
         A column is converged when ``norm(b - A x) <= max(rtol * norm(b), atol)``, for the float64 iterate x and with
         the residual recomputed in float64.
     maxiter : int, optional
-        Most iterations; by default 10 n, but at least 100.
+        The largest number of iterations; by default 10 n, but at least 100.
     M : LinearOperator, sparse or dense matrix, optional
-        A preconditioner of your own: an approximation of the inverse of A, positive definite. Instead of `precond`.
+        A preconditioner of your own, instead of `precond`: a positive definite approximation of the inverse of A.
     precond : {"auto", None, "pivoted_cholesky", "fsai", "nystrom", "jacobi"}, default "auto"
-        Which preconditioner to build. "auto" builds one for a kernel operator where that is expected to pay, by counted
-        work; for anything else there is none. "pivoted_cholesky", "fsai" and "jacobi" need entries of A, which a
-        KernelOperator and an array have.
+        The preconditioner to build: a low-rank part from randomly pivoted Cholesky factorisation [4]_ or from a random
+        sketch [5]_, a factorised sparse approximate inverse [6]_, or the diagonal. "auto" builds one for a kernel
+        operator if that is expected to pay, by counted work; for anything else there is none. "pivoted_cholesky",
+        "fsai" and "jacobi" need entries of A, which a KernelOperator and an array have.
     method : {"auto", "cg", "block_cg", "direct"}, default "auto"
-        Conjugate gradients, for every column by itself or in a subspace that all columns share; or a dense Cholesky
-        factor with them, for kernel operators and arrays. "auto" takes the factor where it is predicted to be faster,
-        for kernel operators alone, and of at most a GiB; else the shared subspace from four columns on.
+        Conjugate gradients, for every column by itself [1]_ or in a subspace that all columns share [2]_; or a dense
+        Cholesky factor with them, for kernel operators and arrays. "auto" takes the factor if it is predicted to be
+        faster, for kernel operators alone, and if it takes at most a GiB; else the shared subspace from four columns
+        on.
     state : SolveState, optional
         Carries preconditioner and solution from one solve to the next.
     seed : int, default 0
@@ -93,20 +95,46 @@ def solve(
     verbose : bool, default False
         Write to stderr which method and preconditioner are used, and why, and how the solve ended.
     on_fail : {"warn", "raise", "ignore"}, default "warn"
-        What to do when a column does not converge: ConvergenceWarning, SolveError, nothing. A stop by the callback
-        does not warn.
+        What to do if a column does not converge: issue a ConvergenceWarning, raise a SolveError, or nothing. A stop by
+        the callback does not warn.
 
     Returns
     -------
     Solution
-        x, status, message, iterations, residual and more.
+        The iterate x in float64, the status and a message, the number of iterations, true residuals and more.
 
     Raises
     ------
     ArgumentError, ShapeError, DtypeError, KeywordError
-        Naming the argument, what was wanted and what came; a matrix that is not symmetric.
+        If an argument is not as described; the text names it, what was wanted and what came. If A is not symmetric.
     SolveError
-        When a column does not converge and on_fail is "raise".
+        If a column does not converge and on_fail is "raise".
+
+    See Also
+    --------
+    cg : conjugate gradients for one right-hand side, with the signature of scipy.sparse.linalg.cg
+    kernelops.numpy.KernelSolve : solves with a kernel matrix from a formula and its arrays
+    kernelops.torch.KernelSolve : the same for tensors, differentiable
+    SolveState : carries preconditioner and solution from one solve to the next
+
+    Notes
+    -----
+    The residual that conjugate gradients carry along differs from b - A x by the rounding of the products [3]_. A
+    column counts as converged only if the residual that is recomputed from x meets the tolerance.
+
+    References
+    ----------
+    .. [1] M. R. Hestenes, E. Stiefel, Methods of conjugate gradients for solving linear systems, J. Res. Nat. Bur.
+       Standards 49 (1952).
+    .. [2] D. P. O'Leary, The block conjugate gradient algorithm and related methods, Linear Algebra Appl. 29 (1980).
+    .. [3] A. Greenbaum, Estimating the attainable accuracy of recursively computed residual methods, SIAM J. Matrix
+       Anal. Appl. 18 (1997).
+    .. [4] Y. Chen, E. N. Epperly, J. A. Tropp, R. J. Webber, Randomly pivoted Cholesky: practical approximation of a
+       kernel matrix with few entry evaluations, Comm. Pure Appl. Math. (2024).
+    .. [5] Z. Frangella, J. A. Tropp, M. Udell, Randomized Nystrom preconditioning, SIAM J. Matrix Anal. Appl. 44
+       (2023).
+    .. [6] L. Yu. Kolotilina, A. Yu. Yeremin, Factorized sparse approximate inverse preconditionings I: theory, SIAM J.
+       Matrix Anal. Appl. 14 (1993).
 
     Examples
     --------
@@ -196,12 +224,12 @@ def _counted(b: Block) -> str:
 
 
 def warn_or_raise(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
-    """Do with a solution that did not converge what on_fail says."""
+    """Warn of a solution that did not converge, raise SolveError, or do nothing, as on_fail says."""
     if solution.converged or on_fail == "ignore":
         return
     if on_fail == "raise":
         raise SolveError(solution)
-    if solution.status != "stopped":  # who stops it knows
+    if solution.status != "stopped":  # a callback that stops the solve knows that it does
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=stacklevel)
 
 
@@ -223,7 +251,7 @@ def _run(
     plan: Plan,
     options: SolveOptions,
 ) -> tuple[Block, Exits, Plan]:
-    """The iterate, in scaled units, how it was left, and the plan that was followed in the end."""
+    """The last iterate in scaled units, how the columns ended, and the plan that was followed in the end."""
     system, log = problem.system, problem.log
     asked = np.max(problem.goal * log.unit, initial=0.0)  # of the column that may stop first
     bar = ProgressBar(float(asked)) if options.progress else None
@@ -274,9 +302,9 @@ def _corrected(
     plan: Plan,
     watch: Watch | None,
 ) -> tuple[Exits | None, Plan]:
-    """How corrections by dense factors ended, None where they do not get far enough; and the plan with these factors.
+    """Correct by dense factors: how that ended, None if it does not get far enough; and the plan with these factors.
 
-    Where those in float32 hardly help, others in float64 take their place.
+    If factors in float32 hardly help, others in float64 take their place.
     """
     log, vectors = problem.log, problem.system.vectors
     if takes_rows(problem.system, x):

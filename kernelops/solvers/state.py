@@ -1,4 +1,4 @@
-"""SolveState: what one solve leaves for the next one of a nearby matrix."""
+"""SolveState: the preconditioner and the solution that one solve hands to the next."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..errors import DtypeError
 if TYPE_CHECKING:
     from .plan import Plan
 
-WORN = 2  # times the iterations of the solve that a preconditioner was built for: beyond, it is built anew
-GRACE = 4  # iterations on top of that
+WORN = 2  # a preconditioner is built anew after a solve with more than twice the iterations of its first one,
+GRACE = 4  # and these many more
 
 
 @dataclass(eq=False)
@@ -29,9 +29,14 @@ class SolveState:
     Attributes
     ----------
     x : ndarray or None
-        The last solution, float64, in the solver's shape (..., n, k).
+        The last solution in float64, with the shape (..., n, k) of a block.
     solves, builds : int
-        How many solves there have been, and how many preconditioners were built for them.
+        Number of solves, and of preconditioners that were built for them.
+
+    See Also
+    --------
+    solve : takes a SolveState as ``state=``
+    kernelops.numpy.KernelSolve : the same for each call
 
     Examples
     --------
@@ -54,7 +59,7 @@ class SolveState:
     lent: Plan | None = field(default=None, repr=False)  # the plan that the backward solves were given last
 
     def start(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
-        """The last solution, where it has this shape and this dtype."""
+        """The last solution if it has this shape and this dtype, else None."""
         return self.x if self.x is not None and (self.x.shape, self.x.dtype) == (shape, dtype) else None
 
     def adjoint(self) -> SolveState:
@@ -67,7 +72,7 @@ class SolveState:
         return self.backward
 
     def lookup(self, key: tuple) -> Plan | None:
-        """The plan of an earlier solve, if it was made for the same question and has not worn out."""
+        """The plan of an earlier solve, if it was made for the same request and has not worn out."""
         return self.plan if self.plan is not None and self.plan.request.key == key and not self.worn else None
 
     def hold(self, plan: Plan | None) -> None:
@@ -78,7 +83,7 @@ class SolveState:
             self.builds += bool(plan.preconditioners)
 
     def leave(self, x: np.ndarray, plan: Plan, iterations: int, broken: bool = False) -> None:
-        """Note how a solve ended; the plan of one that broke down, or had nothing to solve, is not kept."""
+        """Record how a solve ended; the plan of one that broke down, or had nothing to solve, is dropped."""
         self.solves += 1
         self.hold(plan)
         if self.fresh is None:

@@ -1,4 +1,4 @@
-"""What a solve leaves: true residuals, a bound of the error, and the Solution that holds them."""
+"""The Solution of a solve that has ended: true residuals, a bound of the error, and the report."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .status import FAILURES, info_of, message
 from .units import multiply
 from .vectors import Block
 
-MOST = 1024  # binary digits before the point: a larger number is no float64
-LEAST = -960  # a smaller one may have lost so many of its digits that A x would tell
+LARGEST_DIGITS = 1024  # binary digits before the point beyond which a number is infinite in float64
+SMALLEST_DIGITS = -960  # binary exponent below which a number may have lost digits that would change A x
 
 
 def summarize(
@@ -30,7 +30,7 @@ def summarize(
     plan: Plan,
     figures: dict[str, Any],
 ) -> Solution:
-    """The Solution, with the true residuals of what is returned."""
+    """The Solution, with the true residuals of the x that is returned."""
     log, vectors = problem.log, problem.system.vectors
     if exits.nonfinite and not figures["faulty"] and _sound(problem, plan):
         exits.nonfinite, exits.indefinite = False, exits.indefinite | ~exits.converged
@@ -82,7 +82,7 @@ def summarize(
 
 
 def _sound(problem: Problem, plan: Plan) -> bool:
-    """Whether A and M give finite numbers for b: then it was the iteration that left their range.
+    """Whether A and M give finite numbers for b, so that the iteration itself left their range.
 
     A matrix that is singular to rounding makes its steps longer and longer.
     """
@@ -122,7 +122,7 @@ def _norms(problem: Problem, x: Block, columns: np.ndarray) -> np.ndarray:
 
 
 def in_range(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> str:
-    """Give x the units of b, and residual those of the x that comes out; what there is to be told, if that tells.
+    """Scale x to the units of b, and recompute residuals if that changes x; returns a row of RANGE, or "".
 
     A solution may be beyond the range of float64 though A and b are not, or so far below that its digits are lost.
     """
@@ -130,13 +130,13 @@ def in_range(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> 
     if not exits.nonfinite:
         top = vectors.largest(x)
         digits = np.where(top > 0, np.frexp(top)[1] + shift, 0)
-        if (digits > MOST).any():
+        if (digits > LARGEST_DIGITS).any():
             exits.nonfinite, told = True, "beyond"
     if exits.nonfinite:
         vectors.fill(x, np.nan)
         return told
     multiply(x, shift, vectors)
-    low = np.flatnonzero(any_in_batch(digits < LEAST))
+    low = np.flatnonzero(any_in_batch(digits < SMALLEST_DIGITS))
     if not len(low):
         return ""
     part = vectors.take(x, low)
@@ -152,7 +152,7 @@ def in_range(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> 
 
 
 def _in_units_of_a(preconditioners: tuple[Preconditioner, ...], unit: np.ndarray) -> tuple[Preconditioner, ...]:
-    """What was built for A', as approximations of the inverse of A."""
+    """The preconditioners that were built for A', as approximations of the inverse of A."""
     if not unit.any():
         return preconditioners
     each = np.broadcast_to(unit.reshape(-1)[: max(1, len(preconditioners))], len(preconditioners))
@@ -181,7 +181,7 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
 
 
 def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
-    """Give up what the iteration has refuted: rounding has the last word.
+    """Withdraw the certificates that the iteration has refuted, as rounding may.
 
     A certificate goes where a larger condition number was met (a block shows that of A, which it is not for), and all
     of them where A was not positive definite.
@@ -198,7 +198,7 @@ def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
 
 
 def _uncertified(P: Preconditioner) -> Preconditioner:
-    """A preconditioner that was built for another matrix: what it claims is not for this one."""
+    """A copy of a preconditioner that was built for another matrix, without its certificates."""
     if np.isinf(P.certificate) and np.isinf(P.inverse_bound):
         return P
     P = copy(P)

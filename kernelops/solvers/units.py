@@ -1,4 +1,4 @@
-"""A matrix in units of its own size: what keeps a solve from depending on the scale of A and of M.
+"""Matrices in units of their own size, so that a solve does not depend on the scale of A and of M.
 
 Squares of what a solve works with, and the short numbers of a preconditioner, leave the range of floating-point numbers
 long before A does. So a matrix whose entries are far from 1 is divided by a power of four, A = 4^k A', and the solve
@@ -17,12 +17,12 @@ from numpy.typing import DTypeLike
 from .entries import Entries
 from .vectors import HOST, Block, BlockFunction, Vectors
 
-ORDINARY = 32  # sizes from 2^-32 to 2^32 need no unit
-OF_M = 64  # the same for an M, whose size is that of the condition number
-LARGEST = 1000  # a unit, and its inverse, are ordinary numbers of float64
-SINGLE = 60  # binary digits that a float32 block may be scaled by; beyond, it goes through the product in float64
-SAMPLED = 3  # columns that are looked at where the diagonal is 0
-FARTHER = (0, -600, 600)  # binary digits that a block is scaled by until its image has a size
+ORDINARY = 32  # binary digits: a matrix with entries from 2^-32 to 2^32 is left in its own units
+ORDINARY_INVERSE = 64  # binary digits: the same for an M, whose size may be that of the condition number
+LARGEST_EXPONENT = 1000  # largest exponent of a unit, so that it and its inverse are normal numbers of float64
+SINGLE_DIGITS = 60  # largest exponent by which a float32 block is scaled; beyond, the product is in float64
+SAMPLED_COLUMNS = 3  # number of columns that are evaluated if the diagonal is 0
+TRIED_EXPONENTS = (0, -600, 600)  # exponents by which a block is scaled, one after another, until its image has a size
 
 
 def unit_of(size: Any, ordinary: int = ORDINARY) -> np.ndarray:
@@ -30,12 +30,12 @@ def unit_of(size: Any, ordinary: int = ORDINARY) -> np.ndarray:
     size = np.asarray(size, np.float64)
     known = np.isfinite(size) & (size > 0)
     exponent = np.frexp(np.where(known, size, 1.0))[1]
-    return np.where(np.abs(exponent) > ordinary, 2 * (np.clip(exponent, -LARGEST, LARGEST) // 2), 0)
+    return np.where(np.abs(exponent) > ordinary, 2 * (np.clip(exponent, -LARGEST_EXPONENT, LARGEST_EXPONENT) // 2), 0)
 
 
 def image_in_range(product: BlockFunction, block: Block, vectors: Vectors) -> tuple[Block, int]:
-    """The image of a block times 2^digits, and digits: not 0 where the image itself would not be in range."""
-    for digits in FARTHER:
+    """The image of a block times 2^digits, and digits, which are not 0 if the image itself would leave the range."""
+    for digits in TRIED_EXPONENTS:
         if digits:
             part = vectors.copy(block)
             multiply(part, np.full((*part.shape[:-2], part.shape[-1]), digits), vectors)
@@ -47,10 +47,10 @@ def image_in_range(product: BlockFunction, block: Block, vectors: Vectors) -> tu
 
 
 def largest_entry(entries: Entries) -> float:
-    """The largest magnitude on the diagonal, or in some columns where there is nothing on it."""
+    """The largest magnitude on the diagonal or, if that is 0, in some columns."""
     found = largest(entries.diagonal())
     if found == 0.0:
-        found = largest(entries.columns(np.unique(np.linspace(0, entries.n - 1, SAMPLED).astype(int))))
+        found = largest(entries.columns(np.unique(np.linspace(0, entries.n - 1, SAMPLED_COLUMNS).astype(int))))
     return found
 
 
@@ -59,17 +59,17 @@ def largest(values: Any) -> float:
 
 
 def multiply(x: Block, exponents: np.ndarray, vectors: Vectors) -> None:
-    """x times powers of two, one for each column, in place; where no number can hold the factor, in two steps."""
-    first = np.clip(exponents, -LARGEST, LARGEST)
+    """Multiply x by powers of two, one for each column, in place; in two steps if no number holds the factor."""
+    first = np.clip(exponents, -LARGEST_EXPONENT, LARGEST_EXPONENT)
     vectors.scale(np.ldexp(1.0, first), x)
     if (first != exponents).any():
         vectors.scale(np.ldexp(1.0, exponents - first), x)
 
 
 def scaled_product(product: BlockFunction, exponent: np.ndarray, vectors: Vectors) -> BlockFunction:
-    """A product times 2^exponent: half of it goes in, and half comes out."""
+    """A product times 2^exponent: half of it scales the block, and half its image."""
     half = exponent // 2
-    far = bool((np.abs(half) > SINGLE).any())
+    far = bool((np.abs(half) > SINGLE_DIGITS).any())
 
     def scaled(block: Block) -> Block:
         dtype = vectors.dtype(block)
@@ -84,7 +84,7 @@ def scaled_product(product: BlockFunction, exponent: np.ndarray, vectors: Vector
 
 
 class EntriesInUnits:
-    """The entries of a matrix divided by 2^unit; entries.py says what each name means."""
+    """The entries of a matrix divided by 2^unit: see `Entries`."""
 
     def __init__(self, entries: Entries, unit: int) -> None:
         self.entries, self.unit = entries, unit
@@ -119,7 +119,7 @@ class OwnUnits:
     Attributes
     ----------
     exponent : int
-        What M is multiplied by, as an exponent of two.
+        Exponent of the power of two by which M is multiplied.
     """
 
     def __init__(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -133,10 +133,10 @@ class OwnUnits:
         if not size > 0:  # a block of zeros says nothing
             return image
         self.product, found = self.given, HOST.largest(image).max(initial=0.0)
-        if found / size < 2.0**OF_M and found / size > 2.0**-OF_M:
+        if found / size < 2.0**ORDINARY_INVERSE and found / size > 2.0**-ORDINARY_INVERSE:
             return image
         image, digits = image_in_range(self.given, block, HOST)
-        self.exponent = -int(unit_of(np.ldexp(HOST.largest(image).max() / size, -digits), OF_M))
+        self.exponent = -int(unit_of(np.ldexp(HOST.largest(image).max() / size, -digits), ORDINARY_INVERSE))
         if not self.exponent:
             return image
         self.product = scaled_product(self.given, np.asarray(self.exponent), HOST)

@@ -32,13 +32,13 @@ from .autograd import core_ranks, forward_rule, mapped_in_front
 from .older_vmap import Function
 from .system import run, size_of
 
-LEAST = 1e-15  # relative residual: below, float64 has nothing to give
-MARGIN = 4.0  # times what is small: bounds of the worst case do not pay for going on where they miss by little
-ROUNDS = 4  # the first values may be wrong by orders of magnitude, and so may be what they are said to need
+SMALLEST_RTOL = 1e-15  # relative residual below which float64 has no digits left
+SLACK = 4.0  # multiple of the allowed residual that is accepted: the bounds are of the worst case
+ROUNDS = 4  # largest number of rounds: the first values, and what they are said to need, may err by orders of magnitude
 
 
 class Use(NamedTuple):
-    """What solutions are used for: derivatives by alpha, by what K depends on, one more solve, or what nobody knows."""
+    """The use of solutions: derivatives by alpha, by what K depends on, one more solve, or unknown."""
 
     by_alpha: bool = False
     by_kernel: bool = False
@@ -168,11 +168,11 @@ class Pair:
             allowed = allowed.minimum(self.share * (self.least * self._norm(v)) ** 2 / size)
         if self.use.unknown:
             allowed = allowed.minimum(self.share * self.ratio * size)
-        enough = (residual <= MARGIN * allowed) | ~(residual.isfinite() & allowed.isfinite()) | (size == 0)
+        enough = (residual <= SLACK * allowed) | ~(residual.isfinite() & allowed.isfinite()) | (size == 0)
         if bool(enough.all()):
             return None
         rtol = float(torch.where(enough, torch.inf, allowed / size).amin())
-        return max(LEAST, rtol)
+        return max(SMALLEST_RTOL, rtol)
 
     def iterate(self, k: int, spec: SolveSpec, rtol: float, tensors: Sequence[torch.Tensor]) -> None:
         """Go on with one, with the same preconditioner, to this residual or as far as float64 allows."""

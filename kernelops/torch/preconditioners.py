@@ -1,7 +1,7 @@
 """The preconditioners on blocks of tensors: their factors copied to the device once, and what is done with them there.
 
 A row of FORMS makes, of a preconditioner of one class, a function of real blocks (n, k) on a device, which keeps their
-dtype. It is kept as long as the preconditioner is; what no row is for is applied on the host, by copying.
+dtype. It is cached as long as the preconditioner lives; a class without a row is applied on the host, by copying.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..solvers.precond.cholesky import Cholesky
 from ..solvers.precond.fsai import Fsai
 from ..solvers.precond.jacobi import Jacobi
 from ..solvers.precond.low_rank import LowRank
-from ..solvers.units import SINGLE
+from ..solvers.units import SINGLE_DIGITS
 from .tensors import OF_TORCH, on, pieces, product
 
 Tensor = torch.Tensor
 Form = Callable[[Tensor], Tensor]
 
-_kept: WeakKeyDictionary[Preconditioner, dict[torch.device, Form]] = WeakKeyDictionary()
+_forms: WeakKeyDictionary[Preconditioner, dict[torch.device, Form]] = WeakKeyDictionary()
 
 
 def precondition(preconditioners: Sequence[Preconditioner], x: Tensor) -> Tensor:
@@ -43,14 +43,14 @@ def precondition(preconditioners: Sequence[Preconditioner], x: Tensor) -> Tensor
 
 def form(p: Preconditioner, device: torch.device) -> Form:
     """A preconditioner as a function of blocks on this device."""
-    forms = _kept.setdefault(p, {})
+    forms = _forms.setdefault(p, {})
     if device not in forms:
-        make = next((FORMS[c] for c in type(p).__mro__ if c in FORMS), _by_host)
+        make = next((FORMS[c] for c in type(p).__mro__ if c in FORMS), _via_host)
         forms[device] = make(p, device)
     return forms[device]
 
 
-def _by_host(p: Preconditioner, device: torch.device) -> Form:
+def _via_host(p: Preconditioner, device: torch.device) -> Form:
     weak = ref(p)  # what is kept with p must not keep it
 
     def apply(V: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _cholesky(p: Cholesky, device: torch.device) -> Form:
 
 def _rescaled(p: Rescaled, device: torch.device) -> Form:
     inner, digits = form(p.inner, device), -p.unit // 2
-    factor, far = 2.0**digits, abs(digits) > SINGLE
+    factor, far = 2.0**digits, abs(digits) > SINGLE_DIGITS
 
     def apply(V: Tensor) -> Tensor:
         part = V.to(torch.float64) if far else V

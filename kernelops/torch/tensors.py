@@ -1,4 +1,4 @@
-"""What blocks of tensors are made and multiplied with: dtypes, copies to and from a device, products of matrices."""
+"""Helpers for blocks of tensors: dtypes, copies to and from a device, products of matrices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-PINNED = 1 << 20  # bytes that are copied to a device by way of pinned memory, which torch keeps
-CHUNK = 1 << 24  # numbers of a block that are promoted to float64 at a time: 128 MiB
+PINNED = 1 << 20  # bytes up to which arrays are copied to a device through pinned memory, which torch keeps
+PROMOTED = 1 << 24  # number of entries of a block that are promoted to float64 at a time: 128 MiB
 
 OF_NUMPY = {np.dtype(str(t).removeprefix("torch.")): t for t in (torch.float16, torch.float32, torch.float64)}
 OF_NUMPY |= {np.dtype(np.complex64): torch.complex64, np.dtype(np.complex128): torch.complex128}
@@ -17,12 +17,12 @@ OF_TORCH = {t: d for d, t in OF_NUMPY.items()}
 
 
 def wide(x: torch.Tensor) -> torch.dtype:
-    """What numbers of a block are summed in."""
+    """The dtype in which numbers of a block are summed."""
     return torch.complex128 if x.is_complex() else torch.float64
 
 
 def on(device: torch.device, a: np.ndarray) -> torch.Tensor:
-    """An array of the host on a device. Nobody waits for a small one: work that comes later finds it there.
+    """A numpy array as a tensor on a device. The host does not wait for a small one, which arrives before later work.
 
     On the host it shares the memory of a, where a can be written and is in C order.
     """
@@ -35,7 +35,7 @@ def on(device: torch.device, a: np.ndarray) -> torch.Tensor:
 def pieces(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
     """Slices of rows that cover x, of at most CHUNK numbers each (at least one row)."""
     n = x.shape[-2]
-    length = max(1, CHUNK * n // max(1, x.numel()))
+    length = max(1, PROMOTED * n // max(1, x.numel()))
     for first in range(0, n, length):
         yield ..., slice(first, first + length), slice(None)
 

@@ -1,18 +1,18 @@
-"""The verbs of the solvers on blocks of tensors, which stay on their device.
+"""The operations of the solvers on blocks of tensors, which stay on their device.
 
 What a solve costs beside its products is mostly waiting. A number that the host has to know (to judge a residual, or to
 see that a matrix is not positive definite) is there only when all work given to the device before is done; and until
 the host has looked at it and given new work, which takes tens of microseconds, the device has nothing to do. So:
 
-- `descend` makes the whole step of conjugate gradients on the device, its length included, and leaves the curvature,
+- `cg_update` makes the whole step of conjugate gradients on the device, its length included, and leaves the curvature,
   the residual's norm and what else is asked for in one transfer.
-- Before the host reads that, it gives the device the next direction (`turn`) and the next product, unless the step may
-  have been the last one. It judges the step while the product runs, and the device does not stand still. A product that
-  turns out not to be needed counts among the `products` of a Solution; nothing else of it changes.
+- Before the host reads that, it gives the device the next direction (`next_direction`) and the next product, unless the
+  step may have been the last one. It judges the step while the product runs, and the device does not stand still. A
+  product that turns out not to be needed counts among the `products` of a Solution; nothing else of it changes.
 - So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) where a
   callback looks at every iterate. Block conjugate gradients wait five times a step, for matrices of k by k numbers, of
   which the host takes the eigenvalues.
-- Numbers go to the device without anybody waiting: a single one as an argument of a kernel, others from pinned memory.
+- Numbers go to the device without a wait: a single one as an argument of a kernel, others from pinned memory.
 
 Products of pairs of vectors are multiplied and summed in float64, in an order that depends on shapes alone.
 """
@@ -40,9 +40,9 @@ class Deferred:
     Attributes
     ----------
     found : list of Tensor
-        Themselves, where they are made.
+        The scalars on the device.
     followed : bool
-        Whether the device has been given more to do since, so that it does not stand still while the host waits.
+        Whether more work has been queued since, so that the device does not idle while the host waits.
     """
 
     def __init__(self, found: list[Tensor]) -> None:
@@ -67,7 +67,7 @@ class Deferred:
 
 
 class TensorVectors:
-    """The verbs of :class:`kernelops.solvers.vectors.HostVerbs` for tensors on one device.
+    """The operations of :class:`kernelops.solvers.vectors.Vectors` for tensors on one device.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class TensorVectors:
         end.synchronize()
         return float(begin.elapsed_time(end)) / 1e3
 
-    # ---- there and back ----
+    # ---- to and from the host ----
 
     def is_block(self, a: Any) -> bool:
         return isinstance(a, Tensor)
@@ -261,7 +261,7 @@ class TensorVectors:
     ) -> Deferred:
         """p = z + t p with t = <r, z> / previous in the columns that run, and 0 in others, after a step; leaves <r, z>.
 
-        A product with p comes next, behind which the host reads what both have left, and nobody waits.
+        The next product is queued before the host reads these scalars, so the transfer overlaps with it.
         """
         numbers = on(self.device, np.where(running, previous, np.inf))
         rz = step.found[2] if z is r else _real(self._dot(r, z))
@@ -271,7 +271,7 @@ class TensorVectors:
         return turned
 
     def read(self, found: Deferred) -> list[np.ndarray]:
-        """What `descend` and `turn` have left."""
+        """The scalars of `cg_update` or `next_direction`, as soon as they are on the host."""
         self.waits += not found.followed
         return found.read()
 

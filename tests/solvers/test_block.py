@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from systems import Dense, assert_solves, duplicates, indefinite, kernel, poisoned, right_hand_sides, rough, spd
 
-from kernelops.solvers.block_cg import RANK, block_conjugate_gradients, orthonormal
+from kernelops.solvers.block_cg import DEPENDENT, block_conjugate_gradients, orthonormal
 from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.journal import SolveLog
 from kernelops.solvers.operator import as_system
@@ -268,7 +268,7 @@ def test_in_double_from_a_start():
 class TestOrthonormal:
     def test_rank_on_both_sides_of_the_threshold(self):
         q = np.linalg.qr(right_hand_sides(50, 2))[0]
-        limit = RANK["d"] ** 0.5
+        limit = DEPENDENT["d"] ** 0.5
         for angle, rank in ((limit * 4, 2), (limit, 1)):  # eigenvalues 1 +- cos angle: 2 and angle^2 / 2
             z = np.c_[q[:, 0], q[:, 0] + angle * q[:, 1]]
             p, independent = orthonormal(z, np.ones(2, bool), HOST)

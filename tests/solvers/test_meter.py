@@ -23,7 +23,7 @@ ITERATE = {"method": "cg", "precond": None}
 def without_tqdm(monkeypatch):
     """As if tqdm were not installed; a line at every look."""
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(meter, "EVERY", -1.0)
+    monkeypatch.setattr(meter, "SECONDS_BETWEEN_LINES", -1.0)
 
 
 class Bar:
@@ -142,7 +142,7 @@ def test_lines_without_tqdm(without_tqdm, capfd):
 
 
 def test_no_line_in_the_first_seconds(without_tqdm, monkeypatch, capfd):
-    monkeypatch.setattr(meter, "EVERY", 2.0)
+    monkeypatch.setattr(meter, "SECONDS_BETWEEN_LINES", 2.0)
     monkeypatch.setattr(meter.time, "monotonic", lambda: clock[0])
     clock = [100.0]
     show = ProgressBar(1e-6)

@@ -6,7 +6,7 @@ from scipy.sparse.linalg import LinearOperator
 from systems import Dense, assert_solves, kernel, relative_residual, right_hand_sides, spd
 
 from kernelops.solvers import solve
-from kernelops.solvers.refine import PROBE, ROUND, SPARE, SURE, RefinementRound
+from kernelops.solvers.refine import PROBE, ROUND_DEPTH, ROUND_MARGIN, SURE, RefinementRound
 
 
 def test_the_seed_problem_in_small():
@@ -156,7 +156,7 @@ class TestRound:
             assert (aim[0] == pytest.approx(SURE * 1e-4)) == last
 
     def test_with_a_preconditioner_the_first_round_goes_no_deeper_than_usual(self):
-        for goal, last in ((1.01 * ROUND, True), (0.99 * ROUND, False)):
+        for goal, last in ((1.01 * ROUND_DEPTH, True), (0.99 * ROUND_DEPTH, False)):
             gap = self.round(0.0, preconditioned=True)
             gap.target(np.array([goal]), np.ones(1))
             assert gap.last[0] == last
@@ -168,11 +168,11 @@ class TestRound:
         assert gap.attainable[0] == pytest.approx(200 * 2.0**-24)
         gap.calibrate(np.array([1e-5]), np.array([4.0]))
         gap.update(np.array([2.0]))
-        assert gap.attainable[0] == pytest.approx(SPARE * 0.5e-5)
+        assert gap.attainable[0] == pytest.approx(ROUND_MARGIN * 0.5e-5)
         for error, size in ((np.nan, 1.0), (1.0, 0.0)):  # nothing was learnt
             gap.calibrate(np.array([error]), np.array([size]))
             gap.update(np.array([2.0]))
-            assert gap.attainable[0] == pytest.approx(SPARE * 0.5e-5)
+            assert gap.attainable[0] == pytest.approx(ROUND_MARGIN * 0.5e-5)
 
     def test_a_round_of_unknown_error_that_gets_nowhere_ends(self):
         gap, goal = self.round(0.0, preconditioned=True), np.array([1e-6])

@@ -66,7 +66,7 @@ def test_each_class_has_a_row():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_products(name, dtype, k, device, monkeypatch):
-    monkeypatch.setattr(blocks, "CHUNK", 100)
+    monkeypatch.setattr(blocks, "PROMOTED", 100)
     p, V = CASES[name](), right_hand_sides(N, k, dtype=dtype)
     wanted = p.matmat(V) if k else V
     found = precondition([p], torch.from_numpy(V).to(device))

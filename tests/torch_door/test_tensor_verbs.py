@@ -15,7 +15,7 @@ DTYPES = ["float32", "float64", "complex64", "complex128"]
 
 @pytest.fixture(params=DEVICES)
 def vectors(request, monkeypatch):
-    monkeypatch.setattr(blocks, "CHUNK", 30)  # so that a block has several pieces
+    monkeypatch.setattr(blocks, "PROMOTED", 30)  # so that a block has several pieces
     return TensorVectors(request.param)
 
 

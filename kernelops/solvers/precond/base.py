@@ -1,4 +1,4 @@
-"""What every preconditioner is: a SciPy LinearOperator near the inverse of A, with a factor and a determinant."""
+"""The base class of preconditioners: a SciPy LinearOperator near the inverse of A, with a factor and a determinant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from ..units import SINGLE
+from ..units import SINGLE_DIGITS
 
 
 class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no annotations
@@ -19,23 +19,23 @@ class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no anno
     Attributes
     ----------
     name : str
-        As `precond=` has it.
+        The value of `precond=` that names it.
     rank : int
         Columns of the low-rank part; 0 without one.
     evaluated : int
-        Entries of K that were evaluated to build it.
+        Number of entries of K that were evaluated to build it.
     logdet : float
         log det P.
     certificate : float
-        The condition number of P^-1 A is at most that; inf where none is proved.
-    inflation : float
-        A^-1 is at most so many times P^-1; inf where that is not known.
+        Proved upper bound of the condition number of P^-1 A; inf if there is none.
+    inverse_bound : float
+        The smallest c for which A^-1 <= c P^-1 is proved; inf if there is none.
     """
 
     name = "none"
     rank = 0
-    columns = 0  # of K that were evaluated whole
-    pairs = 0  # entries besides
+    columns = 0  # number of whole columns of K that were evaluated
+    pairs = 0  # number of entries that were evaluated besides
     logdet = 0.0
 
     def __init__(self, n: int) -> None:
@@ -81,7 +81,7 @@ class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no anno
         raise NotImplementedError
 
     def withdraw(self) -> None:
-        """Claim nothing any more of how near P is to A."""
+        """Withdraw the certificate and the bound of the inverse: a solve has refuted them."""
 
     def describe(self) -> str:
         """A clause for the report of a solve."""
@@ -104,7 +104,7 @@ class Identity(Preconditioner):
 
 
 class Rescaled(Preconditioner):
-    """P^-1 / 4^k of a preconditioner P, as an operator; all that is told of it besides is what P tells."""
+    """P^-1 / 4^k of a preconditioner P, as an operator; its other attributes are those of P."""
 
     def __init__(self, inner: Preconditioner, unit: int) -> None:
         super().__init__(inner.shape[0])
@@ -131,7 +131,7 @@ class Rescaled(Preconditioner):
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         V = inexact(V)
         digits = -self.unit // 2
-        part = V if abs(digits) <= SINGLE else V.astype(np.result_type(V, np.float64))
+        part = V if abs(digits) <= SINGLE_DIGITS else V.astype(np.result_type(V, np.float64))
         return (self.inner.matmat(part * 2.0**digits) * 2.0**digits).astype(V.dtype, copy=False)
 
     def factor_matmat(self, V: np.ndarray) -> np.ndarray:

@@ -9,16 +9,16 @@ from ...engines import dense
 from ..entries import Entries
 from .base import Preconditioner
 
-COLUMNS_AT_ONCE = 128  # of K while the matrix is filled
-AT_ONCE = 1024  # rows up to which all of K is evaluated at once
-JITTERS = (0.0, 1.0, 1e2, 1e4)  # times eps and the mean of the diagonal: what may be added before a factor is given up
+COLUMNS_AT_ONCE = 128  # number of columns of K that are evaluated at a time
+WHOLE_UP_TO = 1024  # number of rows up to which all of K is evaluated at once
+JITTERS = (0.0, 1.0, 1e2, 1e4)  # multiples of eps and the mean of the diagonal that are added, one after another
 FLOAT64 = np.dtype(np.float64)
 
 
 class Cholesky(Preconditioner):
     """A = L L^T, for n (n + 1) / 2 entries and n^3 / 3 multiplications and additions.
 
-    Where A is not positive definite to the precision of float64, the smallest of a few multiples of the identity is
+    If A is not positive definite to the precision of float64, the smallest of a few multiples of the identity is
     added that makes it so: what comes out is still a preconditioner, and the iteration judges A itself. In float32
     nothing is added: where that is not enough, float64 is what is wanted.
 
@@ -27,23 +27,23 @@ class Cholesky(Preconditioner):
     entries : Entries
         K.
     alpha : ndarray, shape () or (n,)
-        The rest of the diagonal.
+        The diagonal besides K.
     dtype : dtype
-        Of the entries and of the factor: float64 or float32.
+        Dtype of the entries and of the factor: float64 or float32.
     rate : float
-        What is thought to be left of a residual after a correction by this factor.
+        Predicted share of a residual that a correction by this factor leaves.
 
     Attributes
     ----------
     L : ndarray, shape (n, n)
         In Fortran order, with zeros above the diagonal.
     jitter : float
-        What was added to the diagonal.
+        The number that was added to the diagonal.
 
     Raises
     ------
     LinAlgError
-        Where no such multiple is small: A is far from positive definite, or holds NaN.
+        If no such multiple is small: A is far from positive definite, or holds NaN.
     """
 
     name = "cholesky"
@@ -91,7 +91,7 @@ class Cholesky(Preconditioner):
 
 def _factor(entries: Entries, diagonal: np.ndarray, dtype: np.dtype) -> np.ndarray:
     n = entries.n
-    A = _whole(entries, dtype) if n <= AT_ONCE else _by_columns(entries, dtype)
+    A = _whole(entries, dtype) if n <= WHOLE_UP_TO else _by_columns(entries, dtype)
     A[np.arange(n), np.arange(n)] = diagonal
     dense.factor(A)
     return A

@@ -24,9 +24,9 @@ from .base import Preconditioner
 from .local_factors import Schur, factor_rows
 from .neighbours import by_tree, predecessors, random_rank
 
-ROUGH = 1e-4  # of A_ii: where less than this is left of it, its rounding in float32 would tell
-VANISHED = 1e-20  # of the root of the diagonal: smaller numbers make products that are no normal float32, and slow
-CHUNK = 1 << 16  # numbers of F that are promoted to float64 at a time: they stay in the cache
+ROUGH = 1e-4  # share of A_ii that must be left for float32 to be precise enough for the low-rank part
+VANISHED = 1e-20  # share of the root of the diagonal below which a number is set to 0: its products are slow subnormals
+PROMOTED = 1 << 16  # number of entries of F that are promoted to float64 at a time, so that they stay in the cache
 
 
 class Fsai(Preconditioner):
@@ -34,8 +34,8 @@ class Fsai(Preconditioner):
 
     Attributes
     ----------
-    mended : int
-        Points whose small matrix had no Cholesky factor, and got a jitter or fewer neighbours.
+    repaired : int
+        Number of points whose small matrix had no Cholesky factor, and got a jitter or fewer neighbours.
     """
 
     name = "fsai"
@@ -119,7 +119,7 @@ class Fsai(Preconditioner):
         return result
 
     def _chunks(self) -> list[slice]:
-        step = max(1, CHUNK // max(1, self.rank))
+        step = max(1, PROMOTED // max(1, self.rank))
         return [slice(low, low + step) for low in range(0, len(self._F2), step)]
 
     def _unsparse(self, w: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: i
         Rows before each row that its row of G looks at. Of a matrix-valued kernel they are those of
         count / width points, rounded up.
     seed : int, default 0
-        Of the order of the rows.
+        Seed of the random order of the rows.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
 
 
 def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> tuple[Schur, np.ndarray, np.ndarray]:
-    """What is left of A beside the pivots, the factor L11 of the pivots' block, and F2 in float32."""
+    """The Schur complement of the pivots in A, the factor L11 of the pivots' block, and F2 in float32."""
     rest = np.setdiff1d(np.arange(entries.n), pivots, assume_unique=True)
     alpha = np.broadcast_to(np.asarray(alpha, np.float64), (entries.n,))
     L11, F2 = np.tril(F[pivots]).astype(np.float64), F[rest].astype(np.float32)

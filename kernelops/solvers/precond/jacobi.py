@@ -7,7 +7,7 @@ import numpy as np
 from ..entries import Entries
 from .base import Preconditioner, inexact
 
-SMALLEST = 1e-12  # of the largest eigenvalue of a block: anything below is rounding and is raised to it
+SMALLEST = 1e-12  # share of the largest eigenvalue of a block to which smaller ones, which are rounding, are raised
 
 
 class Jacobi(Preconditioner):

@@ -23,11 +23,11 @@ from ...engines.blas import has_room, one_blas_thread
 from ...engines.threads import map_on_threads, thread_count
 from ..entries import Entries
 
-SLAB = 1 << 21  # numbers of the small matrices of a slab, whose entries are asked for at once
-TASK = 1 << 22  # numbers of F that a task gathers
-FEW = 6  # own rows that are computed beside each other; more by LAPACK
-NOISE = 1e-13  # of A_ii: a pivot below it is what rounding has left of 0
-JITTER = 1e-10  # of the trace, added to a small matrix that does not factor
+ENTRIES_AT_ONCE = 1 << 21  # number of entries of the small matrices that are evaluated together
+GATHERED = 1 << 22  # number of entries of F that one task gathers
+SUBSTITUTED = 6  # number of own rows up to which they are found by substitution, beyond by LAPACK
+NOISE = 1e-13  # share of A_ii below which a pivot is the rounding of 0
+JITTER = 1e-10  # share of the trace that is added to the diagonal of a small matrix that has no Cholesky factor
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Schur:
 
     @property
     def place(self) -> np.ndarray:
-        """Where each row of A stands in `rest`; -1 where it does not. The last one is for the row -1."""
+        """The position of each row of A in `rest`, -1 if it is not there. The last one is for the row -1."""
         place = np.full(len(self.alpha) + 1, -1, np.int64)
         place[self.rest] = np.arange(len(self.rest))
         return place
 
 
 def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr_array, int]:
-    """G, whose rows belong to `rest`, and the number of sets that had to be mended.
+    """G, whose rows belong to `rest`, and the number of sets that had to be repaired.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
     Returns
     -------
     G : csr_array, shape (r, r), float32
-    mended : int
+    repaired : int
     """
     place, k = schur.place, schur.F.shape[1]
     parts = []
@@ -70,7 +70,7 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
         threads = thread_count() if has_room(thread_count()) else 1
         for sets, own in groups:
             m = sets.shape[1]
-            slab, task = max(1, SLAB // m**2), max(1, TASK // (m * (k + m)))
+            slab, task = max(1, ENTRIES_AT_ONCE // m**2), max(1, GATHERED // (m * (k + m)))
             for low in range(0, len(sets), slab):
                 I = sets[low : low + slab]
                 A = _blocks(schur, np.where(I < 0, I[:, -1:], I))  # asked for here: entries have threads of their own
@@ -90,7 +90,7 @@ def _blocks(schur: Schur, I: np.ndarray) -> np.ndarray:
 
 
 def _assemble(parts: list[tuple], size: int) -> tuple[csr_array, int]:
-    """The rows in their order and the number of mended sets, from the results of the tasks."""
+    """The rows in their order and the number of repaired sets, from the results of the tasks."""
     if not size:
         return csr_array((0, 0), dtype=np.float32), 0
     rows, counts, columns, values = (np.concatenate(x) for x in list(zip(*parts))[:4])
@@ -103,7 +103,7 @@ def _assemble(parts: list[tuple], size: int) -> tuple[csr_array, int]:
 
 @np.errstate(all="ignore")  # a thread of a pool does not have that of its caller
 def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
-    """One task: rows of G, their lengths, columns and values, and how many sets were mended.
+    """One task: rows of G, their lengths, columns and values, and how many sets were repaired.
 
     A (P, m, m) holds the entries of A and is overwritten; I (P, m) places in `rest`, or -1.
     """
@@ -126,7 +126,7 @@ def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
 def last_rows_of_inverse(R: np.ndarray, count: int) -> np.ndarray:
     """The last rows of R^-1 for lower triangular R of shape (P, m, m): shape (P, count, m)."""
     P, m, _ = R.shape
-    if count > FEW:  # elimination of a triangular matrix changes nothing, and what is left is substitution
+    if count > SUBSTITUTED:  # elimination of a triangular matrix changes nothing, and what is left is substitution
         E = np.eye(m)[:, m - count :]
         return np.linalg.solve(R.transpose(0, 2, 1), E[None]).transpose(0, 2, 1)
     X = np.zeros((P, count, m))
@@ -149,7 +149,7 @@ def _masked(S: np.ndarray, there: np.ndarray) -> np.ndarray:
 def _factor(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Cholesky factors; what does not factor gets a jitter, then half the neighbours, then only the diagonal.
 
-    Returns the factors, what is still there of the sets, and how many sets were mended.
+    Returns the factors, what is still there of the sets, and how many sets were repaired.
     """
     noise = NOISE * size
     R, bad = _cholesky(S, noise * there)

@@ -42,9 +42,9 @@ from scipy.linalg.blas import dtrsm
 from .base import Preconditioner, inexact
 from .pivoted_cholesky import Partial, Scaled, check_noise, pivoted_cholesky
 
-SLAB = 4096  # rows of Q that are converted at a time
-VANISHED = 1e-20  # smaller numbers make products that are no normal float32, and slow
-BLURRED = 0.25  # float32 is kept where it changes P^-1 by less than a factor of (1 + 0.25)^2
+ROWS_PROMOTED = 4096  # number of rows of Q that are converted at a time
+VANISHED = 1e-20  # magnitude below which an entry of Q is set to 0, as its products are slow subnormals of float32
+BLURRED = 0.25  # largest blur with which Q is kept in float32: P^-1 changes by less than a factor of (1 + 0.25)^2
 
 
 class LowRank(Preconditioner):
@@ -57,7 +57,7 @@ class LowRank(Preconditioner):
     alpha : float or ndarray, shape (n,)
         Positive.
     residual : ndarray of shape (n,), optional
-        diag(K - F F^T). Without it there is no certificate.
+        diag(K - F F^T), without which there is no certificate.
     semidefinite : bool
         Whether K - F F^T is known to be positive semidefinite, as where K is. If not, there is no certificate.
     scaled : bool
@@ -78,7 +78,7 @@ class LowRank(Preconditioner):
     trace : float
         sum_i residual_i / alpha_i; inf where not known.
     certificate : float
-        Bound of the condition number of P^-1 A: 1 + trace, times what blur costs; inf where none is proved, or where a
+        Upper bound of the condition number of P^-1 A, 1 + trace times a factor for blur; inf if none is proved, or if a
         solve has met a larger one.
 
     Raises
@@ -265,7 +265,7 @@ def rounded(Q: np.ndarray, spread: float, dtype: Any) -> tuple[np.ndarray, float
 
 
 def slabs(Q: np.ndarray) -> list[slice]:
-    return [slice(first, first + SLAB) for first in range(0, len(Q), SLAB)]
+    return [slice(first, first + ROWS_PROMOTED) for first in range(0, len(Q), ROWS_PROMOTED)]
 
 
 def sandwich(L: np.ndarray, M: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which earlier rows a row of a sparse triangular factor looks at: those it is most correlated with.
+"""The earlier rows that a row of a sparse triangular factor refers to: those it is most correlated with.
 
 The order is a rank: rank[i] is the place of point i, and its predecessors are the points of smaller rank. In a random
 order the first points are spread over everything and the last ones have close predecessors, so that the rows together
@@ -15,13 +15,13 @@ from ...engines.threads import thread_count
 from ...ranges.clusters import scale_near_one
 from ..entries import Entries
 
-FEW = 256  # points whose distances are all computed
-MANY = 1 << 17  # points from which a tree in 4 to 6 dimensions is quicker than a reduction over all pairs
-SLAB = 1 << 14  # queries at a time: their answers take 16 bytes for each candidate
+ALL_DISTANCES = 256  # number of points up to which all distances are computed
+TREE_FROM = 1 << 17  # number of points from which a tree in 4 to 6 dimensions is faster than all pairs
+QUERIES_AT_ONCE = 1 << 14  # number of queries of the tree at a time, whose answers take 16 bytes for each candidate
 
 
 def random_rank(points: int, last: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A random order of the points, with those of `last` behind all others: nobody's predecessor but each other's."""
+    """A random order of the points, with those of `last` behind all others, of which they precede none."""
     draw = np.random.default_rng(seed).permutation(points)
     behind = np.zeros(points, bool)
     behind[last] = True
@@ -33,8 +33,8 @@ def random_rank(points: int, last: np.ndarray, seed: int = 0) -> np.ndarray:
 def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
     """For each point the `count` points of smaller rank that it is most correlated with.
 
-    Where the entries decrease with the distance of points in few dimensions these are its nearest ones, which a k-d
-    tree finds in O(n log n); elsewhere the entries find them, by looking at all pairs.
+    If the entries decrease with the distance of points in few dimensions, these are its nearest ones, which a k-d tree
+    finds in O(n log n); else the entries find them, by looking at all pairs.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
 def by_tree(entries: Entries) -> bool:
     """Whether a tree finds the neighbours faster than a look at all pairs."""
     x = entries.coordinates
-    return x is not None and x.shape[1] <= (3 if len(x) < MANY else 6)
+    return x is not None and x.shape[1] <= (3 if len(x) < TREE_FROM else 6)
 
 
 def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndarray:
@@ -72,14 +72,14 @@ def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndar
     order = np.argsort(rank)  # of the points
     y = np.ascontiguousarray(scale_near_one(x)[order])
     found = np.full((len(y), count), -1, np.int64)
-    few = min(len(y), max(FEW, 4 * count))
+    few = min(len(y), max(ALL_DISTANCES, 4 * count))
     found[:few] = _among_few(y[:few], count)
     stop = len(y)
     while stop > few and count:
         start = max(few, stop // 2)
         tree = cKDTree(y[:stop])
-        for low in range(start, stop, SLAB):
-            rows = np.arange(low, min(low + SLAB, stop))
+        for low in range(start, stop, QUERIES_AT_ONCE):
+            rows = np.arange(low, min(low + QUERIES_AT_ONCE, stop))
             found[rows] = _from_tree(tree, y, rows, count)
         stop = start
     result = np.full_like(found, -1)

@@ -11,9 +11,9 @@ from scipy.linalg import qr
 from .low_rank import LowRank
 from .pivoted_cholesky import check_noise
 
-FIRST = 64  # columns of the first sketch: a product with that many costs little more than one with a few
-GOOD = 10.0  # times alpha: a smaller error of the approximation leaves a condition number of about 10
-POWERS, BLOCK = 3, 4  # products, and vectors in each, that estimate the error
+FIRST_SKETCH = 64  # number of columns of the first sketch: a product with these costs little more than one with few
+GOOD = 10.0  # multiple of alpha at which the error is small enough: the condition number is then about 10
+POWERS, POWER_VECTORS = 3, 4  # number of power iterations that estimate the error, and of vectors in each
 
 
 def nystrom(
@@ -39,10 +39,10 @@ def nystrom(
     most : int
         Most columns of the sketch. They are doubled from 64 until the norm of K - F F^T, estimated by power
         iterations, is at most 10 alpha.
-    seed : int
-        Of the random block.
+    seed : int, default 0
+        Seed of the random block.
     dtype : dtype
-        What V is given in, and what precision the product has.
+        Dtype of V, and so the precision of the product.
     **keywords
         For LowRank.
 
@@ -60,7 +60,7 @@ def nystrom(
 
     Notes
     -----
-    Frangella, Tropp and Udell, "Randomized Nystrom preconditioning" (2021), for S K S with S = alpha^(-1/2). With a
+    Frangella, Tropp and Udell, SIAM J. Matrix Anal. Appl. 44, 2023, for S K S with S = alpha^(-1/2). With a
     sketch of about 3 d columns, d = tr(K (K + alpha)^-1), they bound the expected condition number by 28. In exact
     arithmetic F F^T <= K, but what is left has no known trace, so there is no certificate.
 
@@ -86,12 +86,12 @@ def nystrom(
 
     draw = np.random.default_rng(seed)
     most = min(most, n)
-    k, omega, Y = min(FIRST, most), np.empty((n, 0)), np.empty((n, 0))
+    k, omega, Y = min(FIRST_SKETCH, most), np.empty((n, 0)), np.empty((n, 0))
     while True:
         new = orthonormal(draw.standard_normal((n, k - omega.shape[1])), omega)
         omega, Y = np.hstack([omega, new]), np.hstack([Y, scaled(new)])
         F = factor(omega, Y, float(np.finfo(dtype).eps))
-        if k == most or error(scaled, F, draw.standard_normal((n, min(BLOCK, n)))) <= GOOD:
+        if k == most or error(scaled, F, draw.standard_normal((n, min(POWER_VECTORS, n)))) <= GOOD:
             break
         k = min(2 * k, most)
     del omega, Y, new

@@ -20,11 +20,11 @@ from scipy.linalg.blas import dtrsm
 from ...errors import ArgumentError
 from ..entries import Entries
 
-LEAST, MOST = 16, 128  # candidates of a round: MOST makes the products long enough to be fast
-EXHAUSTED = 1e-12  # of the trace of K: what is left is rounding
-PIVOT = 1e-13  # of alpha_i + K[i, i]: no pivot below. Rows below it hold a tenth of what EXHAUSTED leaves
-STALLS = 3  # rounds in a row without a pivot
-SLAB = 8192  # rows that are worked on at a time
+LEAST, MOST = 16, 128  # smallest and largest number of candidates of a round; MOST makes the products fast
+EXHAUSTED = 1e-12  # share of the trace of K below which the residual is rounding
+PIVOT = 1e-13  # share of alpha_i + K[i, i] below which no row is a pivot: a tenth of EXHAUSTED for all rows together
+STALLS = 3  # number of rounds in a row without a pivot after which the factorisation ends
+ROWS_AT_ONCE = 8192  # number of rows of F that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Partial:
         could be a pivot, as at the numerical rank or where K is not positive semidefinite. "most": as many columns as
         were asked for.
     columns : int
-        Columns of K that were evaluated: k.
+        Number of columns of K that were evaluated: k.
     """
 
     F: np.ndarray
@@ -91,8 +91,8 @@ def pivoted_cholesky(
         Most columns.
     enough : float
         Stop when the sum of the residual is at most this.
-    seed : int
-        Of the draws. The same seed gives the same pivots.
+    seed : int, default 0
+        Seed of the draws. The same seed gives the same pivots.
     budget : int, optional
         Most bytes of F, which takes 8 n for each column.
     start : Partial, optional
@@ -173,7 +173,7 @@ def finite(x: np.ndarray) -> np.ndarray:
 
 
 def verdict(left: float, trace: float, enough: float, i: int, most: int, stalls: int) -> str:
-    """Why to stop, or nothing."""
+    """The reason to stop, or ""."""
     if left <= EXHAUSTED * trace:
         return "rank"
     if left <= enough:
@@ -192,7 +192,7 @@ def candidates(d: np.ndarray, size: int, seed: int, rounds: int) -> tuple[np.nda
 
 
 def survivors(H: np.ndarray, alpha: np.ndarray, height: np.ndarray, room: int) -> tuple[list[int], np.ndarray, int]:
-    """Which candidates are still under the graph at their turn, the Cholesky factor of H there, how many had a turn.
+    """The candidates that are still under the graph at their turn, the Cholesky factor of H there, the number of turns.
 
     H is the Schur complement of diag(alpha) + K at the candidates.
     """
@@ -216,8 +216,8 @@ def survivors(H: np.ndarray, alpha: np.ndarray, height: np.ndarray, room: int) -
 def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d: np.ndarray) -> None:
     """Put the columns i, i + 1, ... of F for the pivots T, of columns G of K, and take their squares from d."""
     new, old = slice(i, i + len(T)), F[T, :i]
-    for first in range(0, len(F), SLAB):
-        rows = slice(first, first + SLAB)
+    for first in range(0, len(F), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
         x = old @ F[rows, :i].T
         np.subtract(G[rows].T, x, out=x)
         x = dtrsm(1.0, L, x.T, side=1, lower=1, trans_a=1, overwrite_b=1)  # x L^T = what G has left
@@ -238,8 +238,8 @@ def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
     L = F[T]
     shifted = cholesky(np.eye(len(T)) + L @ L.T, lower=True)
     G = np.empty(F.shape, order="F")
-    for first in range(0, len(F), SLAB):
-        rows = slice(first, first + SLAB)
+    for first in range(0, len(F), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
         G[rows] = solve_triangular(shifted, L @ F[rows].T, lower=True, check_finite=False).T
     G[T] = shifted
     G *= root[:, None]

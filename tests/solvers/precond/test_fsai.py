@@ -127,7 +127,7 @@ def test_rows_of_g_by_hand():
         np.testing.assert_allclose(P._G[[i]].toarray()[0], row, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, local_factors.FEW, local_factors.FEW + 1, 20])
+@pytest.mark.parametrize("count", [1, local_factors.SUBSTITUTED, local_factors.SUBSTITUTED + 1, 20])
 def test_last_rows_of_an_inverse(count):
     R = np.tril(np.random.default_rng(0).random((7, 20, 20))) + np.eye(20)
     want = np.linalg.inv(R)[:, 20 - count :]
@@ -188,7 +188,7 @@ def test_float64_blocks_are_taken_in_chunks(monkeypatch):
     P = build(K, 0.1, 12, 8)
     V = np.random.default_rng(3).standard_normal((60, 3))
     whole = P @ V
-    monkeypatch.setattr(module, "CHUNK", 12 * 7)  # 7 rows, and 48 is no multiple of them
+    monkeypatch.setattr(module, "PROMOTED", 12 * 7)  # 7 rows, and 48 is no multiple of them
     np.testing.assert_allclose(P @ V, whole, rtol=1e-12, atol=1e-12)
 
 
@@ -196,8 +196,8 @@ def test_deterministic_by_seed_and_for_any_slabs_and_threads(monkeypatch):
     K, _ = system(80)
     first = build(K, 0.1, 6, 8, seed=4)._G
     assert (first != build(K, 0.1, 6, 8, seed=5)._G).nnz
-    monkeypatch.setattr(local_factors, "SLAB", 81 * 10)
-    monkeypatch.setattr(local_factors, "TASK", 9 * 15 * 3)
+    monkeypatch.setattr(local_factors, "ENTRIES_AT_ONCE", 81 * 10)
+    monkeypatch.setattr(local_factors, "GATHERED", 9 * 15 * 3)
     for threads in (1, 3):
         monkeypatch.setattr(local_factors, "thread_count", lambda threads=threads: threads)
         assert (first != build(K, 0.1, 6, 8, seed=4)._G).nnz == 0
@@ -424,8 +424,8 @@ class Line:
 def test_memory_is_that_of_what_is_kept_and_of_a_slab(monkeypatch):
     """Beside F2 and G: index arrays of n (count + 1) numbers, and a few slabs; the small matrices would take 154 MB."""
     n, count = 20000, 30
-    monkeypatch.setattr(local_factors, "SLAB", 1 << 17)
-    monkeypatch.setattr(local_factors, "TASK", 1 << 17)
+    monkeypatch.setattr(local_factors, "ENTRIES_AT_ONCE", 1 << 17)
+    monkeypatch.setattr(local_factors, "GATHERED", 1 << 17)
     entries, F = Line(n), np.zeros((n, 20))
     F[np.arange(20), np.arange(20)] = 1.0
     tracemalloc.start()

@@ -123,7 +123,7 @@ def test_dtypes_of_blocks():
 def test_slabs(monkeypatch):
     K, V = exponential(points(N), 0.3), np.random.default_rng(1).standard_normal((N, 2))
     whole = build(K, 0.01)[0]
-    monkeypatch.setattr(module, "SLAB", 33)
+    monkeypatch.setattr(module, "ROWS_PROMOTED", 33)
     parts = build(K, 0.01)[0]
     for act in ("_matmat", "factor_matmat", "factor_solve"):
         np.testing.assert_allclose(getattr(parts, act)(V), getattr(whole, act)(V), rtol=0, atol=1e-4)

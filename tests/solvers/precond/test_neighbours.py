@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 
 from kernelops.solvers.entries import DenseEntries
 from kernelops.solvers.precond import neighbours
-from kernelops.solvers.precond.neighbours import FEW, nearest_predecessors, predecessors, random_rank
+from kernelops.solvers.precond.neighbours import ALL_DISTANCES, nearest_predecessors, predecessors, random_rank
 
 
 def by_hand(x, rank, count):
@@ -20,7 +20,7 @@ def by_hand(x, rank, count):
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-@pytest.mark.parametrize("n", [1, 2, 5, FEW, FEW + 1, 1500])
+@pytest.mark.parametrize("n", [1, 2, 5, ALL_DISTANCES, ALL_DISTANCES + 1, 1500])
 @pytest.mark.parametrize("count", [1, 4, 30])
 def test_tree_finds_the_nearest(n, dim, count):
     x = np.random.default_rng(n + dim).random((n, dim))
@@ -54,7 +54,7 @@ def test_duplicates_get_as_many_predecessors():
 
 
 @pytest.mark.parametrize("size", [1e155, 1e200, 1.7e308, 1e-170, 1e-310])
-@pytest.mark.parametrize("n", [FEW, 900])
+@pytest.mark.parametrize("n", [ALL_DISTANCES, 900])
 def test_points_whose_squared_distances_leave_float64(n, size):
     x = np.random.default_rng(3).integers(-1000, 1000, (n, 2)) / 1000 * size
     rank = random_rank(n, np.arange(0))
@@ -89,9 +89,11 @@ def test_no_neighbour_wanted():
 
 
 def test_more_neighbours_than_few_points():
-    x = np.random.default_rng(2).random((FEW + 300, 2))
+    x = np.random.default_rng(2).random((ALL_DISTANCES + 300, 2))
     rank = random_rank(len(x), np.arange(0))
-    np.testing.assert_array_equal(nearest_predecessors(x, rank, FEW + 20), by_hand(x, rank, FEW + 20))
+    np.testing.assert_array_equal(
+        nearest_predecessors(x, rank, ALL_DISTANCES + 20), by_hand(x, rank, ALL_DISTANCES + 20)
+    )
 
 
 @pytest.mark.parametrize("n", [3, 900])
@@ -112,7 +114,7 @@ class Refuses(DenseEntries):
 def test_who_is_asked(monkeypatch, few, most):
     """The tree up to three dimensions (six, of many points), with a pattern or without; the correlations else."""
     draw = np.random.default_rng(0)
-    monkeypatch.setattr(neighbours, "MANY", 401 if few else 400)
+    monkeypatch.setattr(neighbours, "TREE_FROM", 401 if few else 400)
     for dim in (most, most + 1):
         x = draw.random((400, dim))
         entries = Refuses(np.exp(-cdist(x, x)), coordinates=x)

@@ -73,11 +73,11 @@ def test_agrees_with_its_own_factor():
 
 
 def test_doubles_until_the_error_is_small(monkeypatch):
-    monkeypatch.setattr(module, "FIRST", 10)
+    monkeypatch.setattr(module, "FIRST_SKETCH", 10)
     K = gaussian(points(300), 0.2)
     product = Product(K)
     M = nystrom(product, 300, 1e-4, most=250)
-    power = module.POWERS * module.BLOCK
+    power = module.POWERS * module.POWER_VECTORS
     ranks = {10 * 2**doublings: 10 * 2**doublings + (doublings + 1) * power for doublings in range(5)}
     assert M.rank in ranks and product.columns == ranks[M.rank]  # the columns before are used again
     assert M.rank > 20

@@ -49,7 +49,7 @@ def test_factor_against_dense(alpha):
 def test_rows_in_slabs(monkeypatch):
     K = exponential(points(300), 0.3)
     whole = pivoted_cholesky(DenseEntries(K), 0.1, most=60)
-    monkeypatch.setattr(module, "SLAB", 77)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 77)
     parts = pivoted_cholesky(DenseEntries(K), 0.1, most=60)
     assert (whole.pivots == parts.pivots).all()
     np.testing.assert_allclose(parts.F, whole.F, rtol=0, atol=1e-13)
