@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -92,7 +92,7 @@ class DenseEntries:
         return most_correlated(np.where(rank < rank[:, None], size / own[:, None] / own, -1.0), count)
 
 
-def most_correlated(correlation: Any, count: int) -> np.ndarray:
+def most_correlated(correlation: np.ndarray, count: int) -> np.ndarray:
     """The positions of the `count` largest positive numbers in each row, largest first; -1 where there are fewer."""
     points = correlation.shape[1]
     order = np.argsort(-correlation, axis=1, kind="stable")[:, :count]

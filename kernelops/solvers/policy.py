@@ -24,7 +24,6 @@ from .precond.nystrom import nystrom, nystrom_unshifted
 from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
 from .request import SolveRequest
 from .state import SolveState
-from .vectors import HOST
 
 BLOCK_FROM = 4  # number of right-hand sides from which method="auto" iterates in a common subspace
 DIRECT_BYTES = 1 << 30  # bytes of the largest dense matrix that method="auto" may build
@@ -82,7 +81,7 @@ def factorize_in_float64(request: SolveRequest) -> Plan:
 
 def _cost_models(q: SolveRequest, columns: int, digits: float) -> list[Costs]:
     """The cost model of each element of the batch."""
-    double, on_gpu = q.system.dtype != np.float32, q.system.vectors is not HOST
+    double, on_gpu = q.system.dtype != np.float32, q.system.vectors.overlaps
     return [Costs(e, columns, double, digits, on_gpu) for e in q.system.entries]
 
 

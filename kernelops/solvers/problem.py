@@ -230,12 +230,12 @@ def in_own_errstate(callback: Callable[[np.ndarray], Any]) -> Callable[[np.ndarr
     return called
 
 
-def check_real(x0: Any, dtype: np.dtype) -> None:
+def check_real(x0: np.ndarray, dtype: np.dtype) -> None:
     if x0.dtype.kind == "c" and dtype.kind != "c":
         raise DtypeError(f"x0 must be real where A and b are real, got {x0.dtype}")
 
 
-def as_numbers(values: Any, name: str) -> Any:
+def as_numbers(values: Any, name: str) -> np.ndarray:
     """values as a numpy array of real or complex numbers."""
     if isinstance(values, np.ma.MaskedArray):
         raise DtypeError(f"{name} is a masked array: wanted a plain one, as .filled(value) gives")
@@ -251,7 +251,7 @@ def as_numbers(values: Any, name: str) -> Any:
     return array if array.dtype.kind in "fc" else array.astype(np.float64)
 
 
-def one_column(values: Any, n: int, name: str) -> Any:
+def one_column(values: Any, n: int, name: str) -> np.ndarray:
     array = as_numbers(values, name)
     if array.shape not in ((n,), (n, 1)):
         raise ShapeError(f"{name} must have shape ({n},) or ({n}, 1) to fit A of shape ({n}, {n}), got {array.shape}")

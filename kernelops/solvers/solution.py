@@ -51,8 +51,8 @@ class Solution:
     rank : int
         Number of columns of its low-rank part; of a batch the largest.
     setup : float
-        Work of building it, in passes over the matrix: number of entries evaluated, over n^2. A pass is about the work
-        of one product; 0 if the preconditioner is of an earlier solve.
+        Work of building it, in passes over the matrix: number of entries evaluated, over n^2, of which a product
+        evaluates as many as one pass. 0 if the preconditioner is of an earlier solve.
     reason : str
         The reason for this method and this preconditioner.
     density : float

@@ -62,10 +62,10 @@ class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no anno
     def _rmatmat(self, V: np.ndarray) -> np.ndarray:
         return self._matmat(V)
 
-    def _adjoint(self) -> Any:
+    def _adjoint(self) -> Preconditioner:
         return self
 
-    def _transpose(self) -> Any:
+    def _transpose(self) -> Preconditioner:
         return self
 
     def factor_matmat(self, V: np.ndarray) -> np.ndarray:

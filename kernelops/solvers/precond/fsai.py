@@ -23,6 +23,7 @@ from ..entries import Entries
 from .base import Preconditioner
 from .local_factors import Schur, factor_rows
 from .neighbours import by_tree, predecessors, random_rank
+from .pivoted_cholesky import Partial
 
 ROUGH = 1e-4  # share of A_ii that must be left for float32 to be precise enough for the low-rank part
 VANISHED = 1e-20  # share of the root of the diagonal below which a number is set to 0: its products are slow subnormals
@@ -135,7 +136,7 @@ class Fsai(Preconditioner):
         return result
 
 
-def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: int = 0) -> Fsai:
+def fsai(entries: Entries, alpha: float | np.ndarray, partial: Partial, *, count: int = 30, seed: int = 0) -> Fsai:
     """The preconditioner from a partial Cholesky factorisation and `count` neighbours of each row.
 
     Parameters
@@ -175,7 +176,7 @@ def fsai(entries: Entries, alpha: Any, partial: Any, *, count: int = 30, seed: i
     )
 
 
-def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
+def block_jacobi(entries: Entries, alpha: float | np.ndarray, labels: np.ndarray) -> Fsai:
     """The inverses of diagonal blocks of A: one for each cluster of points of the same label.
 
     Parameters
@@ -201,7 +202,9 @@ def block_jacobi(entries: Entries, alpha: Any, labels: np.ndarray) -> Fsai:
     return Fsai(np.empty(0, np.int64), schur.rest, L11, F2, G, np.arange(n), clause=clause, repaired=repaired)
 
 
-def _schur(entries: Entries, alpha: Any, F: np.ndarray, pivots: np.ndarray) -> tuple[Schur, np.ndarray, np.ndarray]:
+def _schur(
+    entries: Entries, alpha: float | np.ndarray, F: np.ndarray, pivots: np.ndarray
+) -> tuple[Schur, np.ndarray, np.ndarray]:
     """The Schur complement of the pivots in A, the factor L11 of the pivots' block, and F2 in float32."""
     rest = np.setdiff1d(np.arange(entries.n), pivots, assume_unique=True)
     alpha = np.broadcast_to(np.asarray(alpha, np.float64), (entries.n,))

@@ -36,9 +36,11 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.linalg import cholesky, qr, solve_triangular
 from scipy.linalg.blas import dtrsm
 
+from ..entries import Entries
 from .base import Preconditioner, inexact
 from .pivoted_cholesky import Partial, Scaled, check_noise, pivoted_cholesky
 
@@ -110,7 +112,7 @@ class LowRank(Preconditioner):
         residual: np.ndarray | None = None,
         semidefinite: bool = True,
         scaled: bool = False,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         overwrite: bool = False,
         name: str = "pivoted_cholesky",
         columns: int | None = None,
@@ -250,7 +252,7 @@ def gram(Q: np.ndarray) -> np.ndarray:
     return G
 
 
-def rounded(Q: np.ndarray, spread: float, dtype: Any) -> tuple[np.ndarray, float]:
+def rounded(Q: np.ndarray, spread: float, dtype: DTypeLike | None) -> tuple[np.ndarray, float]:
     """Q by rows in the dtype it is kept in, and what that changes: 2.5 |D| s as above, with the Frobenius norm."""
     if dtype is None or np.dtype(dtype) == np.float32:
         short = np.empty(Q.shape, np.float32)
@@ -274,7 +276,7 @@ def sandwich(L: np.ndarray, M: np.ndarray) -> np.ndarray:
     return solve_triangular(L, left.T, lower=True, trans="T").T
 
 
-def low_rank(entries: Any, alpha: float | np.ndarray, *, most: int, share: float = 1.0, **keywords: Any) -> LowRank:
+def low_rank(entries: Entries, alpha: float | np.ndarray, *, most: int, share: float = 1.0, **keywords: Any) -> LowRank:
     """Pivoted Cholesky of at most `most` columns, until the residual trace is below share of that of alpha."""
     partial = pivoted_cholesky(Scaled.by_noise(entries, alpha), most=most, enough=share * entries.n, **keywords)
     return LowRank.of(partial, alpha, overwrite=True, semidefinite=entries.semidefinite)

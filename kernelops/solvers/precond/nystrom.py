@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.linalg import qr
 
 from .low_rank import LowRank
@@ -23,7 +24,7 @@ def nystrom(
     *,
     most: int,
     seed: int = 0,
-    dtype: Any = np.float64,
+    dtype: DTypeLike = np.float64,
     **keywords: Any,
 ) -> LowRank:
     """The inverse of P = F F^T + diag(alpha), with F F^T the Nystrom approximation of K from a random block.
@@ -101,7 +102,7 @@ def nystrom(
 
 
 def nystrom_unshifted(
-    product: Callable[[np.ndarray], np.ndarray], n: int, *, most: int, seed: int = 0, dtype: Any = np.float64
+    product: Callable[[np.ndarray], np.ndarray], n: int, *, most: int, seed: int = 0, dtype: DTypeLike = np.float64
 ) -> LowRank:
     """The same for an A of which nothing is known but its products: the identity stands for what the sketch leaves.
 
