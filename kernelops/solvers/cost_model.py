@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .entries import Entries
-from .precond.neighbours import by_tree
+from .precond.neighbours import tree_is_faster
 from .projections import PROJECTED_FROM, PROJECTIONS
 
 ITERATION = 1e5  # nanoseconds for an iteration, apart from its product and its preconditioner
@@ -75,7 +75,7 @@ class Costs:
         """The cost of an iteration without a preconditioner."""
         return ITERATION + self.product(self.double)
 
-    def applied(self, k: int) -> float:
+    def application(self, k: int) -> float:
         """The cost of a product with a factor of k columns and with its transpose, twice."""
         found = RANKED * self.entries.n * k * (1 + (self.columns - 1) / 8) * (2.0 if self.double else 1.0)
         return found * (GPU_DISCOUNT[1] if self.on_gpu else 1.0)
@@ -100,12 +100,12 @@ class Costs:
         """The cost with a low-rank part of k columns, whose residual trace is this multiple of that of alpha."""
         n = self.entries.n
         iterations = RANKED_ITERATIONS + SLOPE * math.sqrt(trace) * self.digits / math.log(2e6)
-        return n * k * self.entry + 8 * n * k**2 * FLOP + iterations * (self.iteration + self.applied(k))
+        return n * k * self.entry + 8 * n * k**2 * FLOP + iterations * (self.iteration + self.application(k))
 
     @property
     def flat(self) -> bool:
         """Whether the points have few dimensions, so that a tree finds neighbours, and few of them are enough."""
-        return by_tree(self.entries)
+        return tree_is_faster(self.entries)
 
     def sparse(self, k: int, count: int, flat: bool | None = None) -> float:
         """The cost of a sparse approximate inverse with `count` neighbours after k pivots; `flat` if it is known."""
@@ -116,10 +116,10 @@ class Costs:
             local += PRODUCT * (self.entries.work + 8) * self.entries.density * n**2 / 2
         setup = n * k * self.entry + 2 * n * k**2 * FLOP + local
         iterations = SPARSE_EXPECTED[not flat] * self.digits / math.log(2e6)
-        return setup + iterations * (self.iteration + self.applied(k) / 2)
+        return setup + iterations * (self.iteration + self.application(k) / 2)
 
 
-def extrapolated(costs: Costs, k: int, trace: float, power: float, most: int) -> tuple[int, float]:
+def extrapolate(costs: Costs, k: int, trace: float, power: float, most: int) -> tuple[int, float]:
     """The rank from k to most at which low rank is predicted to cost least, and its cost; trace falls like k^-power."""
     ranks = np.unique(np.minimum(most, np.ceil(k * np.sqrt(2.0) ** np.arange(20)).astype(int)))
     predicted = [costs.low_rank(int(r), trace * (k / r) ** power) for r in ranks]

@@ -32,7 +32,7 @@ FLAT = 0.03  # share of the largest singular value below which one counts as 0
 SPARE_VECTORS = 2  # number of vectors that are needed beyond the dimension of the space that they span
 
 
-def deflated(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least: float) -> tuple[np.ndarray, bool]:
+def deflate(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least: float) -> tuple[np.ndarray, bool]:
     """Estimates of the trace of a logarithm, one for each probe, without what single eigenvalues make them scatter by.
 
     values (k,) are g^T L g for the columns g of probes (n, k), which are of signs: g^T g is n, so that a multiple of
@@ -42,9 +42,9 @@ def deflated(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least
     n, k = probes.shape
     if k <= SPARE_VECTORS:
         return values, False
-    middle = _median(np.concatenate([r.logs for r in runs]), np.concatenate([r.weights for r in runs]))
-    heavy = [_heavy(runs, middle, run) for run in runs]
-    spaces = _spaces([v for run, h in zip(runs, heavy, strict=True) for v in run.eigenvectors(h & run.found)])
+    middle = _weighted_median(np.concatenate([r.logs for r in runs]), np.concatenate([r.weights for r in runs]))
+    heavy = [_is_heavy(runs, middle, run) for run in runs]
+    spaces = _find_eigenspaces([v for run, h in zip(runs, heavy, strict=True) for v in run.eigenvectors(h & run.found)])
     seen = [(run.weights * (run.logs - middle) ** 2, h, run.found) for run, h in zip(runs, heavy, strict=True)]
     missing, rest = (sum(w[~f & (h | both)].sum() for w, h, f in seen) for both in (False, True))
     few = bool(missing > max(CARRIED * rest, (k * least) ** 2 / 2))  # 2 |L|^2 / k is the variance of the mean
@@ -59,13 +59,13 @@ def deflated(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least
     return values + (logs - middle) @ (size[:, None] - inside), few
 
 
-def _median(values: np.ndarray, weights: np.ndarray) -> float:
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values)
     reached = np.cumsum(weights[order])
     return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
-def _heavy(runs: Sequence[Ritz], middle: float, run: Ritz) -> np.ndarray:
+def _is_heavy(runs: Sequence[Ritz], middle: float, run: Ritz) -> np.ndarray:
     """Whether each Ritz value of a run carries its share of the sum of l^2 over itself and all smaller ones."""
     squares = np.concatenate([(r.logs - middle) ** 2 for r in runs])
     order = np.argsort(squares)
@@ -75,7 +75,7 @@ def _heavy(runs: Sequence[Ritz], middle: float, run: Ritz) -> np.ndarray:
     return (own >= HEAVY * sums) & (sums > (len(run.theta) * np.finfo(np.float64).eps) ** 2)
 
 
-def _spaces(found: list[tuple[float, float, float, np.ndarray]]) -> list[tuple[np.ndarray, float]]:
+def _find_eigenspaces(found: list[tuple[float, float, float, np.ndarray]]) -> list[tuple[np.ndarray, float]]:
     """Orthonormal bases of the eigenspaces that are known in full, and the logarithms of their eigenvalues."""
     groups: list[list[tuple[float, float, float, np.ndarray]]] = []
     for one in sorted(found, key=lambda f: f[0]):

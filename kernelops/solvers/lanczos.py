@@ -117,7 +117,7 @@ class Ritz:
     basis: np.ndarray
 
     @property
-    def gap(self) -> np.ndarray:
+    def separation(self) -> np.ndarray:
         """The distance of each Ritz value to the next."""
         apart = np.diff(self.theta, prepend=-np.inf, append=np.inf)
         return np.minimum(apart[:-1], apart[1:])
@@ -125,7 +125,7 @@ class Ritz:
     @property
     def found(self) -> np.ndarray:
         """Whether each Ritz vector is an eigenvector."""
-        return np.abs(self.next * self.vectors[-1]) <= FOUND * self.gap
+        return np.abs(self.next * self.vectors[-1]) <= FOUND * self.separation
 
     @property
     def rounding(self) -> float:
@@ -134,5 +134,5 @@ class Ritz:
 
     def eigenvectors(self, which: np.ndarray) -> list[tuple[float, float, float, np.ndarray]]:
         """(theta, its logarithm, the distance to the next, the vector) of some."""
-        close = np.minimum(self.gap, self.theta)
+        close = np.minimum(self.separation, self.theta)
         return [(self.theta[j], self.logs[j], close[j], self.vectors[:, j] @ self.basis) for j in np.flatnonzero(which)]

@@ -19,7 +19,7 @@ from ..arrays.arguments import is_tensor
 from ..engines import dense
 from ..errors import ArgumentError, DtypeError, ShapeError
 from .entries import DenseEntries, Entries
-from .units import EntriesInUnits, OwnUnits, largest, largest_entry, scaled_product
+from .units import EntriesInUnits, OwnUnits, largest_entry, largest_magnitude, scaled_product
 from .vectors import HOST, Block, BlockFunction, Vectors
 
 ROW_PRODUCT_FROM = 64  # number of columns from which a product evaluates rows of the matrix and multiplies them by BLAS
@@ -138,7 +138,7 @@ def size_of(system: Operator, batch: tuple[int, ...]) -> np.ndarray | None:
         found = np.array([largest_entry(e) for e in system.entries])
         return np.maximum(found[0] if len(found) == 1 else found.reshape(*batch, 1), alpha)
     diagonal = system.own_diagonal if isinstance(system, System) else None
-    known = 0.0 if diagonal is None else largest(diagonal())
+    known = 0.0 if diagonal is None else largest_magnitude(diagonal())
     return np.asarray(known) if known > 0 else None
 
 
@@ -163,14 +163,14 @@ def in_units(system: Operator, unit: np.ndarray) -> Operator:
     )
 
 
-def takes_rows(system: Operator, block: Block) -> bool:
+def prefers_rows(system: Operator, block: Block) -> bool:
     """Whether products with blocks like this one are faster by rows of the matrix."""
     known = system.native and system.symmetric == "yes" and len(system.entries) == 1 and system.vectors is HOST
     many = block.ndim == 2 and block.shape[-1] >= ROW_PRODUCT_FROM
     return known and many and block.dtype == np.float64 and density(system) == 1
 
 
-def by_rows(system: Operator) -> Callable[[np.ndarray], np.ndarray]:
+def row_product(system: Operator) -> Callable[[np.ndarray], np.ndarray]:
     """The product of a system without a batch with a block of many columns, in float64 or float32, on the host.
 
     Rows of the matrix are evaluated once for all columns, some at a time, and multiplied by BLAS: with many columns

@@ -12,7 +12,7 @@ from scipy.linalg import LinAlgError
 
 from ..engines.blas import one_blas_thread
 from ..errors import ArgumentError
-from .cost_model import Costs, extrapolated
+from .cost_model import Costs, extrapolate
 from .entries import Entries
 from .plan import Plan
 from .precond.base import Identity, Preconditioner
@@ -21,7 +21,7 @@ from .precond.fsai import fsai
 from .precond.jacobi import Jacobi
 from .precond.low_rank import LowRank, low_rank
 from .precond.nystrom import nystrom, nystrom_unshifted
-from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, with_noise
+from .precond.pivoted_cholesky import Partial, Scaled, pivoted_cholesky, shift_by_alpha
 from .request import SolveRequest
 from .state import SolveState
 
@@ -203,7 +203,7 @@ def _select_preconditioner(
     condition = _estimate_condition(entries, alpha, q.seed)
     if costs.plain(condition) <= (direct if direct < sparse else costs.sparse(0, NEIGHBOURS[0])):
         return Identity(n), f"the condition number is at most about {condition:.0e}"
-    scaled, most = Scaled.by_noise(entries, alpha), max(1, min(n // 8, _largest_rank(n)))
+    scaled, most = Scaled.by_alpha(entries, alpha), max(1, min(n // 8, _largest_rank(n)))
     pivots, other = _fsai_sizes(costs)[0] if sparse <= direct else 0, min(sparse, direct)
     partial, before, last, k = None, math.inf, 1, min(FIRST_RANK, most)
     while True:
@@ -214,7 +214,7 @@ def _select_preconditioner(
                 partial, alpha, overwrite=True, semidefinite=entries.semidefinite
             ), "that is all of K, to rounding"
         power = 1.0 if math.isinf(before) else max(0.0, math.log(before / trace) / math.log(k / last))
-        best, cost = extrapolated(costs, k, trace, power, most)
+        best, cost = extrapolate(costs, k, trace, power, most)
         if cost > other and direct < sparse:  # columns are of no use to a dense factor
             return None, ""
         if cost > other and k >= min(pivots, most):  # up to there, columns are of use in either way
@@ -230,7 +230,7 @@ def _select_preconditioner(
 def _estimate_condition(entries: Entries, alpha: np.ndarray, seed: int) -> float:
     """An estimate of the condition number of S A S with S = alpha^(-1/2), from sums of sampled columns."""
     chosen = np.random.default_rng([seed, 1]).choice(entries.n, min(entries.n, SAMPLED), replace=False)
-    sums = np.abs(Scaled.by_noise(entries, alpha).columns(chosen)).sum(0)
+    sums = np.abs(Scaled.by_alpha(entries, alpha).columns(chosen)).sum(0)
     if not np.isfinite(sums).all():
         raise FloatingPointError("K has entries that are NaN or infinite")
     return 1.0 + float(sums.max())
@@ -242,11 +242,11 @@ def _build_fsai(q: SolveRequest, entries: Entries, alpha: np.ndarray, partial: P
     if entries.density < SPARSE:
         k = 0
     if partial is not None and len(partial.pivots) < k:
-        partial = pivoted_cholesky(Scaled.by_noise(entries, alpha), most=k, seed=q.seed, start=partial)
+        partial = pivoted_cholesky(Scaled.by_alpha(entries, alpha), most=k, seed=q.seed, start=partial)
     if partial is None:
         shifted = pivoted_cholesky(entries, alpha, most=k, seed=q.seed)
     else:
-        shifted = with_noise(partial, alpha)
+        shifted = shift_by_alpha(partial, alpha)
     return fsai(entries, alpha, shifted, count=count, seed=q.seed)
 
 

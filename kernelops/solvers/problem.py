@@ -39,7 +39,7 @@ class Problem:
         self.unrounded = np.zeros(b.shape[-1], bool)  # columns whose size_rounded is not that of their last residual
         self.log = SolveLog(np.divide(1.0, self.size, out=np.zeros_like(self.size), where=self.size > 0), vectors)
         self.product = self.log.count_products(check_images(system.product, "A", vectors))
-        self.by_rows: BlockFunction | None = None  # a faster product with many columns
+        self.row_product: BlockFunction | None = None  # a faster product with many columns
         self.projects = False  # whether residuals may be estimated, if there is `by_rows`
         self.projections: Projections | None = None
         self.margin = np.ones(self.size.shape)  # factor by which the norms of residuals may be too small
@@ -68,7 +68,7 @@ class Problem:
             self.product = self.log.count_products(check_images(self.system.product, "A", system.vectors))
         return images
 
-    def scaled(self, x: Block) -> Block:
+    def to_scaled_units(self, x: Block) -> Block:
         """A copy of x, which is in the units of b, in scaled units; 0 in columns where b is."""
         vectors = self.system.vectors
         x = vectors.copy(x, self.dtype)
@@ -103,11 +103,11 @@ class Problem:
         `rounded`, which a block makes nearly free; the norms of their residuals are left in `size_rounded`.
         """
         self.unrounded[columns] = self.rounded is not None and not returned
-        if self.by_rows is not None:
-            image = self.by_rows(x)
+        if self.row_product is not None:
+            image = self.row_product(x)
             if self.rounded is not None and returned:  # what is rounded off is small: its product may be in float32
                 off = (self._short(x, columns) - x).astype(np.result_type(self.rounded, np.float32))
-                self._note_rounded(image + self.by_rows(off), columns)
+                self._note_rounded(image + self.row_product(off), columns)
             return self._minus(image, columns)
         if self.rounded is None or not returned:
             return self._minus(self.product(x), columns)
@@ -120,10 +120,10 @@ class Problem:
 
         Those of the rounded iterate are left in `size_rounded` then.
         """
-        if self.by_rows is None or not self.projects or len(columns) < PROJECTED_FROM:
+        if self.row_product is None or not self.projects or len(columns) < PROJECTED_FROM:
             return None
         if self.projections is None:
-            self.projections = Projections(self.by_rows, self.system.n)
+            self.projections = Projections(self.row_product, self.system.n)
         every, largest = len(columns) == self.b.shape[-1], np.zeros(len(columns))
 
         def parts(rows: slice, block: slice) -> tuple[np.ndarray, ...]:
@@ -145,7 +145,7 @@ class Problem:
             self.unrounded[columns] = False
         return norms[0]
 
-    def catch_up(self, x: Block) -> None:
+    def compute_skipped_residuals(self, x: Block) -> None:
         """Compute the residuals of rounded iterates that were skipped earlier."""
         columns = np.flatnonzero(self.unrounded)
         if len(columns):
@@ -179,13 +179,13 @@ class Problem:
         size = np.sqrt(self.system.vectors.dot(r, r).real)
         self.size_rounded[..., columns] = np.where(self.unfit[..., columns], np.inf, size)
 
-    def unscaled(self, x: Block) -> Block:
+    def to_units_of_b(self, x: Block) -> Block:
         """A copy of x in the units of b."""
         x = self.system.vectors.copy(x, self.dtype)
         multiply(x, self.shift, self.system.vectors)
         return x
 
-    def unsolved(self) -> Block:
+    def right_hand_side(self) -> Block:
         """b in scaled units."""
         return self._scaled_b(np.arange(self.b.shape[-1]))
 
@@ -213,13 +213,13 @@ def finite(x: Block, vectors: Vectors) -> bool:
 
 def start_from(problem: Problem, precondition: BlockFunction | None, exponent: Callable[[], np.ndarray]) -> Block:
     """The first iterate for x0="Mb", in scaled units; exponent() is that of M in these after its first product."""
-    b = problem.unsolved()
+    b = problem.right_hand_side()
     x = b if precondition is None else problem.system.vectors.copy(precondition(b), problem.dtype)
     multiply(x, np.broadcast_to(exponent(), problem.size.shape), problem.system.vectors)
     return x
 
 
-def in_own_errstate(callback: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+def with_caller_errstate(callback: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
     """The callback under the floating-point settings of now, whatever those of its caller are."""
     settings = np.geterr()
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .deflation import deflated
+from .deflation import deflate
 from .lanczos import Lanczos
 from .precond.base import Preconditioner
 
@@ -110,8 +110,10 @@ def logdet(
     whole = probes.shape[1] == n <= n_probes
 
     def sandwich(V: np.ndarray) -> np.ndarray:
-        inner = each(preconditioners, "factor_rmatmat", V)
-        return each(preconditioners, "factor_matmat", product(inner.reshape(*batch, *V.shape[-2:])).reshape(V.shape))
+        inner = apply_each(preconditioners, "factor_rmatmat", V)
+        return apply_each(
+            preconditioners, "factor_matmat", product(inner.reshape(*batch, *V.shape[-2:])).reshape(V.shape)
+        )
 
     group = max(1, BASIS_BYTES // (8 * n * len(base) * min(n, PLANNED_STEPS)))
     parts = [
@@ -127,14 +129,14 @@ def logdet(
     steps = max(part.steps for part in parts)
     blocks = np.broadcast_to(probes, (len(base), *probes.shape))
     left, right = (
-        each(preconditioners, name, blocks).reshape(*batch, n, k) for name in ("factor_solve", "factor_rmatmat")
+        apply_each(preconditioners, name, blocks).reshape(*batch, n, k) for name in ("factor_solve", "factor_rmatmat")
     )
     value = base + values.mean(axis=1)
-    message = _complaint(parts, value, rest, np.maximum(spread, rtol * np.abs(value)), steps)
+    message = _failure_message(parts, value, rest, np.maximum(spread, rtol * np.abs(value)), steps)
     return Estimate(value.reshape(batch), stderr.reshape(batch), False, left, right, steps, message)
 
 
-def each(preconditioners: Sequence[Preconditioner], name: str, V: np.ndarray) -> np.ndarray:
+def apply_each(preconditioners: Sequence[Preconditioner], name: str, V: np.ndarray) -> np.ndarray:
     """A method of every preconditioner for its block of V, shape (elements, n, k)."""
     return np.stack([getattr(p, name)(block) for p, block in zip(preconditioners, V, strict=True)])
 
@@ -176,7 +178,7 @@ def _quadrature(
         means.append(mean)
         looks.append(process.steps)
         rest = np.minimum(
-            _rest(np.abs(np.diff(means, axis=0)), np.diff(looks), np.any(process.alive, axis=1)), np.abs(mean)
+            _remaining_fall(np.abs(np.diff(means, axis=0)), np.diff(looks), np.any(process.alive, axis=1)), np.abs(mean)
         )
         over, few = not process.alive.any() or process.steps >= most, False
         asked = rtol * np.abs(base + mean)
@@ -185,7 +187,7 @@ def _quadrature(
         if definite and not whole:
             runs = [process.runs(e) for e in range(len(base))]
             rows = list(values)
-            cleared = [deflated(v, r, probes, 0.1 * a) for v, r, a in zip(rows, runs, asked, strict=True)]
+            cleared = [deflate(v, r, probes, 0.1 * a) for v, r, a in zip(rows, runs, asked, strict=True)]
             changed = np.array([found is not v for (found, _), v in zip(cleared, rows, strict=True)])
             values, few = np.stack([v for v, _ in cleared]), any(f for _, f in cleared)
             doubt = np.hypot(
@@ -206,7 +208,7 @@ def _spread(values: np.ndarray, whole: bool) -> np.ndarray:
     return np.zeros(len(values)) if whole or k < 2 else values.std(axis=1, ddof=1) / np.sqrt(k)
 
 
-def _rest(falls: np.ndarray, lengths: np.ndarray, alive: np.ndarray) -> np.ndarray:
+def _remaining_fall(falls: np.ndarray, lengths: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """The distance that the means have still to fall, if the falls go on shrinking as the last two did, geometrically.
 
     falls holds those between looks, lengths the steps between them: a fall at each step of v now and of u some steps
@@ -221,7 +223,9 @@ def _rest(falls: np.ndarray, lengths: np.ndarray, alive: np.ndarray) -> np.ndarr
     return np.where(alive & (now > 0), rest, 0.0)
 
 
-def _complaint(parts: Sequence[_Part], value: np.ndarray, rest: np.ndarray, tolerated: np.ndarray, steps: int) -> str:
+def _failure_message(
+    parts: Sequence[_Part], value: np.ndarray, rest: np.ndarray, tolerated: np.ndarray, steps: int
+) -> str:
     """A sentence that says what is wrong with an estimate, or ""."""
     if not np.isfinite(value).all():
         return "log det A is not finite: look for NaN, Inf or overflow in the data and in alpha."

@@ -96,7 +96,7 @@ def refine(
     )
     while True:
         if not np.isfinite(norm).all() or (norm <= goal).all() or log.iterations >= maxiter:
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
+            return iterate_in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
         scale = power_of_two(norm)
         log.unit = unit * scale
@@ -127,7 +127,7 @@ def refine(
 
         vectors.scale(scale, r)
         if inner.nonfinite and log.iterations == begun:  # there is no correction to look at
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
+            return iterate_in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
         at_work = np.flatnonzero(any_in_batch(norm > goal))
         candidate = vectors.take(current(d), at_work)
         ends = inner.stopped or log.iterations >= maxiter or bool((gap.last | (norm <= goal)).all())
@@ -146,10 +146,10 @@ def refine(
         norm = np.where(better, size, norm)
         log.record(norm)
         if inner.stopped:
-            problem.catch_up(x)
+            problem.compute_skipped_residuals(x)
             return Exits.none(goal.shape, stopped=True)
         if slow or gap.failed.any():
-            return in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
+            return iterate_in_double(problem, x, r, maxiter, precondition=precondition, watch=watch, iterate=iterate)
 
 
 def correct(
@@ -173,7 +173,7 @@ def correct(
         exits = Exits.none(goal.shape)
         exits.converged = norm <= goal
         if exits.converged.all():
-            problem.catch_up(x)
+            problem.compute_skipped_residuals(x)
             return exits
         if not np.isfinite(norm).all() or log.iterations >= maxiter:
             return None
@@ -201,7 +201,7 @@ def correct(
                 watch(lambda: x)
             except StopIteration:
                 log.record(norm)
-                problem.catch_up(x)
+                problem.compute_skipped_residuals(x)
                 exits = Exits.none(goal.shape, stopped=True)
                 exits.converged = norm <= goal
                 return exits
@@ -210,7 +210,7 @@ def correct(
             return None
 
 
-def in_double(
+def iterate_in_double(
     problem: Problem,
     x: Block,
     r: Block,
@@ -235,27 +235,27 @@ def in_double(
         vectors=problem.system.vectors,
     )
     if not exits.nonfinite:
-        problem.catch_up(x)
+        problem.compute_skipped_residuals(x)
         if precondition is not None:
-            note_energy(problem, r, exits, precondition)
+            record_energy(problem, r, exits, precondition)
         if problem.log.range[1] > 0:
-            note_quotients(problem, x, r, exits)
+            record_quotients(problem, x, r, exits)
     return exits
 
 
-def note_quotients(problem: Problem, x: Block, r: Block, exits: Exits) -> None:
+def record_quotients(problem: Problem, x: Block, r: Block, exits: Exits) -> None:
     """Record the Rayleigh quotients of A at the solutions, A x = b - r: near the smallest eigenvalue for most b.
 
     Solving is a step of inverse iteration; the directions of a block do not show so small quotients.
     """
-    dot, b = problem.system.vectors.dot, problem.unsolved()
+    dot, b = problem.system.vectors.dot, problem.right_hand_side()
     xx = dot(x, x).real
     found = np.divide((dot(x, b) - dot(x, r)).real, xx, out=np.zeros_like(xx), where=exits.converged & (xx > 0))
     if (found > 0).any():
         problem.log.observe_quotients(found[found > 0].min(), found.max())
 
 
-def note_energy(problem: Problem, r: Block, exits: Exits, precondition: BlockFunction) -> None:
+def record_energy(problem: Problem, r: Block, exits: Exits, precondition: BlockFunction) -> None:
     """Record <r, M r> of the converged columns, relative to |b|^2; nan for the others.
 
     Where M is P^-1 with P <= A, the energy norm of the error e = A^-1 r is bounded by it:

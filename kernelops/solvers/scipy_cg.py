@@ -14,12 +14,12 @@ from .problem import (
     Problem,
     check_real,
     finite,
-    in_own_errstate,
     one_column,
     start_from,
+    with_caller_errstate,
 )
 from .status import info_of
-from .summarize import in_range
+from .summarize import return_in_units
 from .vectors import Block
 
 
@@ -97,12 +97,12 @@ def cg(
     """
     check_callback(callback)
     if callback is not None:
-        callback = in_own_errstate(callback)
+        callback = with_caller_errstate(callback)
     with np.errstate(all="ignore"):
-        return _solved(A, b, x0, rtol, atol, maxiter, M, callback)
+        return _solve(A, b, x0, rtol, atol, maxiter, M, callback)
 
 
-def _solved(
+def _solve(
     A: Any, b: Any, x0: Any, rtol: Any, atol: Any, maxiter: Any, M: Any, callback: Callable[[np.ndarray], Any] | None
 ) -> tuple[np.ndarray, int]:
     """The result of cg."""
@@ -125,14 +125,14 @@ def _solved(
 
     def watch(present: Callable[[], Block]) -> None:
         assert callback is not None
-        callback(_returned(vectors.to_host(problem.unscaled(present())), dtype))
+        callback(_to_returned_dtype(vectors.to_host(problem.to_units_of_b(present())), dtype))
 
     problem = Problem(system, b, rtol, atol, dtype)
     problem.look_for_units(1)
     if isinstance(x0, str):
         x0 = start_from(problem, precondition, lambda: problem.unit - (0 if scaled is None else scaled.exponent))
     elif x0 is not None:
-        x0 = problem.scaled(x0)
+        x0 = problem.to_scaled_units(x0)
     x, r = problem.start(x0)
     exits = conjugate_gradients(
         problem.product,
@@ -146,15 +146,15 @@ def _solved(
         watch=None if callback is None else watch,
         vectors=vectors,
     )
-    problem.catch_up(x)
-    in_range(problem, x, problem.size.copy(), exits)
+    problem.compute_skipped_residuals(x)
+    return_in_units(problem, x, problem.size.copy(), exits)
     status = exits.status
     if status == "converged" and problem.rounded is not None and not (problem.size_rounded <= problem.goal).all():
         status = "overflow" if problem.unfit.any() else "stagnated"
-    return _returned(vectors.to_host(x), dtype), info_of(status, problem.log.iterations)
+    return _to_returned_dtype(vectors.to_host(x), dtype), info_of(status, problem.log.iterations)
 
 
-def _returned(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _to_returned_dtype(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """The column in the dtype that is returned; numbers that do not fit are infinite, which info tells."""
     with np.errstate(over="ignore"):
         return x[:, 0].astype(dtype, copy=False)

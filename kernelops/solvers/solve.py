@@ -15,7 +15,7 @@ from ..engines.blas import one_blas_thread, take_memory
 from ..errors import ConvergenceWarning, ShapeError, SolveError
 from .block_cg import block_conjugate_gradients
 from .cg import Exits, Watch, conjugate_gradients
-from .operator import Operator, as_system, by_rows, check_symmetric, density, inexact, takes_rows
+from .operator import Operator, as_system, check_symmetric, density, inexact, prefers_rows, row_product
 from .options import SolveOptions
 from .plan import Plan
 from .policy import factorize_in_float64, plan_for
@@ -24,11 +24,11 @@ from .problem import (
     as_numbers,
     check_real,
     finite,
-    in_own_errstate,
     start_from,
+    with_caller_errstate,
 )
 from .progress import ProgressBar, log_line
-from .refine import correct, in_double, refine
+from .refine import correct, iterate_in_double, refine
 from .request import SolveRequest
 from .solution import Solution
 from .state import SolveState
@@ -153,7 +153,7 @@ def solve(
 def solve_with(A: Any, B: Any, options: SolveOptions) -> Solution:
     """The Solution that `solve` returns; it is for the caller to do what on_fail says."""
     if options.callback is not None:
-        options = replace(options, callback=in_own_errstate(options.callback))
+        options = replace(options, callback=with_caller_errstate(options.callback))
     with np.errstate(all="ignore"):  # what leaves the range of numbers becomes a status, not a warning of numpy
         solution = _solution(A, B, options)
     if options.verbose:
@@ -189,16 +189,16 @@ def _solution(A: Any, B: Any, options: SolveOptions) -> Solution:
         plan = problem.log.time_calls("setup", lambda b: plan_for(request, b.shape[-1], rtol, state))(b)
         if options.verbose:
             kept = f" ({100 * density(system):.2g} % of the entries kept)" if density(system) < 1 else ""
-            log_line(f"{system.global_n} unknowns{kept}, {_counted(b)}: {plan}")
+            log_line(f"{system.global_n} unknowns{kept}, {_describe_columns(b)}: {plan}")
         if isinstance(x0, str):
             x0 = start_from(problem, plan.apply(vectors), lambda: plan.exponent(problem.unit))
         elif x0 is None and state is not None:
             x0, problem.carried = state.start(tuple(b.shape), problem.dtype), True
-            x0 = None if x0 is None else problem.scaled(vectors.from_host(x0))
+            x0 = None if x0 is None else problem.to_scaled_units(vectors.from_host(x0))
         elif x0 is not None:
-            x0 = problem.scaled(x0)
-        x, exits, plan = _run(problem, x0, shape, maxiter, request, plan, options)
-    figures = {"maxiter": maxiter, "asked": _asked(rtol, options.atol), "faulty": faulty}
+            x0 = problem.to_scaled_units(x0)
+        x, exits, plan = _iterate(problem, x0, shape, maxiter, request, plan, options)
+    figures = {"maxiter": maxiter, "asked": _describe_tolerances(rtol, options.atol), "faulty": faulty}
     solution = summarize(problem, x, x0, exits, shape, plan, figures)
     if state is not None and not faulty:
         broken = solution.status in FAILURES
@@ -218,7 +218,7 @@ def _start(x0: Any, shape: tuple[int, ...], b: Block, system: Operator) -> Any:
     return system.vectors.from_host(x0)
 
 
-def _counted(b: Block) -> str:
+def _describe_columns(b: Block) -> str:
     columns = math.prod(b.shape) // max(1, b.shape[-2])
     return f"{columns} right-hand side{'s' * (columns != 1)}"
 
@@ -242,7 +242,7 @@ def _block(b: Block, n: int) -> Block:
     return b[:, None] if b.ndim == 1 else b
 
 
-def _run(
+def _iterate(
     problem: Problem,
     x0: Any,
     shape: tuple[int, ...],
@@ -264,7 +264,7 @@ def _run(
         if bar is not None:
             show(bar)
         if callback is not None:
-            callback(system.vectors.to_host(problem.unscaled(present())).reshape(shape))
+            callback(system.vectors.to_host(problem.to_units_of_b(present())).reshape(shape))
 
     watching = None if bar is None and callback is None else watch
     try:
@@ -273,18 +273,18 @@ def _run(
         mixed = system.native and np.finfo(system.dtype).bits < 64 and plan.method != "direct"
         with one_blas_thread() if system.native else nullcontext():
             if plan.method == "direct" and not plan.reused:
-                exits, plan = _corrected(problem, x, r, maxiter, request, plan, watching)
-                problem.by_rows = None
+                exits, plan = _correct_by_factors(problem, x, r, maxiter, request, plan, watching)
+                problem.row_product = None
                 if exits is not None:
                     return x, exits, plan
             apply = plan.apply(system.vectors)
             precondition = None if apply is None else log.time_calls("preconditioner", apply)
-            run = refine if mixed else in_double
+            run = refine if mixed else iterate_in_double
             exits = run(problem, x, r, maxiter, iterate=iterate, precondition=precondition, watch=watching)
             if plan.method == "block_cg" and exits.status == "stagnated" and log.iterations < maxiter:
                 # near the end of float64 the common directions are lost before the columns are
                 r = problem.residual(x, np.arange(r.shape[-1]))
-                exits = in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
+                exits = iterate_in_double(problem, x, r, maxiter, precondition=precondition, watch=watching)
         return x, exits, plan
     finally:
         if bar is not None:
@@ -293,7 +293,7 @@ def _run(
             bar.close()
 
 
-def _corrected(
+def _correct_by_factors(
     problem: Problem,
     x: Block,
     r: Block,
@@ -307,8 +307,8 @@ def _corrected(
     If factors in float32 hardly help, others in float64 take their place.
     """
     log, vectors = problem.log, problem.system.vectors
-    if takes_rows(problem.system, x):
-        problem.by_rows = log.count_products(by_rows(problem.system))
+    if prefers_rows(problem.system, x):
+        problem.row_product = log.count_products(row_product(problem.system))
     while True:
         problem.projects = not plan.single
         rate = max(p.rate for p in plan.preconditioners)
@@ -323,5 +323,5 @@ def _corrected(
             return None, plan
 
 
-def _asked(rtol: float, atol: float) -> str:
+def _describe_tolerances(rtol: float, atol: float) -> str:
     return f"rtol = {rtol:g}" if atol == 0 else f"rtol = {rtol:g} or atol = {atol:g}"

@@ -32,10 +32,10 @@ def summarize(
 ) -> Solution:
     """The Solution, with the true residuals of the x that is returned."""
     log, vectors = problem.log, problem.system.vectors
-    if exits.nonfinite and not figures["faulty"] and _sound(problem, plan):
+    if exits.nonfinite and not figures["faulty"] and _gives_finite_numbers(problem, plan):
         exits.nonfinite, exits.indefinite = False, exits.indefinite | ~exits.converged
     residual = np.zeros(problem.size.shape) if exits.nonfinite else _true_residual(problem, x, x0, exits)
-    told = in_range(problem, x, residual, exits)
+    told = return_in_units(problem, x, residual, exits)
     returned = problem.size_rounded * log.unit if problem.rounded is not None else residual
     if exits.nonfinite:
         residual = returned = np.full(problem.size.shape, np.nan)
@@ -45,7 +45,10 @@ def summarize(
     matrix = conditioned(plan.method, plan.precond)
     block = plan.method == "block_cg" and plan.precond != "none"
     condition = None if status in FAILURES else log.condition(block)
-    _withdraw(problem, plan, exits)
+    _withdraw_refuted(problem, plan, exits)
+    preconditioners = plan.preconditioners
+    if plan.reused:
+        preconditioners = tuple(map(_without_certificates, preconditioners))
     history = np.array(log.history or [np.full(problem.size.shape, np.nan)])
     figures |= {
         "iterations": log.iterations,
@@ -72,16 +75,14 @@ def summarize(
         setup=plan.setup,
         reason=plan.description,
         density=density(problem.system),
-        preconditioners=_in_units_of_a(
-            tuple(map(_uncertified, plan.preconditioners)) if plan.reused else plan.preconditioners, problem.unit
-        ),
+        preconditioners=_in_units_of_a(preconditioners, problem.unit),
         condition=condition,
         bound=np.where(exits.indefinite, np.nan, _error_bound(problem, plan, residual)).reshape(columns),
         info=info_of(status, log.iterations),
     )
 
 
-def _sound(problem: Problem, plan: Plan) -> bool:
+def _gives_finite_numbers(problem: Problem, plan: Plan) -> bool:
     """Whether A and M give finite numbers for b, so that the iteration itself left their range.
 
     A matrix that is singular to rounding makes its steps longer and longer.
@@ -89,7 +90,7 @@ def _sound(problem: Problem, plan: Plan) -> bool:
     vectors, apply = problem.system.vectors, plan.apply(problem.system.vectors)
     if apply is None and not problem.log.iterations:  # the product with the first residual was not finite
         return False
-    r = problem.unsolved()
+    r = problem.right_hand_side()
     return finite(problem.product(r), vectors) and (apply is None or finite(apply(r), vectors))
 
 
@@ -121,7 +122,7 @@ def _norms(problem: Problem, x: Block, columns: np.ndarray) -> np.ndarray:
     return np.sqrt(problem.system.vectors.dot(r, r).real)
 
 
-def in_range(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> str:
+def return_in_units(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> str:
     """Scale x to the units of b, and recompute residuals if that changes x; returns a row of RANGE, or "".
 
     A solution may be beyond the range of float64 though A and b are not, or so far below that its digits are lost.
@@ -180,7 +181,7 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
     return np.where(residual > 0, np.maximum(bound, np.finfo(np.float64).tiny), bound)  # not rounded to 0
 
 
-def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
+def _withdraw_refuted(problem: Problem, plan: Plan, exits: Exits) -> None:
     """Withdraw the certificates that the iteration has refuted, as rounding may.
 
     A certificate goes where a larger condition number was met (a block shows that of A, which it is not for), and all
@@ -197,7 +198,7 @@ def _withdraw(problem: Problem, plan: Plan, exits: Exits) -> None:
             P.withdraw()
 
 
-def _uncertified(P: Preconditioner) -> Preconditioner:
+def _without_certificates(P: Preconditioner) -> Preconditioner:
     """A copy of a preconditioner that was built for another matrix, without its certificates."""
     if np.isinf(P.certificate) and np.isinf(P.inverse_bound):
         return P

@@ -48,13 +48,15 @@ def image_in_range(product: BlockFunction, block: Block, vectors: Vectors) -> tu
 
 def largest_entry(entries: Entries) -> float:
     """The largest magnitude on the diagonal or, if that is 0, in some columns."""
-    found = largest(entries.diagonal())
+    found = largest_magnitude(entries.diagonal())
     if found == 0.0:
-        found = largest(entries.columns(np.unique(np.linspace(0, entries.n - 1, SAMPLED_COLUMNS).astype(int))))
+        found = largest_magnitude(
+            entries.columns(np.unique(np.linspace(0, entries.n - 1, SAMPLED_COLUMNS).astype(int)))
+        )
     return found
 
 
-def largest(values: Any) -> float:
+def largest_magnitude(values: Any) -> float:
     return float(np.abs(np.asarray(values)).max(initial=0.0))
 
 

@@ -21,7 +21,7 @@ from ..solvers.precond.fsai import Fsai
 from ..solvers.precond.jacobi import Jacobi
 from ..solvers.precond.low_rank import LowRank
 from ..solvers.units import SINGLE_DIGITS
-from .tensors import OF_TORCH, on, pieces, product
+from .tensors import OF_TORCH, on, product, row_chunks
 
 Tensor = torch.Tensor
 Form = Callable[[Tensor], Tensor]
@@ -73,14 +73,14 @@ def _low_rank(p: LowRank, device: torch.device) -> Form:
         s = scale.to(V.dtype)
         z = s * V
         y, again = (z.new_zeros(Q.shape[1], z.shape[1]) for _ in range(2))
-        for rows in pieces(Q):
+        for rows in row_chunks(Q):
             y += product(Q[rows].to(z.dtype).mT, z[rows])
-        for rows in pieces(Q):
+        for rows in row_chunks(Q):
             q = Q[rows].to(z.dtype)
             z[rows] -= product(q, y)
             again += product(q.mT, z[rows])
         y = (core @ y.to(torch.float64)).to(z.dtype) - again
-        for rows in pieces(Q):
+        for rows in row_chunks(Q):
             z[rows] += product(Q[rows].to(z.dtype), y)
         return z.mul_(s)
 
@@ -97,12 +97,12 @@ def _fsai(p: Fsai, device: torch.device) -> Form:
         t, w = V[pivots], V[rest]
         if rank:
             t = (small @ t.to(torch.float64)).to(V.dtype)
-            for rows in pieces(F2):
+            for rows in row_chunks(F2):
                 w[rows] -= product(F2[rows].to(V.dtype), t)
         c = GT @ (G @ w)
         if rank:
             left = t
-            for rows in pieces(F2):
+            for rows in row_chunks(F2):
                 left = left - product(F2[rows].to(V.dtype).mT, c[rows])
             t = (small.mT @ left.to(torch.float64)).to(V.dtype)
         found = torch.empty_like(V)

@@ -16,7 +16,7 @@ OF_NUMPY |= {np.dtype(np.complex64): torch.complex64, np.dtype(np.complex128): t
 OF_TORCH = {t: d for d, t in OF_NUMPY.items()}
 
 
-def wide(x: torch.Tensor) -> torch.dtype:
+def sum_dtype(x: torch.Tensor) -> torch.dtype:
     """The dtype in which numbers of a block are summed."""
     return torch.complex128 if x.is_complex() else torch.float64
 
@@ -32,7 +32,7 @@ def on(device: torch.device, a: np.ndarray) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def pieces(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
+def row_chunks(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
     """Slices of rows that cover x, of at most CHUNK numbers each (at least one row)."""
     n = x.shape[-2]
     length = max(1, PROMOTED * n // max(1, x.numel()))
@@ -45,12 +45,12 @@ def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     TF32 keeps 10 bits: r, updated with it, would leave b - A x at once, and a preconditioner would not be symmetric.
     """
-    if x.is_cuda and x.dtype is torch.float32 and _shortened():
+    if x.is_cuda and x.dtype is torch.float32 and _uses_tf32():
         return (x.to(torch.float64) @ y.to(torch.float64)).to(torch.float32)
     return x @ y
 
 
-def _shortened() -> bool:
+def _uses_tf32() -> bool:
     """Whether float32 products of matrices go by TF32 on a GPU."""
     settings: Any = torch.backends.cuda.matmul
     if hasattr(settings, "fp32_precision"):  # from torch 2.9 on; there the older word may raise

@@ -28,7 +28,7 @@ import torch
 
 from ..solvers.vectors import QUIET
 from .preconditioners import precondition
-from .tensors import OF_NUMPY, OF_TORCH, on, pieces, product, wide
+from .tensors import OF_NUMPY, OF_TORCH, on, product, row_chunks, sum_dtype
 
 Tensor = torch.Tensor
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -213,14 +213,16 @@ class TensorVectors:
 
     def _dot(self, x: Tensor, y: Tensor) -> Tensor:
         """<x, y> of every column on the device."""
-        kind = wide(x) if x.is_complex() else wide(y)
-        parts = ((x[rows].to(kind).conj() * y[rows]).sum(dim=-2) for rows in pieces(x))  # y is promoted as it is read
+        kind = sum_dtype(x) if x.is_complex() else sum_dtype(y)
+        parts = (
+            (x[rows].to(kind).conj() * y[rows]).sum(dim=-2) for rows in row_chunks(x)
+        )  # y is promoted as it is read
         return self.sum_parts(parts, (*x.shape[:-2], x.shape[-1]), kind)
 
     def _gram(self, x: Tensor, y: Tensor) -> Tensor:
         """x^H y on the device."""
-        kind = wide(x) if x.is_complex() else wide(y)
-        parts = (x[rows].mT.conj().to(kind) @ y[rows].to(kind) for rows in pieces(x))
+        kind = sum_dtype(x) if x.is_complex() else sum_dtype(y)
+        parts = (x[rows].mT.conj().to(kind) @ y[rows].to(kind) for rows in row_chunks(x))
         return self.sum_parts(parts, (*x.shape[:-2], x.shape[-1], y.shape[-1]), kind)
 
     def largest(self, x: Tensor) -> np.ndarray:

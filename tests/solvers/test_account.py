@@ -13,7 +13,7 @@ from kernelops.solvers.plan import Plan
 from kernelops.solvers.precond.base import Preconditioner
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.request import SolveRequest
-from kernelops.solvers.summarize import _uncertified, summarize
+from kernelops.solvers.summarize import _without_certificates, summarize
 
 FIGURES = {"maxiter": 7, "asked": "rtol = 0.5", "faulty": "B"}
 
@@ -124,7 +124,7 @@ def test_an_iterate_that_is_worse_than_the_start_is_not_returned(factor, returne
 def test_the_start_may_be_one_of_the_callers_and_counts_by_columns():
     problem = problem_of(EYE, np.stack([B] * 3, axis=1), 0.1)
     problem.log.history[0][...] = 0.5
-    x0 = problem.scaled(np.stack([B / 2] * 3, axis=1))
+    x0 = problem.to_scaled_units(np.stack([B / 2] * 3, axis=1))
     before, x0_before = B[:, None] * [0.25, 0.75, 1.75], x0.copy()
     solution = found(problem, before, x0=x0)
     np.testing.assert_array_equal(solution.x, B[:, None] * [0.5, 0.75, 0.5])
@@ -392,11 +392,11 @@ def test_where_nothing_is_claimed_nothing_is_looked_for():
 def test_a_preconditioner_of_another_matrix_is_shown_without_its_claims():
     for own in (Known(2, 9.0, 2.0), Known(2, np.inf, 2.0), Known(2, 9.0, np.inf)):
         before = own.certificate, own.inverse_bound
-        shown = _uncertified(own)
+        shown = _without_certificates(own)
         assert shown is not own and np.isinf(shown.certificate) and np.isinf(shown.inverse_bound)
         assert (own.certificate, own.inverse_bound) == before
     plain = Known(2)
-    assert _uncertified(plain) is plain
+    assert _without_certificates(plain) is plain
     problem = problem_of(EYE, B)
     own = Known(2, 9.0, 2.0)
     for reused, same in ((False, True), (True, False)):

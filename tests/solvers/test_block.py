@@ -9,7 +9,7 @@ from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.journal import SolveLog
 from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
-from kernelops.solvers.refine import in_double, refine
+from kernelops.solvers.refine import iterate_in_double, refine
 from kernelops.solvers.vectors import HOST
 
 
@@ -240,7 +240,7 @@ def test_in_rounds_of_float32(rtol):
         x, r = problem.start(None)
         exits = refine(problem, x, r, 4000, iterate=method)
         assert exits.status == "converged"
-        assert_solves(A, problem.unscaled(x), b, rtol)
+        assert_solves(A, problem.to_units_of_b(x), b, rtol)
         count[method] = problem.log.products["float32"]
     assert count[block_conjugate_gradients] < count[conjugate_gradients] / 2
 
@@ -252,17 +252,17 @@ def test_from_rounds_that_do_not_contract_to_float64():
     assert refine(problem, x, r, 4000, iterate=block_conjugate_gradients).status == "converged"
     assert problem.log.products["float64"] > 10
     assert problem.log.products["float32"] <= 200  # so many steps would do, and have not even halved a residual
-    assert_solves(A, problem.unscaled(x), b, 1e-6)
+    assert_solves(A, problem.to_units_of_b(x), b, 1e-6)
 
 
 def test_in_double_from_a_start():
     A, b = Dense(spd(50, 1e4)), right_hand_sides(50, 4)
     exact = np.linalg.solve(A.truth, b)
     problem = Problem(as_system(A), b, 1e-8, 0.0)
-    x, r = problem.start(problem.scaled(exact * [1, 0, 1, 1.001]))
-    assert in_double(problem, x, r, 500, iterate=block_conjugate_gradients).status == "converged"
-    assert_solves(A, problem.unscaled(x), b, 1e-8)
-    np.testing.assert_array_equal(problem.unscaled(x)[:, 0], exact[:, 0])
+    x, r = problem.start(problem.to_scaled_units(exact * [1, 0, 1, 1.001]))
+    assert iterate_in_double(problem, x, r, 500, iterate=block_conjugate_gradients).status == "converged"
+    assert_solves(A, problem.to_units_of_b(x), b, 1e-8)
+    np.testing.assert_array_equal(problem.to_units_of_b(x)[:, 0], exact[:, 0])
 
 
 class TestOrthonormal:

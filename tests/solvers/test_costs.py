@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernelops.solvers.cost_model import Costs, extrapolated
+from kernelops.solvers.cost_model import Costs, extrapolate
 
 
 def entries(n=5000, work=10.0, density=1.0, dimension=3):
@@ -69,16 +69,16 @@ def test_many_columns_are_for_a_dense_factor(n):
 def test_the_extrapolated_rank(trace, power):
     """Between k and the most, no worse than either, and as far as the trace falls."""
     c = costs(n=20_000)
-    rank, cost = extrapolated(c, 64, trace, power, 1500)
+    rank, cost = extrapolate(c, 64, trace, power, 1500)
     predicted = {r: c.low_rank(r, trace * (64 / r) ** power) for r in (64, rank, 1500)}
     assert 64 <= rank <= 1500 and cost == predicted[rank] == min(predicted.values())
     if power == 0:
         assert rank == 64
-    assert extrapolated(c, 1500, trace, power, 1500) == (1500, c.low_rank(1500, trace))
+    assert extrapolate(c, 1500, trace, power, 1500) == (1500, c.low_rank(1500, trace))
 
 
 def test_more_columns_where_the_trace_falls():
     c = costs(n=20_000, work=100)
-    assert extrapolated(c, 64, 1e4, 2.0, 1500)[0] > 64
-    assert extrapolated(c, 64, 1e8, 1.0, 1500)[0] == 1500
-    assert extrapolated(c, 64, 1e-8, 4.0, 1500)[0] == 64
+    assert extrapolate(c, 64, 1e4, 2.0, 1500)[0] > 64
+    assert extrapolate(c, 64, 1e8, 1.0, 1500)[0] == 1500
+    assert extrapolate(c, 64, 1e-8, 4.0, 1500)[0] == 64

@@ -10,7 +10,7 @@ from kernelops.solvers.block_cg import block_conjugate_gradients
 from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
-from kernelops.solvers.refine import in_double, refine
+from kernelops.solvers.refine import iterate_in_double, refine
 
 METHODS = [conjugate_gradients, block_conjugate_gradients]
 
@@ -19,11 +19,11 @@ def run(A, b, rtol=1e-8, m=None, method=conjugate_gradients, maxiter=2000, **key
     """Exits, iterate, problem."""
     problem = Problem(as_system(A), b, rtol, 0.0)
     x, r = problem.start(None)
-    iterate = refine if A.dtype == np.float32 else in_double
+    iterate = refine if A.dtype == np.float32 else iterate_in_double
     precondition = None if m is None else lambda v: (m @ v).astype(v.dtype)
     with np.errstate(all="ignore"):
         exits = iterate(problem, x, r, maxiter, precondition=precondition, iterate=method, **keywords)
-    return exits, problem.unscaled(x), problem
+    return exits, problem.to_units_of_b(x), problem
 
 
 def near_inverse(a, spread=0.5):
@@ -169,7 +169,7 @@ def test_watched_in_rounds(method):
     A, b, seen = kernel(100), right_hand_sides(100, 3), []
 
     def watch(current):
-        seen.append(np.linalg.norm(b - A.truth @ problem.unscaled(current())))
+        seen.append(np.linalg.norm(b - A.truth @ problem.to_units_of_b(current())))
 
     problem = Problem(as_system(A), b, 1e-9, 0.0)
     x, r = problem.start(None)

@@ -15,7 +15,7 @@ from kernelops.solvers.block_cg import block_conjugate_gradients
 from kernelops.solvers.cg import conjugate_gradients
 from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
-from kernelops.solvers.refine import in_double, refine
+from kernelops.solvers.refine import iterate_in_double, refine
 
 N, COLUMNS, MAXITER = 50, 3, 600
 TOLERANCES = (1e-4, 1e-6, 1e-10)
@@ -70,9 +70,9 @@ def run(A, b, rtol, m, method):
     problem = Problem(as_system(A), b, rtol, 0.0)
     x, r = problem.start(None)
     precondition = None if m is None else lambda v: m @ v.astype(m.dtype)
-    iterate = refine if A.dtype == np.float32 else in_double
+    iterate = refine if A.dtype == np.float32 else iterate_in_double
     exits = iterate(problem, x, r, MAXITER, precondition=precondition, iterate=method)
-    return exits.status, problem.unscaled(x), None
+    return exits.status, problem.to_units_of_b(x), None
 
 
 def reachable(condition, dtype, rtol, name):

@@ -65,18 +65,18 @@ class Cholesky(Preconditioner):
         self.logdet = 2.0 * float(np.log(np.diagonal(self.L), dtype=np.float64).sum())
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
-        return self._solved(V, "LLT")
+        return self._solve_triangles(V, "LLT")
 
     def factor_matmat(self, V: np.ndarray) -> np.ndarray:
-        return self._solved(V, "L")
+        return self._solve_triangles(V, "L")
 
     def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
-        return self._solved(V, "LT")
+        return self._solve_triangles(V, "LT")
 
     def factor_solve(self, V: np.ndarray) -> np.ndarray:
         return self.L @ V
 
-    def _solved(self, V: np.ndarray, which: str) -> np.ndarray:
+    def _solve_triangles(self, V: np.ndarray, which: str) -> np.ndarray:
         if not self.single or V.dtype == np.float32:
             return dense.solve(self.L, V, which).astype(V.dtype, copy=False)
         exponents = np.frexp(np.abs(V).max(axis=0, initial=0.0))[1]  # a small residual is no smaller for float32

@@ -22,7 +22,7 @@ from scipy.sparse.linalg import spsolve_triangular
 from ..entries import Entries
 from .base import Preconditioner
 from .local_factors import Schur, factor_rows
-from .neighbours import by_tree, predecessors, random_rank
+from .neighbours import predecessors, random_rank, tree_is_faster
 from .pivoted_cholesky import Partial
 
 ROUGH = 1e-4  # share of A_ii that must be left for float32 to be precise enough for the low-rank part
@@ -88,7 +88,7 @@ class Fsai(Preconditioner):
         t, w = V[: self.rank], V[self.rank :]
         result = np.empty_like(V)
         result[self._pivots] = (self._L11 @ t).astype(V.dtype)
-        result[self._rest] = self._low(t) + self._unsparse(w)
+        result[self._rest] = self._low(t) + self._sparse_solve(w)
         return result
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ class Fsai(Preconditioner):
         step = max(1, PROMOTED // max(1, self.rank))
         return [slice(low, low + step) for low in range(0, len(self._F2), step)]
 
-    def _unsparse(self, w: np.ndarray) -> np.ndarray:
+    def _sparse_solve(self, w: np.ndarray) -> np.ndarray:
         """G^-1 w."""
         if not len(w):
             return w
@@ -170,7 +170,7 @@ def fsai(entries: Entries, alpha: float | np.ndarray, partial: Partial, *, count
     G, repaired = factor_rows(schur, [(components.reshape(len(near), components.shape[1] * width), width)])
     order = np.lexsort((schur.rest % width, rank[schur.rest // width]))
     clause = f"FSAI of {count} neighbours"
-    pairs = near.shape[0] * (components.shape[1] * width) ** 2 + (0 if by_tree(entries) else n * n // 2)
+    pairs = near.shape[0] * (components.shape[1] * width) ** 2 + (0 if tree_is_faster(entries) else n * n // 2)
     return Fsai(
         np.asarray(partial.pivots), schur.rest, L11, F2, G, order, clause=clause, repaired=repaired, pairs=pairs
     )

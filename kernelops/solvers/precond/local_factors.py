@@ -77,7 +77,7 @@ def factor_rows(schur: Schur, groups: list[tuple[np.ndarray, int]]) -> tuple[csr
                 tasks = [slice(start, start + task) for start in range(0, len(I), task)]
                 places = (place[I[rows]] for rows in tasks)
                 blocks = (A[rows] for rows in tasks)
-                parts += map_on_threads(_rows, blocks, repeat(schur), places, repeat(own), threads=threads)
+                parts += map_on_threads(_factor_task, blocks, repeat(schur), places, repeat(own), threads=threads)
     return _assemble(parts, len(schur.rest))
 
 
@@ -102,7 +102,7 @@ def _assemble(parts: list[tuple], size: int) -> tuple[csr_array, int]:
 
 
 @np.errstate(all="ignore")  # a thread of a pool does not have that of its caller
-def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
+def _factor_task(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
     """One task: rows of G, their lengths, columns and values, and how many sets were repaired.
 
     A (P, m, m) holds the entries of A and is overwritten; I (P, m) places in `rest`, or -1.
@@ -112,7 +112,7 @@ def _rows(A: np.ndarray, schur: Schur, I: np.ndarray, own: int) -> tuple:
     if schur.F.shape[1]:
         Z = schur.F[schur.at[I]]
         A -= Z @ Z.transpose(0, 2, 1)
-    S = _masked(A, there)
+    S = _mask(A, there)
     R, there, repaired = _factor(S, there, size, own)
     X = last_rows_of_inverse(R, own)
     m = I.shape[1]
@@ -137,7 +137,7 @@ def last_rows_of_inverse(R: np.ndarray, count: int) -> np.ndarray:
     return X
 
 
-def _masked(S: np.ndarray, there: np.ndarray) -> np.ndarray:
+def _mask(S: np.ndarray, there: np.ndarray) -> np.ndarray:
     """S with the rows and columns that are not there replaced by those of the identity, in place."""
     if not there.all():
         S *= there[:, :, None]
@@ -154,7 +154,7 @@ def _factor(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tup
     noise = NOISE * size
     R, bad = _cholesky(S, noise * there)
     first = np.flatnonzero(bad)
-    for mend in (_jittered, _without_half, _diagonal):
+    for mend in (_add_jitter, _drop_half, _keep_diagonal):
         if not bad.any():
             break
         there = there.copy()
@@ -177,22 +177,22 @@ def _cholesky(S: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return np.concatenate([R, other_R]), np.concatenate([bad, other_bad])
 
 
-def _jittered(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
+def _add_jitter(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
     diagonal = np.einsum("pii->pi", S)
     diagonal += JITTER * (diagonal * there).sum(1, keepdims=True)
     return S, there
 
 
-def _without_half(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
+def _drop_half(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
     """Without the less correlated half of the neighbours."""
     near = there.copy()
     near[:, : there.shape[1] - own] &= (
         np.cumsum(there, 1)[:, : there.shape[1] - own] <= near[:, : there.shape[1] - own].sum(1, keepdims=True) // 2
     )
-    return _masked(S, near), near
+    return _mask(S, near), near
 
 
-def _diagonal(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
+def _keep_diagonal(S: np.ndarray, there: np.ndarray, size: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
     """Own rows only and each for itself, by a diagonal that stands above the rounding of what was subtracted."""
     m = S.shape[1]
     alone = there.copy()

@@ -42,7 +42,7 @@ from scipy.linalg.blas import dtrsm
 
 from ..entries import Entries
 from .base import Preconditioner, inexact
-from .pivoted_cholesky import Partial, Scaled, check_noise, pivoted_cholesky
+from .pivoted_cholesky import Partial, Scaled, check_positive, pivoted_cholesky
 
 ROWS_PROMOTED = 4096  # number of rows of Q that are converted at a time
 VANISHED = 1e-20  # magnitude below which an entry of Q is set to 0, as its products are slow subnormals of float32
@@ -63,7 +63,7 @@ class LowRank(Preconditioner):
     semidefinite : bool
         Whether K - F F^T is known to be positive semidefinite, as where K is. If not, there is no certificate.
     scaled : bool
-        F and residual are those of S K S with S = alpha^(-1/2), as `Scaled.by_noise` gives them.
+        F and residual are those of S K S with S = alpha^(-1/2), as `Scaled.by_alpha` gives them.
     dtype : dtype, optional
         What Q is kept in: float32 takes 4 n k bytes. By default float32 unless `blur` would exceed 0.25.
     overwrite : bool
@@ -120,7 +120,7 @@ class LowRank(Preconditioner):
         n = F.shape[0]
         super().__init__(n)
         self.name, self.columns = name, F.shape[1] if columns is None else columns
-        alpha = check_noise(alpha, n)
+        alpha = check_positive(alpha, n)
         self.s = (alpha**-0.5)[:, None]
         self.below = semidefinite  # whether P <= A
         self.trace = math.inf if residual is None else float((residual if scaled else residual / alpha).sum())
@@ -135,14 +135,14 @@ class LowRank(Preconditioner):
         X, sigma, _ = np.linalg.svd(R, full_matrices=False)
         self.root = X.T / np.sqrt(1 + sigma[:, None] ** 2)  # H, with C = H^T H
         self.spread = float(1 + sigma.max(initial=0.0) ** 2)
-        self.Q, self.blur = rounded(Q, self.spread, dtype)
+        self.Q, self.blur = round_basis(Q, self.spread, dtype)
         self.rank = self.Q.shape[1]
         self._factorise()
         self.logdet += float(np.log(alpha).sum())
 
     @classmethod
     def of(cls, partial: Partial, alpha: float | np.ndarray, **keywords: Any) -> LowRank:
-        """From pivoted_cholesky(Scaled.by_noise(entries, alpha)), or of K itself with scaled=False."""
+        """From pivoted_cholesky(Scaled.by_alpha(entries, alpha)), or of K itself with scaled=False."""
         keywords = {"scaled": True} | keywords
         return cls(partial.F, alpha, residual=partial.residual, columns=partial.columns, **keywords)
 
@@ -178,14 +178,14 @@ class LowRank(Preconditioner):
         s = self.s.astype(dtype, copy=False)
         z = s * V
         y, again = (np.zeros((self.rank, z.shape[1]), z.dtype) for _ in range(2))
-        for rows in slabs(self.Q):
+        for rows in row_chunks(self.Q):
             y += self.Q[rows].astype(dtype, copy=False).T @ z[rows]
-        for rows in slabs(self.Q):
+        for rows in row_chunks(self.Q):
             q = self.Q[rows].astype(dtype, copy=False)
             z[rows] -= q @ y
             again += q.T @ z[rows]
         y = (self.root.T @ (self.root @ y)).astype(z.dtype) - again
-        for rows in slabs(self.Q):
+        for rows in row_chunks(self.Q):
             z[rows] += self.Q[rows].astype(dtype, copy=False) @ y
         z *= s
         return z
@@ -203,10 +203,10 @@ class LowRank(Preconditioner):
         """V + Q X Q^T V in float64."""
         V = V.astype(np.float64)
         y = np.zeros((self.Q.shape[1], V.shape[1]))
-        for rows in slabs(self.Q):
+        for rows in row_chunks(self.Q):
             y += self.Q[rows].astype(np.float64, copy=False).T @ V[rows]
         y = X @ y
-        for rows in slabs(self.Q):
+        for rows in row_chunks(self.Q):
             V[rows] += self.Q[rows].astype(np.float64, copy=False) @ y
         return V
 
@@ -246,18 +246,18 @@ def thin_qr(B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def gram(Q: np.ndarray) -> np.ndarray:
     """Q^T Q in float64."""
     G = np.zeros((Q.shape[1],) * 2)
-    for rows in slabs(Q):
+    for rows in row_chunks(Q):
         q = Q[rows].astype(np.float64, copy=False)
         G += q.T @ q
     return G
 
 
-def rounded(Q: np.ndarray, spread: float, dtype: DTypeLike | None) -> tuple[np.ndarray, float]:
+def round_basis(Q: np.ndarray, spread: float, dtype: DTypeLike | None) -> tuple[np.ndarray, float]:
     """Q by rows in the dtype it is kept in, and what that changes: 2.5 |D| s as above, with the Frobenius norm."""
     if dtype is None or np.dtype(dtype) == np.float32:
         short = np.empty(Q.shape, np.float32)
         change = 0.0
-        for rows in slabs(Q):
+        for rows in row_chunks(Q):
             short[rows] = np.where(np.abs(Q[rows]) < VANISHED, 0.0, Q[rows])
             change += float(((short[rows] - Q[rows]) ** 2).sum())
         blur = 2.5 * math.sqrt(change * spread)
@@ -266,7 +266,7 @@ def rounded(Q: np.ndarray, spread: float, dtype: DTypeLike | None) -> tuple[np.n
     return Q, 2.5 * np.finfo(np.float64).eps * math.sqrt(Q.shape[1] * spread)
 
 
-def slabs(Q: np.ndarray) -> list[slice]:
+def row_chunks(Q: np.ndarray) -> list[slice]:
     return [slice(first, first + ROWS_PROMOTED) for first in range(0, len(Q), ROWS_PROMOTED)]
 
 
@@ -278,5 +278,5 @@ def sandwich(L: np.ndarray, M: np.ndarray) -> np.ndarray:
 
 def low_rank(entries: Entries, alpha: float | np.ndarray, *, most: int, share: float = 1.0, **keywords: Any) -> LowRank:
     """Pivoted Cholesky of at most `most` columns, until the residual trace is below share of that of alpha."""
-    partial = pivoted_cholesky(Scaled.by_noise(entries, alpha), most=most, enough=share * entries.n, **keywords)
+    partial = pivoted_cholesky(Scaled.by_alpha(entries, alpha), most=most, enough=share * entries.n, **keywords)
     return LowRank.of(partial, alpha, overwrite=True, semidefinite=entries.semidefinite)

@@ -51,12 +51,12 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
     if not count:
         return np.empty((len(rank), 0), np.int64)
     x = entries.coordinates
-    if x is not None and by_tree(entries):
+    if x is not None and tree_is_faster(entries):
         return nearest_predecessors(x, rank, count)
     return entries.neighbours(rank, count)
 
 
-def by_tree(entries: Entries) -> bool:
+def tree_is_faster(entries: Entries) -> bool:
     """Whether a tree finds the neighbours faster than a look at all pairs."""
     x = entries.coordinates
     return x is not None and x.shape[1] <= (3 if len(x) < TREE_FROM else 6)
@@ -73,21 +73,21 @@ def nearest_predecessors(x: np.ndarray, rank: np.ndarray, count: int) -> np.ndar
     y = np.ascontiguousarray(scale_near_one(x)[order])
     found = np.full((len(y), count), -1, np.int64)
     few = min(len(y), max(ALL_DISTANCES, 4 * count))
-    found[:few] = _among_few(y[:few], count)
+    found[:few] = _search_all(y[:few], count)
     stop = len(y)
     while stop > few and count:
         start = max(few, stop // 2)
         tree = cKDTree(y[:stop])
         for low in range(start, stop, QUERIES_AT_ONCE):
             rows = np.arange(low, min(low + QUERIES_AT_ONCE, stop))
-            found[rows] = _from_tree(tree, y, rows, count)
+            found[rows] = _search_tree(tree, y, rows, count)
         stop = start
     result = np.full_like(found, -1)
     result[order] = np.where(found < 0, -1, order[found])
     return result
 
 
-def _among_few(y: np.ndarray, count: int) -> np.ndarray:
+def _search_all(y: np.ndarray, count: int) -> np.ndarray:
     """Nearest predecessors by all distances; the points stand in their order."""
     distance = cdist(y, y)
     distance[np.triu_indices(len(y))] = np.inf
@@ -96,7 +96,7 @@ def _among_few(y: np.ndarray, count: int) -> np.ndarray:
     return np.pad(near, ((0, 0), (0, count - near.shape[1])), constant_values=-1)
 
 
-def _nearest(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _query_tree(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The distances of the nearest points of a tree, and these points."""
     wanted = np.arange(1, count + 1)
     try:
@@ -105,13 +105,13 @@ def _nearest(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, np.n
         return tree.query(y, k=wanted)
 
 
-def _from_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+def _search_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """Nearest predecessors of some points: more candidates until there are enough, or the tree has no more."""
     found = np.empty((len(rows), count), np.int64)
     short, candidates = np.arange(len(rows)), 3 * count
     while len(short):
         candidates = min(candidates, tree.n)
-        distance, near = _nearest(tree, y[rows[short]], candidates)
+        distance, near = _query_tree(tree, y[rows[short]], candidates)
         earlier = near < rows[short, None]  # False for tree.n, which stands where there is none
         first = np.argsort(~earlier, axis=1, kind="stable")[:, :count]
         found[short] = np.where(np.take_along_axis(earlier, first, 1), np.take_along_axis(near, first, 1), -1)

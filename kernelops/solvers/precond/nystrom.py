@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from scipy.linalg import qr
 
 from .low_rank import LowRank
-from .pivoted_cholesky import check_noise
+from .pivoted_cholesky import check_positive
 
 FIRST_SKETCH = 64  # number of columns of the first sketch: a product with these costs little more than one with few
 GOOD = 10.0  # multiple of alpha at which the error is small enough: the condition number is then about 10
@@ -74,7 +74,7 @@ def nystrom(
     >>> bool(np.linalg.cond(M @ (K + 1e-3 * np.eye(100))) < 1.01)
     True
     """
-    alpha, dtype = check_noise(alpha, n), np.dtype(dtype)
+    alpha, dtype = check_positive(alpha, n), np.dtype(dtype)
     s, seen, passes = (alpha**-0.5)[:, None], 0, 0
 
     def scaled(V: np.ndarray) -> np.ndarray:

@@ -141,7 +141,7 @@ def pivoted_cholesky(
     if start is not None:
         F[:, :i] = start.F
 
-    while not (stopped := verdict(float(d.sum()), trace, enough, i, most, stalls)):
+    while not (stopped := stopping_reason(float(d.sum()), trace, enough, i, most, stalls)):
         if not len(waiting[0]):
             waiting = candidates(d, min(max(i // 2, LEAST), max(n // 8, LEAST), MOST), seed, rounds)
             rounds += 1
@@ -172,7 +172,7 @@ def finite(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def verdict(left: float, trace: float, enough: float, i: int, most: int, stalls: int) -> str:
+def stopping_reason(left: float, trace: float, enough: float, i: int, most: int, stalls: int) -> str:
     """The reason to stop, or ""."""
     if left <= EXHAUSTED * trace:
         return "rank"
@@ -226,7 +226,7 @@ def extend(F: np.ndarray, i: int, G: np.ndarray, T: np.ndarray, L: np.ndarray, d
     F[T, new] = L  # exactly triangular; and here alpha is in, which G lacks
 
 
-def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
+def shift_by_alpha(partial: Partial, alpha: float | np.ndarray) -> Partial:
     """From the factor of S K S, S = alpha^(-1/2), to that of diag(alpha) + K with the same pivots T.
 
     With L = F[T] the columns T of S K S are F L^T, and its block of T is L L^T. So with L' L'^T = I + L L^T the
@@ -234,7 +234,7 @@ def with_noise(partial: Partial, alpha: float | np.ndarray) -> Partial:
     diag(alpha) + K. No entry is evaluated again. The residual stays that of S K S.
     """
     T, F = partial.pivots, partial.F
-    root = np.sqrt(check_noise(alpha, len(F)))
+    root = np.sqrt(check_positive(alpha, len(F)))
     L = F[T]
     shifted = cholesky(np.eye(len(T)) + L @ L.T, lower=True)
     G = np.empty(F.shape, order="F")
@@ -261,9 +261,9 @@ class Scaled:
         self.s = np.broadcast_to(np.asarray(s, np.float64), (self.n,))
 
     @classmethod
-    def by_noise(cls, entries: Entries, alpha: float | np.ndarray) -> Scaled:
+    def by_alpha(cls, entries: Entries, alpha: float | np.ndarray) -> Scaled:
         """With S = alpha^(-1/2), for alpha > 0."""
-        return cls(entries, check_noise(alpha, entries.n) ** -0.5)
+        return cls(entries, check_positive(alpha, entries.n) ** -0.5)
 
     def diagonal(self) -> np.ndarray:
         return self.s**2 * self.entries.diagonal()
@@ -278,7 +278,7 @@ class Scaled:
         return self.entries.neighbours(rank, count)  # scaling changes no correlation of points
 
 
-def check_noise(alpha: float | np.ndarray, n: int) -> np.ndarray:
+def check_positive(alpha: float | np.ndarray, n: int) -> np.ndarray:
     """alpha in every row, for low rank, which cannot do without."""
     alpha = np.broadcast_to(np.asarray(alpha, np.float64), (n,))
     bad = np.flatnonzero(~((alpha > 0) & np.isfinite(alpha)))

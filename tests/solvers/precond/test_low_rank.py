@@ -19,7 +19,7 @@ ROWS = 0.01 * (1 + np.random.default_rng(3).random(N))
 
 def build(K, alpha, most=60, **keywords):
     """LowRank of K and the dense P that it stands for."""
-    partial = pivoted_cholesky(Scaled.by_noise(DenseEntries(K), alpha), most=most)
+    partial = pivoted_cholesky(Scaled.by_alpha(DenseEntries(K), alpha), most=most)
     s = np.broadcast_to(alpha, (len(K),)) ** -0.5
     F = partial.F / s[:, None]
     return LowRank.of(partial, alpha, **keywords), F @ F.T + diagonal_of(alpha, len(K))

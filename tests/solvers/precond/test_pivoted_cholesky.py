@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from kernelops.errors import ArgumentError
 from kernelops.solvers.entries import DenseEntries
 from kernelops.solvers.precond import pivoted_cholesky as module
-from kernelops.solvers.precond.pivoted_cholesky import Scaled, check_noise, pivoted_cholesky, survivors
+from kernelops.solvers.precond.pivoted_cholesky import Scaled, check_positive, pivoted_cholesky, survivors
 
 NOISE = {
     "none": 0.0,
@@ -296,11 +296,11 @@ def test_scaled_entries_are_those_of_sks():
     order = np.random.default_rng(0).permutation(6)
     assert (scaled.neighbours(order, 3) == DenseEntries(K, 2).neighbours(order, 3)).all()  # scaled by points, alike
     assert (scaled.n, scaled.width, scaled.coordinates) == (12, 2, None)
-    np.testing.assert_allclose(Scaled.by_noise(DenseEntries(K), s).diagonal(), 1 / s)
+    np.testing.assert_allclose(Scaled.by_alpha(DenseEntries(K), s).diagonal(), 1 / s)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
 def test_low_rank_needs_noise(bad):
     with pytest.raises(ArgumentError, match="alpha must be positive.*row 2; there are 1 such rows"):
-        Scaled.by_noise(DenseEntries(np.eye(4)), np.array([1, 1, bad, 1]))
-    assert check_noise(1e-300, 2).tolist() == [1e-300] * 2
+        Scaled.by_alpha(DenseEntries(np.eye(4)), np.array([1, 1, bad, 1]))
+    assert check_positive(1e-300, 2).tolist() == [1e-300] * 2
