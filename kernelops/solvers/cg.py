@@ -65,6 +65,14 @@ def conjugate_gradients(
 ) -> Exits:
     """Solve A x = b for every column of a block, each with its own step.
 
+    With r = b - A x, z = M r and, at first, p = z, a step is that of Hestenes and Stiefel (1952, J. Res. Nat. Bur.
+    Standards 49):
+
+        q = A p,  s = <r, z> / <p, q>,  x += s p,  r -= s q,  z = M r,  p = z + t p  with t = <r, z> / (<r, z> before).
+
+    Columns that are done leave the block. Memory: the blocks x, r, p, q, with a preconditioner z, and with keep_best
+    another x.
+
     Parameters
     ----------
     product : callable
@@ -82,7 +90,7 @@ def conjugate_gradients(
         M V for a block V.
     recompute : callable, optional
         (columns of x, their positions) -> b - A x, from scratch. With it a column counts as converged only if this
-        residual meets the goal, and starts anew from it where it does not; without it, the carried residual counts.
+        residual meets the goal, and starts anew from it if not; without it, the carried residual counts.
     watch : callable, optional
         Called after each step with a function that returns the present iterate; StopIteration ends the iteration.
     keep_best : bool
