@@ -287,7 +287,7 @@ class TestOrthonormal:
         assert orthonormal(np.zeros((5, 2)), np.ones(2, bool), HOST)[0] is None
 
 
-class TestVerbs:
+class TestVectors:
     @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
     def test_gram_and_combine(self, dtype):
         x, y = right_hand_sides(9000, 2, 3).astype(dtype), right_hand_sides(9000, 2, 2, seed=5).astype(dtype)

@@ -1,4 +1,4 @@
-"""The iteration itself: columns, batches, trust, memory and what does not depend on scale."""
+"""The iteration itself: columns, batches, checks of the residual, memory and what does not depend on scale."""
 
 import tracemalloc
 
@@ -142,7 +142,7 @@ def test_level_is_no_verdict_for_a_matrix_that_rounds_well():
     assert_solves(np.diag(d[:, 0]), x, np.ones(50), 1e-10)
 
 
-def test_trust_counts_misses_in_a_row():
+def test_checks_that_do_not_halve_the_residual_are_counted():
     gap, yes = ResidualGap((1,), 0.1), np.array([True])
     for true, exhausted in [(1.0, False), (0.9, False), (0.1, False), (0.09, False), (0.09, False), (0.08, True)]:
         met, replaced = gap.compare(yes, np.array([1e-9]), np.array([true]), np.array([1e-8]))
@@ -198,8 +198,8 @@ def test_memory_is_that_of_a_few_vectors(preconditioned, vectors):
     assert whole < 5.3 * b.nbytes
 
 
-class TestVerbs:
-    """The verbs do what they say on blocks longer than a chunk."""
+class TestVectors:
+    """The operations do what they say on blocks longer than a chunk."""
 
     shape = (2, 9000, 3)
 

@@ -1,4 +1,4 @@
-"""Matrices whose blocks are tensors, and the same for numpy arrays: what differs are the verbs alone."""
+"""Matrices whose blocks are tensors, and the same for numpy arrays: only the operations on vectors differ."""
 
 import numpy as np
 from torch_dense import torch

@@ -48,7 +48,7 @@ def test_all_that_a_gaussian_process_needs(digits, how):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("digits", [-900, -100, 100, 900])
 def test_vectors_on_a_device(digits, device, how):
-    """By the verbs of tensors as by those of numpy; M, which is the host's, is scaled too."""
+    """With vectors of tensors as with those of numpy; M, which is the host's, is scaled too."""
     b, unit = right_hand_sides(200, 5), 2.0**digits
     for M in (None, 1e200 * np.eye(200)):
         if M is not None and (how.get("method") == "direct" or "precond" in how):

@@ -9,7 +9,7 @@ import usual
 
 from kernelops import KernelOperator, SolveState, cg, solve
 from kernelops.numpy import KernelSolve
-from kernelops.solvers import progress as meter
+from kernelops.solvers import progress
 from kernelops.solvers.progress import ProgressBar
 
 ALIASES = usual.aliases(2, 1)
@@ -23,7 +23,7 @@ ITERATE = {"method": "cg", "precond": None}
 def without_tqdm(monkeypatch):
     """As if tqdm were not installed; a line at every look."""
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(meter, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
 
 
 class Bar:
@@ -142,8 +142,8 @@ def test_lines_without_tqdm(without_tqdm, capfd):
 
 
 def test_no_line_in_the_first_seconds(without_tqdm, monkeypatch, capfd):
-    monkeypatch.setattr(meter, "SECONDS_BETWEEN_LINES", 2.0)
-    monkeypatch.setattr(meter.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 2.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     clock = [100.0]
     show = ProgressBar(1e-6)
     for now, lines in ((101.9, 0), (102.1, 1), (104.0, 0), (104.2, 1)):

@@ -1,4 +1,4 @@
-"""The verbs on tensors do what they do on numpy arrays, on any device that torch has."""
+"""The operations on tensors do what they do on numpy arrays, on any device that torch has."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_every_verb_is_there():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-class TestVerbs:
+class TestVectors:
     def test_scalars(self, vectors, shape, dtype):
         x, y, z = (block(shape, d, k) for k, d in enumerate((dtype, dtype, "float64")))
         tx, ty, tz = map(vectors.from_host, (x, y, z))

@@ -1,4 +1,4 @@
-"""Every decision of the account: what is recomputed, what is returned, what is claimed of it, field by field."""
+"""Every decision of summarize: which residuals are recomputed, which iterate is returned, which bounds are claimed."""
 
 from dataclasses import fields, replace
 
@@ -63,7 +63,7 @@ def exits_of(problem, *flags, converged=False, **named):
 
 
 def found(problem, x, exits=None, x0=None, plan=None, shape=None):
-    """The account of an iterate x in the units of b."""
+    """The Solution of an iterate x in the units of b."""
     b = problem.b
     x = np.asarray(x, np.float64)
     x = np.array(np.broadcast_to(x[:, None] if x.ndim == 1 else x, b.shape)) / problem.scale[..., None, :]
