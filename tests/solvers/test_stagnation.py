@@ -68,8 +68,8 @@ def test_a_column_claims_at_its_goal_or_at_its_level():
         (5.0, np.nan, "astray"),
     ],
 )
-def test_verdicts_at_a_goal_of_one(carried, true, stopping_reason):
-    assert judged(trust_of(level=8.0), carried, true, 1.0) == stopping_reason
+def test_verdicts_at_a_goal_of_one(carried, true, verdict):
+    assert judged(trust_of(level=8.0), carried, true, 1.0) == verdict
 
 
 def test_of_a_column_that_claims_nothing_nothing_is_said():
