@@ -14,7 +14,7 @@ from .vectors import BlockFunction, Vectors
 
 
 class Request(Protocol):
-    """What a plan has to know of the request that it answers."""
+    """The part of a request that its plan reads."""
 
     @property
     def key(self) -> tuple: ...

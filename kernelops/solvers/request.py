@@ -15,7 +15,7 @@ from .vectors import BlockFunction
 
 @dataclass(frozen=True)
 class SolveRequest:
-    """What is asked for: the system, and the caller's choices, checked."""
+    """An operator, and the caller's choices for a solve with it, checked."""
 
     system: Operator
     method: str
@@ -48,12 +48,12 @@ class SolveRequest:
 
     @property
     def key(self) -> tuple:
-        """What a plan of an earlier solve must have answered to be taken again."""
+        """The part of the request that must agree for the plan of an earlier solve to be used again."""
         given = None if self.M is None else self.M[1]
         return self.system.global_n, len(self.system.entries), self.method, self.precond, given, self.seed
 
     def alphas(self) -> list[np.ndarray]:
-        """The diagonal beside K of each element of the batch, or of the one matrix for all: shape () or (n,)."""
+        """alpha for each element of the batch, or for the one matrix of all: shape () or (n,)."""
         alpha, count = self.system.alpha, len(self.system.entries)
         if alpha.ndim == 0:
             return [alpha] * count

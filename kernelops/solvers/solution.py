@@ -1,4 +1,4 @@
-"""Solution: what came out of a solve."""
+"""Solution: the result of a solve."""
 
 from __future__ import annotations
 
