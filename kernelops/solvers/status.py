@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MESSAGES = {  # status -> what happened, what may be wrong, what to try
+MESSAGES = {  # status -> sentences that say what happened, what may be wrong, and what to try
     "converged": "Converged in {iterations} iterations: |b - A x| / |b|, recomputed {recomputed}, is {residual:.1e}.",
     "maxiter": (
         "Not converged: after maxiter = {maxiter} iterations |b - A x| / |b| is {residual:.1e}, where {asked} was "
@@ -28,7 +28,7 @@ MESSAGES = {  # status -> what happened, what may be wrong, what to try
     ),
     "stopped": "Stopped by the callback after {iterations} iterations: |b - A x| / |b| is {residual:.1e}.",
 }
-RANGE = {  # the same where the range of float64 is what is wrong, above or below
+RANGE = {  # the same for solutions above or below the range of float64
     "beyond": (
         "Not solved: the solution is beyond the range of float64, and x is NaN throughout. Divide the right-hand side "
         "by a number, or multiply the matrix by it."
@@ -39,7 +39,7 @@ RANGE = {  # the same where the range of float64 is what is wrong, above or belo
         "or divide the matrix by it."
     ),
 }
-REMEDIES = {  # what is not positive definite -> what to try
+REMEDIES = {  # the matrix that is not positive definite -> a sentence that says what to try
     "A": "Raise alpha: duplicate points with alpha near 0 make such a matrix, and so do some kernels.",
     "M": "Give another preconditioner M, or none.",
 }
