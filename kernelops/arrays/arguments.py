@@ -116,7 +116,7 @@ class Arguments(NamedTuple):
     device: int | None = None
     library: str = "host"
 
-    def replace_array(self, position: int, array: np.ndarray) -> Arguments:
+    def replace_array(self, position: int, array: Any) -> Arguments:
         """The same call with one array replaced; the batch dimensions are broadcast anew."""
         given = self.arrays
         before, after = given[:position] + (None,) * (position - len(given)), given[position + 1 :]

@@ -90,7 +90,7 @@ def cells(x: np.ndarray, size: Any, from_least: bool) -> np.ndarray:
         raise ArgumentError(f"x: wanted finite coordinates, got {x[~np.isfinite(x)][0]}")
     sides = _sides(size, x.shape[1])
     with np.errstate(over="ignore"):
-        found = np.floor((x - x.min(0, initial=np.inf) if from_least else x) / sides)
+        found: np.ndarray = np.floor((x - x.min(0, initial=np.inf) if from_least else x) / sides)
     if not np.isfinite(found).all():
         raise ArgumentError(f"size: {size} is too small for x, the number of cells overflows {found.dtype}")
     return found

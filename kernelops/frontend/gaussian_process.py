@@ -317,7 +317,8 @@ def predict(
         at = across(spec, args, points, kinds)
         at[v.position] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
         new_arguments = bind_arguments(spec.variables, at, spec.names, device=spec.device)
-        return KernelProduct(spec.form, new_arguments, None, spec.dtype_acc, spec.sum_scheme)(unknown)
+        image: np.ndarray = KernelProduct(spec.form, new_arguments, None, spec.dtype_acc, spec.sum_scheme)(unknown)
+        return image
 
     mean = product(new, (outer,), solution.x)
     if kernel is None:

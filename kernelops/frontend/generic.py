@@ -21,7 +21,7 @@ def _genred(
     if result.op == "Pm":
         raise ArgumentError(f"the output {output!r} must be indexed by i or by j")
     axis = 1 if result.op == "Vi" else 0
-    many = {"opt_arg": result.dim} if op == "ArgKMin" else {}
+    many: dict[str, Any] = {"opt_arg": result.dim} if op == "ArgKMin" else {}
     made = door(formula, aliases, op, axis, **many, **keywords)
     spec = made.spec
     length = result.dim if op == "ArgKMin" else spec.expr.dim if spec.weight is None else spec.weight.dim

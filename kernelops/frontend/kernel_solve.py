@@ -271,9 +271,9 @@ class KernelSolve:
         (True, 0.0)
         """
         spec = self._estimation_spec(KernelSolve.logdet, options, backend, device_id, args)
-        args = with_unknown(spec, args)
-        spec = self._with_ranges(spec, ranges, truncate, args, alpha)
-        value, stderr, estimate = self.adapter.logdet(spec, args, alpha, check_probes(n_probes))
+        arrays = with_unknown(spec, args)
+        spec = self._with_ranges(spec, ranges, truncate, arrays, alpha)
+        value, stderr, estimate = self.adapter.logdet(spec, arrays, alpha, check_probes(n_probes))
         complain(estimate, spec.options.on_fail, stacklevel=2)
         return value, stderr
 

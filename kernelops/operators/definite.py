@@ -246,7 +246,7 @@ def _product(proof: _Proof, node: Expr, *_: Facts) -> Facts:
     some = bool((number >= 0).all())
     whole = Facts.number(number)
     if len(rest) == 1:
-        ((_, f),) = rest
+        f = rest[0][1]
         return Facts(
             psd=some and f.psd,
             conditional=(some and f.conditional) or (f.negative and bool((number <= 0).all())),
@@ -256,8 +256,8 @@ def _product(proof: _Proof, node: Expr, *_: Facts) -> Facts:
             polynomial=_multiplied(whole, f),
         )
     polynomial = whole.polynomial
-    for _, f in rest:
-        polynomial = _multiplied(Facts(polynomial=polynomial), f)
+    for factor in rest:
+        polynomial = _multiplied(Facts(polynomial=polynomial), factor[1])
     return Facts(psd=(some and _pairs_up(proof, rest)) or _is_matern(rest, whole, proof), polynomial=polynomial)
 
 
@@ -365,8 +365,8 @@ def _padded(proof: _Proof, node: Expr, f: Facts) -> Facts:
 
 
 def _concat(proof: _Proof, node: Expr, f: Facts, g: Facts) -> Facts:
-    both = (a and b for a, b in ((f.psd, g.psd), (f.conditional, g.conditional), (f.negative, g.negative)))
-    return Facts(None, *both, f.away and g.away, min(f.difference, g.difference))
+    psd, conditional, negative = f.psd and g.psd, f.conditional and g.conditional, f.negative and g.negative
+    return Facts(None, psd, conditional, negative, f.away and g.away, min(f.difference, g.difference))
 
 
 _RULES: dict[str, Callable[..., Facts]] = {

@@ -47,11 +47,14 @@ class EntryAccess:
         blocks = self.kernel_product.entries(I, I)
         if blocks.shape[1] != blocks.shape[2]:
             raise ShapeError(f"the blocks of this kernel are {blocks.shape[1:]}: no diagonal of points")
-        return np.einsum("pdd->pd", blocks).reshape(-1) + self._alpha_at(np.arange(len(I) * blocks.shape[1]))
+        diagonal: np.ndarray = np.einsum("pdd->pd", blocks).reshape(-1)
+        diagonal = diagonal + self._alpha_at(np.arange(len(diagonal)))
+        return diagonal
 
     def _alpha_at(self, rows: np.ndarray) -> np.ndarray:
         alpha = self.alpha if self.alpha.ndim == 0 else self.alpha.reshape(-1)[rows]
-        return np.broadcast_to(alpha, rows.shape).astype(self.dtype)
+        shifts: np.ndarray = np.broadcast_to(alpha, rows.shape).astype(self.dtype)
+        return shifts
 
     def block(self, rows: Any, columns: Any) -> np.ndarray:
         """The entries at some rows and columns of the matrix.

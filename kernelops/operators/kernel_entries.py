@@ -58,7 +58,7 @@ class KernelEntries:
     def _diagonal(self) -> np.ndarray:
         """For the size of A, and again for what is built."""
         points = np.arange(self.points)
-        found = np.einsum("pdd->pd", self.product.entries(points, points, FLOAT64)).reshape(-1)
+        found: np.ndarray = np.einsum("pdd->pd", self.product.entries(points, points, FLOAT64)).reshape(-1)
         found.setflags(write=False)
         return found
 
@@ -151,7 +151,7 @@ class KernelEntries:
         correlation, arguments = self._correlation(np.asarray(rank)[order], order)
         nearest = Reduction(correlation, "KMin_ArgKMin", 1, opt_arg=count, ranges=ranges)
         values, found = nearest(arguments)
-        out = np.empty_like(found)
+        out: np.ndarray = np.empty_like(found)
         out[order] = np.where(values < 0, order[found], -1)
         return out
 

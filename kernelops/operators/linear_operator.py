@@ -197,9 +197,9 @@ class KernelOperator(EntryAccess, CheckedOperator):
     def _multiply(self, V: np.ndarray, transposed: bool) -> np.ndarray:
         if V.dtype.kind == "c":
             real, imag = self._multiply(V.real, transposed), self._multiply(V.imag, transposed)
-            image = np.empty(real.shape, np.result_type(real, np.complex64))
-            image.real, image.imag = real, imag  # 1j * imag would make nan of an infinite one
-            return image
+            both = np.empty(real.shape, np.result_type(real, np.complex64))
+            both.real, both.imag = real, imag  # 1j * imag would make nan of an infinite one
+            return both
         if V.dtype.kind not in "iufb":
             raise DtypeError(f"a vector of {V.dtype}: wanted real or complex numbers")
         shape = self.shape[::-1] if transposed else self.shape
@@ -210,8 +210,8 @@ class KernelOperator(EntryAccess, CheckedOperator):
         k = V.shape[-1]
         if k == 0 or 0 in self.shape:
             return np.zeros((self.shape[transposed], k), np.result_type(self.dtype, V.dtype))
-        image = self.kernel_product.on_columns(V, transposed)
-        return self._shift.add(image, V)
+        image: np.ndarray = self._shift.add(self.kernel_product.on_columns(V, transposed), V)
+        return image
 
     def _device_product(self, V: Any, transposed: bool) -> Any:
         shape = self.shape[::-1] if transposed else self.shape

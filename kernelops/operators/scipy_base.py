@@ -11,7 +11,7 @@ from ..arrays.device_array import on_device
 from ..errors import DtypeError, ShapeError
 
 
-class DeviceAwareOperator(LinearOperator):
+class DeviceAwareOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     """An operator whose vectors may be on a GPU: these go by ``_device_product``, all others SciPy's way.
 
     SciPy's own methods ask numpy for every vector first, which other libraries refuse.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ArgumentError, FormulaError
 from ..formula.expr import Expr
-from ..formula.parse import LARGEST
+from ..formula.ops import LARGEST
 from ..formula.tokens import nearest
 
 

@@ -149,7 +149,8 @@ def _finish(name: str, raw: cpu.Raw, kind: ReductionKind, dtype: np.dtype) -> np
         found = np.swapaxes(found, -1, -2)  # (*batch, rows, K, dim)
         with np.errstate(all="ignore"):
             found = found.astype(dtype) if name == "values" else np.ascontiguousarray(found)
-        return _join_values(found, kind)
+        joined: np.ndarray = _join_values(found, kind)
+        return joined
     sums = raw.sums
     assert sums is not None
     with np.errstate(all="ignore"):
@@ -158,6 +159,7 @@ def _finish(name: str, raw: cpu.Raw, kind: ReductionKind, dtype: np.dtype) -> np
             top = raw.maxima[..., None]
             sums = np.log(sums) + np.where(np.isfinite(top), top, 0.0)
         elif name == "mean":
+            assert raw.maxima is not None
             empty = ~(raw.maxima > -np.inf)[..., None] & (sums[..., -1:] == 0)
             sums = np.where(empty, 0.0, sums[..., :-1] / np.where(empty, 1.0, sums[..., -1:]))
         return sums.astype(dtype, copy=False)
