@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from campaigns.formulas import dense, kernel, leaves, named, one_of, points, random_expr, random_ranges, seeds, values
 from cuda_emulator.emulator import missing
 from emulated import compiled

@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from campaigns.oracle import evaluate
 from campaigns.random_calls import make
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import test_operations as operations
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import missing
 from emulated import Kernels, compiled

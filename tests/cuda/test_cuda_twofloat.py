@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from cases import CASES
 from cuda_emulator.emulator import compile_cuda, missing
 from cuda_texts import kernel_text

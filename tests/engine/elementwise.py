@@ -5,7 +5,7 @@ A reduction keeps no values of pairs, but the N smallest of N columns are all of
 """
 
 import numpy as np
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 
 from kernelops.formula.expr import apply, variable
 

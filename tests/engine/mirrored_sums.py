@@ -2,7 +2,7 @@
 
 import numpy as np
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 
 from kernelops.formula.parse import parse
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from judges import assert_sum_close
 
 from kernelops.errors import ArgumentError, FormulaError, RangesError

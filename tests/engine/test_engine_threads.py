@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from processes import PATIENCE, after_ctrl_c
 
 from kernelops.engines import cpu

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 
 from kernelops.formula.parse import parse
 from kernelops.program.compile import compile_exp, compile_sum

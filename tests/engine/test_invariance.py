@@ -4,7 +4,7 @@ import dense
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from cases import CASES, KERNELS
 from judges import assert_sum_close
 

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from footprint import peak
 
 from kernelops.engines import cpu

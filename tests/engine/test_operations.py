@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from cases import CASES
 from judges import assert_sum_close
 

@@ -1,7 +1,7 @@
 """Random formulas through the engine, against the truth table on dense arrays; and their gradients."""
 
 import numpy as np
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from judges import assert_sum_close

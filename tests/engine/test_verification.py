@@ -4,7 +4,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from processes import PATIENCE
 
 from kernelops import _core

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from judges import assert_sum_close
 
 from kernelops import Ranges

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from language.interpreter import TRUTH, evaluate

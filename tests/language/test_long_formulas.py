@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from cuda_texts import kernel_text
 
 from kernelops import KernelOperator

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from language.interpreter import TRUTH
 
 from kernelops import _core

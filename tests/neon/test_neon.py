@@ -5,7 +5,7 @@ import platform
 import dense
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from cases import CASES
 from elementary import DTYPES, FUNCTIONS, POWERS, ends, operands, powers, truth_of_powers, wanted
 from elementwise import assert_within, by_pair, values

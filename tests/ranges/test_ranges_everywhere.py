@@ -3,7 +3,7 @@
 import dense
 import numpy as np
 import pytest
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from judges import assert_sum_close
 from range_patterns import ORDERED, PATTERNS, cuts, held
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import usual
-from bound import BoundReduction
+from bound_reduction import BoundReduction
 from footprint import growth, peak
 from range_patterns import PATTERNS
 
