@@ -40,7 +40,7 @@ def missing() -> list[str]:
         [] if (ROOT / "tests" / "cases.py").is_file() else ["the table of cases, tests/cases.py: this needs a checkout"]
     )
     try:
-        from kernelops.errors import BackendError
+        from kernelops import BackendError
         from kernelops.gpu import compilers, device
     except ImportError as error:
         return [*found, f"kernelops: {error}; build it by pip install -e ."]

@@ -19,11 +19,14 @@ from .errors import (
     ShapeError,
     SolveError,
 )
+from .operators import former as _former
 from .operators.linear_operator import KernelOperator
 from .ranges import Ranges
 from .solvers import Solution, SolveState, cg, solve
 
 __version__ = "0.1.0"
+
+_former.register()
 
 __all__ = [
     "ArgumentError",

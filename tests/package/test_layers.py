@@ -31,8 +31,6 @@ LAYERS = [
     "doctor",
     "__init__",
 ]
-# modules of an earlier version, whose names its pickles hold; nothing here imports them
-FORMER = ["linear_operator", "specs"]
 FORMULA = [
     "cached",
     "ops",
@@ -57,7 +55,7 @@ OPTIONAL = {"torch", "pycuda", "tqdm", "matplotlib", "platformdirs"}
 HOME = {"torch": "torch", "pycuda": "gpu"}  # the one place that may import it at its top
 REQUIRED = {"numpy", "scipy", "threadpoolctl", "kernelops"}
 
-FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file not in [PACKAGE / f"{name}.py" for name in FORMER]]
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def name_of(file):
