@@ -46,7 +46,7 @@ def locked(x):
 
 
 def assert_factor(P, M):
-    """The factor, its transpose and inverse, logdet and the product agree with each other and with P, a dense matrix."""
+    """The factor, its transpose and inverse, logdet and the product agree with each other and with a dense matrix P."""
     n = len(P)
     one = np.eye(n)
     W, Wt, unW = M.factor_matmat(one), M.factor_rmatmat(one), M.factor_solve(one)
