@@ -19,14 +19,14 @@ def compile_once(command):
     source = next(word for word in command[1:] if word.endswith(".c"))
     target, rest = command[at + 1], [word for word in (*command[:at], *command[at + 2 :]) if word != "-c"]
     text = subprocess.run([*rest, "-E", "-P"], capture_output=True, check=True).stdout
-    lines = [line for line in text.splitlines() if line.strip()]  # comments, of any length, have left empty ones
+    text = text.replace(source.encode(), b"")  # Cython writes down the name of the file that it makes
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
     options = [word for word in rest if word != source and not word.startswith("-I")]  # they are in the text
 
     def make(path):
         subprocess.run([*rest, "-c", "-o", str(path)], check=True)
 
-    shutil.copyfile(kept(f"{key_of(version, *options, *lines)}.o", make), target)
+    shutil.copyfile(kept(f"{key_of(version, *options, text)}.o", make), target)
     return 0
 
 
