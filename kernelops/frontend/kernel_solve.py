@@ -220,11 +220,10 @@ class KernelSolve:
             Number of random vectors, at least 4. The standard error falls with their square root. With as many as the
             matrix has rows it is 0.
         **options
-            rtol, atol, maxiter, precond, method, state, seed, verbose and on_fail, as for a solve. rtol is the
-            tolerance of the quadrature, and of the solves of the gradient, for which atol and maxiter are. The same
-            seed draws the same random vectors, so that the value moves smoothly with the data unless the
-            preconditioner or the number of steps changes. on_fail says what is done with a value that cannot be
-            trusted.
+            Those of a solve, without x0, M, callback and progress. rtol is the tolerance of the quadrature, and of the
+            solves of the gradient, for which atol and maxiter are. The same seed draws the same random vectors, so
+            that the value moves smoothly with the data unless the preconditioner or the number of steps changes.
+            on_fail says what is done with a value that cannot be trusted.
 
         Returns
         -------
@@ -298,8 +297,7 @@ class KernelSolve:
         backend, device_id, alpha, n_probes, ranges, truncate
             As for :meth:`logdet`.
         **options
-            rtol, atol, maxiter, precond, method, state, seed, progress, verbose and on_fail, as for a solve and for
-            :meth:`logdet`.
+            Those of a solve, without x0, M and callback; see :meth:`logdet`.
 
         Returns
         -------
@@ -364,7 +362,7 @@ class KernelSolve:
             Whether to compute it: one more solve for each new point. They are solved in blocks of 64 with one
             preconditioner, in memory for one block.
         **options
-            rtol, atol, maxiter, M, precond, method, state, seed, progress, verbose and on_fail, as for a solve.
+            Those of a solve, without x0 and callback.
 
         Returns
         -------
