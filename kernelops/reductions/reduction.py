@@ -88,7 +88,7 @@ class Reduction:
         dtype : dtype, optional
             Precision of the computation and of the result; that of the arrays unless given.
         """
-        dtype = arguments.dtype if dtype is None else dtype
+        dtype = arguments.dtype if dtype is None else np.dtype(dtype)
         best = 1 if self.opt_arg is None else int(self.opt_arg)
         how = (self.expr, self.weight, self.op, self.axis, best, self.dtype_acc, self.sum_scheme)
         kind, prepared, options = prepare_reduction(*how, arguments.dtype, dtype)
