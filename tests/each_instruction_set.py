@@ -13,20 +13,20 @@ import sys
 import time
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "engine"
+FOLDER = Path(__file__).parent
 KNOWN = ("baseline", "avx2", "avx512")  # plainest first
 ENGINE = (  # the tests in which numbers come out of registers: of each operation, and of what keeps sums exact
-    "test_vector_math",
-    "test_operations",
-    "test_reductions",
-    "test_program",
-    "test_accumulation",
-    "test_nonfinite",
-    "test_symmetry",
-    "test_evaluate",
-    "test_invariance",
-    "test_small_numbers",
-    "test_wide_distances",
+    "engine/test_vector_math",
+    "engine/test_operations",
+    "engine/test_reductions",
+    "language/test_program",
+    "engine/test_accumulation",
+    "engine/test_nonfinite",
+    "language/test_symmetry",
+    "engine/test_evaluate",
+    "engine/test_invariance",
+    "engine/test_small_numbers",
+    "engine/test_wide_distances",
 )
 
 
