@@ -278,7 +278,8 @@ def check_claims(
 @QUIET
 def will_continue(norm: np.ndarray, before: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Whether a column would not be done after one more step that reduces its norm as much as the last one."""
-    return norm**2 > ends * before
+    result: np.ndarray = norm**2 > ends * before
+    return result
 
 
 def any_in_batch(flags: np.ndarray) -> np.ndarray:

@@ -81,7 +81,8 @@ class DenseEntries:
         return self.K[first:, J].astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
-        return self.K[I[:, :, None], I[:, None, :]]
+        result: np.ndarray = self.K[I[:, :, None], I[:, None, :]]
+        return result
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         points = self.n // self.width

@@ -125,7 +125,8 @@ class Ritz:
     @property
     def found(self) -> np.ndarray:
         """Whether each Ritz vector is an eigenvector."""
-        return np.abs(self.next * self.vectors[-1]) <= FOUND * self.separation
+        result: np.ndarray = np.abs(self.next * self.vectors[-1]) <= FOUND * self.separation
+        return result
 
     @property
     def rounding(self) -> float:

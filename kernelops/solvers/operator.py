@@ -136,7 +136,8 @@ def size_of(system: Operator, batch: tuple[int, ...]) -> np.ndarray | None:
     if system.entries:
         alpha = system.alpha.max(axis=-2) if system.alpha.ndim else system.alpha
         found = np.array([largest_entry(e) for e in system.entries])
-        return np.maximum(found[0] if len(found) == 1 else found.reshape(*batch, 1), alpha)
+        result: np.ndarray | None = np.maximum(found[0] if len(found) == 1 else found.reshape(*batch, 1), alpha)
+        return result
     diagonal = system.own_diagonal if isinstance(system, System) else None
     known = 0.0 if diagonal is None else largest_magnitude(diagonal())
     return np.asarray(known) if known > 0 else None

@@ -48,7 +48,8 @@ class Problem:
     @property
     def shift(self) -> np.ndarray:
         """Scaled units of x, as exponents of two, (..., k)."""
-        return np.frexp(self.scale)[1] - 1 - self.unit
+        result: np.ndarray = np.frexp(self.scale)[1] - 1 - self.unit
+        return result
 
     def look_for_units(self, count: int = 2) -> Block:
         """Find the magnitude of the matrix, and scale it to units of its own from here on.
@@ -143,7 +144,8 @@ class Problem:
             self.unfit[columns] = ~np.isfinite(largest)
             self.size_rounded[columns] = np.where(self.unfit[columns], np.inf, norms[1])
             self.unrounded[columns] = False
-        return norms[0]
+        result: np.ndarray | None = norms[0]
+        return result
 
     def compute_skipped_residuals(self, x: Block) -> None:
         """Compute the residuals of rounded iterates that were skipped earlier."""

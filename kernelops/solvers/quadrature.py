@@ -143,7 +143,8 @@ def apply_each(preconditioners: Sequence[Preconditioner], name: str, V: np.ndarr
 
 def _probes(n: int, count: int, seed: int) -> np.ndarray:
     if count >= n:
-        return np.sqrt(n) * np.eye(n)
+        result: np.ndarray = np.sqrt(n) * np.eye(n)
+        return result
     return np.random.default_rng(seed).choice([-1.0, 1.0], (n, count))
 
 

@@ -112,7 +112,8 @@ class Solution:
     @property
     def worst(self) -> np.ndarray:
         """The history of the worst column: shape (iterations + 1,)."""
-        return self.history.max(axis=tuple(range(1, self.history.ndim)), initial=0.0)
+        result: np.ndarray = self.history.max(axis=tuple(range(1, self.history.ndim)), initial=0.0)
+        return result
 
     @property
     def _of(self) -> str:

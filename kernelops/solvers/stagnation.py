@@ -44,7 +44,8 @@ class ResidualGap:
 
     def target(self, goal: np.ndarray, norm: np.ndarray) -> np.ndarray:
         """The norms at which columns claim to be done, given the present ones."""
-        return np.maximum(goal, self.attainable)
+        result: np.ndarray = np.maximum(goal, self.attainable)
+        return result
 
     def compare(
         self, claims: np.ndarray, carried: np.ndarray, true: np.ndarray, goal: np.ndarray

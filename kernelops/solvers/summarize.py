@@ -119,7 +119,8 @@ def _true_residual(problem: Problem, x: Block, x0: Block | None, exits: Exits) -
 
 def _norms(problem: Problem, x: Block, columns: np.ndarray) -> np.ndarray:
     r = problem.residual(x, columns)
-    return np.sqrt(problem.system.vectors.dot(r, r).real)
+    result: np.ndarray = np.sqrt(problem.system.vectors.dot(r, r).real)
+    return result
 
 
 def return_in_units(problem: Problem, x: Block, residual: np.ndarray, exits: Exits) -> str:

@@ -101,13 +101,16 @@ class EntriesInUnits:
         return self.entries.coordinates
 
     def diagonal(self) -> np.ndarray:
-        return np.ldexp(self.entries.diagonal(), -self.unit)
+        result: np.ndarray = np.ldexp(self.entries.diagonal(), -self.unit)
+        return result
 
     def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
-        return np.ldexp(self.entries.columns(J, first), -self.unit).astype(dtype, copy=False)
+        result: np.ndarray = np.ldexp(self.entries.columns(J, first), -self.unit).astype(dtype, copy=False)
+        return result
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
-        return np.ldexp(self.entries.blocks(I), -self.unit)
+        result: np.ndarray = np.ldexp(self.entries.blocks(I), -self.unit)
+        return result
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         return self.entries.neighbours(rank, count)
@@ -140,6 +143,8 @@ class OwnUnits:
         image, digits = image_in_range(self.given, block, HOST)
         self.exponent = -int(unit_of(np.ldexp(HOST.largest(image).max() / size, -digits), ORDINARY_INVERSE))
         if not self.exponent:
-            return image
+            result: np.ndarray = image
+            return result
         self.product = scaled_product(self.given, np.asarray(self.exponent), HOST)
-        return self.product(block)
+        result = self.product(block)
+        return result

@@ -272,7 +272,8 @@ class NumpyVectors:
 
         def part(rows: Rows) -> np.ndarray:
             left = x[rows].conj() if conjugated else x[rows]
-            return np.einsum("...nk,...nk->...k", left, y[rows], dtype=dtype, casting="safe")
+            result: np.ndarray = np.einsum("...nk,...nk->...k", left, y[rows], dtype=dtype, casting="safe")
+            return result
 
         return self.sum_parts(map(part, _chunks(x)), x.shape[:-2] + x.shape[-1:], dtype)
 

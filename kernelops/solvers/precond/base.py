@@ -54,13 +54,15 @@ class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no anno
         return int(self.columns * self.shape[0] + self.pairs)
 
     def _matvec(self, v: np.ndarray) -> np.ndarray:
-        return self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
+        result: np.ndarray = self._matmat(np.asarray(v).reshape(-1, 1))[:, 0]
+        return result
 
     def _rmatvec(self, v: np.ndarray) -> np.ndarray:
         return self._matvec(v)
 
     def _rmatmat(self, V: np.ndarray) -> np.ndarray:
-        return self._matmat(V)
+        result: np.ndarray = self._matmat(V)
+        return result
 
     def _adjoint(self) -> Preconditioner:
         return self
@@ -132,7 +134,8 @@ class Rescaled(Preconditioner):
         V = inexact(V)
         digits = -self.unit // 2
         part = V if abs(digits) <= SINGLE_DIGITS else V.astype(np.result_type(V, np.float64))
-        return (self.inner.matmat(part * 2.0**digits) * 2.0**digits).astype(V.dtype, copy=False)
+        result: np.ndarray = (self.inner.matmat(part * 2.0**digits) * 2.0**digits).astype(V.dtype, copy=False)
+        return result
 
     def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         return self.inner.factor_matmat(V * 2.0 ** (-self.unit // 2))

@@ -74,13 +74,15 @@ class Cholesky(Preconditioner):
         return self._solve_triangles(V, "LT")
 
     def factor_solve(self, V: np.ndarray) -> np.ndarray:
-        return self.L @ V
+        result: np.ndarray = self.L @ V
+        return result
 
     def _solve_triangles(self, V: np.ndarray, which: str) -> np.ndarray:
         if not self.single or V.dtype == np.float32:
             return dense.solve(self.L, V, which).astype(V.dtype, copy=False)
         exponents = np.frexp(np.abs(V).max(axis=0, initial=0.0))[1]  # a small residual is no smaller for float32
-        return np.ldexp(dense.solve(self.L, np.ldexp(V, -exponents), which), exponents, dtype=V.dtype)
+        result: np.ndarray = np.ldexp(dense.solve(self.L, np.ldexp(V, -exponents), which), exponents, dtype=V.dtype)
+        return result
 
     def describe(self) -> str:
         precision = " in float32" if self.single else ""

@@ -99,12 +99,16 @@ class Fsai(Preconditioner):
         """L11^-1 V or L11^-T V, in float64: it is small."""
         if not self.rank:
             return V
-        return solve_triangular(self._L11, V, lower=True, trans=int(trans), check_finite=False).astype(V.dtype)
+        result: np.ndarray = solve_triangular(self._L11, V, lower=True, trans=int(trans), check_finite=False).astype(
+            V.dtype
+        )
+        return result
 
     def _low(self, t: np.ndarray) -> np.ndarray:
         """F2 t in the dtype of t."""
         if self._F2.dtype == t.dtype:
-            return self._F2 @ t
+            result: np.ndarray = self._F2 @ t
+            return result
         result = np.empty((len(self._F2), t.shape[1]), t.dtype)
         for rows in self._chunks():
             np.matmul(self._F2[rows].astype(t.dtype), t, out=result[rows])
@@ -113,7 +117,8 @@ class Fsai(Preconditioner):
     def _low_transposed(self, c: np.ndarray) -> np.ndarray:
         """F2^T c in the dtype of c."""
         if self._F2.dtype == c.dtype:
-            return self._F2.T @ c
+            result: np.ndarray = self._F2.T @ c
+            return result
         result = np.zeros((self.rank, c.shape[1]), c.dtype)
         for rows in self._chunks():
             result += self._F2[rows].astype(c.dtype).T @ c[rows]

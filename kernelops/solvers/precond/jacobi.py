@@ -87,4 +87,5 @@ class Jacobi(Preconditioner):
 
 def by_blocks(B: np.ndarray, V: np.ndarray) -> np.ndarray:
     """The block diagonal matrix of B, shape (points, width, width), times V."""
-    return np.einsum("pij,pjk->pik", B, V.reshape(len(B), B.shape[1], V.shape[1])).reshape(V.shape)
+    result: np.ndarray = np.einsum("pij,pjk->pik", B, V.reshape(len(B), B.shape[1], V.shape[1])).reshape(V.shape)
+    return result

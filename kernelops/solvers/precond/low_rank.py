@@ -188,13 +188,15 @@ class LowRank(Preconditioner):
         for rows in row_chunks(self.Q):
             z[rows] += self.Q[rows].astype(dtype, copy=False) @ y
         z *= s
-        return z
+        result: np.ndarray = z
+        return result
 
     def factor_matmat(self, V: np.ndarray) -> np.ndarray:
         return self._shift(self.s * V, self.X)
 
     def factor_rmatmat(self, V: np.ndarray) -> np.ndarray:
-        return self.s * self._shift(V, self.X.T)
+        result: np.ndarray = self.s * self._shift(V, self.X.T)
+        return result
 
     def factor_solve(self, V: np.ndarray) -> np.ndarray:
         return self._shift(V, self.unX) / self.s
@@ -273,7 +275,8 @@ def row_chunks(Q: np.ndarray) -> list[slice]:
 def sandwich(L: np.ndarray, M: np.ndarray) -> np.ndarray:
     """L^-T M L^-1."""
     left = solve_triangular(L, M, lower=True, trans="T")
-    return solve_triangular(L, left.T, lower=True, trans="T").T
+    result: np.ndarray = solve_triangular(L, left.T, lower=True, trans="T").T
+    return result
 
 
 def low_rank(entries: Entries, alpha: float | np.ndarray, *, most: int, share: float = 1.0, **keywords: Any) -> LowRank:

@@ -100,9 +100,11 @@ def _query_tree(tree: cKDTree, y: np.ndarray, count: int) -> tuple[np.ndarray, n
     """The distances of the nearest points of a tree, and these points."""
     wanted = np.arange(1, count + 1)
     try:
-        return tree.query(y, k=wanted, workers=thread_count())
+        result: tuple[np.ndarray, np.ndarray] = tree.query(y, k=wanted, workers=thread_count())
+        return result
     except RuntimeError:  # no thread can be started
-        return tree.query(y, k=wanted)
+        result = tree.query(y, k=wanted)
+        return result
 
 
 def _search_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

@@ -266,13 +266,18 @@ class Scaled:
         return cls(entries, check_positive(alpha, entries.n) ** -0.5)
 
     def diagonal(self) -> np.ndarray:
-        return self.s**2 * self.entries.diagonal()
+        result: np.ndarray = self.s**2 * self.entries.diagonal()
+        return result
 
     def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
-        return (self.s[first:, None] * self.entries.columns(J, first) * self.s[J]).astype(dtype, copy=False)
+        result: np.ndarray = (self.s[first:, None] * self.entries.columns(J, first) * self.s[J]).astype(
+            dtype, copy=False
+        )
+        return result
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
-        return self.s[I][:, :, None] * self.entries.blocks(I) * self.s[I][:, None, :]
+        result: np.ndarray = self.s[I][:, :, None] * self.entries.blocks(I) * self.s[I][:, None, :]
+        return result
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
         return self.entries.neighbours(rank, count)  # scaling changes no correlation of points
