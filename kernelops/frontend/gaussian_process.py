@@ -114,7 +114,7 @@ def ready(spec: SolveSpec, arguments: Arguments, alpha: np.ndarray, columns: int
     options = spec.options
     state = options.state
     assert state is not None
-    request = SolveRequest.of(scaled, replace(options, M=None), batch)
+    request = SolveRequest.of(scaled, options, batch)
     plan = plan_for(request, columns, options.rtol, state, exact=True)
     state.hold(plan)
     if options.verbose:
@@ -172,6 +172,7 @@ class Unfit:
 
     @classmethod
     def of(cls, values: Any, dtype: Any, name: str) -> Unfit:
+        """The values of this name, with the message that they do not fit into the dtype."""
         short = str(dtype).removeprefix("torch.")
         return cls(
             values,

@@ -103,9 +103,12 @@ class SolveSpec:
         check_accumulation(self.dtype_acc, self.sum_scheme, arguments.dtype)
         return arguments
 
-    def system(self, arguments: Arguments, alpha: np.ndarray) -> KernelSystem:
-        """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it."""
-        return KernelSystem(self, arguments, alpha)
+    def system(self, arguments: Arguments, alpha: np.ndarray, product: KernelProduct | None = None) -> KernelSystem:
+        """alpha I + K for checked arrays and an alpha of shape () or (..., n, 1), as the solvers see it.
+
+        product multiplies by K; by default it is a KernelProduct of the arrays.
+        """
+        return KernelSystem(self, arguments, alpha, product)
 
     def __call__(
         self,
@@ -200,7 +203,9 @@ class KernelSystem:
 
     def right_hand_side(self, arguments: Arguments) -> Any:
         """b as a block, in the dtype of the data."""
-        return self.block(self.b, "b").astype(arguments.dtype)  # float16 data were widened when they were arguments
+        return self.block(self.b, "b").astype(
+            arguments.dtype
+        )  # float16 data were widened when the arguments were bound
 
     def block(self, b: np.ndarray, name: str) -> np.ndarray:
         """b in the shape that the solvers take."""

@@ -7,10 +7,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import usual
+from scipy.sparse.linalg import LinearOperator
 
 import kernelops
-from kernelops import ArgumentError, DtypeError, KeywordError, SolveState, solve
+from kernelops import ArgumentError, ConvergenceWarning, DtypeError, KeywordError, SolveError, SolveState, solve
 from kernelops.frontend import KernelSolve
+from kernelops.operators.kernel_product import KernelProduct
 from kernelops.solvers.options import NAMES, SolveOptions
 
 # what the methods beside the call leave out, because a start and a callback are for one solve alone, the determinant of
@@ -117,3 +119,94 @@ def test_the_options_of_further_solves():
     assert options.without_warm_start().state is not state and options.without_warm_start().x0 == "Mb"
     assert options.most_iterations(1000) == 7 and SolveOptions().most_iterations(1000) == 10000
     assert SolveOptions().most_iterations(2) == 100
+
+
+X = np.random.default_rng(0).random((40, 2))
+B = np.random.default_rng(1).standard_normal((40, 1))
+AT = np.random.default_rng(2).random((3, 2))
+ALIASES = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+CALLS = {"inv_quad_logdet": {}, "predict": {"at": AT}}
+
+
+def kernel(x, y):
+    return np.exp(-4 * ((x[:, None] - y) ** 2).sum(-1))
+
+
+def gaussian(door):
+    return door.KernelSolve("Exp(-4*SqDist(x,y))*b", ALIASES, "b", axis=1)
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_the_iterations_of_an_estimate_are_limited(method):
+    call = getattr(gaussian(kernelops.numpy), method)
+    with pytest.raises(SolveError, match="after maxiter = 1 iterations"):
+        options = {"method": "cg", "precond": None, "maxiter": 1, "on_fail": "raise"}
+        call(X, X, B, alpha=0.1, **CALLS[method], **options)
+
+
+@pytest.mark.parametrize("method", ["logdet", *CALLS])
+def test_an_estimate_says_on_stderr_what_it_does(method, capsys):
+    call = getattr(gaussian(kernelops.numpy), method)
+    call(X, X, B, alpha=0.1, **CALLS.get(method, {}))
+    assert capsys.readouterr().err == ""
+    call(X, X, B, alpha=0.1, verbose=True, **CALLS.get(method, {}))
+    assert capsys.readouterr().err.startswith("solve: 40 unknowns: ")
+
+
+@pytest.mark.parametrize("method", ["logdet", *CALLS])
+def test_an_estimate_takes_a_backend(method):
+    call = getattr(gaussian(kernelops.numpy), method)
+    here, default = (call(X, X, B, alpha=0.1, **CALLS.get(method, {}), **k) for k in ({"backend": "CPU"}, {}))
+    for found, wanted in zip(here, default, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(ArgumentError, match="backend"):
+        call(X, X, B, alpha=0.1, backend="TPU", **CALLS.get(method, {}))
+
+
+def test_an_absolute_tolerance_holds_in_a_prediction():
+    options = {"method": "cg", "precond": None, "variance": False}
+    mean, _ = gaussian(kernelops.numpy).predict(X, X, B, at=AT, alpha=0.1, atol=1e9, **options)
+    np.testing.assert_array_equal(mean, 0)
+
+
+@pytest.mark.parametrize("door", ["numpy", "torch"])
+def test_a_prediction_takes_a_preconditioner_of_the_caller(door):
+    module = kernelops.numpy if door == "numpy" else pytest.importorskip("kernelops.torch")
+    A, calls = kernel(X, X) + 0.1 * np.eye(40), []
+    inverse = np.linalg.inv(A)
+
+    def apply(v):
+        calls.append(v)
+        return inverse @ v
+
+    M = LinearOperator((40, 40), matvec=apply, matmat=apply, dtype=np.float64)
+    arrays = [X, X, B, AT]
+    if door == "torch":
+        torch = pytest.importorskip("torch")
+        arrays = [torch.from_numpy(a) for a in arrays]
+    mean, variance = gaussian(module).predict(*arrays[:3], at=arrays[3], alpha=0.1, M=M, rtol=1e-10)
+    K = kernel(AT, X)
+    np.testing.assert_allclose(np.asarray(mean), K @ inverse @ B, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(np.asarray(variance), 1 - ((K @ inverse) * K).sum(-1), rtol=1e-7, atol=1e-9)
+    assert calls
+
+
+def test_the_gradient_of_a_logdet_obeys_maxiter():
+    module, torch = pytest.importorskip("kernelops.torch"), pytest.importorskip("torch")
+    x = torch.from_numpy(X).requires_grad_()
+    value, _ = gaussian(module).logdet(x, x, alpha=0.1, method="cg", precond=None, maxiter=1)
+    with pytest.warns(ConvergenceWarning, match="after maxiter = 1 iterations"):
+        value.backward()
+
+
+def test_a_system_takes_another_product():
+    """What multiplies by K may be given, as long as it does what a KernelProduct does."""
+    spec = gaussian(kernelops.numpy).spec
+    arguments = spec.bind([X, X, B])
+
+    class Doubled(KernelProduct):
+        def on_columns(self, V, transposed=False):
+            return 2 * super().on_columns(V, transposed)
+
+    system = spec.system(arguments, np.array(0.1), Doubled(spec.form, arguments))
+    np.testing.assert_allclose(system.product(B), 2 * kernel(X, X) @ B + 0.1 * B, rtol=1e-12)
