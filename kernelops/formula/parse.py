@@ -148,6 +148,7 @@ class _Reader:
         self.operations = 0
 
     def formula(self) -> Expr:
+        """The expression that the whole text stands for."""
         if self.peek().kind == "end":
             self.fail("the formula is empty", self.peek())
         expr = self.expression(0)
@@ -156,6 +157,7 @@ class _Reader:
         return expr
 
     def alias(self, index: int) -> tuple[str, Expr]:
+        """The name and the variable of an alias, as in "x = Vi(3)"; its position is index unless the text has one."""
         name = self.take()
         if name.kind != "name" or name.text in _SPELLINGS or name.text == "Var":
             self.fail('an alias begins with the name of a variable, as in "x = Vi(3)"', name)
@@ -217,6 +219,7 @@ class _Reader:
         return left
 
     def operand(self) -> Expr:
+        """The expression of a number, a variable, a call, brackets or a signed operand, which begins here."""
         token = self.take()
         if token.kind == "number":
             return self.number(token)
@@ -235,12 +238,14 @@ class _Reader:
         self.fail(f"{wanted}, got {shorten(token.text)!r}" if token.text else f"{wanted}, but the text ends", token)
 
     def number(self, token: Token) -> Expr:
+        """A constant."""
         value = float(token.text)
         if not isfinite(value):
             self.fail(f"the number {shorten(token.text)} is too large", token)
         return const(value)
 
     def name(self, token: Token) -> Expr:
+        """The variable of this name."""
         if token.text in self.names:
             return self.names[token.text]
         if token.text in OPS or token.text in DEFINED:
@@ -248,12 +253,14 @@ class _Reader:
         self.unknown("variable", token)
 
     def unknown(self, what: str, token: Token) -> NoReturn:
+        """Raise the error for a name that means nothing, with the nearest one that does."""
         if token.text in _LATER:
             self.fail(f"the operation {token.text} of KeOps is not available here yet", token)
         known = [*self.names, *OPS, *DEFINED, "Grad"]
         self.fail(f"unknown {what} {shorten(token.text)}{nearest(token.text, known)}", token)
 
     def binary(self, sign: Token, left: Expr, right: Expr) -> Expr:
+        """The expression of an operator between two operands."""
         if sign.text == "**":
             return self.power(sign, left, right)
         if sign.text in (">", ">="):
@@ -261,6 +268,7 @@ class _Reader:
         return self.make(sign, _OPERATORS[sign.text], left, right)
 
     def power(self, sign: Token, base: Expr, exponent: Expr) -> Expr:
+        """The base to the exponent, by the cheapest operation that says it."""
         value = exponent.value if is_const(exponent) and exponent.dim == 1 else None
         if value == 2:
             return self.make(sign, "Square", base)
@@ -271,6 +279,7 @@ class _Reader:
         return self.make(sign, "Powf", base, exponent)
 
     def call(self, name: Token) -> Expr:
+        """The expression of an operation with its arguments in brackets, whose name was read."""
         if name.text in _SPELLINGS or name.text == "Var":
             return self.declare(name, self.variable(name, self.arguments(name), None))
         if name.text == "Grad":
@@ -307,6 +316,7 @@ class _Reader:
                 self.fail(f"expected ',' or ')' in the arguments of {name.text}", token)
 
     def list_of_integers(self) -> tuple[int, ...]:
+        """The integers of a list in square brackets."""
         self.expect("[")
         values: list[int] = []
         while self.peek().text != "]":
@@ -318,11 +328,13 @@ class _Reader:
         return tuple(values)
 
     def vector(self, token: Token, value: Expr | tuple[int, ...]) -> Expr:
+        """The argument as an expression; a list of integers is refused."""
         if isinstance(value, tuple):
             self.fail("a list of integers cannot stand here, wanted an expression", token)
         return value
 
     def integer(self, token: Token, value: Expr | tuple[int, ...]) -> int:
+        """The argument as an integer; anything else is refused."""
         if isinstance(value, tuple) or not is_const(value) or value.dim != 1 or value.value != int(value.value):
             self.fail("expected an integer", token)
         if abs(value.value) > LARGEST:
@@ -361,12 +373,14 @@ class _Reader:
         return variable(op, position, length)
 
     def declare(self, token: Token, node: Expr) -> Expr:
+        """The variable, once it does not contradict another one at its position."""
         other = self.variables.setdefault(node.position, node)
         if other is not node:
             self.fail(f"position {node.position} is {other.op} of length {other.dim} elsewhere", token)
         return node
 
     def grad(self, name: Token, arguments: list[tuple[Token, Expr | tuple[int, ...]]]) -> Expr:
+        """The derivative that Grad(F, v, e) stands for."""
         if len(arguments) != 3:
             self.fail(f"Grad takes 3 argument(s), got {len(arguments)}", name)
         f, var, seed = (self.vector(*a) for a in arguments)

@@ -181,6 +181,7 @@ class _Forms:
         return done[id(expr)]
 
     def number(self, *key: object, dim: int) -> int:
+        """The number that stands for a key, the same for equal keys."""
         found = self.numbers.setdefault((*key, dim), len(self.numbers))
         self.dims[found] = dim
         if key[0] != "form":
@@ -188,6 +189,7 @@ class _Forms:
         return found
 
     def atom(self, *key: object, dim: int) -> Form:
+        """The form of one atom."""
         return {((self.number(*key, dim=dim), 1),): 1.0}
 
     def name(self, form: Form, dim: int) -> int:
@@ -219,6 +221,7 @@ class _Forms:
         return self.function(node, args)
 
     def function(self, node: Expr, args: list[Form]) -> Form:
+        """The form of an operation that is an atom, up to the sign that its parity takes out."""
         sign, parity = 1.0, OPS[node.op].parity_of(node.params)
         if parity is not None:
             sign = -1.0 if args[0] and args[0][min(args[0])] < 0 else 1.0
@@ -229,6 +232,7 @@ class _Forms:
         return _scale(self.atom(node.op, *node.params, *names, dim=node.dim), sign if parity == "odd" else 1.0)
 
     def times(self, f: Form, g: Form, node: Expr) -> Form:
+        """The product of two forms, multiplied out unless it has too many terms."""
         if len(f) * len(g) > _MANY:
             f, g = self.close(f, node.args[0].dim), self.close(g, node.args[-1].dim)
         return _product(f, g)
@@ -241,6 +245,7 @@ class _Forms:
         return _scale(self.atom("closed", self.name(_scale(form, 1 / first), dim), dim=dim), first)
 
     def power(self, form: Form, m: int, dim: int) -> Form:
+        """The form to a whole power."""
         if m == 0:
             return {(): 1.0}
         if m < 0:
@@ -282,6 +287,7 @@ class _Forms:
         return total
 
     def bilinear(self, node: Expr, f: Form, g: Form) -> Form:
+        """The form of a contraction, term by term."""
         total: Form = {}
         for m, c in f.items():
             for n, d in g.items():

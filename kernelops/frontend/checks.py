@@ -28,6 +28,7 @@ def takes_options(*left_out: str) -> Callable[[Function], Function]:
     """
 
     def with_signature(function: Function) -> Function:
+        """The function, with the options of a solve in its signature."""
         given = signature(function)
         own = [p for p in given.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
         options = [
