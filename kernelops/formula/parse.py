@@ -12,15 +12,14 @@ from math import isfinite
 from typing import NoReturn
 
 from ..errors import FormulaError
+from .calculus import CALCULUS, MOST_DERIVED
 from .defined import DEFINED, call, signature
 from .expr import LONGEST, Expr, const, is_const, topological, variable
-from .grad import grad
 from .ops import LARGEST, OPS, VARIABLES
 from .tokens import Token, nearest, shorten, syntax_error, tokens
 
 DEEPEST = 200  # brackets within brackets; each takes three Python frames, of which there are a thousand
 MOST_OPERATIONS = 50_000  # a formula may have so many operations, which take some seconds
-MOST_DERIVED = 10_000  # a derivative in a text may have so many operations; a derivative of one takes some seconds
 MOST_ARGUMENTS = 10_000  # positions are below this, because every list of arrays has an entry for each
 
 _SPELLINGS = {"Vi": "Vi", "Vj": "Vj", "Pm": "Pm", "Vx": "Vi", "Vy": "Vj"}
@@ -43,7 +42,7 @@ _OPERATORS = {
 }
 _LATER = frozenset(
     """XLogX Asin Acos Atan Floor Round DiffClampInt Atan2 Mod SqNormIso SqNormDiag SymSqNorm Max Min ArgMax ArgMin
-    OneHot Kron BSpline SoftDTW_SqDist GradMatrix Diff Divergence Laplacian TraceOperator Factorize AutoFactorize
+    OneHot Kron BSpline SoftDTW_SqDist
     ComplexReal ComplexImag ComplexAbs ComplexSquareAbs ComplexAngle ComplexMult ComplexDivide ComplexAdd
     ComplexSubtract ComplexExp ComplexExp1j ComplexSum ComplexSumT ComplexRealScal Conj Real2Complex
     Imag2Complex""".split()
@@ -248,15 +247,17 @@ class _Reader:
         """The variable of this name."""
         if token.text in self.names:
             return self.names[token.text]
-        if token.text in OPS or token.text in DEFINED:
-            self.fail(f"{token.text} is an operation and wants its arguments: {signature(token.text)}", token)
+        if token.text in OPS or token.text in DEFINED or token.text in CALCULUS:
+            row = CALCULUS.get(token.text)
+            written = row.signature if row else signature(token.text)
+            self.fail(f"{token.text} is an operation and wants its arguments: {written}", token)
         self.unknown("variable", token)
 
     def unknown(self, what: str, token: Token) -> NoReturn:
         """Raise the error for a name that means nothing, with the nearest one that does."""
         if token.text in _LATER:
             self.fail(f"the operation {token.text} of KeOps is not available here yet", token)
-        known = [*self.names, *OPS, *DEFINED, "Grad"]
+        known = [*self.names, *OPS, *DEFINED, *CALCULUS]
         self.fail(f"unknown {what} {shorten(token.text)}{nearest(token.text, known)}", token)
 
     def binary(self, sign: Token, left: Expr, right: Expr) -> Expr:
@@ -282,8 +283,8 @@ class _Reader:
         """The expression of an operation with its arguments in brackets, whose name was read."""
         if name.text in _SPELLINGS or name.text == "Var":
             return self.declare(name, self.variable(name, self.arguments(name), None))
-        if name.text == "Grad":
-            return self.grad(name, self.arguments(name))
+        if name.text in CALCULUS:
+            return self.derivative(name, self.arguments(name))
         row = OPS.get(name.text) or DEFINED.get(name.text)
         if row is None:
             if name.text in self.names:
@@ -379,19 +380,24 @@ class _Reader:
             self.fail(f"position {node.position} is {other.op} of length {other.dim} elsewhere", token)
         return node
 
-    def grad(self, name: Token, arguments: list[tuple[Token, Expr | tuple[int, ...]]]) -> Expr:
-        """The derivative that Grad(F, v, e) stands for."""
-        if len(arguments) != 3:
-            self.fail(f"Grad takes 3 argument(s), got {len(arguments)}", name)
-        f, var, seed = (self.vector(*a) for a in arguments)
+    def derivative(self, name: Token, arguments: list[tuple[Token, Expr | tuple[int, ...]]]) -> Expr:
+        """What an operation of the symbolic calculus stands for."""
+        row = CALCULUS[name.text]
+        count = 2 if row.along is None else 3
+        if len(arguments) != count:
+            self.fail(f"{name.text} takes {count} argument(s), got {len(arguments)}", name)
+        f, var, *along = (self.vector(*a) for a in arguments)
         if var.op not in VARIABLES:
-            self.fail("Grad(F, v, e) wants a variable for v", arguments[1][0])
-        if seed.dim not in (1, f.dim):
-            wanted = "1" if f.dim == 1 else f"1 or {f.dim}"
-            self.fail(f"Grad(F, v, e) wants e of length {wanted}, got {seed.dim}", arguments[2][0])
+            self.fail(f"{row.signature} wants a variable for v", arguments[1][0])
+        for direction in along:
+            length = f.dim if row.along == "f" else var.dim
+            if direction.dim not in (1, length):
+                wanted = "1" if length == 1 else f"1 or {length}"
+                letter = row.signature[-2]
+                self.fail(f"{row.signature} wants {letter} of length {wanted}, got {direction.dim}", arguments[2][0])
         try:
-            found = grad(f, var, seed)
-        except FormulaError as error:  # an exponent or an order that is out of range
+            found = row.build(f, var, *along)
+        except FormulaError as error:  # an exponent or an order that is out of range, a length that does not fit
             self.fail(str(error), name)
         if sum(1 for _ in topological(found)) > MOST_DERIVED:
             self.fail(f"the derivative has more than {MOST_DERIVED} operations", name)

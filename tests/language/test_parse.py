@@ -14,6 +14,7 @@ from interpreter import evaluate
 from strategies import formulas
 
 from kernelops.errors import FormulaError
+from kernelops.formula.calculus import CALCULUS
 from kernelops.formula.expr import Expr, apply, const, text, variable
 from kernelops.formula.grad import grad
 from kernelops.formula.parse import parse, parse_alias
@@ -75,12 +76,17 @@ SAME = [  # two ways to write one expression
     ("Grad(SqDist(x,y),x,1)", "2*(x-y)"),
     ("Grad(Exp(-SqDist(x,y))*b,b,b)", usual.GAUSS),
     ("Grad(Grad(SqDist(x,y),x,s),y,x)", "-2*(s*x)"),
+    ("Diff(SqDist(x,y),x,y)", "2*Sum((x-y)*y)"),
+    ("GradMatrix(SqDist(x,y),x)", "2*(x-y)"),
+    ("Divergence(x*y,x)", "Sum(y)"),
+    ("Laplacian(SqDist(x,y),x)", "6"),
+    ("TraceOperator(x*y,x)", "Sum(y)"),
 ]
 
 
 @pytest.mark.parametrize(("formula", "same"), SAME)
 def test_grammar(formula, same):
-    if formula.startswith("Grad"):
+    if formula.startswith(tuple(CALCULUS)):
         found, want = read(formula), read(same)
         at = {v: np.linspace(-0.4, 0.9, v.dim) + v.position for v in parse("x", ALIASES).variables}
         np.testing.assert_allclose(evaluate(found, at), evaluate(want, at), rtol=1e-14)
@@ -173,6 +179,15 @@ WRONG = [  # formula, message, column of the caret
     ("Grad(x,x+y,s)", "wants a variable for v", 7),
     ("Grad(x,x)", r"Grad takes 3 argument\(s\), got 2", 0),
     ("Grad(x,x,b)", "wants e of length 1 or 3, got 2", 9),
+    ("Diff(x,y,b)", r"Diff\(F, v, u\) wants u of length 1 or 3, got 2", 9),
+    ("Diff(x,y)", r"Diff takes 3 argument\(s\), got 2", 0),
+    ("GradMatrix(x,x,s)", r"GradMatrix takes 2 argument\(s\), got 3", 0),
+    ("Laplacian(x,x)", "wants an F of length 1, got 3", 0),
+    ("Laplacian(x|y,y-x)", r"Laplacian\(F, v\) wants a variable for v", 14),
+    ("s+Divergence(b,x)", "wants an F as long as v, 3, got length 2", 2),
+    ("TraceOperator(b,x)", "wants an F of length 1 or 3, as v has, got 2", 0),
+    ("TraceOperator(x*x,x)", "wants an F that is linear in v", 0),
+    ("Laplacian", r"an operation and wants its arguments: Laplacian\(F, v\)", 0),
     ("Exp(x", "expected ',' or '\\)' in the arguments of Exp", 5),
     ("Exp(x y)", "expected ',' or '\\)' in the arguments of Exp", 6),
     ("(x", "expected '\\)'", 2),

@@ -46,6 +46,7 @@ FORMULA = [
     "limits",
     "grad",
     "structure",
+    "calculus",
     "tokens",
     "parse",
     "linear",
