@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..arrays.arguments import float_dtype, is_tensor
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
-from ..formula.expr import Expr
+from ..formula.cached import cached_property
+from ..formula.expr import Expr, text
 from ..formula.parse import parse
 from ..ranges import Ranges
 from ..reductions.kinds import check_reduction
 from ..reductions.reduction import Reduction
 from ..truncation.truncate import check_truncate, truncate_reduction
 from .adapter import Adapter
-from .checks import IGNORED, check_accumulator, check_axis, check_keywords
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords, write_aliases
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Genred:
@@ -63,6 +67,28 @@ class Genred:
             check_accumulator(dtype_acc, use_double_acc, sum_scheme),
             sum_scheme,
         )
+
+    @classmethod
+    def of(cls, spec: Reduction) -> Self:
+        """The Genred of a reduction that is checked, instead of text."""
+        made = object.__new__(cls)
+        made.spec = spec
+        return made
+
+    @cached_property
+    def formula(self) -> str:
+        """The formula as text; what the user wrote, if it was made of text."""
+        return text(self.spec.expr, self.spec.names)
+
+    @cached_property
+    def formula2(self) -> str | None:
+        """The weight as text; None if there is none."""
+        return None if self.spec.weight is None else text(self.spec.weight, self.spec.names)
+
+    @cached_property
+    def aliases(self) -> tuple[str, ...]:
+        """The arguments in their order."""
+        return write_aliases(self.spec.variables, self.spec.names)
 
     def __call__(
         self,

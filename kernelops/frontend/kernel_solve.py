@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import signature
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..arrays.arguments import float_dtype
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, KeywordError
+from ..formula.cached import cached_property
+from ..formula.expr import text
 from ..formula.linear import find_unknown
 from ..formula.parse import parse
 from ..operators.shift import alpha_for_solve
@@ -21,8 +23,11 @@ from ..solvers import SolveState
 from ..solvers.options import SolveOptions, check_tolerance
 from ..truncation.truncate import check_truncate, truncate_solve
 from .adapter import Adapter
-from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_probes, takes_options
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_probes, takes_options, write_aliases
 from .gaussian_process import InvQuadLogdet, complain, new_points, with_unknown
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class KernelSolve:
@@ -65,6 +70,28 @@ class KernelSolve:
             check_accumulator(dtype_acc, use_double_acc, sum_scheme),
             sum_scheme,
         )
+
+    @classmethod
+    def of(cls, spec: SolveSpec) -> Self:
+        """The KernelSolve of a solve that is checked, instead of text."""
+        made = object.__new__(cls)
+        made.spec = spec
+        return made
+
+    @cached_property
+    def formula(self) -> str:
+        """The formula as text; what the user wrote, if it was made of text."""
+        return text(self.spec.expr, self.spec.names)
+
+    @cached_property
+    def aliases(self) -> tuple[str, ...]:
+        """The arguments in their order."""
+        return write_aliases(self.spec.variables, self.spec.names)
+
+    @cached_property
+    def varinvalias(self) -> str:
+        """The name of the unknown."""
+        return self.spec.names.get(self.spec.unknown, "b")
 
     def __call__(
         self,

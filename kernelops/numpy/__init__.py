@@ -15,10 +15,26 @@ sorts points into clusters. Nothing but the user imports it.
 from __future__ import annotations
 
 from .. import frontend
+from ..frontend import lazy
 from ..frontend.generic import generic_functions
 from . import adapter, cluster
+from .library import NumpyLibrary
 
-__all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+__all__ = [
+    "ComplexLazyTensor",
+    "Genred",
+    "KernelSolve",
+    "LazyTensor",
+    "Pm",
+    "Var",
+    "Vi",
+    "Vj",
+    "cluster",
+    "generic_argkmin",
+    "generic_argmin",
+    "generic_logsumexp",
+    "generic_sum",
+]
 
 
 class Genred(frontend.Genred):
@@ -123,3 +139,18 @@ class KernelSolve(frontend.KernelSolve):
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)
+
+
+class LazyTensor(lazy.LazyTensor):
+    __doc__ = lazy.LazyTensor.__doc__
+
+    library = NumpyLibrary(Genred, KernelSolve)
+
+
+class ComplexLazyTensor(lazy.ComplexLazyTensor):
+    __doc__ = lazy.ComplexLazyTensor.__doc__
+
+
+lazy.connect(LazyTensor, ComplexLazyTensor)
+
+Var, Vi, Vj, Pm = lazy.variable_functions(LazyTensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from ..formula.cached import cached_property
 from ..formula.expr import text
 from ..formula.linear import find_unknown
-from ..formula.parse import parse
+from ..formula.parse import Formula, parse
 from ..formula.tokens import nearest
 from ..ranges import Ranges
 from ..reductions.kinds import check_accumulation
@@ -27,6 +27,9 @@ from .kernel_entries import KernelEntries
 from .kernel_product import KernelProduct
 from .scipy_base import CheckedOperator, refuse_shape
 from .shift import Shift, alpha_layout, check_alpha
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class KernelOperator(EntryAccess, CheckedOperator):
@@ -101,7 +104,7 @@ class KernelOperator(EntryAccess, CheckedOperator):
 
     def __init__(
         self,
-        formula: str,
+        formula: str | Formula,
         aliases: Sequence[str],
         var: str,
         *args: Any,
@@ -117,7 +120,7 @@ class KernelOperator(EntryAccess, CheckedOperator):
         for name in unknown:
             known = ["alpha", "ranges", "truncate", "dtype_acc", "sum_scheme", "backend", "device_id"]
             raise KeywordError(f"KernelOperator has no keyword {name!r}{nearest(name, known)}")
-        self.formula = parse(formula, aliases)
+        self.formula = formula if isinstance(formula, Formula) else parse(formula, aliases)
         tol, device = check_truncate(truncate, ranges), check_backend(backend, device_id, args)
         form = find_unknown(self.formula, var)
         v = form.unknown
@@ -163,6 +166,11 @@ class KernelOperator(EntryAccess, CheckedOperator):
             raise ArgumentError(f"alpha must be 0 where the operator is not square; it is {shape[0]} x {shape[1]}")
         self.alpha, self._shift = alpha, Shift(alpha)
         super().__init__(compute_dtype(arguments.dtype), shape)
+
+    @classmethod
+    def of(cls, formula: Formula, var: str, *args: Any, **options: Any) -> Self:
+        """The operator of a formula that is read already; see the class."""
+        return cls(formula, (), var, *args, **options)
 
     # ---- what the solvers ask besides (solvers/operator.py) ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,14 @@ def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> R
 
 def check_accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
     """(float64 inside tiles, compensated across tiles) for data of this dtype."""
-    if not isinstance(dtype_acc, str) or (dtype_acc, dtype.name) not in _ACCUMULATORS:
+    return _accumulation(str(dtype_acc), str(sum_scheme), dtype)
+
+
+@lru_cache(maxsize=256)  # the name of a dtype takes numpy longer than the rest
+def _accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
+    if (dtype_acc, dtype.name) not in _ACCUMULATORS:
         allowed = [name for name, data in _ACCUMULATORS if data == dtype.name]
         raise ArgumentError(f"dtype_acc: wanted one of {', '.join(allowed)} for {dtype.name} data, got {dtype_acc!r}")
-    if not isinstance(sum_scheme, str) or sum_scheme not in SUM_SCHEMES:
+    if sum_scheme not in SUM_SCHEMES:
         raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")
     return _ACCUMULATORS[dtype_acc, dtype.name], SUM_SCHEMES[sum_scheme]

@@ -28,18 +28,34 @@ except ImportError as error:
     ) from error
 
 from .. import frontend
+from ..frontend import lazy
 from ..frontend.generic import generic_functions
 from ..ranges import Ranges
 from . import adapter, cluster
 from .autograd import Reduce
 from .extrema import AtWinners, Best
 from .gaussian_process import LogDet, Quadratic, Rounded
+from .library import TorchLibrary
 from .older_vmap import Function
 from .solve import Solve
 from .uncompiled import leave_uncompiled
 from .unwrap import Look
 
-__all__ = ["Genred", "KernelSolve", "cluster", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+__all__ = [
+    "ComplexLazyTensor",
+    "Genred",
+    "KernelSolve",
+    "LazyTensor",
+    "Pm",
+    "Var",
+    "Vi",
+    "Vj",
+    "cluster",
+    "generic_argkmin",
+    "generic_argmin",
+    "generic_logsumexp",
+    "generic_sum",
+]
 
 
 class Genred(frontend.Genred):
@@ -107,6 +123,21 @@ class KernelSolve(frontend.KernelSolve):
 
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)
+
+
+class LazyTensor(lazy.LazyTensor):
+    __doc__ = lazy.LazyTensor.__doc__
+
+    library = TorchLibrary(Genred, KernelSolve)
+
+
+class ComplexLazyTensor(lazy.ComplexLazyTensor):
+    __doc__ = lazy.ComplexLazyTensor.__doc__
+
+
+lazy.connect(LazyTensor, ComplexLazyTensor)
+
+Var, Vi, Vj, Pm = lazy.variable_functions(LazyTensor)
 
 leave_uncompiled(frontend.Genred, "__init__", "__call__")
 leave_uncompiled(frontend.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
