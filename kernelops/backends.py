@@ -1,4 +1,4 @@
-"""Which engines can compute here, and why; nothing is loaded or started to find out."""
+"""The engines that can compute here, and why; nothing is loaded or started to find out."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def available_backends() -> dict[str, Backend]:
     dict
         "CPU" and "GPU", each with ``(usable, why)``.
 
+    See Also
+    --------
+    kernelops.doctor : a report of all that is installed, with a self-test: ``python -m kernelops.doctor``.
+
     Examples
     --------
     >>> available_backends()["CPU"].usable
@@ -43,7 +47,7 @@ def available_backends() -> dict[str, Backend]:
 
 
 def find_gpus() -> dict[str, Any]:
-    """What the GPU engine needs and what of it is here.
+    """The parts that the GPU engine needs, and which of them are here.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""``python -m kernelops.doctor [--json]``: what is installed, what is used, and whether it computes rightly.
+"""Report what is installed and used, and whether it computes rightly: ``python -m kernelops.doctor [--json]``.
 
-The exit code is 0 where the self-test passes, else 1.
+The exit code is 0 if the self-test passes, else 1.
 """
 
 from __future__ import annotations
@@ -29,12 +29,18 @@ GAUSSIAN = "Exp(-g*SqDist(x,y))*b"
 
 
 def report() -> dict[str, Any]:
-    """Everything doctor knows, as a dictionary that json can write.
+    """All that doctor finds, as a dictionary that json can write.
 
     Returns
     -------
     dict
-        "versions", "cpu", "gpu", "backends", "paths", "self_test" and "ok", which is True where every self-test passed.
+        "versions", "cpu", "gpu", "backends", "paths", "self_test" and "ok", which is True if every self-test passed.
+
+    Examples
+    --------
+    >>> from kernelops.doctor import report
+    >>> report()["ok"]
+    True
     """
     backends = available_backends()
     tests = {name: _timed(test) for name, test in SELF_TESTS.items() if backends["GPU"].usable or "GPU" not in name}
@@ -103,7 +109,7 @@ def _timed(test: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """The report for people."""
+    """A report as lines of text, section by section."""
     cpu, gpu = found["cpu"], found["gpu"]
     versions = [f"  {name:<13}{number or 'not installed'}" for name, number in found["versions"].items()]
     limits = ", ".join(f"{name} {limit}" for name, limit in cpu["limits"].items())
@@ -131,7 +137,18 @@ def _test_line(name: str, test: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report; the exit code is 0 where the self-test passed, else 1."""
+    """Print the report.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, ``["--json"]`` or none; by default those of the command line.
+
+    Returns
+    -------
+    int
+        The exit code: 0 if the self-test passed, else 1.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m kernelops.doctor", description="What is installed, and does it compute rightly?"
     )

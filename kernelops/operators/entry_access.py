@@ -15,7 +15,7 @@ ENTRIES_AT_ONCE = 1 << 18  # entries that `block` and its kin evaluate together
 
 
 class EntryAccess:
-    """What KernelOperator shows of its entries; a base of that class."""
+    """Access to the entries of an operator; a base of KernelOperator."""
 
     alpha: np.ndarray
     dtype: np.dtype
@@ -72,7 +72,7 @@ class EntryAccess:
         Raises
         ------
         ArgumentError
-            Where an index is out of bounds or not a whole number.
+            If an index is out of bounds or not a whole number.
 
         Examples
         --------

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class KernelOperator(EntryAccess, CheckedOperator):
-    """alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
+    """The matrix alpha I + K with K[i, j] = k(x_i, y_j) given by a formula; K is never stored.
 
     Parameters
     ----------
@@ -180,10 +180,12 @@ class KernelOperator(EntryAccess, CheckedOperator):
 
     @property
     def n(self) -> int:
+        """The number of rows, under the name that the solvers use."""
         return int(self.shape[0])
 
     @property
     def global_n(self) -> int:
+        """The number of rows of the whole matrix, all of which this operator holds."""
         return int(self.shape[0])
 
     # ---- products ----
@@ -199,6 +201,21 @@ class KernelOperator(EntryAccess, CheckedOperator):
         Returns
         -------
         ndarray, shape (shape[0], k)
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If V is no block of numbers with as many rows as the operator has columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops import KernelOperator
+        >>> x = np.array([[0.0], [2.0]])
+        >>> A = KernelOperator("SqDist(x,y)*b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], "b", x, x, alpha=1.0)
+        >>> A.product(np.array([[1.0], [10.0]]))
+        array([[41.],
+               [14.]])
         """
         return self._multiply(V, transposed=False)
 
@@ -247,7 +264,7 @@ class KernelOperator(EntryAccess, CheckedOperator):
 
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
-        """K without alpha, entry by entry, for preconditioners; empty where the matrix is not known to be square."""
+        """K without alpha, entry by entry, for preconditioners; empty if the matrix is not known to be square."""
         square = self.shape[0] == self.shape[1] and self._lengths[0] == self._lengths[1]
         return (KernelEntries(self.kernel_product),) if square else ()
 
@@ -262,10 +279,10 @@ class KernelOperator(EntryAccess, CheckedOperator):
 
     @cached_property
     def least(self) -> float:
-        """What is proved to be below all eigenvalues of K, the matrix without alpha.
+        """A proved lower bound of the eigenvalues of K, the matrix without alpha.
 
-        0 where K is positive semidefinite, by a formula of which that can be shown, on the same points for i and j; a
-        little less, relative to alpha, after truncation; -inf where nothing is known.
+        0 if K is positive semidefinite, by a formula of which that can be shown, on the same points for i and j; a
+        little less, relative to alpha, after truncation; -inf if nothing is known.
         """
         return self.kernel_product.least(self._lost) if self.shape[0] == self.shape[1] else -inf
 

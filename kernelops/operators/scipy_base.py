@@ -41,7 +41,23 @@ class CheckedOperator(DeviceAwareOperator):
     """A LinearOperator that says which shapes it takes; SciPy's answer is "dimension mismatch" and no more."""
 
     def dot(self, x: Any) -> Any:
-        """A x for a vector (n,), a block (n, k), a number or an operator; the same as ``A @ x``."""
+        """The product A x; the same as ``A @ x``.
+
+        Parameters
+        ----------
+        x : (n,) or (n, k) array, number or LinearOperator
+            What the operator is multiplied by. Arrays may be on the GPU of the operator.
+
+        Returns
+        -------
+        array or LinearOperator
+            Of shape (m,) or (m, k); an operator for a number or an operator.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If x does not have as many rows as the operator has columns, or is a masked array.
+        """
         if on_device(x):
             return super().dot(x)
         if isinstance(x, np.ma.MaskedArray):

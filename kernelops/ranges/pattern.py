@@ -77,7 +77,7 @@ class Pattern:
         return cls._made(*made.i_rows, *made.j_rows, made.order_i, made.order_j)
 
     def ordered(self, order_i: Any = None, order_j: Any = None) -> Self:
-        """The same blocks for points that stand in another order.
+        """These blocks, for points that stand in another order.
 
         Parameters
         ----------
@@ -91,7 +91,15 @@ class Pattern:
         Raises
         ------
         RangesError
-            Where an order is no permutation or has fewer rows than the pattern, or there is one already.
+            If an order is no permutation or has fewer rows than the pattern, or there is one already.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(3, 0).ordered([2, 0, 1]).mask(3, 3).astype(int)
+        array([[0, 1, 0],
+               [0, 0, 1],
+               [1, 0, 0]])
         """
         if self.order_i is not None or self.order_j is not None:
             raise RangesError("ordered: these ranges have an order already")
@@ -101,7 +109,7 @@ class Pattern:
         return found
 
     def union(self, other: Pattern) -> Self:
-        """The pairs that are in one of two; ``a | b``.
+        """The pairs that are in one of two patterns; ``a | b``.
 
         Parameters
         ----------
@@ -115,11 +123,20 @@ class Pattern:
         Raises
         ------
         RangesError
+            If other is no Ranges, or the two have different orders of rows.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> (Ranges.band(3, 0) | Ranges.lower_triangular(3)).mask(3, 3).astype(int)
+        array([[1, 0, 0],
+               [1, 1, 0],
+               [1, 1, 1]])
         """
         return self._combine(other, 1)
 
     def intersection(self, other: Pattern) -> Self:
-        """The pairs that are in both of two; ``a & b``.
+        """The pairs that are in both of two patterns; ``a & b``.
 
         Parameters
         ----------
@@ -133,6 +150,15 @@ class Pattern:
         Raises
         ------
         RangesError
+            If other is no Ranges, or the two have different orders of rows.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> (Ranges.band(3, 1) & Ranges.lower_triangular(3)).mask(3, 3).astype(int)
+        array([[1, 0, 0],
+               [1, 1, 0],
+               [0, 1, 1]])
         """
         return self._combine(other, 2)
 
@@ -171,6 +197,12 @@ class Pattern:
         -------
         tuple of ndarray
             ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i; int64 and read-only.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> [a.tolist() for a in Ranges.dense(4, 3).as_tuple()]
+        [[[0, 4]], [1], [[0, 3]], [[0, 3]], [1], [[0, 4]]]
         """
         return tuple(getattr(self, name) for name in NAMES)
 
@@ -183,7 +215,7 @@ class Pattern:
     @property
     def plain(self) -> Self:
         """The same blocks and intervals, for arrays whose rows stand in these orders already."""
-        # kept only where it is another one: ranges that hold themselves would stay until Python looks for cycles
+        # kept only if it is another one: ranges that hold themselves would stay until Python looks for cycles
         return self if self.order_i is None and self.order_j is None else self._plain
 
     @cached_property
@@ -212,6 +244,21 @@ class Pattern:
         """The block rows that a reduction over ``axis`` runs through, with as few blocks and intervals as there can be.
 
         Neighbouring blocks that meet the same are one, and so are intervals that touch; blocks without any are gone.
+
+        Parameters
+        ----------
+        axis : {0, 1}
+            1 for the block rows of i, which reductions over j use; 0 for those of j.
+
+        Returns
+        -------
+        BlockRows
+            The arrays blocks (C, 2), slices (C,) and intervals (K, 2).
+
+        Raises
+        ------
+        RangesError
+            If axis is neither 0 nor 1.
         """
         return cover(rectangles(self._block_rows(axis)))
 
@@ -223,10 +270,12 @@ class Pattern:
         rows : int
             Of i and of j; the last tile may have fewer.
         width : int
+            Rows, and columns, of a tile.
 
         Returns
         -------
         (T, T) uint8 or None
+            1 if the tiles meet, else 0.
         """
         held, tiles = rectangles(self._block_rows(1)), -(-rows // width)
         if ((held % width != 0) & (held != rows)).any() or tiles > MOST_TILES:
@@ -257,6 +306,12 @@ class Pattern:
         Raises
         ------
         RangesError
+            If a block or an interval ends later, or an order has another number of rows.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(4, 1).check(4, 4)
         """
         for name, letter, given in (("i", "M", M), ("j", "N", N)):
             size = check_count(letter, given)

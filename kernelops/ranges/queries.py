@@ -22,11 +22,17 @@ class Queries(Pattern):
     """A pattern that answers: which pairs it holds, how many, whether they are symmetric, what they cost."""
 
     def is_symmetric(self) -> bool:
-        """Whether (j, i) is held wherever (i, j) is.
+        """Whether (j, i) is held whenever (i, j) is.
 
         Returns
         -------
         bool
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(4, 1).is_symmetric(), Ranges.lower_triangular(4).is_symmetric()
+        (True, False)
         """
         if not is_same_order(self.order_i, self.order_j):
             return self._symmetric_in_two_orders()
@@ -63,7 +69,13 @@ class Queries(Pattern):
         Raises
         ------
         RangesError
-            Where a block or an interval is out of bounds.
+            If a block or an interval is out of bounds.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(4, 1).density(4, 4)
+        0.625
         """
         self.check(M, N)
         return self.pairs / (int(M) * int(N)) if self.pairs else 0.0
@@ -90,12 +102,18 @@ class Queries(Pattern):
         Returns
         -------
         float
-            1 for all pairs; a little more where what is left out is too little to be worth it.
+            1 for all pairs; a little more if too few pairs are left out to be worth it.
 
         Raises
         ------
         RangesError
-            Where a block or an interval is out of bounds.
+            If a block or an interval is out of bounds.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.dense(1000, 500).predicted_cost(1000, 500)
+        1.0
         """
         self.check(M, N)
         dense = BlockRows(np.array([[0, M]]), np.ones(1, np.int64), np.array([[0, N]]))
@@ -119,9 +137,14 @@ class Queries(Pattern):
         Raises
         ------
         RangesError
-            Where a block or an interval is out of bounds.
+            If a block or an interval is out of bounds.
         MissingExtraError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> axes = Ranges.band(100, 10).plot()  # doctest: +SKIP
         """
         rows, columns = self.extent
         M, N = rows if M is None else M, columns if N is None else N
@@ -144,7 +167,14 @@ class Queries(Pattern):
         Raises
         ------
         RangesError
-            Where indices are no integers, or I and J do not broadcast.
+            If indices are no integers, or I and J do not broadcast.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.band(4, 1).contains([0, 3], [[1], [2]])
+        array([[ True, False],
+               [False,  True]])
         """
         i, j = as_int64("I", I), as_int64("J", J)
         try:
@@ -185,7 +215,15 @@ class Queries(Pattern):
         Raises
         ------
         RangesError
-            Where a block or an interval is out of bounds.
+            If a block or an interval is out of bounds.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.lower_triangular(3).mask(3, 3).astype(int)
+        array([[1, 0, 0],
+               [1, 1, 0],
+               [1, 1, 1]])
         """
         self.check(M, N)
         dense = np.zeros((M, N), bool)

@@ -37,8 +37,12 @@ class Ranges(Queries):
     Raises
     ------
     RangesError
-        Where blocks or intervals overlap, slices are no prefix ends, the halves hold different pairs, or an order is no
+        If blocks or intervals overlap, slices are no prefix ends, the halves hold different pairs, or an order is no
         permutation.
+
+    See Also
+    --------
+    kernelops.KernelOperator, kernelops.numpy.Genred, kernelops.numpy.KernelSolve : take them as ``ranges=``.
 
     Examples
     --------
@@ -54,7 +58,7 @@ class Ranges(Queries):
 
     @classmethod
     def from_tuple(cls, six: Any) -> Ranges:
-        """From the six arrays in KeOps' order.
+        """Ranges from the six arrays in KeOps' order.
 
         Parameters
         ----------
@@ -68,6 +72,20 @@ class Ranges(Queries):
         Raises
         ------
         RangesError
+            If there are not six arrays, or they do not fit together.
+
+        See Also
+        --------
+        as_tuple : the way back.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> blocks, ends = [[0, 2], [2, 3]], [1, 2]
+        >>> Ranges.from_tuple((blocks, ends, blocks, blocks, ends, blocks)).mask(3, 3).astype(int)
+        array([[1, 1, 0],
+               [1, 1, 0],
+               [0, 0, 1]])
         """
         try:
             six = tuple(six)
@@ -84,22 +102,34 @@ class Ranges(Queries):
 
     @classmethod
     def of(cls, obj: Any) -> Ranges | None:
-        """None as None, a Ranges as itself, six arrays as a Ranges.
+        """Convert the value of a ``ranges=`` argument: None stays None, a Ranges itself, six arrays become a Ranges.
 
         Parameters
         ----------
         obj : None, Ranges or 6-tuple
-            What a ``ranges=`` argument takes.
+            The value.
 
         Returns
         -------
         Ranges or None
+
+        Raises
+        ------
+        RangesError
+            If it is none of these, or the six arrays do not fit together.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> ranges = Ranges.dense(4, 3)
+        >>> Ranges.of(ranges) is ranges, Ranges.of(ranges.as_tuple()) == ranges, Ranges.of(None)
+        (True, True, None)
         """
         return obj if obj is None or isinstance(obj, cls) else cls.from_tuple(obj)
 
     @classmethod
     def dense(cls, M: int, N: int) -> Ranges:
-        """Every i meets every j: one block, one interval.
+        """Ranges in which every i meets every j: one block, one interval.
 
         Parameters
         ----------
@@ -109,13 +139,24 @@ class Ranges(Queries):
         Returns
         -------
         Ranges
+
+        Raises
+        ------
+        RangesError
+            If M or N is no whole number of at least 0.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> Ranges.dense(4, 3).pairs
+        12
         """
         M, N = check_count("M", M), check_count("N", N)
         return cls.from_mask([[0, M]], [[0, N]], np.ones((1, 1), bool))
 
     @classmethod
     def from_mask(cls, i: Any, j: Any, keep: Any) -> Ranges:
-        """From clusters of i and of j, and which cluster meets which.
+        """Ranges from clusters of i and of j, and which cluster meets which.
 
         Parameters
         ----------
@@ -127,11 +168,12 @@ class Ranges(Queries):
         Returns
         -------
         Ranges
-            In an order of its own where labels do not ascend.
+            In an order of its own if labels do not ascend.
 
         Raises
         ------
         RangesError
+            If clusters overlap, or keep does not have a row and a column for each.
 
         Examples
         --------
@@ -154,14 +196,14 @@ class Ranges(Queries):
         labels_j: Any = None,
         points_per_cluster: int = 256,
     ) -> Ranges:
-        """From clusters of points, by a rule for which meet.
+        """Ranges from clusters of points, by a rule for which meet.
 
         Parameters
         ----------
         x, y : (M, D) and (N, D) arrays
             The points of i and of j, in any order.
         keep : float or callable
-            A radius: clusters meet where their boxes come as near as that, so that every pair of points that near is
+            A radius: clusters meet if their boxes come as near as that, so that every pair of points that near is
             kept. Or ``keep(centres_i, centres_j)``, which gets the means of the clusters, (C, D) and (C', D), and says
             which meet, (C, C') booleans; an empty cluster has nan.
         labels_i, labels_j : (M,) and (N,) integers, optional
@@ -191,7 +233,7 @@ class Ranges(Queries):
 
     @classmethod
     def from_radius(cls, x: Any, y: Any, r: float, points_per_cluster: int = 256) -> Ranges:
-        """All pairs of points up to a distance, and those that share a block with one of them.
+        """Ranges of all pairs of points up to a distance, and of those that share a block with one of them.
 
         Parameters
         ----------
@@ -230,6 +272,7 @@ class Ranges(Queries):
         Parameters
         ----------
         n, width : int
+            Rows and columns, and how far from the diagonal pairs are held.
         block : int, default 1
             Rows and columns in whole blocks of so many: a band of blocks, which holds this one, is faster.
 
@@ -259,6 +302,7 @@ class Ranges(Queries):
         Parameters
         ----------
         n : int
+            Rows and columns.
         block : int, default 1
             Rows and columns in whole blocks of so many: a triangle of blocks, which holds this one, is faster.
 
@@ -288,7 +332,9 @@ class Ranges(Queries):
         Parameters
         ----------
         x : (n, D) array
+            The points, finite.
         points_per_cluster : int, default 256
+            Points of a cluster; the last one may have fewer.
 
         Returns
         -------
@@ -300,11 +346,23 @@ class Ranges(Queries):
         Raises
         ------
         RangesError
+            If x is not (n, D) finite numbers, or points_per_cluster no whole number of at least 1.
 
         Notes
         -----
         A k-d tree: the points are halved across the longest side of their box until clusters are left, which all have
         points_per_cluster points but the last.
+
+        See Also
+        --------
+        from_clusters, from_radius : order points themselves.
+
+        Examples
+        --------
+        >>> from kernelops import Ranges
+        >>> permutation, labels = Ranges.order([[0.0], [9.0], [1.0], [8.0]], points_per_cluster=2)
+        >>> permutation, labels
+        (array([0, 2, 1, 3]), array([0, 1, 0, 1]))
         """
         x = check_points("x", x)
         clusters = split(x, check_count("points_per_cluster", points_per_cluster, 1))

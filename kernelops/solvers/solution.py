@@ -106,12 +106,12 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether every column meets what was asked."""
+        """Whether every column has reached the tolerance that was asked for."""
         return self.status == "converged"
 
     @property
     def worst(self) -> np.ndarray:
-        """The history of the worst column: shape (iterations + 1,)."""
+        """The largest relative residual of all columns after 0, 1, ... iterations: shape (iterations + 1,)."""
         result: np.ndarray = self.history.max(axis=tuple(range(1, self.history.ndim)), initial=0.0)
         return result
 
@@ -151,6 +151,12 @@ class Solution:
         ------
         MissingExtraError
             If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernelops import solve
+        >>> axes = solve(np.diag([1.0, 2.0, 3.0]), np.ones(3)).plot()  # doctest: +SKIP
         """
         if ax is None:
             try:

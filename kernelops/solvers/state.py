@@ -59,7 +59,7 @@ class SolveState:
     lent: Plan | None = field(default=None, repr=False)  # the plan that the backward solves were given last
 
     def start(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
-        """The last solution if it has this shape and this dtype, else None."""
+        """The last solution if it has this ``shape`` and this ``dtype``, else None."""
         return self.x if self.x is not None and (self.x.shape, self.x.dtype) == (shape, dtype) else None
 
     def adjoint(self) -> SolveState:
@@ -72,18 +72,21 @@ class SolveState:
         return self.backward
 
     def lookup(self, key: tuple) -> Plan | None:
-        """The plan of an earlier solve, if it was made for the same request and has not worn out."""
+        """The plan of an earlier solve, if its request has the same ``key`` and it has not worn out, else None."""
         return self.plan if self.plan is not None and self.plan.request.key == key and not self.worn else None
 
     def hold(self, plan: Plan | None) -> None:
-        """Keep a plan for the solves to come."""
+        """Keep ``plan`` for the solves to come."""
         if plan is not None and not plan.reused and plan is not self.plan:
             self.fresh, self.worn = None, False
             self.plan = plan if plan.request.M is None else None  # an M of the caller's is never taken from here
             self.builds += bool(plan.preconditioners)
 
     def leave(self, x: np.ndarray, plan: Plan, iterations: int, broken: bool = False) -> None:
-        """Record how a solve ended; the plan of one that broke down, or had nothing to solve, is dropped."""
+        """Record how a solve by ``plan`` ended: with ``x``, after so many ``iterations``.
+
+        If it was ``broken``, that is broke down, or had nothing to solve, its plan is dropped.
+        """
         self.solves += 1
         self.hold(plan)
         if self.fresh is None:
@@ -95,5 +98,6 @@ class SolveState:
 
 
 def check_state(state: object) -> None:
+    """Raise DtypeError unless state is a SolveState or None."""
     if state is not None and not isinstance(state, SolveState):
         raise DtypeError(f"state: wanted a SolveState or None, got {type(state).__name__}")
