@@ -109,7 +109,17 @@ def _timed(test: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """A report as lines of text, section by section."""
+    """A report as text for people, section by section.
+
+    Parameters
+    ----------
+    found : dict
+        What :func:`report` returns.
+
+    Returns
+    -------
+    str
+    """
     cpu, gpu = found["cpu"], found["gpu"]
     versions = [f"  {name:<13}{number or 'not installed'}" for name, number in found["versions"].items()]
     limits = ", ".join(f"{name} {limit}" for name, limit in cpu["limits"].items())

@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
 
     @property
     def ranges(self) -> np.ndarray:
-        """Where the rows of each cluster stand once the points are sorted by label, half-open, (C, 2)."""
+        """The rows of each cluster once the points are sorted by label, half-open, (C, 2)."""
         ends = np.cumsum(self.sizes)
         return np.stack([ends - self.sizes, ends], axis=1)
 
@@ -124,15 +124,15 @@ def order_of(lab: Any) -> np.ndarray:
     return np.argsort(labels, kind="stable")
 
 
-def each_sorted(x: Any, rows: int, take: Callable[[str, Any], Any]) -> Any:
-    """What take makes of x, or of each of a tuple or a list."""
+def sort_each(x: Any, rows: int, take: Callable[[str, Any], Any]) -> Any:
+    """Apply ``take`` to x, or to each of a tuple or a list."""
     if isinstance(x, (tuple, list)):
-        made = [_sorted_one(f"x[{k}]", a, rows, take) for k, a in enumerate(x)]
+        made = [_sort_one(f"x[{k}]", a, rows, take) for k, a in enumerate(x)]
         return made if isinstance(x, list) else tuple(made)
-    return _sorted_one("x", x, rows, take)
+    return _sort_one("x", x, rows, take)
 
 
-def _sorted_one(name: str, a: Any, rows: int, take: Callable[[str, Any], Any]) -> Any:
+def _sort_one(name: str, a: Any, rows: int, take: Callable[[str, Any], Any]) -> Any:
     shape = tuple(getattr(a, "shape", (rows,)))  # what has none is refused by take
     if shape[:1] != (rows,):
         raise ShapeError(f"{name}: wanted {rows} rows, one for each label, got shape {shape}")
@@ -170,6 +170,11 @@ def swap_axes(ranges: Any) -> Any:
     Raises
     ------
     RangesError
+        If they are none of these.
+
+    See Also
+    --------
+    kernelops.Ranges.T : the same for a Ranges.
 
     Examples
     --------

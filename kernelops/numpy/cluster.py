@@ -94,6 +94,11 @@ def grid_cluster(x: np.ndarray, size: float | np.ndarray) -> np.ndarray:
     Raises
     ------
     ArgumentError, ShapeError, DtypeError
+        If size is not above 0 or too small for x, x is not (n, D), or either is no array of numbers.
+
+    See Also
+    --------
+    sort_clusters, cluster_ranges_centroids : take the labels.
 
     Examples
     --------
@@ -126,6 +131,11 @@ def sort_clusters(x: Any, lab: np.ndarray) -> tuple[Any, np.ndarray]:
     Raises
     ------
     RangesError, ShapeError, DtypeError
+        If lab is not (n,) integers, or x has another number of rows.
+
+    See Also
+    --------
+    cluster_ranges : the rows of each cluster then.
 
     Examples
     --------
@@ -142,11 +152,11 @@ def sort_clusters(x: Any, lab: np.ndarray) -> tuple[Any, np.ndarray]:
         _refuse_tensors(**{name: a})
         return to_numpy(a, name)[order]
 
-    return shared.each_sorted(x, len(order), take), np.asarray(lab)[order]
+    return shared.sort_each(x, len(order), take), np.asarray(lab)[order]
 
 
 def cluster_ranges(lab: np.ndarray, Nlab: np.ndarray | None = None) -> np.ndarray:
-    """Where each cluster begins and ends, once the points are sorted by label.
+    """The rows of each cluster, from begin to end, once the points are sorted by label.
 
     Parameters
     ----------
@@ -163,6 +173,11 @@ def cluster_ranges(lab: np.ndarray, Nlab: np.ndarray | None = None) -> np.ndarra
     Raises
     ------
     RangesError, ShapeError, ArgumentError, DtypeError
+        If lab is not (n,) integers of at least 0, or Nlab does not count them.
+
+    See Also
+    --------
+    from_matrix : takes these rows.
 
     Examples
     --------
@@ -187,6 +202,7 @@ def cluster_centroids(
     Parameters
     ----------
     x : (n, D) array
+        The points.
     lab : (n,) integers
         The label of each point, from 0 on, in any order.
     Nlab : (C,) integers, optional
@@ -204,6 +220,11 @@ def cluster_centroids(
     Raises
     ------
     RangesError, ShapeError, ArgumentError, DtypeError
+        If an argument does not have the shape, or the kind of numbers, that is wanted of it.
+
+    See Also
+    --------
+    cluster_ranges_centroids : with the rows and weights of the clusters.
 
     Examples
     --------
@@ -229,11 +250,12 @@ def cluster_centroids(
 def cluster_ranges_centroids(
     x: np.ndarray, lab: np.ndarray, weights: np.ndarray | None = None, min_weight: float = 1e-9
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each cluster begins and ends, its centroid and its weight.
+    """The rows, the centroid and the weight of each cluster.
 
     Parameters
     ----------
     x : (n, D) array
+        The points.
     lab : (n,) integers
         The label of each point, from 0 on, in any order.
     weights : (n,) or (n, 1) array, optional
@@ -253,6 +275,11 @@ def cluster_ranges_centroids(
     Raises
     ------
     RangesError, ShapeError, ArgumentError, DtypeError
+        If an argument does not have the shape, or the kind of numbers, that is wanted of it, or a weight is below 0.
+
+    See Also
+    --------
+    from_matrix : takes the rows, and a mask that may be found by the centroids.
 
     Examples
     --------
@@ -287,11 +314,16 @@ def from_matrix(ranges_i: np.ndarray, ranges_j: np.ndarray, keep: np.ndarray) ->
     Returns
     -------
     tuple of six int64 arrays
-        What every ``ranges=`` takes. Make a :class:`kernelops.Ranges` of it where it is used often; it is checked once.
+        What every ``ranges=`` takes. Make a :class:`kernelops.Ranges` of it if it is used often; it is checked once.
 
     Raises
     ------
     RangesError, DtypeError
+        If clusters overlap, or keep does not have a row and a column for each.
+
+    See Also
+    --------
+    kernelops.Ranges.from_mask : the same as a Ranges.
 
     Examples
     --------

@@ -1,5 +1,7 @@
 """KeOps' cluster helpers for torch tensors; centroids and sorted points are differentiable.
 
+What holds for arrays too is said in kernelops.numpy.cluster.
+
 >>> import torch
 >>> from kernelops.torch import Genred
 >>> from kernelops.torch.cluster import cluster_ranges_centroids, from_matrix, grid_cluster, sort_clusters
@@ -94,12 +96,16 @@ def grid_cluster(x: torch.Tensor, size: float | torch.Tensor) -> torch.Tensor:
     -------
     (n,) int32
         Labels from 0 on, without gaps: the cells that hold points, in lexicographic order. The cell of a point is
-        ``floor((x - x.min(0)) / size)``, so one corner of a cell is at the least coordinates (in
-        :mod:`kernelops.numpy.cluster` it is at 0, as in KeOps).
+        ``floor((x - x.min(0)) / size)``, so one corner of a cell is at the least coordinates.
 
     Raises
     ------
     ArgumentError, ShapeError, DtypeError
+        As for arrays.
+
+    See Also
+    --------
+    kernelops.numpy.cluster.grid_cluster : the same for arrays, with a corner of a cell at 0, as in KeOps.
 
     Examples
     --------
@@ -114,25 +120,28 @@ def grid_cluster(x: torch.Tensor, size: float | torch.Tensor) -> torch.Tensor:
 
 
 def sort_clusters(x: Any, lab: torch.Tensor) -> tuple[Any, torch.Tensor]:
-    """Sort points by label.
+    """Sort points by label, differentiably.
 
     Parameters
     ----------
     x : (n, ...) tensor, or a tuple or list of such tensors
-        The points and what else belongs to them.
     lab : (n,) integers
-        Their labels.
+        As for arrays.
 
     Returns
     -------
     x : tensor, or a tuple or list of tensors
-        The rows in the order of their labels; rows of one label stay in their order. Differentiable.
     lab : (n,) tensor
-        The labels, ascending.
+        The rows in the order of their labels, and these; rows of one label stay in their order.
 
     Raises
     ------
     RangesError, ShapeError, DtypeError
+        As for arrays.
+
+    See Also
+    --------
+    kernelops.numpy.cluster.sort_clusters : the same for arrays.
 
     Examples
     --------
@@ -148,18 +157,17 @@ def sort_clusters(x: Any, lab: torch.Tensor) -> tuple[Any, torch.Tensor]:
     def take(name: str, a: Any) -> torch.Tensor:
         return _tensor(name, a)[order.to(a.device)]
 
-    return shared.each_sorted(x, len(order), take), lab[order.to(lab.device)]
+    return shared.sort_each(x, len(order), take), lab[order.to(lab.device)]
 
 
 def cluster_ranges(lab: torch.Tensor, Nlab: torch.Tensor | None = None) -> torch.Tensor:
-    """Where each cluster begins and ends, once the points are sorted by label.
+    """The rows of each cluster, from begin to end, once the points are sorted by label.
 
     Parameters
     ----------
     lab : (n,) integers
-        The label of each point, from 0 on, in any order.
     Nlab : (C,) integers, optional
-        How many points each cluster has: it is checked, and it may count empty clusters behind the last label.
+        As for arrays.
 
     Returns
     -------
@@ -169,6 +177,11 @@ def cluster_ranges(lab: torch.Tensor, Nlab: torch.Tensor | None = None) -> torch
     Raises
     ------
     RangesError, ShapeError, ArgumentError, DtypeError
+        As for arrays.
+
+    See Also
+    --------
+    kernelops.numpy.cluster.cluster_ranges : the same for arrays.
 
     Examples
     --------
@@ -193,13 +206,10 @@ def cluster_centroids(
     ----------
     x : (n, D) tensor
     lab : (n,) integers
-        The label of each point, from 0 on, in any order.
     Nlab : (C,) integers, optional
-        As for :func:`cluster_ranges`.
     weights : (n,) or (n, 1) tensor, optional
-        The weight of each point; all are alike by default.
     weights_c : (C,) or (C, 1) tensor, optional
-        What the sums are divided by; by default the sum of the weights of each cluster.
+        As for arrays.
 
     Returns
     -------
@@ -210,6 +220,11 @@ def cluster_centroids(
     Raises
     ------
     RangesError, ShapeError, ArgumentError, DtypeError
+        As for arrays.
+
+    See Also
+    --------
+    kernelops.numpy.cluster.cluster_centroids : the same for arrays.
 
     Examples
     --------
@@ -234,31 +249,31 @@ def cluster_centroids(
 def cluster_ranges_centroids(
     x: torch.Tensor, lab: torch.Tensor, weights: torch.Tensor | None = None, min_weight: float = 1e-9
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where each cluster begins and ends, its centroid and its weight.
+    """The rows, the centroid and the weight of each cluster.
 
     Parameters
     ----------
     x : (n, D) tensor
     lab : (n,) integers
-        The label of each point, from 0 on, in any order.
     weights : (n,) or (n, 1) tensor, optional
-        The weight of each point, at least 0; all are 1 by default.
     min_weight : float, default 1e-9
-        Smaller weights count as this one, so that a cluster of points without weight has a centroid.
+        As for arrays.
 
     Returns
     -------
     ranges : (C, 2) int64
-        As of :func:`cluster_ranges`.
     centroids : (C, D) tensor
-        As of :func:`cluster_centroids`.
     weights_c : (C,) tensor
-        The sum of the weights of each cluster, in the dtype of the weights or else of x; float32 for float16.
-        Differentiable.
+        As for arrays. Centroids and weights are differentiable.
 
     Raises
     ------
     RangesError, ShapeError, ArgumentError, DtypeError
+        As for arrays.
+
+    See Also
+    --------
+    kernelops.numpy.cluster.cluster_ranges_centroids : the same for arrays.
 
     Examples
     --------
@@ -287,19 +302,22 @@ def from_matrix(ranges_i: torch.Tensor, ranges_j: torch.Tensor, keep: torch.Tens
     Parameters
     ----------
     ranges_i, ranges_j : (C, 2) and (C', 2) integers
-        Disjoint half-open clusters of rows.
     keep : (C, C') booleans
-        Whether cluster k of i meets cluster l of j.
+        As for arrays.
 
     Returns
     -------
     tuple of six int64 tensors
-        What every ``ranges=`` takes, on the device of ranges_i. Make a :class:`kernelops.Ranges` of it where it is used
-        often; it is checked once.
+        What every ``ranges=`` takes, on the device of ranges_i.
 
     Raises
     ------
     RangesError, DtypeError
+        As for arrays.
+
+    See Also
+    --------
+    kernelops.numpy.cluster.from_matrix : the same for arrays.
 
     Examples
     --------

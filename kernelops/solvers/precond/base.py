@@ -43,14 +43,17 @@ class Preconditioner(LinearOperator):  # type: ignore[misc]  # SciPy has no anno
 
     @property
     def certificate(self) -> float:
+        """Proved upper bound of the condition number of P^-1 A; inf if there is none."""
         return math.inf
 
     @property
     def inverse_bound(self) -> float:
+        """The smallest c for which A^-1 <= c P^-1 is proved; inf if there is none."""
         return math.inf
 
     @property
     def evaluated(self) -> int:
+        """Number of entries of K that were evaluated to build it."""
         return int(self.columns * self.shape[0] + self.pairs)
 
     def _matvec(self, v: np.ndarray) -> np.ndarray:
