@@ -15,6 +15,9 @@ from kernelops.formula.expr import text, variable
 from kernelops.formula.grad import grad
 from kernelops.formula.ops import OPS
 from kernelops.frontend import KernelSolve
+from kernelops.frontend.lazy.methods import METHODS
+from kernelops.frontend.lazy.reductions import REDUCTION_METHODS
+from kernelops.numpy import LazyTensor
 
 HERE = Path(__file__).parent
 
@@ -30,6 +33,22 @@ PARAMS = {
     "ElemT": (3, 1),
     "SumT": (3,),
 }
+# methods of a LazyTensor that are more than one operation
+OTHER_METHODS = (
+    *(
+        "clamp",
+        "sinc",
+        "norm",
+        "power",
+        "weightedsqdist",
+        "concat",
+        "concatenate",
+        "cat",
+        "keops_tensordot",
+        "keops_kron",
+    ),
+    *("grad", "diff", "grad_matrix", "divergence", "laplacian", "trace_operator"),
+)
 LENGTHS = {
     "Concat": (2, 3),
     "ExtractT": (2,),
@@ -130,8 +149,34 @@ def _markdown(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def methods() -> str:
+    """The methods of a LazyTensor that are one operation each, and its reductions, as Markdown."""
+    lines = ["| method | gives |", "| --- | --- |"]
+    for name, row in METHODS.items():
+        lines.append(f"| `{_written(name, row.operands, row.params)}` | {_plain(row.text.rstrip('.'))} |")
+    for name in OTHER_METHODS:
+        described = inspect.getdoc(getattr(LazyTensor, name))
+        assert described is not None
+        parameters = inspect.signature(getattr(LazyTensor, name)).parameters
+        shown = ", ".join(
+            p if v.default is v.empty else f"{p}={v.default!r}" for p, v in parameters.items() if p != "self"
+        )
+        lines.append(f"| `{name}({shown})` | {_plain(described.splitlines()[0].rstrip('.'))} |")
+    lines += ["", "| reduction | gives |", "| --- | --- |"]
+    for name, reduction in REDUCTION_METHODS.items():
+        lines.append(f"| `{name}` | {_plain(reduction.text.rstrip('.'))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _written(name: str, operands: tuple[tuple[str, Any], ...], params: tuple[tuple[str, Any], ...]) -> str:
+    """A method with its arguments."""
+    shown = [p if default is inspect.Parameter.empty else f"{p}={default}" for p, default in (*operands, *params)]
+    return f"{name}({', '.join(shown)})"
+
+
 if __name__ == "__main__":
     pages = {
+        "_lazytensor.md": methods(),
         "_operations.md": operations(),
         "_solve.md": arguments("solve", solve),
         "_kernelsolve.md": arguments("solver", KernelSolve.__call__),

@@ -14,6 +14,7 @@ import kernelops
 from kernelops.formula.defined import DEFINED
 from kernelops.formula.ops import OPS
 from kernelops.frontend import KernelSolve
+from kernelops.numpy import LazyTensor
 from kernelops.solvers.options import NAMES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,6 +62,39 @@ def test_the_reference_names_every_operation_once():
     page = generator().operations()
     named = re.findall(r"^\| `(\w+)\(", page, flags=re.MULTILINE)
     assert sorted(named) == sorted([*OPS, *DEFINED])
+
+
+def test_the_table_of_methods_names_every_method_once():
+    """Every public method of a LazyTensor stands in a table or in the text of its page."""
+    table, page = generator().methods(), (ROOT / "docs" / "lazytensor.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)[(`]", table, flags=re.MULTILINE)
+    assert len(named) == len(set(named))
+    public = {name for name in dir(LazyTensor) if not name.startswith("_")}
+    elsewhere = set(re.findall(r"\w+", page))
+    internal = {"library", "complex_class", "expr", "slots", "frame", "names", "looks_complex", "variables"}
+    internal |= {
+        "symbolic_variables",
+        "new_variable_index",
+        "batchdims",
+        "nbatchdims",
+        "ni",
+        "nj",
+        "formula",
+        "is_complex",
+    }
+    internal |= {
+        "matvec",
+        "rmatvec",
+        "matmat",
+        "rmatmat",
+        "reduction",
+        "elem",
+        "extract",
+        "factorize",
+        "auto_factorize",
+    }
+    missing = {n for n in public - set(named) - elsewhere - internal if not n.endswith("_reduction")}
+    assert not missing
 
 
 @pytest.mark.parametrize("function", [kernelops.solve, KernelSolve.__call__], ids=["solve", "call"])

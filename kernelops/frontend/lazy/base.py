@@ -245,13 +245,13 @@ class BaseLazyTensor:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        """(*batch, M, N, D), of which nothing is dropped; an index that nothing has counted has length 1."""
+        """(..., M, N, D), of which nothing is dropped; an index that nothing has counted has length 1."""
         frame = self.frame
         return (*frame.batch, 1 if frame.M is None else frame.M, 1 if frame.N is None else frame.N, self.expr.dim)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(*batch, M, N, D), or (*batch, M, N) for D = 1; an index that nothing has counted has length 1."""
+        """(..., M, N, D), or (..., M, N) for D = 1; an index that nothing has counted has length 1."""
         return self._shape if self.expr.dim > 1 else self._shape[:-1]
 
     @property

@@ -102,7 +102,7 @@ class ComplexLazyTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(*batch, M, N, D), or (*batch, M, N) for D = 1."""
+        """(..., M, N, D), or (..., M, N) for D = 1."""
         return self._shape if self.ndim > 1 else self._shape[:-1]
 
     @property

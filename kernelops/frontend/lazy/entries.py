@@ -60,7 +60,7 @@ class Entries(Products):
         return self._evaluate(None, None, options)
 
     def rows(self, indices: Any, **options: Any) -> Any:
-        """Some rows of the matrix, (*batch, len(indices), N) or with D behind it; 0 outside its ranges.
+        """Some rows of the matrix, (..., len(indices), N) or with D behind it; 0 outside its ranges.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Entries(Products):
         return self._evaluate(indices, None, options)
 
     def block(self, rows: Any, columns: Any, **options: Any) -> Any:
-        """Some rows and columns of the matrix, (*batch, len(rows), len(columns)) or with D behind it.
+        """Some rows and columns of the matrix, (..., len(rows), len(columns)) or with D behind it.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Entries(Products):
         return self._evaluate(rows, columns, options)
 
     def diagonal(self, **options: Any) -> Any:
-        """The entries (i, i), an array (*batch, n) or (*batch, n, D).
+        """The entries (i, i), an array (..., n) or (..., n, D).
 
         Parameters
         ----------

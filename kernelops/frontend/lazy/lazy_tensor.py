@@ -25,7 +25,7 @@ class LazyTensor(Entries):
     Attributes
     ----------
     shape : tuple of int
-        (*batch, M, N, D), or (*batch, M, N) for D = 1.
+        (..., M, N, D), or (..., M, N) for D = 1.
     ndim : int
         D, as in KeOps; the number of dimensions is ``dim()``.
     dtype : str or None
