@@ -70,7 +70,12 @@ class Genred:
 
     @classmethod
     def of(cls, spec: Reduction) -> Self:
-        """The Genred of a reduction that is checked, instead of text."""
+        """The Genred of a reduction that is checked, instead of text.
+
+        Parameters
+        ----------
+        spec : Reduction
+        """
         made = object.__new__(cls)
         made.spec = spec
         return made

@@ -73,7 +73,12 @@ class KernelSolve:
 
     @classmethod
     def of(cls, spec: SolveSpec) -> Self:
-        """The KernelSolve of a solve that is checked, instead of text."""
+        """The KernelSolve of a solve that is checked, instead of text.
+
+        Parameters
+        ----------
+        spec : SolveSpec
+        """
         made = object.__new__(cls)
         made.spec = spec
         return made

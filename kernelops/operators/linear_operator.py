@@ -169,7 +169,16 @@ class KernelOperator(EntryAccess, CheckedOperator):
 
     @classmethod
     def of(cls, formula: Formula, var: str, *args: Any, **options: Any) -> Self:
-        """The operator of a formula that is read already; see the class."""
+        """The operator of a formula that is read already, ``Formula`` in place of text and aliases.
+
+        Parameters
+        ----------
+        formula : Formula
+        var : str
+            The name of the unknown.
+        *args, **options
+            As for the class.
+        """
         return cls(formula, (), var, *args, **options)
 
     # ---- what the solvers ask besides (solvers/operator.py) ----

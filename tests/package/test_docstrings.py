@@ -18,7 +18,9 @@ WITHOUT_EXAMPLE = {  # called by solvers and engines, or documented by the funct
     *(f"KernelOperator.{name}" for name in ("dot", "matmat", "matvec", "rmatmat", "rmatvec")),
     *("Ranges.joined", "Ranges.tiles"),
     *("doctor.as_text", "doctor.main"),
+    *("KernelOperator.of", "Genred.of", "KernelSolve.of"),  # for what has no text
 }
+SHOWN_TOGETHER = re.compile(r"(numpy|torch)\.(Complex)?LazyTensor\.|(numpy|torch)\.(V[ij]|Pm|Var)$")  # in one page
 NOT_NAMED = {"self", "unknown"}  # ``**unknown`` collects the keywords that are refused
 
 
@@ -95,7 +97,8 @@ def test_a_docstring_shows_an_example():
     without = {
         name for name, value in CALLED if not re.search(r"^Examples\n-+\n(.*\n)*?>>> ", inspect.getdoc(value), re.M)
     }
-    assert without == WITHOUT_EXAMPLE
+    without = {name for name in without if not SHOWN_TOGETHER.match(name)}
+    assert {re.sub(r"^(numpy|torch)\.", "", name) for name in without} == WITHOUT_EXAMPLE
 
 
 def test_what_is_missing_is_found():

@@ -294,7 +294,7 @@ class BaseLazyTensor:
 
     @property
     def ranges(self) -> Ranges | None:
-        """Which i meet which j. Assigned to, it counts for this one and for what is made of it afterwards."""
+        """The pairs (i, j) that count. Assigned to, it holds for this one and for what is made of it afterwards."""
         return self.frame.ranges
 
     @ranges.setter
@@ -303,7 +303,7 @@ class BaseLazyTensor:
 
     @property
     def backend(self) -> str | None:
-        """Where reductions are computed, as for Genred. Assigned to, it counts for what is made afterwards too."""
+        """The place where reductions are computed, as for Genred; can be assigned to, as ranges can."""
         return self.frame.backend
 
     @backend.setter

@@ -43,6 +43,14 @@ class ComplexLazyTensor:
     See Also
     --------
     LazyTensor
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernelops.numpy import LazyTensor
+    >>> z = LazyTensor(np.array([[[1j]], [[2.0]]]))  # two complex numbers, indexed by i
+    >>> (z * z.conj() + 1j).sum(axis=0)
+    array([[5.+2.j]])
     """
 
     real_class: ClassVar[type[LazyTensor]]
@@ -81,7 +89,7 @@ class ComplexLazyTensor:
 
     @classmethod
     def of(cls, x: Any) -> Self:
-        """x as a complex LazyTensor of this class."""
+        """The operand x as a complex LazyTensor of this class."""
         return x if isinstance(x, cls) else cls(x)
 
     def _new(self, real: LazyTensor, imag: LazyTensor) -> Self:
@@ -132,7 +140,7 @@ class ComplexLazyTensor:
 
     @property
     def ranges(self) -> Any:
-        """Which i meet which j; can be assigned to."""
+        """The pairs (i, j) that count; can be assigned to."""
         return self.real.ranges
 
     @ranges.setter
@@ -142,7 +150,7 @@ class ComplexLazyTensor:
 
     @property
     def backend(self) -> Any:
-        """Where reductions are computed; can be assigned to."""
+        """The place where reductions are computed; can be assigned to."""
         return self.real.backend
 
     @backend.setter
@@ -309,7 +317,7 @@ class ComplexLazyTensor:
         return self._new(wide.real[key], wide.imag[key])
 
     def elem(self, k: int) -> Self:
-        """Component k."""
+        """Component k, a ComplexLazyTensor of length 1."""
         return self[whole(k, "elem: k")]
 
     def extract(self, start: int, n: int) -> Self:
@@ -318,13 +326,25 @@ class ComplexLazyTensor:
         return self._new(wide.real.extract(start, n), wide.imag.extract(start, n))
 
     def concat(self, other: Any) -> Self:
-        """The components of this one, then those of other."""
+        """The components of this one, then those of other.
+
+        Parameters
+        ----------
+        other : ComplexLazyTensor, LazyTensor, array or number
+        """
         a, b = self._equally_long(), type(self).of(other)._equally_long()
         return self._new(a.real.concat(b.real), a.imag.concat(b.imag))
 
     @classmethod
     def concatenate(cls, tensors: Sequence[Any], axis: int = -1) -> Self:
-        """The components of several ones, one after another."""
+        """The components of several ones, one after another.
+
+        Parameters
+        ----------
+        tensors : sequence of ComplexLazyTensor, LazyTensor, array or number
+        axis : int
+            -1, or the number of the last dimension.
+        """
         if not isinstance(tensors, (tuple, list)) or not tensors:
             raise ArgumentError(f"concatenate: wanted a sequence of LazyTensors, got {type(tensors).__name__}")
         found = cls.of(tensors[0])
@@ -334,7 +354,14 @@ class ComplexLazyTensor:
 
     @classmethod
     def cat(cls, tensors: Sequence[Any], dim: int = -1) -> Self:
-        """``concatenate`` by torch's name."""
+        """The components of several ones, one after another; ``concatenate`` by torch's name.
+
+        Parameters
+        ----------
+        tensors : sequence of ComplexLazyTensor, LazyTensor, array or number
+        dim : int
+            -1, or the number of the last dimension.
+        """
         return cls.concatenate(tensors, dim)
 
     def _equally_long(self) -> Self:
@@ -371,11 +398,11 @@ class ComplexLazyTensor:
         return library.exchange_axes(self.t() @ library.exchange_axes(v))
 
     def matvec(self, v: Any) -> Any:
-        """Z @ v, by SciPy's name."""
+        """The product Z @ v, by SciPy's name."""
         return self @ v
 
     def rmatvec(self, v: Any) -> Any:
-        """Z.H @ v, by SciPy's name."""
+        """The product Z.H @ v, by SciPy's name."""
         return self.H @ v
 
     def sum(self, axis: int = -1, dim: int | None = None, **options: Any) -> Any:
@@ -407,6 +434,8 @@ class ComplexLazyTensor:
         ----------
         max_bytes : int, default 2**30
             The largest array that is made.
+        **options
+            backend and device_id, as for a reduction.
         """
         wide = self._equally_long()
         both = (part.to_dense(max_bytes // 2, **options) for part in (wide.real, wide.imag))

@@ -31,7 +31,7 @@ class LazyTensor(Entries):
     dtype : str or None
         "float16", "float32" or "float64".
     ranges : Ranges or None
-        Which i meet which j; can be assigned to.
+        The pairs (i, j) that count; can be assigned to.
     backend : str or None
         Where reductions are computed; can be assigned to.
     expr, slots, frame

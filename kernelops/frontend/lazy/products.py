@@ -119,7 +119,7 @@ class Products(Reductions):
     T = property(t)
 
     def matvec(self, v: Any) -> Any:
-        """K @ v, by SciPy's name.
+        """The product K @ v, by SciPy's name.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class Products(Reductions):
         return self @ v
 
     def rmatvec(self, v: Any) -> Any:
-        """K.T @ v, by SciPy's name.
+        """The product K.T @ v, by SciPy's name.
 
         Parameters
         ----------

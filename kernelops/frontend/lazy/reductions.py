@@ -247,6 +247,12 @@ class Reductions(Calculus):
             The weight, for LogSumExp and SumSoftMaxWeight.
         opt_arg : int, optional
             K, for KMin and its kin.
+        axis, dim : int
+            What is reduced: the number of batch dimensions for i, one more for j; or -3 for i and -2 for j.
+        call : bool, default True
+            False to get a function that can be called later.
+        **options
+            Those of Genred and of its call.
         """
         wanted = _checked_axis(axis, dim, reduction_op)
         count = self.dim()

@@ -88,7 +88,7 @@ class VectorMethods(Arithmetic):
 
     @classmethod
     def cat(cls, tensors: Sequence[Any], dim: int = -1) -> Self:
-        """``concatenate`` by torch's name.
+        """The components of several LazyTensors, one after another; ``concatenate`` by torch's name.
 
         Parameters
         ----------
