@@ -33,7 +33,7 @@ FLOOR := 97
 WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test coverage test-cuda test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges agree lint docs clean
+.PHONY: help demo test coverage test-cuda test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -47,6 +47,7 @@ help:
 	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
 	@echo "make bench-solve  time solves on real data beside the packages that do the same (30 minutes; the same)"
 	@echo "make bench-ranges  time products with block-sparse ranges beside KeOps (2 minutes; the same)"
+	@echo "make bench-lazy  time what LazyTensors cost besides the arithmetic, beside KeOps (1 minute; the same)"
 	@echo "make agree   compare results with those of pykeops (some minutes)"
 	@echo "make lint    ruff, mypy and cython-lint"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -99,6 +100,9 @@ bench-solve: $(BENCH)/solve.stamp
 
 bench-ranges: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/block_sparse.py
+
+bench-lazy: $(BENCH)/bench.stamp
+	$(BENCH)/bin/python benchmarks/lazy_overhead.py
 
 agree: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/agreement.py

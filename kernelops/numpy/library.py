@@ -14,6 +14,8 @@ from ..errors import BackendError
 from ..frontend.genred import Genred
 from ..frontend.kernel_solve import KernelSolve
 
+_NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64")}  # numpy takes longer to find them
+
 
 class NumpyLibrary:
     """The functions of an ArrayLibrary, for the Genred and the KernelSolve of kernelops.numpy."""
@@ -34,7 +36,7 @@ class NumpyLibrary:
 
     @staticmethod
     def dtype_name(x: Any) -> str:
-        return str(np.dtype(x.dtype).name)
+        return _NAMES.get(x.dtype) or str(np.dtype(x.dtype).name)
 
     @staticmethod
     def drop_axis(x: Any, axis: int) -> Any:

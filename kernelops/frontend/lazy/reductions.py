@@ -102,7 +102,8 @@ class Call:
             used = set(positions)
             self._slots = [slots[p] if p in used else None for p in range(1 + max(positions, default=-1))]
         self._finish = finish
-        self.symbolic = sorted({s.position for s in self._slots if s is not None and s.position is not None})
+        symbolic = {s.position for s in self._slots if s is not None and s.position is not None}
+        self.symbolic = sorted(symbolic) if symbolic else []
 
     @property
     def callfun(self) -> Callable[..., Any]:
@@ -124,8 +125,9 @@ class Call:
                 f"wanted {len(self.symbolic)} arrays for the symbolic variables at positions {self.symbolic}, "
                 f"got {len(args)}"
             )
-        given = dict(zip(self.symbolic, args, strict=True))
-        return self._finished(self.function(*self._arrays(given), **self._options(options)))
+        arrays = self._arrays(dict(zip(self.symbolic, args, strict=True)) if args else {})
+        result = self.function(*arrays, **self._options(options))
+        return result if self._finish is None else self._finish(result)
 
     def _arrays(self, given: dict[int, Any]) -> list[Any]:
         """The arrays by position."""
@@ -146,15 +148,15 @@ class Call:
         return self.library.parameter((a,), dtype, like) if fits else a
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
-        found = {**self.options, **options}
+        found = {**self.options, **options} if options else self.options
+        if self.frame.ranges is None and self.frame.backend is None:
+            return found
+        found = dict(found)
         if self.frame.ranges is not None:
             found.setdefault("ranges", self.frame.ranges)
         if self.frame.backend is not None:
             found.setdefault("backend", self.frame.backend)
         return found
-
-    def _finished(self, result: Any) -> Any:
-        return result if self._finish is None else self._finish(result)
 
     def now(self, call: bool) -> Any:
         """The result if nothing is missing and it is wanted, else this."""
