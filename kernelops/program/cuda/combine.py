@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..instructions import Program
 from ..options import KernelOptions
-from .emit import indent
+from .emit import indent_lines
 from .epilogue import truth
 from .register_tiles import BLOCK
 from .signature import FINAL, PARTIAL, TYPES, describe_results, finish_argument_names, finish_parameters
@@ -33,7 +33,7 @@ def finish_text(program: Program, options: KernelOptions, name: str) -> str:
         '#include "finish.cuh"',
         "",
         f'extern "C" __global__ void __launch_bounds__({BLOCK}, 4) {name}(',
-        *indent(finish_parameters(program, options)),
+        *indent_lines(finish_parameters(program, options)),
         "{",
         f"    kernelops::finish_{kind}<{flags}>({', '.join(names)});",
         "}",

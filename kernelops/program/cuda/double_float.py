@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ...formula.ops import OPS
 from ..instructions import Program
 from ..options import KernelOptions
-from .emit import block, for_rows
+from .emit import loop_over_rows, wrap_block
 from .signature import variables_of
 
 LENGTH = 16  # one instruction of a program becomes about so many of the processor
@@ -44,7 +44,7 @@ def describe_arithmetic(options: KernelOptions) -> list[str]:
 def skip_good_rows(program: Program, row: str, options: KernelOptions) -> list[str]:
     """Skip the rows that a block takes at a time if all results that stand there may stay."""
     n, name = program.n_out, "sums" if options.finish is None else "result"
-    rows = for_rows([f"left |= leaves_range((double){name}[({row}) * {n} + q]);"], inside=True)
+    rows = loop_over_rows([f"left |= leaves_range((double){name}[({row}) * {n} + q]);"], inside=True)
     position = unknown_in_double(program, {p: options.data_of(p) for p in variables_of(program)})
     lines = ["int left = 0;", *rows, "again |= __syncthreads_or(left & 1);"]
     if position is not None:
@@ -56,6 +56,6 @@ def skip_good_rows(program: Program, row: str, options: KernelOptions) -> list[s
         "__syncthreads(); // what the pass before has written",
         "bool again = false;",
         "#pragma unroll 1",
-        *block(f"for (int q = 0; q < {n} && !again; q++)", lines),
+        *wrap_block(f"for (int q = 0; q < {n} && !again; q++)", lines),
         "if (!again) continue;",
     ]

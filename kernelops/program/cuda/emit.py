@@ -24,36 +24,36 @@ LENGTHS = {
     **dict.fromkeys(("Sin", "Cos", "Log", "Pow", "Powf", "SinXDivX"), 50),
 }
 DOUBLE_LENGTHS = dict.fromkeys((*LENGTHS, "ExpScaled", "OutExp"), 50)
-_NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
+_SPACE_NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
 
 
-def indent(lines: Sequence[str], depth: int = 1) -> list[str]:
+def indent_lines(lines: Sequence[str], depth: int = 1) -> list[str]:
     return ["    " * depth + line if line and not line.startswith("#") else line for line in lines]
 
 
-def block(head: str, lines: Sequence[str]) -> list[str]:
+def wrap_block(head: str, lines: Sequence[str]) -> list[str]:
     """Lines in braces behind a head."""
-    return [f"{head} {{".lstrip(), *indent(lines), "}"]
+    return [f"{head} {{".lstrip(), *indent_lines(lines), "}"]
 
 
-def unroll(count: int) -> str:
+def write_unroll(count: int) -> str:
     return f"#pragma unroll {count if count <= UNROLLED else 8}"
 
 
-def for_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
+def loop_over_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
     """A loop over the rows of a thread, or over those only that are rows of the task."""
     lines = ["if (own + r * STEP >= last) continue;", *lines] if inside else lines
-    return ["#pragma unroll", *block("for (int r = 0; r < ROWS; r++)", lines)]
+    return ["#pragma unroll", *wrap_block("for (int r = 0; r < ROWS; r++)", lines)]
 
 
-def array(type_name: str, name: str, *sizes: int, filled: bool = False) -> list[str]:
+def declare_array(type_name: str, name: str, *sizes: int, filled: bool = False) -> list[str]:
     """The declaration of an array, or nothing where it would have no elements."""
     if 0 in sizes:
         return []
     return [f"{type_name} {name}{''.join(f'[{n}]' for n in sizes)}{' = {}' if filled else ''};"]
 
 
-def number(value: float) -> str:
+def write_number(value: float) -> str:
     """A constant of the working type."""
     if value != value:
         return "infinity<T>() - infinity<T>()"
@@ -62,31 +62,31 @@ def number(value: float) -> str:
     return f"(T){value!r}"
 
 
-def plus(base: int, *steps: tuple[int, str]) -> str:
+def write_sum(base: int, *steps: tuple[int, str]) -> str:
     """base + stride * counter + ..., as short as it can be written; a step without a counter is a number."""
     base += sum(stride for stride, k in steps if not k)
     found = [k if stride == 1 else f"{stride} * {k}" for stride, k in steps if stride and k]
     return " + ".join([str(base)] * (base > 0 or not found) + found)
 
 
-def item(x: Operand) -> str:
+def write_item(x: Operand) -> str:
     """One number; ``k`` counts the rounds of the surrounding loop."""
-    return f"{_NAMES.get(x.space, x.space)}[{plus(x.base, (x.stride, 'k'))}]"
+    return f"{_SPACE_NAMES.get(x.space, x.space)}[{write_sum(x.base, (x.stride, 'k'))}]"
 
 
-def pointer(x: Operand) -> str:
+def write_pointer(x: Operand) -> str:
     """The address of a vector's first component."""
-    return _NAMES.get(x.space, x.space) + f" + {x.base}" * (x.base > 0)
+    return _SPACE_NAMES.get(x.space, x.space) + f" + {x.base}" * (x.base > 0)
 
 
 Step = tuple[int, str]  # of a counter: how far it moves and its name; or a number and no name
 
 
-def copies(count: int, line: Callable[[Step], str]) -> list[str]:
+def write_copies(count: int, line: Callable[[Step], str]) -> list[str]:
     """A line for each of some components, in a loop where there are many; ``line`` takes a step for :func:`plus`."""
     if count <= 4:
         return [line((k, "")) for k in range(count)]
-    return [unroll(count), f"for (int k = 0; k < {count}; k++) {line((1, 'k'))}"]
+    return [write_unroll(count), f"for (int k = 0; k < {count}; k++) {line((1, 'k'))}"]
 
 
 def scale_name(x: Operand) -> str:
@@ -133,7 +133,7 @@ class Writer:
             elif p.op == "End":
                 out.append("}")
             else:
-                out += indent(self.instruction(p), int(self.looping))
+                out += indent_lines(self.instruction(p), int(self.looping))
             self.looping = p.op == "Loop" or (self.looping and p.op != "End")
         return out
 
@@ -142,7 +142,7 @@ class Writer:
         body = list(takewhile(lambda p: p.op != "End", rest))
         length = self.copies * sum(self.lengths.get(p.op, 1) for p in body)
         if count * length <= LONGEST_LOOP:
-            return unroll(count)
+            return write_unroll(count)
         return f"#pragma unroll {max(1, min(8, LONGEST_LOOP // length))}"
 
     def instruction(self, p: Instruction) -> list[str]:
@@ -151,14 +151,14 @@ class Writer:
         if p.op == "TensorDot":
             return self._tensor_dot(p)
         assert p.out is not None
-        return [f"{item(p.out)} {'+=' if p.op == 'Accum' else '='} {self._value(p)};"]
+        return [f"{write_item(p.out)} {'+=' if p.op == 'Accum' else '='} {self._value(p)};"]
 
     def _value(self, p: Instruction) -> str:
         if p.op in CONTRACTIONS or p.op == "WideSqDist":
             # one thread has no use for the product form: it computes x - y of the vectors as they are
             name, vectors = ("SqDist", p.args[:2]) if p.op == "WideSqDist" else (p.op, p.args)
-            return f"op::{name}<{p.aux0}>({', '.join(map(pointer, vectors))})"
-        args = ", ".join(map(item, p.args))
+            return f"op::{name}<{p.aux0}>({', '.join(map(write_pointer, vectors))})"
+        args = ", ".join(map(write_item, p.args))
         if p.op == "Zero":
             return "0"
         if p.op in ("Accum", "Copy"):
@@ -166,7 +166,7 @@ class Writer:
         if p.op == "ExpScaled":
             a, b = p.args
             fits = self.pairs and b.space in (ROW, PARAM) and not b.stride
-            return f"v_exp2({item(a)} * {scale_name(b) if fits else f'scale_of_exp({item(b)})'})"
+            return f"v_exp2({write_item(a)} * {scale_name(b) if fits else f'scale_of_exp({write_item(b)})'})"
         static = f"<{p.aux0}>" if OPS[p.op].params else ""
         return f"op::{p.op}{static}({args})"
 
@@ -174,22 +174,22 @@ class Writer:
         part = "part[r]" + f" + {p.aux0}" * (p.aux0 > 0)
         if p.op == "OutExp":
             assert p.out is not None
-            v = " * ".join(map(item, p.args))
-            return [f"{item(p.out)} = shifted_exp<{self.program.n_out}>({v}, top[r], part[r]);"]
+            v = " * ".join(map(write_item, p.args))
+            return [f"{write_item(p.out)} = shifted_exp<{self.program.n_out}>({v}, top[r], part[r]);"]
         if p.op == "OutDiff" or (p.op == "OutDot" and p.aux1 > 1):
-            vectors = ", ".join(map(pointer, p.args[1:]))
+            vectors = ", ".join(map(write_pointer, p.args[1:]))
             name = "add_diff" if p.op == "OutDiff" else "add_dot"
             if self.chunk:
-                return [f"{name}_within<{p.aux1}, CHUNK>(part[r], {p.aux0} - q0, {item(p.args[0])}, {vectors});"]
-            return [f"{name}<{p.aux1}>({part}, {item(p.args[0])}, {vectors});"]
-        component = plus(p.aux0, (int(self.looping), "k"))
+                return [f"{name}_within<{p.aux1}, CHUNK>(part[r], {p.aux0} - q0, {write_item(p.args[0])}, {vectors});"]
+            return [f"{name}<{p.aux1}>({part}, {write_item(p.args[0])}, {vectors});"]
+        component = write_sum(p.aux0, (int(self.looping), "k"))
         if p.op in ("OutSum", "OutDot"):
-            value = " * ".join(f"(S){item(x)}" for x in p.args)
+            value = " * ".join(f"(S){write_item(x)}" for x in p.args)
             if self.chunk:
                 return [f"if ({component} >= q0 && {component} < q0 + CHUNK) part[r][{component} - q0] += {value};"]
             return [f"part[r][{component}] += {value};"]
         assert self.kept is not None
-        return self.kept(item(p.args[0]), component)
+        return self.kept(write_item(p.args[0]), component)
 
     def _tensor_dot(self, p: Instruction) -> list[str]:
         """Loops over the axes of the result around loops over those that are contracted (their table: lowering.py)."""
@@ -202,20 +202,21 @@ class Writer:
         axes = [(f"k{d}", axis) for d, axis in enumerate([*kept, *summed])]
 
         def at(x: Operand, q: int) -> str:
-            return f"{_NAMES.get(x.space, x.space)}[{plus(x.base, *((axis[q], k) for k, axis in axes if axis[0] > 1))}]"
+            steps = ((axis[q], k) for k, axis in axes if axis[0] > 1)
+            return f"{_SPACE_NAMES.get(x.space, x.space)}[{write_sum(x.base, *steps)}]"
 
         def loops(some: Sequence[tuple[str, Sequence[int]]], body: list[str]) -> list[str]:
             for k, (size, *_) in reversed(some):
                 if size > 1:
-                    body = [unroll(size), *block(f"for (int {k} = 0; {k} < {size}; {k}++)", body)]
+                    body = [write_unroll(size), *wrap_block(f"for (int {k} = 0; {k} < {size}; {k}++)", body)]
             return body
 
         a, b = p.args
         body = ["T sum = 0;", *loops(axes[n_out:], [f"sum += {at(a, 2)} * {at(b, 3)};"]), f"{at(p.out, 1)} = sum;"]
-        return block("", loops(axes[:n_out], body))
+        return wrap_block("", loops(axes[:n_out], body))
 
 
-def pair_length(program: Program) -> int:
+def count_instructions(program: Program) -> int:
     """About how many instructions of the processor a pair takes; a library function counts as one."""
     total, rounds = 0, 1
     for p in program.pair.code:
@@ -232,21 +233,21 @@ def pair_length(program: Program) -> int:
     return total
 
 
-def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str], export: str) -> list[str]:
+def write_stage(program: Program, stage: Stage, load: Callable[[int, str], str], export: str) -> list[str]:
     """Loads, instructions and exports of a stage; ``load`` gives a component (text) of a variable.
 
     What is exported as it was loaded goes past the planes.
     """
-    raw, lines = raw_planes(stage), list[str]()
-    wanted = read_planes(stage) | {plane for plane in stage.exports if plane not in raw}
+    raw, lines = find_raw_planes(stage), list[str]()
+    wanted = find_read_planes(stage) | {plane for plane in stage.exports if plane not in raw}
     loaded = {plane + k: (position, k) for position, count, plane in stage.loads for k in range(count)}
     for position, _, plane in stage.loads:
-        for start, count in _runs([k for k in loaded if k in wanted and loaded[k] == (position, k - plane)]):
+        for start, count in _split_runs([k for k in loaded if k in wanted and loaded[k] == (position, k - plane)]):
 
             def stored(k: Step, position: int = position, plane: int = plane, start: int = start) -> str:
-                return f"t[{plus(start, k)}] = {load(position, plus(start - plane, k))};"
+                return f"t[{write_sum(start, k)}] = {load(position, write_sum(start - plane, k))};"
 
-            lines += copies(count, stored)
+            lines += write_copies(count, stored)
     lines += Writer(program).lines(stage.code)
     loaded = {plane: source for plane, source in loaded.items() if plane in raw}
     at = 0
@@ -260,27 +261,27 @@ def stage_lines(program: Program, stage: Stage, load: Callable[[int, str], str],
             count += 1
 
         def copied(k: Step, at: int = at, plane: int = plane, source: tuple[int, int] | None = source) -> str:
-            value = f"t[{plus(plane, k)}]" if source is None else load(source[0], plus(source[1], k))
-            return f"{export.format(plus(at, k))} = {value};"
+            value = f"t[{write_sum(plane, k)}]" if source is None else load(source[0], write_sum(source[1], k))
+            return f"{export.format(write_sum(at, k))} = {value};"
 
-        lines += copies(count, copied)
+        lines += write_copies(count, copied)
         at += count
     planes = stage.planes if any("t[" in line for line in lines) else 0
-    return [*array("T", "t", planes), *lines]
+    return [*declare_array("T", "t", planes), *lines]
 
 
-def read_planes(stage: Stage) -> set[int]:
+def find_read_planes(stage: Stage) -> set[int]:
     """The planes that a stage's instructions read, of those that variables are loaded into."""
-    return _planes_named(stage, [p.args for p in stage.code])
+    return _find_named_planes(stage, [p.args for p in stage.code])
 
 
-def raw_planes(stage: Stage) -> set[int]:
+def find_raw_planes(stage: Stage) -> set[int]:
     """The planes that hold what was loaded into them to the end; some that do may be missing."""
     planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
-    return planes - _planes_named(stage, [(p.out,) if p.out else () for p in stage.code])
+    return planes - _find_named_planes(stage, [(p.out,) if p.out else () for p in stage.code])
 
 
-def _planes_named(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
+def _find_named_planes(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[int]:
     """The planes of variables that some operands of each instruction name, or may name."""
     planes = {plane + k for _, count, plane in stage.loads for k in range(count)}
     found, rounds = set[int](), 0
@@ -294,7 +295,7 @@ def _planes_named(stage: Stage, operands: Sequence[tuple[Operand, ...]]) -> set[
     return found & planes
 
 
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+def _split_runs(numbers: list[int]) -> list[tuple[int, int]]:
     """Increasing numbers as runs: (first, how many)."""
     found: list[tuple[int, int]] = []
     for n in numbers:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..instructions import Program
 from ..options import KernelOptions
-from .emit import array, block, for_rows, unroll
+from .emit import declare_array, loop_over_rows, wrap_block, write_unroll
 from .layout import Layout, finishes
 
 
@@ -37,22 +37,22 @@ class Results:
         """Clear the accumulators of a row."""
         p, rows = self.program, self.layout.held
         if self.sums:
-            lines = array("double", "sum", rows, self.n, filled=True)
-            lines += array("double", "lost", rows, self.n, filled=True) if self.options.compensated else []
-            lines += array("S", "part", rows, self.n, filled=True)
+            lines = declare_array("double", "sum", rows, self.n, filled=True)
+            lines += declare_array("double", "lost", rows, self.n, filled=True) if self.options.compensated else []
+            lines += declare_array("S", "part", rows, self.n, filled=True)
             if p.kind == "exp":
-                lines += [*array("T", "top", rows), *array("T", "top_of_sum", rows)]
-                lines += for_rows(["top[r] = top_of_sum[r] = -infinity<T>();"])
+                lines += [*declare_array("T", "top", rows), *declare_array("T", "top_of_sum", rows)]
+                lines += loop_over_rows(["top[r] = top_of_sum[r] = -infinity<T>();"])
             return lines
         if p.kind == "entries":
             return []
         if self.in_place:
             clear = [self._shelf_place("q"), self._clear_shelf("values + at", "indices + at")]
-            return for_rows(block(f"for (int q = 0; q < {p.n_out}; q++)", clear), inside=True)
+            return loop_over_rows(wrap_block(f"for (int q = 0; q < {p.n_out}; q++)", clear), inside=True)
         sizes = rows, p.n_out, self.options.best
         clear = [f"for (int q = 0; q < {p.n_out}; q++) {self._clear_shelf('value[r][q]', 'index[r][q]')}"]
-        lines = [*array("T", "value", *sizes), *array("i64", "index", *sizes)]
-        return [*lines, *for_rows([unroll(p.n_out), *clear])]
+        lines = [*declare_array("T", "value", *sizes), *declare_array("i64", "index", *sizes)]
+        return [*lines, *loop_over_rows([write_unroll(p.n_out), *clear])]
 
     def _clear_shelf(self, value: str, index: str) -> str:
         return f"clear_shelf<{self.options.best}, {truth(self.options.largest)}>({value}, {index});"
@@ -67,7 +67,7 @@ class Results:
         if not self.in_place:
             return [f"offer{flags}(value[r][{component}], index[r][{component}], {value}, from + c);"]
         offered = f"offer_long{flags}(values + at, indices + at, (double){value}, from + c);"
-        return block("", [self._shelf_place(component), offered])
+        return wrap_block("", [self._shelf_place(component), offered])
 
     def row(self) -> str:
         """The position of a row in the results."""
@@ -87,7 +87,7 @@ class Results:
             lines = [f"rescale<{n}>({a}[r], (double)top_of_sum[r], (double)top[r]);" for a in arrays]
             lines.append("top_of_sum[r] = top[r];")
         lost = "lost[r], " if self.options.compensated else ""
-        return for_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
+        return loop_over_rows([*lines, f"hand_over<{n}>(sum[r], {lost}part[r]);"])
 
     def deliver(self) -> list[str]:
         """Write the results of a row when all columns are done."""
@@ -95,7 +95,7 @@ class Results:
             return []
         lines = self._deliver_best() if self.program.kind == "best" else self._deliver_sums()
         mine = ["if (threadIdx.x % LANES != r % LANES) continue;"] if self.layout.rectangle else []
-        return for_rows([*mine, f"const i64 at = {self.row()};", *lines], inside=True)
+        return loop_over_rows([*mine, f"const i64 at = {self.row()};", *lines], inside=True)
 
     def _deliver_best(self) -> list[str]:
         n, best, finish = self.program.n_out, self.options.best, self.options.finish
@@ -108,8 +108,8 @@ class Results:
                 lines.append(f"result_values[{place}] = (O)value[r][q][k];")
             if finish != "values":
                 lines.append(f"result_indices[{place}] = index[r][q][k];")
-        inner = [unroll(best), *block(f"for (int k = 0; k < {best}; k++)", lines)]
-        return [unroll(n), *block(f"for (int q = 0; q < {n}; q++)", inner)]
+        inner = [write_unroll(best), *wrap_block(f"for (int k = 0; k < {best}; k++)", lines)]
+        return [write_unroll(n), *wrap_block(f"for (int q = 0; q < {n}; q++)", inner)]
 
     def _deliver_sums(self) -> list[str]:
         n, whole, finish = self.n, self.program.n_out, self.options.finish
@@ -125,7 +125,7 @@ class Results:
         test = f"if (q0 + q < {whole - (finish != 'mean' and self.weights)}) " * many
         place = f"at * {whole} + {'q0 + ' * many}q"
         value = self._final(total.format("q"))
-        lines += [unroll(kept), f"for (int q = 0; q < {kept}; q++) {test}{name}[{place}] = {value};"]
+        lines += [write_unroll(kept), f"for (int q = 0; q < {kept}; q++) {test}{name}[{place}] = {value};"]
         if finish is None and self.program.kind == "exp":
             lines.append("maxima[at] = (double)top[r];")
         return lines

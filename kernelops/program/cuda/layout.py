@@ -9,8 +9,8 @@ from math import inf
 from ...errors import ArgumentError
 from ..instructions import COL, ROW, Program
 from ..options import KernelOptions
-from .emit import pair_length
-from .register_tiles import BLOCK, DEPTH, LANES, RECTANGLE, find_contraction
+from .emit import count_instructions
+from .register_tiles import BLOCK, LANES, THREAD_RECTANGLE, TILE_DEPTH, find_contraction
 from .rewrite import View, find_chunks, view_long_vectors, without_shifts
 
 WIDEST_TILE = 256  # a tile has at most so many columns
@@ -126,7 +126,7 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
 
 def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
     """The same if threads have rectangles of pairs, which begin with a contraction of so many components."""
-    rows, columns = RECTANGLE[work.size]
+    rows, columns = THREAD_RECTANGLE[work.size]
     words, n = work.size // 4, work.program.n_out
     rectangle, beside = (rows * columns + rows + columns) * words, OTHERS // 2
     chunk = max([c for c in work.chunks(1) if rectangle + rows * work.held(c) + beside <= max(RESIDENT)], default=0)
@@ -137,7 +137,7 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
     time += 0 if work.sums else SPREAD_WRITES * n
     width, resident = work.width(chunk), _resident(registers, work)
     # parts of both sides with a pack behind each line, weights, and the rest of a tile
-    shared = DEPTH * (BLOCK // LANES * rows + tile + 2 * (16 // work.size) + 1) + tile * width
+    shared = TILE_DEPTH * (BLOCK // LANES * rows + tile + 2 * (16 // work.size) + 1) + tile * width
     if shared * work.size > SHARED_BYTES:
         time = inf
     return time, Layout(BLOCK, 1, tile, tile, width, resident, chunk, work.passes(chunk), (rows, columns))
@@ -171,7 +171,7 @@ class _Work:
         of_sum = part + 2 + 2 * options.compensated
         self.kept = {"sum": of_sum, "exp": of_sum, "best": (words + 2) * shelf, "entries": 0}[program.kind]
         self.fixed = (len(program.row.exports) + program.pair.planes + 2 * (program.kind == "exp")) * words
-        self.work = pair_length(program) - program.n_out
+        self.work = count_instructions(program) - program.n_out
 
     @property
     def sums(self) -> bool:

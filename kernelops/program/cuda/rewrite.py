@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..instructions import COL, FILLED_LATER, ROW, Instruction, Operand, Program, Stage
-from .emit import raw_planes, read_planes
+from .emit import find_raw_planes, find_read_planes
 
 Load = tuple[int, int, int]
 SHORTEST_VIEW = 64  # a vector of fewer components is not worth reading where it lies
@@ -105,7 +105,9 @@ def find_chunks(program: Program) -> Chunked | None:
 def load_of(stage: Stage, x: Operand, count: int) -> Load | None:
     """The load that count exports from where an operand points are, as they stand; None where they are computed."""
     planes = stage.exports[x.base : x.base + count]
-    if not x.stride or planes != tuple(range(planes[0], planes[0] + count)) or not raw_planes(stage) >= set(planes):
+    if not x.stride or planes != tuple(range(planes[0], planes[0] + count)):
+        return None
+    if not set(planes) <= find_raw_planes(stage):
         return None
     return next((k for k in stage.loads if k[2] <= planes[0] and planes[-1] < k[2] + k[1]), None)
 
@@ -140,7 +142,7 @@ def drop_exports(
     stage = program.row if space == ROW else program.col
     exports = stage.exports[:base] + stage.exports[base + count :]
     planes = range(load[2], load[2] + load[1])
-    needed = {*exports, *read_planes(stage)}
+    needed = {*exports, *find_read_planes(stage)}
     loads = stage.loads if any(k in planes for k in needed) else tuple(k for k in stage.loads if k != load)
 
     def operand(x: Operand) -> Operand:
@@ -177,7 +179,7 @@ def view_long_vectors(program: Program, space: str) -> tuple[Program, list[View]
         exports = stage.exports
         wanted = tuple(range(plane, plane + count))
         base = next((k for k in range(len(exports)) if exports[k : k + count] == wanted), None)
-        if count < SHORTEST_VIEW or base is None or not raw_planes(stage) >= set(wanted):
+        if count < SHORTEST_VIEW or base is None or not find_raw_planes(stage) >= set(wanted):
             continue
         view = View(space, position)
 
