@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from .engines.cpu import instruction_set
 from .engines.threads import thread_count
-from .gpu.locate import nvcc_programs, nvrtc_files
+from .gpu.locate import DRIVER_LIBRARY, find_nvcc_programs, find_nvrtc_files
 
 PROC_GPUS = Path("/proc/driver/nvidia/gpus")
-DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 class Backend(NamedTuple):
@@ -55,7 +54,7 @@ def find_gpus() -> dict[str, Any]:
         "devices" (names), "driver" (path of the CUDA driver library or None), "pycuda" (version or None), "compiler"
         (path of NVRTC or nvcc, or None) and "tried" (every path that was looked at).
     """
-    candidates = [folder / DRIVER for folder in _library_folders()]
+    candidates = [folder / DRIVER_LIBRARY for folder in _library_folders()]
     found = [path for path in candidates if path.exists()]
     reports = sorted(PROC_GPUS.glob("*/information"))
     tried: list[str] = []
@@ -63,7 +62,7 @@ def find_gpus() -> dict[str, Any]:
         "devices": [name for name in map(_model, reports) if name],
         "driver": str(found[0]) if found else None,
         "pycuda": installed("pycuda"),
-        "compiler": next(chain(nvrtc_files(tried), nvcc_programs(tried)), None),
+        "compiler": next(chain(find_nvrtc_files(tried), find_nvcc_programs(tried)), None),
         "tried": [str(PROC_GPUS), *map(str, candidates), *tried],
     }
 
@@ -81,7 +80,7 @@ def _gpu(found: dict[str, Any]) -> Backend:
     if not found["devices"] and not found["driver"]:
         missing.append("no NVIDIA GPU or driver is found here")
     elif not found["driver"]:
-        missing.append(f"the driver library {DRIVER} is not found")
+        missing.append(f"the driver library {DRIVER_LIBRARY} is not found")
     if not found["pycuda"]:
         missing.append('PyCUDA is not installed (pip install "kernelops[cuda]")')
     if not found["compiler"]:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from ..errors import ArgumentError, BackendError
 from ..program.cuda.source import include_folders
 from .cache import get_or_make, key_of
-from .locate import driver_version, nvcc_programs, nvrtc_libraries, nvrtc_parts
+from .locate import driver_version, find_nvcc_programs, find_nvrtc_libraries, find_nvrtc_parts
 
 FLAGS = ("-std=c++17",)
 LOG_LINES = 8  # a message shows so many lines of a compiler's complaints
@@ -135,7 +135,7 @@ class Nvrtc:
     name = "nvrtc"
 
     def __init__(self, path: str) -> None:
-        for part in nvrtc_parts(path):
+        for part in find_nvrtc_parts(path):
             with suppress(OSError):  # then it is looked for in the loader's way
                 ctypes.CDLL(part)
         self._library = library = ctypes.CDLL(path)  # OSError where it cannot be loaded
@@ -190,7 +190,7 @@ def _c_strings(texts: Any) -> Any:
 
 
 def _find_nvrtc(tried: list[str]) -> Iterator[Compiler]:
-    for path in nvrtc_libraries(tried):
+    for path in find_nvrtc_libraries(tried):
         try:
             yield Nvrtc(path)
         except OSError as error:  # its text names the file
@@ -250,7 +250,7 @@ class Nvcc:
 
 
 def _find_nvcc(tried: list[str]) -> Iterator[Compiler]:
-    for path in nvcc_programs(tried):
+    for path in find_nvcc_programs(tried):
         try:
             yield Nvcc(path)
         except BackendError as error:

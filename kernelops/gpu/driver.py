@@ -20,7 +20,7 @@ NOT_READY = 600
 OF_CAPTURES = range(900, 910)  # errors of calls that are not allowed while a graph is captured; nothing is lost
 MOST_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CONTEXT, _ORDINAL = 1, 9  # CU_POINTER_ATTRIBUTE_CONTEXT and _DEVICE_ORDINAL
-_PACKED = 1  # CU_LAUNCH_PARAM_BUFFER_POINTER
+_PARAM_BUFFER_POINTER = 1  # CU_LAUNCH_PARAM_BUFFER_POINTER
 _PACKED_BYTES = 2  # CU_LAUNCH_PARAM_BUFFER_SIZE
 
 _pointer, _size, _handle, _uint = ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_uint
@@ -90,7 +90,7 @@ class Library:
     ) -> None:
         size = _size(len(packed))
         pointer = ctypes.cast(ctypes.c_char_p(packed), _handle)
-        told = (_handle * 5)(_PACKED, pointer.value, _PACKED_BYTES, ctypes.addressof(size), None)
+        told = (_handle * 5)(_PARAM_BUFFER_POINTER, pointer.value, _PACKED_BYTES, ctypes.addressof(size), None)
         sizes = (*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
         self.call("cuLaunchKernel", function, *sizes, shared, stream, None, told)
 

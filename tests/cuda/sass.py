@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from kernelops.gpu.locate import package_folders, toolkits
+from kernelops.gpu.locate import find_package_folders, find_toolkits
 
 LABEL = re.compile(r"^\s*(\.L[\w.$]*):")
 CODE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")
@@ -26,8 +26,8 @@ class Loop(NamedTuple):
 
 def disassembler():
     """The path of nvdisasm, or None."""
-    folders = [folder / "bin" for place in package_folders() for folder in sorted(place.glob("*"))]
-    folders += [toolkit / "bin" for toolkit in toolkits()]
+    folders = [folder / "bin" for place in find_package_folders() for folder in sorted(place.glob("*"))]
+    folders += [toolkit / "bin" for toolkit in find_toolkits()]
     return shutil.which("nvdisasm") or shutil.which("nvdisasm", path=os.pathsep.join(map(str, folders)))
 
 

@@ -42,9 +42,9 @@ def bare(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "programs"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
-    monkeypatch.setattr(places, "USUAL", str(tmp_path / "toolkit"))
-    monkeypatch.setattr(places, "package_folders", lambda: [])
-    monkeypatch.setattr(places, "BY_LOADER", ("libnvrtc-of-nobody.so",))
+    monkeypatch.setattr(places, "USUAL_TOOLKIT", str(tmp_path / "toolkit"))
+    monkeypatch.setattr(places, "find_package_folders", lambda: [])
+    monkeypatch.setattr(places, "NVRTC_BY_LOADER", ("libnvrtc-of-nobody.so",))
     return tmp_path / "toolkit"
 
 
@@ -109,7 +109,7 @@ def test_which_compiler_is_taken(monkeypatch):
 
 def test_where_compilers_are_looked_for(bare, tmp_path, monkeypatch):
     packages, home, prefix = (tmp_path / name for name in ("packages", "home", "prefix"))
-    monkeypatch.setattr(places, "package_folders", lambda: [packages])
+    monkeypatch.setattr(places, "find_package_folders", lambda: [packages])
     monkeypatch.setenv("CUDA_HOME", str(home))
     monkeypatch.setattr(sys, "prefix", str(prefix))
     wanted = [
@@ -123,11 +123,11 @@ def test_where_compilers_are_looked_for(bare, tmp_path, monkeypatch):
     for path in (*wanted, *others):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert places.WINDOWS or list(places.nvrtc_libraries([])) == [*map(str, wanted), *places.BY_LOADER]
+    assert places.WINDOWS or list(places.find_nvrtc_libraries([])) == [*map(str, wanted), *places.NVRTC_BY_LOADER]
 
 
 def test_the_namespace_of_packages():
-    assert all(folder.name == "nvidia" for folder in places.package_folders())
+    assert all(folder.name == "nvidia" for folder in places.find_package_folders())
 
 
 def test_the_version_of_the_driver():
@@ -222,7 +222,7 @@ def test_a_library_that_is_broken(bare, tmp_path):
 def test_a_library_that_is_another_one(monkeypatch):
     import _ctypes
 
-    monkeypatch.setattr(compilers, "nvrtc_libraries", lambda tried: [_ctypes.__file__])
+    monkeypatch.setattr(compilers, "find_nvrtc_libraries", lambda tried: [_ctypes.__file__])
     tried = []
     assert list(compilers._find_nvrtc(tried)) == [] and _ctypes.__file__ in tried[0]
 
@@ -347,5 +347,7 @@ def test_parts_of_nvrtc(tmp_path):
     for name in ("libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libnvrtc-builtins.alt.so.13.0"):
         (tmp_path / name).touch()
     if sys.platform == "linux":
-        assert places.nvrtc_parts(str(tmp_path / "libnvrtc.so.13")) == [str(tmp_path / "libnvrtc-builtins.so.13.0")]
-    assert places.nvrtc_parts("libnvrtc.so") == []
+        assert places.find_nvrtc_parts(str(tmp_path / "libnvrtc.so.13")) == [
+            str(tmp_path / "libnvrtc-builtins.so.13.0")
+        ]
+    assert places.find_nvrtc_parts("libnvrtc.so") == []

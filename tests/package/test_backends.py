@@ -21,8 +21,8 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "PROC_GPUS", tmp_path / "gpus")
     monkeypatch.setattr(backends, "_library_folders", lambda: [tmp_path / "none", tmp_path / "lib"])
     monkeypatch.setattr(backends, "installed", lambda name: None)
-    monkeypatch.setattr(backends, "nvrtc_files", lambda tried: iter(()))
-    monkeypatch.setattr(backends, "nvcc_programs", lambda tried: tried.append("nvcc on the PATH") or iter(()))
+    monkeypatch.setattr(backends, "find_nvrtc_files", lambda tried: iter(()))
+    monkeypatch.setattr(backends, "find_nvcc_programs", lambda tried: tried.append("nvcc on the PATH") or iter(()))
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def add_gpu(machine, model="NVIDIA Something"):
 
 def add_driver(machine):
     (machine / "lib").mkdir()
-    (machine / "lib" / backends.DRIVER).touch()
+    (machine / "lib" / backends.DRIVER_LIBRARY).touch()
 
 
 def test_cpu_is_usable_and_says_what_it_uses():
@@ -59,14 +59,14 @@ def test_bare_machine(machine):
     assert found["devices"] == [] and found["driver"] is None and found["pycuda"] is None
     assert found["tried"] == [
         str(machine / "gpus"),
-        *(str(machine / f / backends.DRIVER) for f in ("none", "lib")),
+        *(str(machine / f / backends.DRIVER_LIBRARY) for f in ("none", "lib")),
         "nvcc on the PATH",
     ]
 
 
 def test_a_gpu_without_its_driver_library(machine):
     add_gpu(machine)
-    assert f"the driver library {backends.DRIVER} is not found" in backends.available_backends()["GPU"].why
+    assert f"the driver library {backends.DRIVER_LIBRARY} is not found" in backends.available_backends()["GPU"].why
     assert backends.find_gpus()["devices"] == ["NVIDIA Something"]
 
 
@@ -74,10 +74,10 @@ def test_everything_there(machine, monkeypatch):
     add_gpu(machine)
     add_driver(machine)
     monkeypatch.setattr(backends, "installed", lambda name: "2026.1")
-    monkeypatch.setattr(backends, "nvrtc_files", lambda tried: iter(["/somewhere/libnvrtc.so.13"]))
+    monkeypatch.setattr(backends, "find_nvrtc_files", lambda tried: iter(["/somewhere/libnvrtc.so.13"]))
     assert backends.available_backends()["GPU"] == (True, "NVIDIA Something; PyCUDA 2026.1")
     assert backends.find_gpus()["compiler"] == "/somewhere/libnvrtc.so.13"
-    assert backends.find_gpus()["driver"] == str(machine / "lib" / backends.DRIVER)
+    assert backends.find_gpus()["driver"] == str(machine / "lib" / backends.DRIVER_LIBRARY)
 
 
 def test_a_report_that_cannot_be_read_is_passed_over(machine):
