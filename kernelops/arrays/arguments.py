@@ -13,7 +13,7 @@ from ..formula.expr import Expr
 from .device_array import DeviceArray, common_device, device_view, on_device
 
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
-_NAMES = {"half": "float16", "float": "float32", "double": "float64"}
+_DTYPE_NAMES = {"half": "float16", "float": "float32", "double": "float64"}
 
 
 def is_tensor(a: object) -> bool:
@@ -70,7 +70,7 @@ def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
 def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
     """float16, float32 or float64 from a name of theirs, a numpy dtype or a torch dtype."""
     text = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else np.dtype(dtype).name
-    text = _NAMES.get(text, text)
+    text = _DTYPE_NAMES.get(text, text)
     if text not in ("float16", "float32", "float64"):
         raise DtypeError(f"{name}: wanted float16 (half), float32 (float) or float64 (double), got {dtype!r}")
     return np.dtype(text)

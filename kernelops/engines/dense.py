@@ -18,8 +18,8 @@ from .blas import one_blas_thread
 from .lapack import Blocks, available
 from .threads import map_on_threads, on_one_thread, thread_count
 
-TILE = 192, 1  # the width of a tile of a factor in columns, and its height in widths
-LARGE, LARGE_TILE = 2500, (256, 2)  # from so many rows on a larger tile is faster
+FACTOR_TILE = 192, 1  # the width of a tile of a factor in columns, and its height in widths
+LARGE, LARGE_FACTOR_TILE = 2500, (256, 2)  # from so many rows on a larger tile is faster
 SHARED_FROM = 640  # several threads factor a matrix of at least so many rows
 APIECE = 8  # a thread solves for at least so many columns
 PIECE = 48  # pieces of a large solve have a multiple of so many columns: BLAS then rounds as in one piece
@@ -111,7 +111,7 @@ class _Factoring:
 
     def __init__(self, A: np.ndarray) -> None:
         self.A, self.n, self.calls = A, len(A), Blocks(A.dtype.char, len(A))
-        self.width, self.height = TILE if self.n < LARGE else LARGE_TILE
+        self.width, self.height = FACTOR_TILE if self.n < LARGE else LARGE_FACTOR_TILE
         rows = -(-self.n // self.width)
         self.done = [0] * rows  # tiles of each row, from the left
         self.tasks = iter([(i, j) for j in range(rows) for i in (j, *range(j + 1, rows, self.height))])

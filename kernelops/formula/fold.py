@@ -119,7 +119,7 @@ def scalar_factor(a: Expr) -> tuple[Expr, Expr] | None:
 
 
 _ROUNDING = 2.0**-50  # the error of a sum of few numbers, relative to their absolute values
-PARTS = 16  # a product or sum is taken apart up to so many parts: shared ones would be listed again and again
+MOST_PARTS = 16  # a product or sum is taken apart up to so many parts: shared ones would be listed again and again
 
 
 def factors(e: Expr) -> list[Expr]:
@@ -128,7 +128,7 @@ def factors(e: Expr) -> list[Expr]:
     stack = [e]
     while stack:
         node = stack.pop()
-        if node.op in ("Mult", "Square") and len(found) + len(stack) < PARTS:
+        if node.op in ("Mult", "Square") and len(found) + len(stack) < MOST_PARTS:
             stack.extend(reversed(node.args) if node.op == "Mult" else node.args * 2)
         else:
             found.append(node)
@@ -141,7 +141,7 @@ def summands(e: Expr) -> list[tuple[float, Expr | None]]:
     stack = [(1.0, e)]
     while stack:
         sign, node = stack.pop()
-        if node.op in ("Add", "Subtract", "Minus") and len(found) + len(stack) < PARTS:
+        if node.op in ("Add", "Subtract", "Minus") and len(found) + len(stack) < MOST_PARTS:
             signs = {"Add": (sign, sign), "Subtract": (sign, -sign), "Minus": (-sign,)}[node.op]
             stack.extend(reversed(list(zip(signs, node.args, strict=True))))
         else:

@@ -16,11 +16,11 @@ from .fold import VALUES, is_nonnegative
 
 Value = tuple[float, float]  # a value, and how far it may be off
 
-POINTS = 3
+SAMPLE_POINTS = 3  # number of random points at which expressions are compared
 ATTEMPTS = 12  # so many points are tried if an expression is not defined at some
 SLACK = 64.0  # bounds are of the first order, and some operations are a few ulp off
 _ULP = 2.0**-53
-_LONGEST = 4096  # a vector of more components, or a larger contraction, counts as a variable of its own
+_LONGEST_VECTOR = 4096  # a vector of more components, or a larger contraction, counts as a variable of its own
 
 
 class Point:
@@ -47,8 +47,8 @@ class Point:
         if node.op == "Const":
             return [(node.value, _ULP * abs(node.value))]
         rule = _MIXING.get(node.op) or (_elementwise if node.op in VALUES else None)
-        if rule is None or node.dim > _LONGEST:
-            return [self._draw(node) for _ in range(min(node.dim, _LONGEST))]
+        if rule is None or node.dim > _LONGEST_VECTOR:
+            return [self._draw(node) for _ in range(min(node.dim, _LONGEST_VECTOR))]
         args = [self.known[a] for a in node.args]
         known = [a for a in args if a is not None]
         if len(known) < len(args):
@@ -99,7 +99,7 @@ def _full(a: list[Value], dim: int) -> list[Value]:
 def _tensordot(node: Expr, args: list[list[Value]]) -> list[Value]:
     dims_f, dims_g, cont_f, cont_g, permute = node.params
     f, g = (_full(a, e.dim) for a, e in zip(args, node.args, strict=True))
-    if len(f) * len(g) > _LONGEST:
+    if len(f) * len(g) > _LONGEST_VECTOR:
         raise ValueError
     kept_f = [k for k in range(len(dims_f)) if k not in cont_f]
     kept_g = [k for k in range(len(dims_g)) if k not in cont_g]
@@ -154,7 +154,7 @@ def is_zero_everywhere(find: Callable[[Point], list[Value] | None], at: Sequence
         if any(abs(v) > SLACK * e for v, e in found):
             return False
         seen += 1
-        if seen == POINTS:
+        if seen == SAMPLE_POINTS:
             return True
     return False
 
@@ -172,7 +172,7 @@ def are_equal(f: Expr, g: Expr, at: Sequence[Point]) -> bool:
 def ratio(f: Expr, g: Expr, at: Sequence[Point]) -> float | None:
     """The number c with f = c*g for all data; None where there is none. Both are of length 1."""
     c = None
-    for point in at[:POINTS]:
+    for point in at[:SAMPLE_POINTS]:
         a, b = point.value(f), point.value(g)
         if a is None or b is None or b[0] == 0:
             return None

@@ -19,8 +19,8 @@ Monomial = tuple[tuple[int, int], ...]  # (number of an atom, power)
 Terms = dict[Monomial, tuple[float, float]]  # the number in front, and the sum of the absolute values in it
 
 _ROUNDING = 1e-12  # the relative error that a sum of some dozens of numbers may have
-_MANY = 48  # a product of sums is multiplied out up to so many terms
-_FEW = 6  # an expression of up to so many summands is taken apart
+_MOST_TERMS = 48  # a product of sums is multiplied out up to so many terms
+_MOST_SUMMANDS = 6  # an expression of up to so many summands is taken apart
 
 
 class Ring:
@@ -80,7 +80,7 @@ class Ring:
             return self.of(e.args[0]).power(Fraction(2 if op == "Square" else -1))
         if op == "Pow":
             return self.of(e.args[0]).power(Fraction(e.params[0]))
-        if op in ("Add", "Subtract") and e.dim == 1 and _terms_of_sum(e) <= _FEW:
+        if op in ("Add", "Subtract") and e.dim == 1 and _terms_of_sum(e) <= _MOST_SUMMANDS:
             left, right = map(self.of, e.args)
             return left + (right if op == "Add" else right.scale(-1.0))
         return self.atom(e)
@@ -88,7 +88,7 @@ class Ring:
 
 def _terms_of_sum(e: Expr) -> int:
     count, stack = 0, [e]
-    while stack and count <= _FEW:
+    while stack and count <= _MOST_SUMMANDS:
         node = stack.pop()
         if node.op in ("Add", "Subtract"):
             stack.extend(node.args)
@@ -115,7 +115,7 @@ class Polynomial:
         return Polynomial(self.ring, total)
 
     def __mul__(self, other: Polynomial) -> Polynomial:
-        if len(self.terms) * len(other.terms) > _MANY:
+        if len(self.terms) * len(other.terms) > _MOST_TERMS:
             left, right = (p if len(p.terms) == 1 else self.ring.atom(p.expr()) for p in (self, other))
             return left * right
         total: Terms = {}

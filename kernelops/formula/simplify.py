@@ -15,7 +15,7 @@ from ..errors import FormulaError
 from .defined import stretch
 from .expr import Expr, apply, const, is_const, topological
 from .fold import (
-    PARTS,
+    MOST_PARTS,
     cancel_roots,
     coefficient,
     core,
@@ -181,7 +181,7 @@ def _factor_out(node: Expr, a: Expr, b: Expr) -> Expr | None:
     if p is None or q is None:
         return None
     f, g = factors(p), factors(q)
-    if min(len(f), len(g)) >= PARTS:
+    if min(len(f), len(g)) >= MOST_PARTS:
         return None  # what is left of both would have as many again, and again
     common, left, right = split_common(f, g)
     if not any({"Vi", "Vj"} <= {x.op for x in h.vars} for h in common):

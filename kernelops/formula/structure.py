@@ -20,7 +20,7 @@ from .simplify import simplify
 Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
 Form = dict[Monomial, float]
 
-_MANY = 64  # a product of sums is multiplied out up to so many terms
+_MOST_TERMS = 64  # a product of sums is multiplied out up to so many terms
 _LINEAR = frozenset(("Minus", "Sum", "Extract", "ExtractT"))
 
 
@@ -216,7 +216,7 @@ class _Forms:
         if node.op == "IfElse":  # b + (a - b)*Step(c)
             chosen = self.atom("Step", self.name(f, node.args[0].dim), dim=node.args[0].dim)
             return _plus(g, self.times(_plus(args[1], _scale(g, -1)), chosen, node))
-        if node.op == "TensorDot" and len(f) * len(g) <= _MANY:
+        if node.op == "TensorDot" and len(f) * len(g) <= _MOST_TERMS:
             return self.bilinear(node, f, g)
         return self.function(node, args)
 
@@ -233,7 +233,7 @@ class _Forms:
 
     def times(self, f: Form, g: Form, node: Expr) -> Form:
         """The product of two forms, multiplied out unless it has too many terms."""
-        if len(f) * len(g) > _MANY:
+        if len(f) * len(g) > _MOST_TERMS:
             f, g = self.close(f, node.args[0].dim), self.close(g, node.args[-1].dim)
         return _product(f, g)
 
@@ -252,7 +252,7 @@ class _Forms:
             self.met.add(("below", *self.close(form, dim)))
         if m < 0 and not form:
             return self.atom("infinity", dim=dim)
-        if 0 < m <= 4 and 1 < len(form) and len(form) ** m <= _MANY:
+        if 0 < m <= 4 and 1 < len(form) and len(form) ** m <= _MOST_TERMS:
             total: Form = {(): 1.0}
             for _ in range(m):
                 total = _product(total, form)

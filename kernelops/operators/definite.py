@@ -25,8 +25,8 @@ import numpy as np
 
 from ..formula.expr import Expr, apply, substitute, topological, variable
 
-MANY = 300  # nodes; of larger formulas nothing is said
-ROUNDING = 1e-13  # of the largest coefficient of a Matern function
+MOST_NODES = 300  # nodes; of larger formulas nothing is said
+COEFFICIENT_ROUNDING = 1e-13  # of the largest coefficient of a Matern function
 Polynomial = tuple[Expr | None, dict[int, np.ndarray]]  # of r: the node r^2, and the coefficient of each power
 
 ARITHMETIC: dict[str, Callable[..., np.ndarray]] = {  # (node, values of the operands) -> value
@@ -115,7 +115,7 @@ class _Proof:
         self.known: dict[Expr, Facts] = {}
         nodes = list(topological(kernel))
         self.root = Facts()
-        if len(nodes) <= MANY:
+        if len(nodes) <= MOST_NODES:
             with np.errstate(all="ignore"):
                 for node in nodes:
                     self.root = self.known[node] = self.facts(node)
@@ -188,7 +188,7 @@ def _matern(polynomial: Polynomial, exponent: Polynomial) -> bool:
     c2 = 3 * (a2 - 0.4 * c3)
     c1 = a1 - c2 - c3
     c0 = a0 - c1 - c2 - c3
-    least = -ROUNDING * (abs(a0) + abs(a1) + abs(a2) + abs(a3))
+    least = -COEFFICIENT_ROUNDING * (abs(a0) + abs(a1) + abs(a2) + abs(a3))
     return all(bool((c >= least).all()) for c in (c0, c1, c2, c3))
 
 

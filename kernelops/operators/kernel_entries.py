@@ -19,9 +19,9 @@ from ..reductions.reduction import Reduction
 from .kernel_product import KernelProduct
 
 NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
-PACKED = 256  # columns whose memory a block takes that has fewer
+LEAST_COLUMNS_COUNTED = 256  # columns whose memory a block takes that has fewer
 TRIANGLE = 512  # rows that meet the columns up to their last one: half of all pairs, where there are many points
-PROBED = (64, 512)  # rows and columns on which the decrease of K with the distance is looked at
+PROBED_ENTRIES = (64, 512)  # rows and columns on which the decrease of K with the distance is looked at
 NEAREST = 32  # points next to each of these rows, on which it is looked at too
 GROWTH = 1e-9  # by which an entry may exceed a nearer one, in units of the largest
 DROPPED = 1e-3  # where ranges leave some out: that may be as large, for all that is known here
@@ -75,7 +75,7 @@ class KernelEntries:
         I = np.asarray(I)
         (P, m), w = I.shape, self.width
         out = np.empty((P, m, m))
-        numbers = max(m * m * w * w, PACKED * (1 + sum(v.dim for v in self.product.form.expr.vars)))
+        numbers = max(m * m * w * w, LEAST_COLUMNS_COUNTED * (1 + sum(v.dim for v in self.product.form.expr.vars)))
         step = max(1, NUMBERS_AT_ONCE // numbers)
         for first in range(0, P, step):
             part = I[first : first + step]
@@ -129,7 +129,7 @@ class KernelEntries:
             return None
         x = x.astype(np.float64)
         draw = np.random.default_rng(0)
-        I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED)
+        I, J = (np.sort(draw.choice(self.points, min(self.points, k), replace=False)) for k in PROBED_ENTRIES)
         y = scale_near_one(x)
         near = cKDTree(y).query(y[I], min(NEAREST, self.points))[1].reshape(len(I), -1)
         near = np.where(near < self.points, near, I[:, None])  # itself where nothing else is at a finite distance

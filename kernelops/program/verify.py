@@ -25,7 +25,7 @@ BLOCKS = ("OutDot", "OutDiff")  # add to aux1 components of the result at once
 NO_OUT = (*BLOCKS, "OutSum", "OutBest", "OutEntry")  # add to the result of the program alone
 RESULTS = (*NO_OUT, "OutExp")
 EXPONENTIALS = ("Exp", "ExpScaled")
-SLOW = frozenset(name for name, op in OPS.items() if op.slow)
+SLOW_OPERATIONS = frozenset(name for name, op in OPS.items() if op.slow)
 SCALARS = (ROW, PARAM)
 ARITY = {name: op.arity for name, op in OPS.items() if op.elementwise} | {
     **dict.fromkeys(("Zero",), 0),
@@ -120,7 +120,7 @@ def pair_cost(p: Encoded) -> int:
         elif op == "TensorDot":
             total += rounds * _contraction(p.contractions, aux0)[3]
         else:
-            total += rounds * (16 if op in SLOW else 1)
+            total += rounds * (16 if op in SLOW_OPERATIONS else 1)
     return min(max(total, 1), MOST_COST)
 
 

@@ -15,7 +15,7 @@ from .pattern import Pattern
 from .permutation import inverse_permutation, is_same_order
 from .plot import draw
 from .rectangles import first_difference, rectangles
-from .validate import LARGEST, as_int64
+from .validate import LARGEST_INT64, as_int64
 
 
 class Queries(Pattern):
@@ -85,7 +85,7 @@ class Queries(Pattern):
         """The number of pairs (i, j) held."""
         sides = np.diff(rectangles(self._block_rows(1)), axis=2)[:, :, 0]
         M, N = self.extent
-        return int(sides.astype(np.int64 if M * N <= LARGEST else object).prod(1).sum())
+        return int(sides.astype(np.int64 if M * N <= LARGEST_INT64 else object).prod(1).sum())
 
     def predicted_cost(self, M: int, N: int) -> float:
         """The expected time of a reduction over j, in units of one over all M x N pairs.

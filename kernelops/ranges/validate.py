@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import RangesError
 
-LARGEST = int(np.iinfo(np.int64).max)
+LARGEST_INT64 = int(np.iinfo(np.int64).max)
 
 
 def describe(a: Any) -> str:
@@ -36,7 +36,7 @@ def as_int64(name: str, a: Any) -> np.ndarray:
         raise RangesError(
             f"{name}: wanted integers, got {describe(a if hasattr(a, 'shape') or not array.ndim else array)}"
         )
-    if array.dtype == np.uint64 and array.size and int(array.max()) > LARGEST:
+    if array.dtype == np.uint64 and array.size and int(array.max()) > LARGEST_INT64:
         raise RangesError(f"{name}: {array.max()} does not fit int64")
     return array.astype(np.int64)
 
@@ -45,7 +45,7 @@ def check_count(name: str, value: Any, least: int = 0) -> int:
     """A number, checked to be whole and at least so large."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise RangesError(f"{name}: wanted a whole number of at least {least}, got {_short(value)}")
-    if value > LARGEST:
+    if value > LARGEST_INT64:
         raise RangesError(f"{name}: wanted a whole number that fits int64, got {value}")
     return int(value)
 

@@ -9,7 +9,7 @@ from scipy.linalg import LinAlgError, eigvalsh_tridiagonal
 
 from .vectors import HOST, Block, BlockFunction, Timestamp, Vectors
 
-LONGEST = 8  # number of columns, those with most iterations, from which the condition number is estimated
+SAMPLED_COLUMNS = 8  # number of columns, those with most iterations, from which the condition number is estimated
 
 
 class SolveLog:
@@ -101,7 +101,7 @@ class SolveLog:
             np.array(values).reshape(self.iterations, -1) for values in zip(*self.coefficients, strict=True)
         )
         taken = np.isfinite(steps)
-        longest = np.argsort(-taken.sum(axis=0), kind="stable")[:LONGEST]
+        longest = np.argsort(-taken.sum(axis=0), kind="stable")[:SAMPLED_COLUMNS]
         found = {int(c): _ritz_ratio(steps[taken[:, c], c], ratios[taken[:, c], c]) for c in longest}
         return {c: value for c, value in found.items() if value is not None}
 

@@ -10,7 +10,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from .vectors import QUIET
 
-ROUNDING = 1e-15  # share of the largest eigenvalue of T to which smaller ones are raised
+RITZ_FLOOR = 1e-15  # share of the largest eigenvalue of T to which smaller ones are raised
 FOUND = 1e-3  # share of the distance to the next Ritz value that the residual of an eigenvector may have
 
 
@@ -78,7 +78,7 @@ class Lanczos:
             if not (np.isfinite(d).all() and np.isfinite(e).all()):
                 continue
             theta, vectors = eigh_tridiagonal(d, e)
-            least = max(ROUNDING * theta[-1], np.finfo(np.float64).tiny)
+            least = max(RITZ_FLOOR * theta[-1], np.finfo(np.float64).tiny)
             definite = definite and bool(theta[0] > least)
             values[at] = self.size[at] * (vectors[0] ** 2 @ np.log(np.maximum(theta, least)))
         return values, definite

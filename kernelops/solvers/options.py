@@ -101,7 +101,7 @@ class SolveOptions:
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> SolveOptions:
         """The options among the arguments of a function, as its ``locals()`` has them when it begins."""
-        return cls(**{name: arguments[name] for name in NAMES if name in arguments})
+        return cls(**{name: arguments[name] for name in OPTION_NAMES if name in arguments})
 
     def most_iterations(self, n: int) -> int:
         """The largest number of iterations for a matrix of n rows."""
@@ -128,7 +128,7 @@ class SolveOptions:
         return replace(self, state=state)
 
 
-NAMES = tuple(f.name for f in fields(SolveOptions))
+OPTION_NAMES = tuple(f.name for f in fields(SolveOptions))
 
 
 def check_tolerance(value: Any, name: str) -> float:

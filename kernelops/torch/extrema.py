@@ -18,7 +18,7 @@ from ..reductions.reduction import Reduction
 from .autograd import Tensors, _tensor, core_ranks, derivative, forward_rule, gradient, mapped_in_front, result_kind
 from .older_vmap import Function
 
-GATHERED = 1 << 20  # numbers that are gathered and computed at a time
+NUMBERS_AT_ONCE = 1 << 20  # numbers that are gathered and computed at a time
 
 _BOTH = {"Min": "Min_ArgMin", "Max": "Max_ArgMax", "KMin": "KMin_ArgKMin"}
 
@@ -79,7 +79,7 @@ class AtWinners(Function):
         winners, dtype = winners.expand(*lead, winners.shape[-1]), given[0][1].dtype
         total = winners.new_zeros(pairs.shape(lead), dtype=dtype if pairs.result == "pair" else torch.float64)
         width = sum(v.dim for v in pairs.expr.vars) + 2 * pairs.expr.dim
-        length = max(1, GATHERED // (width * max(1, lead.numel())))
+        length = max(1, NUMBERS_AT_ONCE // (width * max(1, lead.numel())))
         for first in range(0, winners.shape[-1] if pairs.columns else 0, length):
             _add(total, pairs, winners, tensors, slice(first, min(first + length, winners.shape[-1])))
         return total.to(dtype)

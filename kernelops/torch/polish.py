@@ -33,7 +33,7 @@ from .older_vmap import Function
 from .system import run, size_of
 
 SMALLEST_RTOL = 1e-15  # relative residual below which float64 has no digits left
-SLACK = 4.0  # multiple of the allowed residual that is accepted: the bounds are of the worst case
+RESIDUAL_SLACK = 4.0  # multiple of the allowed residual that is accepted: the bounds are of the worst case
 ROUNDS = 4  # largest number of rounds: the first values, and what they are said to need, may err by orders of magnitude
 
 
@@ -168,7 +168,7 @@ class Pair:
             allowed = allowed.minimum(self.share * (self.least * self._norm(v)) ** 2 / size)
         if self.use.unknown:
             allowed = allowed.minimum(self.share * self.ratio * size)
-        enough = (residual <= SLACK * allowed) | ~(residual.isfinite() & allowed.isfinite()) | (size == 0)
+        enough = (residual <= RESIDUAL_SLACK * allowed) | ~(residual.isfinite() & allowed.isfinite()) | (size == 0)
         if bool(enough.all()):
             return None
         rtol = float(torch.where(enough, torch.inf, allowed / size).amin())

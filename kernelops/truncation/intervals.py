@@ -26,7 +26,7 @@ Interval = tuple[np.ndarray, np.ndarray]  # lo and hi, (..., dim) each
 
 WIDENED = 2.0**-20  # each operation widens its interval by this, relatively: eight units of float32's last place
 TINY = 2.0**-126  # and by this, absolutely, unless an end is 0: smaller float32 values may become 0
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def interval_of(expr: Expr, given: Mapping[Expr, Interval]) -> Interval:
@@ -74,7 +74,7 @@ def _widen(lo: np.ndarray, hi: np.ndarray) -> Interval:
     below, above = lo - WIDENED * np.abs(lo) - TINY, hi + WIDENED * np.abs(hi) + TINY
     below, above = np.where(lo >= 0, np.maximum(below, 0.0), below), np.where(hi <= 0, np.minimum(above, 0.0), above)
     below, above = np.where(lo == np.inf, lo, below), np.where(hi == -np.inf, hi, above)
-    below, above = np.where(below < -LARGEST, -np.inf, below), np.where(above > LARGEST, np.inf, above)
+    below, above = np.where(below < -LARGEST_FLOAT32, -np.inf, below), np.where(above > LARGEST_FLOAT32, np.inf, above)
     unknown = np.isnan(below + above)  # also where one is -inf and the other inf
     return np.where(unknown, np.nan, below), np.where(unknown, np.nan, above)
 
@@ -228,7 +228,7 @@ def _sum(node: Expr, f: Interval) -> Interval:
 
 def _overflow_to_inf(size: np.ndarray) -> np.ndarray:
     """A sum of magnitudes; infinite if partial sums may overflow float32."""
-    return np.where(size > LARGEST, np.inf, size)
+    return np.where(size > LARGEST_FLOAT32, np.inf, size)
 
 
 def _extract(node: Expr, f: Interval) -> Interval:

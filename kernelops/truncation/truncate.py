@@ -31,11 +31,13 @@ from ..reductions.reduction import Reduction
 from .intervals import Interval, interval_of
 
 AUTO = 1e-3  # the tolerance of ranges="auto"
-POINTS = 256  # a block has so many points, those of one tile of the engine
-PROBED = 64  # the largest row sum is estimated, from below, by the sums of so many rows
+POINTS_PER_BLOCK = 256  # a block has so many points, those of one tile of the engine
+PROBED_ROWS = 64  # the largest row sum is estimated, from below, by the sums of so many rows
 NUMBERS_AT_ONCE = 1 << 21  # bounds of so many pairs of blocks and components are computed at a time
 EPS = float(np.finfo(np.float64).eps)
-FEW, MANY = 40, 16  # up to FEW blocks of one index and MANY times as many points of the other, order costs more
+# An order costs more than it saves with up to FEW_BLOCKS blocks of one index and over ASPECT_RATIO times as many points
+# of the other.
+FEW_BLOCKS, ASPECT_RATIO = 40, 16
 ROUNDED = 1e-5  # a float32 sum of nonnegative numbers may be too large by this, relatively
 
 
@@ -167,7 +169,12 @@ def _unit_boxes(vectors: Iterable[Expr]) -> dict[Expr, Interval]:
 def _blocks(expr: Expr, arguments: Arguments, units: Mapping[Expr, Interval]) -> tuple[Blocks, Blocks] | None:
     """The blocks of i and of j, or None if there is little to gain. Equal points have the same blocks."""
     few, many = sorted((arguments.M, arguments.N))
-    if many <= POINTS or few == 0 or 0 in arguments.batch or (few <= FEW * POINTS and many > MANY * max(few, POINTS)):
+    if (
+        many <= POINTS_PER_BLOCK
+        or few == 0
+        or 0 in arguments.batch
+        or (few <= FEW_BLOCKS * POINTS_PER_BLOCK and many > ASPECT_RATIO * max(few, POINTS_PER_BLOCK))
+    ):
         return None
     sides, near = [], _compared_variables(expr)
     for kind, size in (("Vi", arguments.M), ("Vj", arguments.N)):
@@ -186,8 +193,8 @@ def _blocks(expr: Expr, arguments: Arguments, units: Mapping[Expr, Interval]) ->
 
 def _clusters(x: np.ndarray) -> Clusters:
     if not x.shape[1] or not np.isfinite(x).all():
-        return Clusters(consecutive_blocks(len(x), POINTS), None)
-    return split(x, POINTS)
+        return Clusters(consecutive_blocks(len(x), POINTS_PER_BLOCK), None)
+    return split(x, POINTS_PER_BLOCK)
 
 
 def _compared_variables(expr: Expr) -> list[Expr]:
@@ -294,7 +301,7 @@ def _keep_best(values: Interval, counts: np.ndarray, wanted: int, largest: bool)
 def _largest_row_sum(expr: Expr, axis: int, arguments: Arguments, units: Mapping[Expr, Interval]) -> float:
     """A lower bound of the largest row sum of |K|: that of some rows, for the vector of ones."""
     kept, size = ("Vi", arguments.M) if axis == 1 else ("Vj", arguments.N)
-    rows = np.sort(np.random.default_rng(0).choice(size, min(size, PROBED), replace=False))
+    rows = np.sort(np.random.default_rng(0).choice(size, min(size, PROBED_ROWS), replace=False))
     ones = {v: const(1.0, v.dim) for v in units}
     value = apply("Abs", substitute(expr, ones))
     if not value.vars:

@@ -15,7 +15,7 @@ from kernelops.formula.defined import DEFINED
 from kernelops.formula.ops import OPS
 from kernelops.frontend import KernelSolve
 from kernelops.numpy import LazyTensor
-from kernelops.solvers.options import NAMES
+from kernelops.solvers.options import OPTION_NAMES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -102,8 +102,8 @@ def test_the_tables_name_every_option_once(function):
     table = generator().arguments("solve", function)
     heads = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
     named = [name for head in heads for name in re.findall(r"`\*?(\w+)`", head)]
-    assert set(NAMES) <= set(named) and len(named) == len(set(named))
-    assert all(re.search(rf"\b{name}=", table) for name in NAMES), "the call itself"
+    assert set(OPTION_NAMES) <= set(named) and len(named) == len(set(named))
+    assert all(re.search(rf"\b{name}=", table) for name in OPTION_NAMES), "the call itself"
 
 
 def test_a_wrong_example_is_found():

@@ -9,7 +9,7 @@ import kernelops
 from kernelops import doctor
 from kernelops import numpy as numpy_door
 from kernelops.formula.cached import cached_property
-from kernelops.solvers.options import NAMES
+from kernelops.solvers.options import OPTION_NAMES
 from kernelops.solvers.precond.base import Preconditioner
 
 FRAGMENTS = {"What", "How", "Where", "Which", "Who", "Of", "That", "By", "This", "It"}  # no noun phrase, no imperative
@@ -77,7 +77,7 @@ def undocumented(docstring, wanted):
     """The parameters that a docstring does not name; ``**options``, if it is explained, stands for those of a solve."""
     named = set(re.findall(r"\w+", docstring))
     if re.search(r"^\*\*options$", docstring, re.MULTILINE):
-        named |= set(NAMES) | {"state", "verbose"}
+        named |= set(OPTION_NAMES) | {"state", "verbose"}
     return wanted - named
 
 

@@ -16,7 +16,7 @@ from kernelops.truncation import truncate as truncation
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 32 points, so that small clouds have many."""
-    monkeypatch.setattr(truncation, "POINTS", 32)
+    monkeypatch.setattr(truncation, "POINTS_PER_BLOCK", 32)
 
 
 # ---- where nothing can be left out, and where there is nothing ----

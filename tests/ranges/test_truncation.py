@@ -16,7 +16,7 @@ from kernelops.truncation import truncate as truncation
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 32 points, so that small clouds have many."""
-    monkeypatch.setattr(truncation, "POINTS", 32)
+    monkeypatch.setattr(truncation, "POINTS_PER_BLOCK", 32)
 
 
 # ---- solves ----
@@ -382,10 +382,10 @@ def test_batches():
 
 def test_few_points_that_meet_many_are_not_worth_an_order():
     """Choosing a pattern takes the time of some thousand rows."""
-    few, many = truncation.FEW * truncation.POINTS, truncation.MANY
-    x, y = np.random.default_rng(0).random((2, 3 * many * truncation.POINTS, 2))
+    few, many = truncation.FEW_BLOCKS * truncation.POINTS_PER_BLOCK, truncation.ASPECT_RATIO
+    x, y = np.random.default_rng(0).random((2, 3 * many * truncation.POINTS_PER_BLOCK, 2))
     reduction = Genred("Exp(-900*SqDist(x,y))*b", XYB, axis=1)
-    for rows, worth in ((2 * truncation.POINTS, False), (4 * truncation.POINTS, True)):
+    for rows, worth in ((2 * truncation.POINTS_PER_BLOCK, False), (4 * truncation.POINTS_PER_BLOCK, True)):
         assert rows <= few
         found = chosen(reduction, (x[:rows], y, np.ones((len(y), 1))), 1e-3)
         assert (found is not None) == worth

@@ -8,7 +8,7 @@ import usual
 
 from kernelops import KernelOperator, Ranges
 from kernelops.formula.parse import parse
-from kernelops.operators.definite import MANY
+from kernelops.operators.definite import MOST_NODES
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "u = Vi(1)", "v = Vj(1)", "g = Pm(1)", "w = Pm(3)", "S = Pm(9)", "b = Vj(1)"]
 N = 40
@@ -151,7 +151,7 @@ def test_a_matrix_valued_kernel_and_a_long_formula_are_left():
     aliases = usual.aliases(2, 2)
     H = KernelOperator("Exp(-SqDist(x,y))*(2*b - 4*(x-y|b)*(x-y))", aliases, "b", x, x)
     assert H.least == -np.inf
-    terms = " + ".join(f"Exp(-{k}.5*SqDist(x,y))" for k in range(MANY))
+    terms = " + ".join(f"Exp(-{k}.5*SqDist(x,y))" for k in range(MOST_NODES))
     assert len(parse(f"({terms})*b", aliases).expr.vars) == 3
     assert KernelOperator(f"({terms})*b", aliases, "b", x, x).least == -np.inf
 

@@ -13,7 +13,7 @@ import kernelops
 from kernelops import ArgumentError, ConvergenceWarning, DtypeError, KeywordError, SolveError, SolveState, solve
 from kernelops.frontend import KernelSolve
 from kernelops.operators.kernel_product import KernelProduct
-from kernelops.solvers.options import NAMES, SolveOptions
+from kernelops.solvers.options import OPTION_NAMES, SolveOptions
 
 # what the methods beside the call leave out, because a start and a callback are for one solve alone, the determinant of
 # a caller's own preconditioner is not known, and an estimate has no iterations to show
@@ -44,13 +44,13 @@ def documented(function):
 def test_the_signature_of_solve():
     found = {name: p.default for name, p in inspect.signature(solve).parameters.items() if name not in ("A", "B")}
     assert found == DEFAULTS
-    assert documented(solve) == {"A", "B", *NAMES}
+    assert documented(solve) == {"A", "B", *OPTION_NAMES}
 
 
 def test_the_signature_of_a_call():
     found = {name: p.default for name, p in parameters(KernelSolve.__call__).items()}
-    assert set(found) == {*NAMES, *OWN["__call__"]}
-    assert {name: found[name] for name in NAMES} == {**DEFAULTS, "rtol": None}  # None, because eps is another name
+    assert set(found) == {*OPTION_NAMES, *OWN["__call__"]}
+    assert {name: found[name] for name in OPTION_NAMES} == {**DEFAULTS, "rtol": None}  # None: eps is another name
     assert documented(KernelSolve.__call__) == {"args", *found}
 
 
@@ -58,7 +58,7 @@ def test_the_signature_of_a_call():
 def test_the_signatures_beside_the_call(method):
     function = getattr(KernelSolve, method)
     found = {name: p.default for name, p in parameters(function).items()}
-    shared = set(NAMES) - LEFT_OUT[method]
+    shared = set(OPTION_NAMES) - LEFT_OUT[method]
     assert set(found) == shared | OWN[method]
     assert {name: found[name] for name in shared} == {name: DEFAULTS[name] for name in shared}
     assert documented(function) == {"args", "options", *OWN[method]}

@@ -18,7 +18,7 @@ TOL, ALPHA = 0.3, 0.5
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(truncation, "POINTS", 8)
+    monkeypatch.setattr(truncation, "POINTS_PER_BLOCK", 8)
 
 
 def leaves(m=N, n=N, dtype=torch.float64, requires_grad=True):
