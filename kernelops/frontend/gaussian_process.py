@@ -1,4 +1,4 @@
-"""What goes with a solve: log-determinants, quadratic forms, and what a Gaussian process predicts at new points.
+"""Log-determinants, quadratic forms and predictions of Gaussian processes at new points: all that goes with a solve.
 
 The solvers see a system and a plan (which preconditioner, built for which matrix); this file makes both from a
 SolveSpec and its arrays, for numpy arrays and for what torch's functions do with them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays.arguments import Arguments, bind_arguments, is_tensor, label
-from ..errors import ArgumentError, ConvergenceWarning, ShapeError, SolveError
+from ..errors import ArgumentError, ShapeError
 from ..formula.expr import Expr
 from ..formula.tokens import nearest
 from ..operators.kernel_product import COLUMNS_AT_ONCE, KernelProduct
@@ -32,7 +31,7 @@ from ..solvers.progress import log_line
 from ..solvers.quadrature import Estimate
 from ..solvers.quadrature import logdet as estimated_logdet
 from ..solvers.request import SolveRequest
-from ..solvers.solve import solve_with
+from ..solvers.solve import report_failure, solve_with
 from ..solvers.units import unit_of
 
 SILENT = np.errstate(all="ignore")  # what leaves the range of numbers is reported in words, not by numpy
@@ -75,11 +74,12 @@ class Ready:
 
     @property
     def batch(self) -> tuple[int, ...]:
+        """The batch dimensions of the right-hand side."""
         return tuple(self.kernel.b_shape[:-2])
 
     @property
     def factors(self) -> tuple[Cholesky, ...]:
-        """A dense factor of each element of the batch; empty where nothing as exact as that is there."""
+        """A dense factor of each element of the batch; empty if there is nothing as exact."""
         found = tuple(p for p in self.preconditioners if isinstance(p, Cholesky) and p.jitter == 0)
         return found if self.own and len(found) == len(self.preconditioners) else ()
 
@@ -147,12 +147,9 @@ def determinant(found: Ready, n_probes: int, seed: int, rtol: float) -> Estimate
 
 
 def complain(estimate: Estimate | Unfit, on_fail: str, stacklevel: int) -> None:
-    """Do with an estimate that cannot be trusted what on_fail says."""
-    if not estimate.message or on_fail == "ignore":
-        return
-    if on_fail == "raise":
-        raise SolveError(estimate)
-    warnings.warn(estimate.message, ConvergenceWarning, stacklevel=stacklevel + 1)
+    """Report an estimate that cannot be trusted, as on_fail says."""
+    if estimate.message:
+        report_failure(estimate, on_fail, stacklevel + 1)
 
 
 @dataclass(frozen=True)
@@ -181,8 +178,8 @@ class Unfit:
         )
 
 
-def rounded(values: np.ndarray, dtype: Any, name: str, on_fail: str, stacklevel: int) -> np.ndarray:
-    """float64 values in the dtype that is returned; what does not fit into it is said."""
+def round_to(values: np.ndarray, dtype: Any, name: str, on_fail: str, stacklevel: int) -> np.ndarray:
+    """Round float64 values to the dtype that is returned, and report those that do not fit into it."""
     with np.errstate(over="ignore"):
         found = values.astype(dtype)
     if np.isinf(found).any() and np.isfinite(values).all():
@@ -201,11 +198,11 @@ def with_unknown(spec: SolveSpec, args: Sequence[Any]) -> list[Any]:
     points = [x for x in spec.variables if x.op != "Pm" and x is not v]
     if not points:
         raise ArgumentError(f"wanted {label(v, spec.names)} too: nothing else says how many points there are")
-    place = v.position
-    args.insert(place, None)
+    position = v.position
+    args.insert(position, None)
     like = args[min(points, key=lambda x: x.op != v.op).position]
     rows = like.shape[-2] if getattr(like, "ndim", 0) >= 2 else 1
-    args[place] = _zeros(like, (rows, v.dim))
+    args[position] = _zeros(like, (rows, v.dim))
     return args
 
 
@@ -241,7 +238,7 @@ def new_points(spec: SolveSpec, at: Any) -> dict[int, Any]:
 
 
 def check_new_points(spec: SolveSpec, new: Mapping[int, Any], dtype: Any, batch: tuple[int, ...]) -> int:
-    """How many new points there are; arrays that do not fit are refused, by the name of the argument."""
+    """The number of new points; arrays that do not fit are refused, by the name of the argument."""
     rows = set()
     for x in spec.variables:
         if x.position not in new:
@@ -314,7 +311,7 @@ def predict(
     solution = spec(arguments, alpha, stacklevel=stacklevel + 2)
 
     def product(points: Mapping[int, np.ndarray], kinds: Sequence[str], unknown: np.ndarray) -> np.ndarray:
-        """K u where some kinds of variables are at new points."""
+        """K u with some kinds of variables at new points."""
         at = across(spec, args, points, kinds)
         at[v.position] = np.zeros((unknown.shape[-2], v.dim), arguments.dtype)
         new_arguments = bind_arguments(spec.variables, at, spec.names, device=spec.device)

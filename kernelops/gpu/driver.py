@@ -13,8 +13,8 @@ import sys
 from typing import Any
 
 from ..errors import BackendError
+from .locate import DRIVER_LIBRARY
 
-NAME = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 OUT_OF_MEMORY = 2
 NOT_READY = 600
 OF_CAPTURES = range(900, 910)  # errors of calls that are not allowed while a graph is captured; nothing is lost
@@ -55,7 +55,7 @@ class Library:
     """The driver's own functions, for handles and addresses that are plain numbers; a context must be current."""
 
     def __init__(self) -> None:
-        self._library = getattr(ctypes, "WinDLL", ctypes.CDLL)(NAME)
+        self._library = getattr(ctypes, "WinDLL", ctypes.CDLL)(DRIVER_LIBRARY)
         for name, types in _SIGNATURES.items():
             getattr(self._library, name).argtypes = types
 
@@ -139,9 +139,9 @@ def _not_imported(error: ImportError) -> str:
         return 'the GPU needs PyCUDA, which is not installed: pip install "kernelops[cuda]"'
     if "undefined symbol" in text:
         return f"PyCUDA was built for a newer NVIDIA driver than there is ({text}): update the driver"
-    if NAME.partition(".")[0] in text or "DLL load failed" in text:
+    if DRIVER_LIBRARY.partition(".")[0] in text or "DLL load failed" in text:
         return (
-            f"the NVIDIA driver is missing: its library {NAME} cannot be loaded ({text});"
+            f"the NVIDIA driver is missing: its library {DRIVER_LIBRARY} cannot be loaded ({text});"
             " install the driver, and see by nvidia-smi whether it works"
         )
     return f'PyCUDA cannot be imported ({text}): pip install --force-reinstall "kernelops[cuda]"'

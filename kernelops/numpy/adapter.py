@@ -67,10 +67,10 @@ def predict(
         points[p] = to_numpy(a, "at")
     mean, spread = gp.predict(spec, args, checked, points, variance, stacklevel=4)
     on_fail = spec.options.on_fail
-    mean = to_library(arguments, gp.rounded(mean, arguments.dtype, "mean", on_fail, stacklevel=3))
+    mean = to_library(arguments, gp.round_to(mean, arguments.dtype, "mean", on_fail, stacklevel=3))
     if spread is None:
         return mean, None
-    return mean, to_library(arguments, gp.rounded(spread, arguments.dtype, "variance", on_fail, stacklevel=3))
+    return mean, to_library(arguments, gp.round_to(spread, arguments.dtype, "variance", on_fail, stacklevel=3))
 
 
 def _bind_with_alpha(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[Arguments, np.ndarray]:

@@ -1,13 +1,13 @@
-"""Which kernels are positive semidefinite: by rules for the operations of the language, and nothing measured.
+"""Proofs that kernels are positive semidefinite, by rules for the operations of the language; nothing is measured.
 
-A kernel k(x, y) is psd where every matrix k(x_i, x_j) is positive semidefinite. psi is a negative type, here, where
+A kernel k(x, y) is psd if every matrix k(x_i, x_j) is positive semidefinite. psi is a negative type, here, if
 sum c_i c_j psi(x_i, x_j) <= 0 for all c of sum 0, and psi(x, x) >= 0; then psi >= 0 everywhere. The rules are those of
 Schoenberg and Schur (C. Berg, J. Christensen, P. Ressel, Harmonic Analysis on Semigroups, 1984, chapter 3):
 
 - f(x) f(y) is psd, and so are sums, products and nonnegative multiples of psd kernels, their whole powers and their
   exponentials; (f(x) - f(y))^2 is of negative type, and so are sums, nonnegative multiples and powers from 0 to 1;
-- exp(k) is psd where k is conditionally so: psd, minus a negative type, any number, a sum of these;
-- 1/psi^s for s > 0 is psd where psi is of negative type and above 0 on the diagonal: an integral of exp(-t psi);
+- exp(k) is psd if k is conditionally so: psd, minus a negative type, any number, a sum of these;
+- 1/psi^s for s > 0 is psd if psi is of negative type and above 0 on the diagonal: an integral of exp(-t psi);
 - cos, and sin(u)/u, of a difference f(x) - f(y) are psd: Fourier transforms of measures. 1 - cos is of negative type;
 - with r = sqrt(psi), the functions of Matern exp(-r), (1 + r) exp(-r), (1 + r + r^2/3) exp(-r) and
   (1 + r + 2 r^2/5 + r^3/15) exp(-r) are mixtures of exp(-t psi), and psd.
@@ -24,10 +24,9 @@ from functools import lru_cache
 import numpy as np
 
 from ..formula.expr import Expr, apply, substitute, topological, variable
+from . import matern
 
-MOST_NODES = 300  # nodes; of larger formulas nothing is said
-COEFFICIENT_ROUNDING = 1e-13  # of the largest coefficient of a Matern function
-Polynomial = tuple[Expr | None, dict[int, np.ndarray]]  # of r: the node r^2, and the coefficient of each power
+MOST_NODES = 300  # nothing is proved of formulas of more nodes
 
 ARITHMETIC: dict[str, Callable[..., np.ndarray]] = {  # (node, values of the operands) -> value
     "Minus": lambda node, f: -f,
@@ -51,12 +50,12 @@ ARITHMETIC: dict[str, Callable[..., np.ndarray]] = {  # (node, values of the ope
 
 @dataclass
 class Facts:
-    """What is known of a node, of each of its components alike.
+    """Facts known of a node, of each of its components alike.
 
     Attributes
     ----------
     value : ndarray or None
-        (..., length): what it is where it is a number for all pairs of points.
+        (..., length): its value, if that is one for all pairs of points.
     psd, conditional, negative, away : bool
         Positive semidefinite; conditionally so; of negative type; and that above 0 on the diagonal.
     difference : int
@@ -71,10 +70,11 @@ class Facts:
     negative: bool = False
     away: bool = False
     difference: int = 0
-    polynomial: Polynomial | None = None
+    polynomial: matern.Polynomial | None = None
 
     @classmethod
     def number(cls, value: np.ndarray) -> Facts:
+        """Facts of a number, or of components that are numbers."""
         if not np.isfinite(value).all():
             return cls()
         some, sure = bool((value >= 0).all()), bool((value > 0).all())
@@ -82,7 +82,7 @@ class Facts:
 
 
 def semidefinite(kernel: Expr, pairs: Iterable[tuple[int, int]], parameters: Mapping[int, np.ndarray]) -> bool:
-    """Whether a kernel of length 1 is proved to be positive semidefinite, whatever the points.
+    """Whether a kernel of length 1 is proved to be positive semidefinite for all points.
 
     Parameters
     ----------
@@ -102,6 +102,8 @@ def _proved(kernel: Expr, pairs: tuple[tuple[int, int], ...], parameters: tuple[
 
 
 class _Proof:
+    """Facts of all nodes of a kernel, from the leaves up; root has those of the kernel itself."""
+
     def __init__(self, kernel: Expr, pairs: tuple[tuple[int, int], ...], parameters: Mapping[int, np.ndarray]) -> None:
         # one variable of i and one of j for all that hold the same array: to exchange i and j is to exchange these
         first = {q: p for p, q in sorted(pairs, reverse=True)}
@@ -127,6 +129,7 @@ class _Proof:
         return one_sided and substitute(f, self.exchange) is g
 
     def facts(self, node: Expr) -> Facts:
+        """Facts of a node whose operands are known."""
         if node.op == "Const":
             return Facts.number(np.full(node.dim, float(node.value)))
         if node.op == "Pm":
@@ -145,53 +148,6 @@ class _Proof:
         return found
 
 
-# ---- polynomials of r ----
-
-
-def _added(f: Facts, g: Facts, sign: float = 1.0) -> Polynomial | None:
-    base = _common(f, g)
-    if base is None:
-        return None
-    (_, a), (_, b) = f.polynomial, g.polynomial  # type: ignore[misc]
-    return base[0], {k: a.get(k, np.zeros(1)) + sign * b.get(k, np.zeros(1)) for k in {*a, *b}}
-
-
-def _multiplied(f: Facts, g: Facts) -> Polynomial | None:
-    base = _common(f, g)
-    if base is None:
-        return None
-    total: dict[int, np.ndarray] = {}
-    for k, c in f.polynomial[1].items():  # type: ignore[index]
-        for m, d in g.polynomial[1].items():  # type: ignore[index]
-            total[k + m] = total.get(k + m, np.zeros(1)) + c * d
-    return base[0], total
-
-
-def _common(f: Facts, g: Facts) -> tuple[Expr | None] | None:
-    """The r^2 of both, where it is one."""
-    if f.polynomial is None or g.polynomial is None:
-        return None
-    bases = {p[0] for p in (f.polynomial, g.polynomial)} - {None}
-    return (next(iter(bases), None),) if len(bases) <= 1 else None
-
-
-def _matern(polynomial: Polynomial, exponent: Polynomial) -> bool:
-    """Whether polynomial * exp(exponent) is a nonnegative sum of Matern's functions of a multiple of r."""
-    base, slope = exponent
-    if base is None or set(slope) != {1} or polynomial[0] not in (None, base) or not set(polynomial[1]) <= {0, 1, 2, 3}:
-        return False
-    s = -slope[1]
-    if not (s > 0).all():
-        return False
-    a0, a1, a2, a3 = (polynomial[1].get(k, np.zeros(1)) / s**k for k in range(4))
-    c3 = 15 * a3
-    c2 = 3 * (a2 - 0.4 * c3)
-    c1 = a1 - c2 - c3
-    c0 = a0 - c1 - c2 - c3
-    least = -COEFFICIENT_ROUNDING * (abs(a0) + abs(a1) + abs(a2) + abs(a3))
-    return all(bool((c >= least).all()) for c in (c0, c1, c2, c3))
-
-
 # ---- rules: (proof, node, facts of the operands) -> what is known of the node ----
 
 
@@ -202,7 +158,7 @@ def _add(proof: _Proof, node: Expr, f: Facts, g: Facts) -> Facts:
         negative=f.negative and g.negative,
         away=f.negative and g.negative and (f.away or g.away),
         difference=2 * (f.difference == g.difference == 2),
-        polynomial=_added(f, g),
+        polynomial=matern.add(f.polynomial, g.polynomial),
     )
 
 
@@ -210,16 +166,20 @@ def _subtract(proof: _Proof, node: Expr, f: Facts, g: Facts) -> Facts:
     return Facts(
         conditional=f.conditional and (g.negative or g.value is not None),
         difference=2 * (proof.mirrored(*node.args) or f.difference == g.difference == 2),
-        polynomial=_added(f, g, -1.0),
+        polynomial=matern.add(f.polynomial, g.polynomial, -1.0),
     )
 
 
 def _minus(proof: _Proof, node: Expr, f: Facts) -> Facts:
-    return Facts(conditional=f.negative, difference=f.difference, polynomial=_multiplied(Facts.number(-np.ones(1)), f))
+    return Facts(
+        conditional=f.negative,
+        difference=f.difference,
+        polynomial=matern.multiply((None, {0: -np.ones(1)}), f.polynomial),
+    )
 
 
 def _product(proof: _Proof, node: Expr, *_: Facts) -> Facts:
-    """Of Mult and Divide: by the factors, wherever they stand."""
+    """Facts of a Mult or Divide, from all factors above and below, however they are nested."""
     number, rest, stack = np.ones(1), list[tuple[Expr, Facts]](), [node]
     while stack:
         e = stack.pop()
@@ -253,11 +213,11 @@ def _product(proof: _Proof, node: Expr, *_: Facts) -> Facts:
             negative=some and f.negative,
             away=f.away and bool((number > 0).all()),
             difference=f.difference,
-            polynomial=_multiplied(whole, f),
+            polynomial=matern.multiply(whole.polynomial, f.polynomial),
         )
     polynomial = whole.polynomial
     for factor in rest:
-        polynomial = _multiplied(Facts(polynomial=polynomial), factor[1])
+        polynomial = matern.multiply(polynomial, factor[1].polynomial)
     return Facts(psd=(some and _pairs_up(proof, rest)) or _is_matern(rest, whole, proof), polynomial=polynomial)
 
 
@@ -274,6 +234,7 @@ def _pairs_up(proof: _Proof, factors: list[tuple[Expr, Facts]]) -> bool:
 
 
 def _is_matern(factors: list[tuple[Expr, Facts]], number: Facts, proof: _Proof) -> bool:
+    """Whether number times the factors is psd as functions of Matern, times other psd factors, are."""
     exponents = [proof.known[e.args[0]].polynomial if e.op == "Exp" else None for e, _ in factors]
     decays = [k for k, p in enumerate(exponents) if p is not None and set(p[1]) == {1}]
     if len(decays) != 1:
@@ -282,8 +243,8 @@ def _is_matern(factors: list[tuple[Expr, Facts]], number: Facts, proof: _Proof) 
     others = [f for k, (_, f) in enumerate(factors) if k != decays[0]]
     polynomial = number.polynomial
     for f in others:
-        polynomial = polynomial if f.psd and f.polynomial is None else _multiplied(Facts(polynomial=polynomial), f)
-    return polynomial is not None and exponent is not None and _matern(polynomial, exponent)
+        polynomial = polynomial if f.psd and f.polynomial is None else matern.multiply(polynomial, f.polynomial)
+    return polynomial is not None and exponent is not None and matern.is_sum(polynomial, exponent)
 
 
 def _inverse(proof: _Proof, node: Expr, f: Facts) -> Facts:
@@ -292,7 +253,7 @@ def _inverse(proof: _Proof, node: Expr, f: Facts) -> Facts:
 
 def _pow(proof: _Proof, node: Expr, f: Facts) -> Facts:
     m = node.params[0]
-    polynomial = _multiplied(f, Facts(polynomial=_multiplied(f, f))) if m == 3 else None
+    polynomial = matern.multiply(f.polynomial, matern.multiply(f.polynomial, f.polynomial)) if m == 3 else None
     return Facts(psd=f.psd if m > 0 else f.away if m < 0 else True, polynomial=polynomial)
 
 
@@ -312,7 +273,7 @@ def _square(proof: _Proof, node: Expr, f: Facts) -> Facts:
     (inner,) = node.args
     wave = inner.op == "Sin" and proof.known[inner.args[0]].difference > 0
     atom = f.difference > 0 or wave
-    return Facts(psd=f.psd, negative=atom, polynomial=None if atom else _multiplied(f, f))
+    return Facts(psd=f.psd, negative=atom, polynomial=None if atom else matern.multiply(f.polynomial, f.polynomial))
 
 
 def _sqrt(proof: _Proof, node: Expr, f: Facts) -> Facts:
@@ -360,7 +321,7 @@ def _part(proof: _Proof, node: Expr, f: Facts) -> Facts:
     return Facts(None, f.psd, f.conditional, f.negative, f.away, f.difference)
 
 
-def _padded(proof: _Proof, node: Expr, f: Facts) -> Facts:
+def _pad(proof: _Proof, node: Expr, f: Facts) -> Facts:
     return Facts(None, f.psd, f.conditional, f.negative, False, f.difference)
 
 
@@ -388,6 +349,6 @@ _RULES: dict[str, Callable[..., Facts]] = {
     "Sum": _sum,
     "TensorDot": _tensordot,
     "Extract": _part,
-    "ExtractT": _padded,
+    "ExtractT": _pad,
     "Concat": _concat,
 }

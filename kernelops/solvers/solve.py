@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -225,12 +225,27 @@ def _describe_columns(b: Block) -> str:
 
 def warn_or_raise(solution: Solution, on_fail: str, stacklevel: int = 2) -> None:
     """Warn of a solution that did not converge, raise SolveError, or do nothing, as on_fail says."""
-    if solution.converged or on_fail == "ignore":
-        return
+    if solution.converged or (solution.status == "stopped" and on_fail != "raise"):
+        return  # a callback that stops the solve knows that it does
+    report_failure(solution, on_fail, stacklevel)
+
+
+class Outcome(Protocol):
+    """A result that can say what is wrong with it."""
+
+    @property
+    def message(self) -> str: ...
+
+
+def report_failure(outcome: Outcome, on_fail: str, stacklevel: int) -> None:
+    """Raise SolveError with an outcome that has failed, warn of it, or do nothing, as on_fail says.
+
+    stacklevel is that of a warning that the caller would give itself.
+    """
     if on_fail == "raise":
-        raise SolveError(solution)
-    if solution.status != "stopped":  # a callback that stops the solve knows that it does
-        warnings.warn(solution.message, ConvergenceWarning, stacklevel=stacklevel)
+        raise SolveError(outcome)
+    if on_fail == "warn":
+        warnings.warn(outcome.message, ConvergenceWarning, stacklevel=stacklevel + 1)
 
 
 def _block(b: Block, n: int) -> Block:

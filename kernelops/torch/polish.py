@@ -49,7 +49,7 @@ class Use(NamedTuple):
 class Polish(Function):
     """``Polish.apply(specs, use, alpha, a, z, g, *tensors)``: a and z with the residuals they need.
 
-    a = A^-1 b and z = A^-1 g are float64, with b at the unknown's place among the tensors, and made for -z^T dA a.
+    a = A^-1 b and z = A^-1 g are float64, with b at the unknown's position among the tensors, and made for -z^T dA a.
     specs has the solves of a and of z; that of a alone, which is returned alone then, where z is given and g is None,
     or where z is None, for -a^T dA a. As functions they are what they were, and so are their derivatives.
     """
@@ -64,8 +64,8 @@ class Polish(Function):
         g: torch.Tensor | None,
         *tensors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        place = specs[0].unknown.position
-        rhs = [tensors[place]] if g is None else [tensors[place], g]
+        position = specs[0].unknown.position
+        rhs = [tensors[position]] if g is None else [tensors[position], g]
         pair = Pair(alpha, [a] if z is None else [a, z], rhs, specs[0], use)
         if use.unknown:
             pair.ratio = pair.least / size_of(specs[0], alpha, tensors)
@@ -75,7 +75,7 @@ class Polish(Function):
                 break
             for k, rtol in enumerate(wanted):
                 if rtol is not None:
-                    arguments = [rhs[k] if p == place else t for p, t in enumerate(tensors)]
+                    arguments = [rhs[k] if p == position else t for p, t in enumerate(tensors)]
                     pair.iterate(k, specs[k], rtol, arguments)
         return tuple(t.clone() for t in pair.found[: len(specs)])
 

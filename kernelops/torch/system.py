@@ -50,11 +50,11 @@ class TensorSystem(KernelSystem):
 
 def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     """The tensors with b in the dtype of the others, where the spec allows it to be wider."""
-    place = spec.unknown.position
-    others = [t.dtype for p, t in enumerate(tensors) if t is not None and p != place]
-    if not spec.wide or not others or tensors[place].dtype == others[0]:
+    position = spec.unknown.position
+    others = [t.dtype for p, t in enumerate(tensors) if t is not None and p != position]
+    if not spec.wide or not others or tensors[position].dtype == others[0]:
         return tensors
-    return [t.to(others[0]) if p == place else t for p, t in enumerate(tensors)]
+    return [t.to(others[0]) if p == position else t for p, t in enumerate(tensors)]
 
 
 def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], stacklevel: int) -> Solution:
