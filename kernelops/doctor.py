@@ -103,7 +103,7 @@ def _timed(test: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     start = perf_counter()
     try:
         result = test()
-    except Exception as error:  # whatever goes wrong is what this program is there to show
+    except Exception as error:  # any failure is what this program is there to show
         result = {"ok": False, "exception": "".join(traceback.format_exception_only(error)).strip()}
     return {**result, "seconds": perf_counter() - start}
 

@@ -1,4 +1,4 @@
-"""What can go wrong, by name.
+"""Errors and warnings, by what has gone wrong.
 
 Bad input is a ``ValueError`` or a ``TypeError`` whose text names the argument, what was wanted and what came.
 The outcome of a solve is not an error: it is the ``status`` of a :class:`~kernelops.Solution`, which
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FormulaError(ValueError):
-    """A formula or an alias that cannot be read; the text shows the place with a caret where there is one."""
+    """A formula or an alias that cannot be read; the text shows the place with a caret if there is one."""
 
 
 class ArgumentError(ValueError):
@@ -29,7 +29,7 @@ class BackendError(ArgumentError):
 
 
 class DtypeError(TypeError):
-    """An array of a kind or a precision that cannot be used where it stands."""
+    """An array of a kind or a precision that cannot be used as this argument."""
 
 
 class KeywordError(TypeError):

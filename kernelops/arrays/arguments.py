@@ -17,7 +17,7 @@ _DTYPE_NAMES = {"half": "float16", "float": "float32", "double": "float64"}
 
 
 def is_tensor(a: object) -> bool:
-    """Whether a is a torch tensor; where torch was never imported nothing can be one."""
+    """Whether a is a torch tensor; if torch was never imported nothing can be one."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(a, torch.Tensor)
 
@@ -251,7 +251,7 @@ def _counts(
     names: Mapping[Expr, str] | None,
     sizes: tuple[int | None, int | None],
 ) -> tuple[int, int]:
-    """Rows of the Vi and of the Vj variables; 1 where nothing tells."""
+    """Rows of the Vi and of the Vj variables; 1 if nothing tells."""
     counts = {"Vi": sizes[0], "Vj": sizes[1]}
     for p, v in places.items():
         array = arrays[p]

@@ -36,9 +36,9 @@ class DeviceArray:
         The library whose array it is, and which is to hold results: "torch", "cupy", "pycuda", or "host" for a copy of
         an array of the host.
     host : ndarray or None
-        The same numbers on the host, where they are known.
+        The same numbers on the host, if they are known.
     stream : int or None
-        The stream that is still to write them, where the array names one.
+        The stream that is still to write them, if the array names one.
     """
 
     __slots__ = ("device", "dtype", "library", "host", "owner", "pointer", "shape", "stream", "strides")

@@ -36,7 +36,7 @@ class ArrayLibrary(Protocol):
 
 
 class Host:
-    """Results are copied to the host; work goes to the stream of the arrays, where these have one."""
+    """Results are copied to the host; work goes to the stream of the arrays, if these have one."""
 
     def __init__(self, gpu: Device, beside: ArrayLibrary | None = None) -> None:
         self.gpu, self.stream = gpu, None if beside is None else beside.stream
@@ -168,7 +168,7 @@ def _strided_view(a: DeviceArray, as_strided: Callable[..., Any]) -> Any:
 
 
 def _copy_with_gaps(a: DeviceArray) -> np.ndarray:
-    """A copy of the memory from the first number to the last; where the array has gaps, these come along."""
+    """A copy of the memory from the first number to the last; if the array has gaps, these come along."""
     if a.size == 0:
         return np.empty(a.shape, a.dtype)
     steps = [(size - 1) * stride for size, stride in zip(a.shape, a.strides, strict=True)]

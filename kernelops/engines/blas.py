@@ -55,7 +55,7 @@ def one_blas_thread() -> Iterator[None]:
     """Run products of BLAS on the thread that asks for them.
 
     For work in which they alternate with products of the engine, or those of NumPy's library with those of SciPy's: the
-    threads of each go on spinning for milliseconds after their work, and where there are as many of them as cores, all
+    threads of each go on spinning for milliseconds after their work, and if there are as many of them as cores, all
     becomes several times slower. The first to enter sets the limit, for the whole process, and the last to leave takes
     it back. MemoryError if the libraries could not have their working memory.
     """

@@ -30,11 +30,11 @@ except ImportError as error:  # a source tree whose extension was not built
     ) from error
 
 # Instructions times pairs below which one thread runs: there waking the others saves less than a tenth of a
-# millisecond, and costs ten where the threads of another library still spin after their work and one of ours waits.
+# millisecond, and costs ten if the threads of another library still spin after their work and one of ours waits.
 SERIAL_BELOW = 1 << 22
 SYMMETRIC_FROM = 1024  # a symmetric sum of at least so many points, four blocks, evaluates each pair once
 # Results for each unit of counted work of a pair's value up to which that pays: every result is added twice for a pair,
-# by the rows and by the columns, and the second way takes longer than what is saved where there are many results.
+# by the rows and by the columns, and the second way takes longer than what is saved if there are many results.
 SYMMETRIC_RESULTS = 6
 # Counted work of a row's pairs, for each of its results and for each strip that adds to it (mirror.h), from which that
 # pays under ranges which leave pairs out: what the strips keep and add takes as long whether few pairs meet or all.
@@ -56,7 +56,7 @@ class Raw(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A program, its verified encoding, and the factor of the pairs where that could serve the rows of i and of j.
+    """A program, its verified encoding, and the factor of the pairs if that could serve the rows of i and of j.
 
     ``cache`` holds what another engine has made of the program, by keys of its own.
     """
@@ -179,7 +179,7 @@ def _is_same_memory(arguments: Arguments, v: Expr, w: Expr) -> bool:
 
 
 def _task_height(rows: int) -> int:
-    """Rows of a task, where so many rows are to be shared among the threads."""
+    """Rows of a task, if so many rows are to be shared among the threads."""
     return _core.TASK_ROWS if rows >= 16 * _core.TASK_ROWS else SMALL_TASK
 
 

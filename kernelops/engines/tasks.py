@@ -41,7 +41,7 @@ def cut_in_parts(
         Most rows of a task.
     parts : int
     grain : int
-        Columns of a part are a multiple of this, where there are enough.
+        Columns of a part are a multiple of this, if there are enough.
 
     Returns
     -------

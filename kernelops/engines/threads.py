@@ -21,7 +21,7 @@ def thread_reasons() -> dict[str, int]:
     Returns
     -------
     dict
-        "OMP_NUM_THREADS" (where it is set to a positive whole number, or a list that starts with one), "affinity" (CPUs
+        "OMP_NUM_THREADS" (if it is set to a positive whole number, or a list that starts with one), "affinity" (CPUs
         this process may run on) and "cgroup quota" (CPUs' worth of time its container may use, rounded up so that all
         of it can be used).
     """

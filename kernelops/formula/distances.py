@@ -159,7 +159,7 @@ def align(expr: Expr, at: Sequence[Point]) -> Expr:
 
 
 def _pull_factor(node: Expr) -> Expr:
-    """node with a factor of length 1 in front, where it is a square, an absolute value or a difference of products."""
+    """node with a factor of length 1 in front, if it is a square, an absolute value or a difference of products."""
     if node.op in ("Square", "Abs", "Sum"):
         f = _factor(node.args[0])
         if f is not None:
@@ -176,7 +176,7 @@ def _pull_factor(node: Expr) -> Expr:
 
 
 def _factor(node: Expr) -> tuple[Expr, Expr] | None:
-    """(s, f) with node = s*f, where s of length 1 is no constant and has not both indices."""
+    """(s, f) with node = s*f, and s of length 1 is no constant and has not both indices."""
     if node.op == "Mult":
         for s, f in (node.args, node.args[::-1]):
             if s.dim == 1 and not is_const(s) and f.dim == node.dim and not _has_both_indices(s):

@@ -110,7 +110,7 @@ def variable(op: str, position: int, dim: int) -> Expr:
 
 
 def apply(op: str, *args: Expr, params: tuple[Any, ...] = ()) -> Expr:
-    """A primitive operation on nodes; raises FormulaError where the lengths do not fit."""
+    """A primitive operation on nodes; raises FormulaError if the lengths do not fit."""
     row = OPS[op]
     if len(args) != row.arity:
         raise FormulaError(f"{op} takes {row.arity} argument(s), got {len(args)}")
@@ -162,7 +162,7 @@ _UNARY, _TIGHT = 5, 9
 
 
 def text(expr: Expr, names: Mapping[Expr, str] | None = None) -> str:
-    """The formula as text that the parser reads back to the same node; variables by name where names has one.
+    """The formula as text that the parser reads back to the same node; variables by name if names has one.
 
     What is shared is written again each time: of a text that is too long for the parser "..." ends it.
     """
@@ -233,7 +233,7 @@ def _number(value: float) -> str:
 
 
 def _tree_size(expr: Expr) -> int:
-    """Number of operations in the text of expr, where shared nodes are written again and again."""
+    """Number of operations in the text of expr, in which shared nodes are written again and again."""
     done: dict[int, int] = {}
     for node in topological(expr):
         done[id(node)] = 1 + sum(done[id(a)] for a in node.args)

@@ -58,7 +58,7 @@ def fold(node: Expr) -> Expr | None:
 
 
 def shrink(node: Expr) -> Expr:
-    """Operands that were stretched to node.dim go back to length 1 where another operand has that length."""
+    """Operands that were stretched to node.dim go back to length 1 if another operand has that length."""
     if node.dim == 1 or len(node.args) == 1:
         return node
     args = list(node.args)
@@ -95,7 +95,7 @@ def coefficient(a: Expr) -> tuple[float, Expr | None]:
 
 
 def scale(c: float, rest: Expr) -> Expr | None:
-    """c*rest, where rest has no constant factor; None where c is out of range. In (c*s)*v it goes to the scalar s."""
+    """c*rest, where rest has no constant factor; None if c is out of range. In (c*s)*v it goes to the scalar s."""
     if c == 1:
         return rest
     if c == 0:
@@ -180,7 +180,7 @@ def split_common(f: list[Expr], g: list[Expr]) -> tuple[list[Expr], list[Expr], 
 
 
 def cancel_roots(parts: list[Expr]) -> list[Expr] | None:
-    """Factors where sqrt(s) met 1/sqrt(s), or Sign(|v|^2) met v; None where nothing of the sort is found.
+    """Factors in which sqrt(s) met 1/sqrt(s), or Sign(|v|^2) met v; None if nothing of the sort is found.
 
     For s >= 0 the two roots are Sign(s). Times v, if s = |v|^2, that is v.
     """

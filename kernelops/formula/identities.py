@@ -1,4 +1,4 @@
-"""Whether expressions are 0 for all data: they are evaluated at a few points, with a bound of the rounding.
+"""Tests whether expressions are 0 for all data: they are evaluated at a few points, with a bound of the rounding.
 
 Simplification does not see every identity (g/2 - g*g/(2*g), or sqrt(5)*sqrt(5) - 5 in floating point). A value that
 is within its own rounding error at three points that have nothing to do with each other is 0. Parameters take positive
@@ -31,7 +31,7 @@ class Point:
         self.known: dict[Expr, list[Value] | None] = {}
 
     def values(self, expr: Expr) -> list[Value] | None:
-        """The components of expr, one for all if they are equal; None where it is not defined here."""
+        """The components of expr, one for all if they are equal; None if it is not defined here."""
         if expr not in self.known:
             for node in topological(expr):
                 if node not in self.known:
@@ -170,7 +170,7 @@ def are_equal(f: Expr, g: Expr, at: Sequence[Point]) -> bool:
 
 
 def ratio(f: Expr, g: Expr, at: Sequence[Point]) -> float | None:
-    """The number c with f = c*g for all data; None where there is none. Both are of length 1."""
+    """The number c with f = c*g for all data; None if there is none. Both are of length 1."""
     c = None
     for point in at[:SAMPLE_POINTS]:
         a, b = point.value(f), point.value(g)

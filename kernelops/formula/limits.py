@@ -13,7 +13,7 @@ in x does. Higher ones may be infinite, but come with factors ds/dx; such terms 
 coefficient is 0 where s is 0. Derivatives of derivatives meet the choice again: on the way to s = 0 it takes its second
 branch, and the outer choice replaces it.
 
-Conventions where there is no limit:
+Conventions if there is no limit:
 
 * an infinite derivative by a distance s counts as 0 (exp(-r) has a cone at r = 0; its second derivative there is 0);
 * a jump at a = 0, of |a| say, leaves what the operations say (the derivative of |a| is 0 there); the derivative of
@@ -74,7 +74,7 @@ class Limit:
 def take_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point]) -> Expr:
     """The cotangent g of base, of a derivative of expr, with its limit chosen where base is 0.
 
-    Nothing is chosen where the engine computes the limit anyway, and where there is no other convention.
+    Nothing is chosen if the engine computes the limit anyway, and if there is no other convention.
     """
     plain = simplify(g)
     if not any(base in (b for b, _ in base_of_root(n)) for n in nodes_on_the_way(plain) if n.op in ROOTS):

@@ -1,7 +1,7 @@
 """Polynomials in expressions, with numbers in front: coefficients that cancel.
 
 A term is a number and whole powers, negative ones too, of *atoms*: expressions that are no products or sums. Each
-number carries the sum of the absolute values of which it was made, and is 0 where only rounding is left of it. Sums in
+number carries the sum of the absolute values of which it was made, and is 0 if only rounding is left of it. Sums in
 a denominator, under a root or in a function become atoms; for identities among those, identities.py is asked.
 """
 
@@ -195,7 +195,7 @@ class Polynomial:
         return k is not None and any(k == n for m in self.terms for n, _ in m)
 
     def linear_in(self, e: Expr) -> tuple[float | None, Polynomial]:
-        """(m, what is left) of m*e + what is left, for a number m; None in place of m where there is none."""
+        """(m, what is left) of m*e + what is left, for a number m; None in place of m if there is none."""
         own = ((self.ring.numbers[e], 1),)
         rest = {m: t for m, t in self.terms.items() if m != own}
         return self.terms[own][0] if own in self.terms else None, Polynomial(self.ring, rest)
@@ -209,7 +209,7 @@ class Polynomial:
         return is_zero_everywhere(self._values, self.ring.points)
 
     def _values(self, point: Point) -> list[Value] | None:
-        """The components of the value at a point, and how far they may be off; None where it is not defined there."""
+        """The components of the value at a point, and how far they may be off; None if it is not defined there."""
         total: list[Value] = [(0.0, 0.0)]
         for m, (v, size) in self.terms.items():
             term = [(v, _ROUNDING * size / SLACK)]

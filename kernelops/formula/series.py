@@ -87,7 +87,7 @@ class Series:
     ----------
     terms : tuple of (Exponent, Polynomial)
     order : Fraction or inf
-        The nominal exponent from which on terms are not known; inf where there are no others.
+        The nominal exponent from which on terms are not known; inf if there are no others.
     own : bool
         Whether component k depends on component k of the small vector alone.
     """
@@ -108,7 +108,7 @@ class Series:
         return first
 
     def at_zero(self) -> Polynomial | None:
-        """The coefficient of the power 0; None where there is none."""
+        """The coefficient of the power 0; None if there is none."""
         return next((c for e, c in self.terms if e == ZERO), None)
 
     def tends(self) -> bool:

@@ -25,7 +25,7 @@ _LINEAR = frozenset(("Minus", "Sum", "Extract", "ExtractT"))
 
 
 def linear_in(expr: Expr, var: Expr) -> bool:
-    """Whether expr is linear in var, as far as its operations show; False where var is absent."""
+    """Whether expr is linear in var, as far as its operations show; False if var is absent."""
     if var not in expr.vars:
         return False
     return all(node is var or _linear_step(node, var) for node in topological(expr) if var in node.vars)
@@ -157,7 +157,7 @@ class _Forms:
         self.numbers: dict[tuple[object, ...], int] = {}
         self.dims: dict[int, int] = {}
         self.digits = digits
-        self.met: set[object] = set()  # atoms, and what was divided by, also where they cancel later
+        self.met: set[object] = set()  # atoms, and what was divided by, even if they cancel later
 
     def of(self, expr: Expr, key: Callable[[Expr], tuple[object, ...]]) -> Form:
         """The form of expr; key tells which variables count as the same."""

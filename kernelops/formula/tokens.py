@@ -35,12 +35,12 @@ def syntax_error(message: str, text: str, place: int) -> NoReturn:
 
 
 def shorten(text: str) -> str:
-    """The text, or how it begins where it is long."""
+    """The text, or how it begins if it is long."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of a message, "; did you mean ...?", or nothing where no known name is near."""
+    """The end of a message, "; did you mean ...?", or nothing if no known name is near."""
     if len(name) > 60:
         return ""
     from difflib import get_close_matches  # slow to import, and wanted for messages only

@@ -1,4 +1,4 @@
-"""What kernelops.numpy and kernelops.torch share: formulas are parsed once, arguments checked at the door, calls made.
+"""All that kernelops.numpy and kernelops.torch share: formulas parsed once, arguments checked at the door, calls made.
 
 genred.py and kernel_solve.py hold the two classes, generic.py the shorthands of KeOps (generic_sum and its kin),
 cluster.py the helpers that sort points into clusters, gaussian_process.py log-determinants, quadratic forms and

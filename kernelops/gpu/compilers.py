@@ -1,6 +1,6 @@
 """Compilers of CUDA text: NVRTC, a library that needs nothing besides, and nvcc, a program that needs a C++ compiler.
 
-Both work without a GPU. What comes back is machine code for the GPU (a cubin); where a compiler is older than the GPU
+Both work without a GPU. What comes back is machine code for the GPU (a cubin); if a compiler is older than the GPU
 it is PTX, which the driver translates.
 """
 
@@ -56,7 +56,7 @@ def _compiled(compiler: Compiler, source: str, arch: str) -> bytes:
 
 
 def find_compiler() -> Compiler:
-    """NVRTC where a library is found, else nvcc; KERNELOPS_CUDA_COMPILER=nvrtc or nvcc chooses.
+    """NVRTC if a library is found, else nvcc; KERNELOPS_CUDA_COMPILER=nvrtc or nvcc chooses.
 
     One that is newer than the driver comes last: the driver would refuse what it makes.
     """
@@ -138,7 +138,7 @@ class Nvrtc:
         for part in find_nvrtc_parts(path):
             with suppress(OSError):  # then it is looked for in the loader's way
                 ctypes.CDLL(part)
-        self._library = library = ctypes.CDLL(path)  # OSError where it cannot be loaded
+        self._library = library = ctypes.CDLL(path)  # OSError if it cannot be loaded
         library.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._do("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))

@@ -31,7 +31,7 @@ class Context:
     Attributes
     ----------
     lost : str or None
-        What to say where an error has ended the context: nothing can be done with it in this process any more.
+        What to say if an error has ended the context: nothing can be done with it in this process any more.
     """
 
     def __init__(self, cuda: Any, library: driver.Library, gpu: Any, owner: str) -> None:
@@ -77,7 +77,7 @@ class Context:
 
     def failure(self, doing: str, error: Exception) -> BackendError:
         """The exception for an error that the driver reports; some errors end the context."""
-        said = str(error).rstrip("- ")  # PyCUDA puts a dash before what a compiler says, also where it says nothing
+        said = str(error).rstrip("- ")  # PyCUDA puts a dash before what a compiler says, even if it says nothing
         if self.lost is None and _here.entered[-1:] == [self]:
             status = self._library.status("cuStreamQuery", None)
             if status not in (0, driver.NOT_READY) and status not in driver.OF_CAPTURES:
@@ -99,7 +99,7 @@ def _clear(cuda: Any) -> None:
 
 def _forget(cuda: Any, context: Any) -> None:
     """Take a context off PyCUDA's stack that cannot be popped: PyCUDA ends the process, or the thread, with an abort
-    where one is left; and what is detached it finds no more."""
+    if one is left; and what is detached it finds no more."""
     with suppress(cuda.Error):
         context.detach()
 

@@ -27,7 +27,7 @@ _making = threading.Lock()
 
 
 def device(number: int = -1) -> Device:
-    """A GPU by its number; -1 is the one that torch uses at the moment where it uses any, else number 0.
+    """A GPU by its number; -1 is the one that torch uses at the moment if it uses any, else number 0.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def device(number: int = -1) -> Device:
 
 
 def _torch() -> Any:
-    """The module torch.cuda where torch was imported and uses a GPU, else None."""
+    """The module torch.cuda if torch was imported and uses a GPU, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
@@ -90,7 +90,7 @@ class Device:
         What a compiler calls it, such as "sm_90".
     multiprocessors : int
     shared_bytes : int
-        Shared memory that a block may have where it asks for it.
+        Shared memory that a block may have if it asks for it.
     memory : int
         Bytes in all.
     double_ratio : float

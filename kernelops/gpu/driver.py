@@ -1,7 +1,7 @@
 """The CUDA driver by PyCUDA, which is imported when it is first wanted, and what goes wrong with either, in words.
 
 Two things PyCUDA does not do. It has no launch and no copy in a stream that it has not made itself, such as torch's.
-And what it allocates is freed in a destructor that ends the process where the context is lost, and that does nothing in
+And what it allocates is freed in a destructor that ends the process if the context is lost, and that does nothing in
 another thread than the first. For these :class:`Library` calls the driver's library, the one that PyCUDA has loaded.
 """
 

@@ -23,7 +23,7 @@ class Function:
         except UnicodeDecodeError:  # PyCUDA shows a log that the driver has not written
             library.function(image, name)  # fails, too, and says why
             raise
-        keep(module)  # the destructor of a module unloads it, and ends the process where that fails
+        keep(module)  # the destructor of a module unloads it, and ends the process if that fails
         self._kernel = module.get_function(name)
         self._handle: int | None = None
         self._shared = STATIC_SHARED

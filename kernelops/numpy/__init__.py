@@ -105,7 +105,7 @@ class KernelSolve(frontend.KernelSolve):
     varinvalias : str
         Name of the unknown; the right-hand side is passed in its place.
     axis : {0, 1}, default 0
-        1 where the unknown is a Vj, 0 where it is a Vi.
+        1 if the unknown is a Vj, 0 if it is a Vi.
     dtype, dtype_acc, use_double_acc, sum_scheme
         As for Genred.
     cuda_type, **ignored

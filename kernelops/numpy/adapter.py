@@ -1,4 +1,4 @@
-"""How numpy arrays, and arrays on a GPU that are no tensors, are reduced and solved with; see frontend.adapter."""
+"""Reductions of and solves with numpy arrays, and arrays on a GPU that are no tensors; see frontend.adapter."""
 
 from __future__ import annotations
 

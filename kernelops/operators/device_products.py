@@ -1,4 +1,4 @@
-"""Products of a kernel matrix with vectors that are on a GPU, of whatever library."""
+"""Products of a kernel matrix with vectors that are on a GPU, of any array library."""
 
 from __future__ import annotations
 

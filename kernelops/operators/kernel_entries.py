@@ -18,13 +18,13 @@ from ..reductions.pairs import evaluate_all_pairs, pair_work
 from ..reductions.reduction import Reduction
 from .kernel_product import KernelProduct
 
-NUMBERS_AT_ONCE = 1 << 22  # of gathered points and of entries: 32 MiB each
-LEAST_COLUMNS_COUNTED = 256  # columns whose memory a block takes that has fewer
-TRIANGLE = 512  # rows that meet the columns up to their last one: half of all pairs, where there are many points
+NUMBERS_AT_ONCE = 1 << 22  # numbers of gathered points, and entries, that a step takes: 32 MiB each
+LEAST_COLUMNS_COUNTED = 256  # a block of fewer columns takes the memory of so many
+TRIANGLE = 512  # rows that meet the columns up to their last one: half of all pairs, if there are many points
 PROBED_ENTRIES = (64, 512)  # rows and columns on which the decrease of K with the distance is looked at
 NEAREST = 32  # points next to each of these rows, on which it is looked at too
-GROWTH = 1e-9  # by which an entry may exceed a nearer one, in units of the largest
-DROPPED = 1e-3  # where ranges leave some out: that may be as large, for all that is known here
+GROWTH = 1e-9  # share of the largest entry by which an entry may exceed that of a nearer point
+DROPPED = 1e-3  # the same if ranges leave some out, which may be as large
 FLOAT64 = np.dtype(np.float64)
 
 
@@ -119,7 +119,7 @@ class KernelEntries:
 
     @cached_property
     def coordinates(self) -> np.ndarray | None:
-        """The points, where some rows of K fall with the distance: a wrong guess would cost iterations, not truth."""
+        """The points, if sampled rows of K decrease with the distance, else None; an error only costs iterations."""
         p = self.product
         others = [v for v in p.form.expr.vars if v.op != "Pm" and v is not p.form.unknown]
         if self.width > 1 or sorted(v.op for v in others) != ["Vi", "Vj"]:
@@ -156,7 +156,7 @@ class KernelEntries:
         return out
 
     def _correlation(self, rank: np.ndarray, order: np.ndarray) -> tuple[Expr, Arguments]:
-        """-|k_ij| / sqrt(k_ii k_jj) where j has the smaller rank, else 0, as a formula; and its arrays, in an order."""
+        """-|k_ij| / sqrt(k_ii k_jj) if j has the smaller rank, else 0, as a formula; and its arrays, in an order."""
         p = self.product
         at = len(p.host.arrays)
         ranks, scales = ([variable(kind, at + 2 * q + k, 1) for k, kind in enumerate(("Vi", "Vj"))] for q in (0, 1))

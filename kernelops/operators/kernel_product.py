@@ -160,7 +160,7 @@ class KernelProduct:
         return semidefinite(self.form.kernel, self._pairs, {p: np.asarray(a, np.float64) for p, a in numbers.items()})
 
     def least(self, lost: float) -> float:
-        """What is proved to be below all eigenvalues of K; ranges let them fall by `lost` at the most."""
+        """A proved lower bound of the eigenvalues of K; ranges let them fall by `lost` at the most."""
         if not self.semidefinite:
             return -math.inf
         return 0.0 if self.ranges is None else -lost

@@ -93,7 +93,7 @@ def alpha_layout(shape: tuple[int, ...], n: int, batch: tuple[int, ...] | None =
     """The shape, () or (..., n, 1), in which alpha meets the rows of a block (..., n, k).
 
     alpha may have shape (), (1,), (n,) or (n, 1), with batch dimensions in front. They may be more than those of the
-    arrays, `batch`, where both dimensions behind are written out, (..., 1, 1) or (..., n, 1): an (n, n) matrix is no
+    arrays, `batch`, in which both dimensions behind are written out, (..., 1, 1) or (..., n, 1): an (n, n) matrix is no
     alpha, and (1, n) is more likely a row by mistake. None stands for what has no batches.
     """
     several, batch = batch is not None and len(shape) > 2, batch or ()

@@ -195,7 +195,7 @@ class KernelSystem:
 
     @cached_property
     def entries(self) -> tuple[KernelEntries, ...]:
-        """K without alpha, entry by entry, of each element of the batch; one, where b alone differs among them."""
+        """K without alpha, entry by entry, of each element of the batch; one, if b alone differs among them."""
         others = [a for k, a in enumerate(self.kernel.host.arrays) if a is not None and k != self.kernel.form.position]
         if all(max(a.shape[:-2], default=1) == 1 for a in others) and max(self.alpha.shape[:-2], default=1) == 1:
             return (KernelEntries(self.kernel.element((0,) * (len(self.b_shape) - 2))),) if prod(self.b_shape) else ()

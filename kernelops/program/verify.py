@@ -1,7 +1,7 @@
-"""Whether an encoded program stays inside its memory: the C code behind trusts what passes here.
+"""Checks that an encoded program stays inside its memory: the C code behind trusts what passes here.
 
 An instruction is a list of 15 numbers: operation, aux0, aux1, then space, base and stride of the result and of three
-operands; all zeros where there is none. ``_tile/ops.h`` says what each operation reads and adds to.
+operands; all zeros if there is none. ``_tile/ops.h`` says what each operation reads and adds to.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _fail(text: str) -> NoReturn:
 
 def _verify_stage(p: Encoded, s: Stage, sizes: Sizes, loads_into: tuple[int, int], least_export: int) -> None:
     """sizes: how many components there are in each space that may be read; loads_into: planes that loads may fill;
-    least_export: FILLED_LATER where something fills such an export."""
+    least_export: FILLED_LATER if something fills such an export."""
     if s.planes < 0:
         _fail(f"{s.planes} planes")
     if s.code:

@@ -60,7 +60,7 @@ def check_points(name: str, x: Any) -> np.ndarray:
 
 
 def clusters_of_labels(name: str, labels: Any, clusters: int = 0) -> Clusters:
-    """The clusters of labels (n,), at least so many; an order is needed where the labels do not ascend."""
+    """The clusters of labels (n,), at least so many; an order is needed if the labels do not ascend."""
     labels = as_int64(name, labels)
     if labels.ndim != 1:
         raise RangesError(f"{name}: wanted one label for each point, shape (n,), got shape {labels.shape}")
@@ -168,7 +168,7 @@ def boxes_within(i: tuple[np.ndarray, np.ndarray], j: tuple[np.ndarray, np.ndarr
 
 
 def _box_distances(i: Sequence[np.ndarray], j: Sequence[np.ndarray]) -> np.ndarray:
-    """The smallest distance between two boxes; inf where one is empty."""
+    """The smallest distance between two boxes; inf if one is empty."""
     squares = np.zeros((len(i[0]), len(j[0])))
     for d in range(i[0].shape[1]):
         gap = np.maximum(i[0][:, None, d] - j[1][None, :, d], j[0][None, :, d] - i[1][:, None, d])

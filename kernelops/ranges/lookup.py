@@ -36,7 +36,7 @@ class Lookup:
 
     @staticmethod
     def _filled(size: int, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """True from each begin up to its end: a running sum of +1 and -1, which cancel where two intervals touch."""
+        """True from each begin up to its end: a running sum of +1 and -1, which cancel if two intervals touch."""
         steps = np.zeros(size, np.int8)
         steps[begin] += 1
         steps[end] -= 1

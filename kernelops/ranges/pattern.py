@@ -5,7 +5,7 @@ The block rows of i say, for block k of rows ``ranges_i[k]``, that it meets the 
 respect to j-variables use. Blocks and intervals are half-open. A pair (i, j) that no block and interval hold is not
 part of a sum. Dense is the case of one block that meets one interval.
 
-Blocks count positions. Position p is row p of the arrays, or row order[p] where there is an order: so points need not
+Blocks count positions. Position p is row p of the arrays, or row order[p] if there is an order: so points need not
 be sorted for a pattern to have few blocks.
 """
 

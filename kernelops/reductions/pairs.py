@@ -33,7 +33,7 @@ def evaluate(
 
     Returns
     -------
-    (..., P, D) array; 0 where a pair lies outside the ranges.
+    (..., P, D) array; 0 if a pair lies outside the ranges.
     """
     I = check_indices(rows, arguments.M, "i")
     J = check_indices(columns, arguments.N, "j")

@@ -54,7 +54,7 @@ def block_conjugate_gradients(
     whole, left, columns = x, r, np.arange(shape[-1])  # columns that are done leave x and r, and stay in these two
     if keep_best:
         x = vectors.copy(x)
-    p = q = inverse = None  # the last directions, A times them, and W^-1; none where it starts anew
+    p = q = inverse = None  # the last directions, A times them, and W^-1; none if it starts anew
 
     def norms(*blocks: Block) -> list[np.ndarray]:
         """The norms of the active columns of some blocks, at the places of all columns."""
@@ -87,7 +87,7 @@ def block_conjugate_gradients(
             break
 
         claims = running & (norm <= gap.target(goal, norm))
-        sure = claims  # where norm is that of the true residual, or must do for it
+        sure = claims  # if norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start
             claims |= running & (gap.attainable > HOPELESS * start)  # even |r| = |b| could not be told from rounding

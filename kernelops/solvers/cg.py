@@ -155,7 +155,7 @@ def conjugate_gradients(
         # A column that claims to be done, or to be below what rounding allows, is looked at again from scratch.
         ends = gap.target(goal, norm)
         claims = running & (norm <= ends)
-        sure = claims  # where norm is that of the true residual, or must do for it
+        sure = claims  # if norm is that of the true residual, or must do for it
         if recompute is None or k == 0:
             start = norm if k == 0 else start
             claims |= running & (gap.attainable > HOPELESS * start)  # even |r| = |b| could not be told from rounding

@@ -1,7 +1,7 @@
 """Eigenvalues that carry a trace by themselves, taken out of its estimate and added as they are.
 
 For random signs g the estimate g^T L g of tr L scatters like the sum of l_j^2 s_j, with eigenvalues l_j of L and s_j of
-chi^2. Where a few l_j carry that sum, as where a preconditioner has found nearly all, it is skew and has long tails:
+chi^2. If a few l_j carry that sum, as when a preconditioner has found nearly all, it is skew and has long tails:
 the mean over some vectors can be off by many of the standard errors that their spread suggests. But Lanczos' process
 finds such eigenvectors v first of all, and for every unit vector v and number l
 
@@ -37,7 +37,7 @@ def deflate(values: np.ndarray, runs: Sequence[Ritz], probes: np.ndarray, least:
 
     values (k,) are g^T L g for the columns g of probes (n, k), which are of signs: g^T g is n, so that a multiple of
     the identity in L makes nothing scatter and does not count. Nor does what is below `least` in the mean. Returned
-    with them is whether more steps would help: where what remains is carried by a few that are not found yet.
+    with them is whether more steps would help: if what remains is carried by a few that are not found yet.
     """
     n, k = probes.shape
     if k <= SPARE_VECTORS:

@@ -25,7 +25,7 @@ class Entries(Protocol):
     semidefinite : bool
         Whether K is known to be positive semidefinite.
     coordinates : ndarray or None
-        (n // width, D) float64: the points, where K[i, j] decreases with their Euclidean distance; else None.
+        (n // width, D) float64: the points, if K[i, j] decreases with their Euclidean distance; else None.
     """
 
     @property
@@ -60,7 +60,7 @@ class Entries(Protocol):
 
         rank holds the numbers 0 ... points - 1 in some order. Correlation is |k_ij| / sqrt(|k_ii| |k_jj|), with the
         Frobenius norms of the blocks of a matrix-valued kernel. The result has shape (points, count), most correlated
-        first, and -1 where there are fewer, or where the rest has correlation 0.
+        first, and -1 if there are fewer, or if the rest has correlation 0.
         """
 
 
@@ -94,7 +94,7 @@ class DenseEntries:
 
 
 def most_correlated(correlation: np.ndarray, count: int) -> np.ndarray:
-    """The positions of the `count` largest positive numbers in each row, largest first; -1 where there are fewer."""
+    """The positions of the `count` largest positive numbers in each row, largest first; -1 if there are fewer."""
     points = correlation.shape[1]
     order = np.argsort(-correlation, axis=1, kind="stable")[:, :count]
     found = np.where(np.take_along_axis(correlation, order, 1) > 0, order, -1)

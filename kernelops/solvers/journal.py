@@ -92,7 +92,7 @@ class SolveLog:
     def conditions(self) -> dict[int, float]:
         """The largest over the smallest Ritz value of the longest-running columns, by their places.
 
-        CG with steps s_j and ratios t_j (t_j = 0 where it starts anew) is the Lanczos process with the tridiagonal
+        CG with steps s_j and ratios t_j (t_j = 0 if it starts anew) is the Lanczos process with the tridiagonal
         matrix of diagonal 1/s_j + t_j/s_(j-1) and off-diagonal sqrt(t_j)/s_(j-1); its eigenvalues lie in the spectrum.
         """
         if self.iterations < 2:

@@ -69,7 +69,7 @@ class Lanczos:
         self.basis[:, :, m + 1] = np.where(self.alive[:, :, None], w / np.where(b > 0, b, 1.0)[:, :, None], 0.0)
 
     def logarithms(self) -> tuple[np.ndarray, bool]:
-        """|g|^2 e_1^T log(T) e_1 of every column, nan where T is not finite; and whether every T was definite."""
+        """|g|^2 e_1^T log(T) e_1 of every column, nan if T is not finite; and whether every T was definite."""
         diagonal, beside = np.array(self.diagonal), np.array(self.beside)
         values, definite = np.full(self.size.shape, np.nan), True
         for at in np.ndindex(self.size.shape):

@@ -25,7 +25,7 @@ ON_FAIL = ("warn", "raise", "ignore")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SolveOptions:
-    """What a caller can ask of a solve.
+    """The options of a solve, checked.
 
     An option is written here, in the signature of :func:`kernelops.solve` and in that of ``KernelSolve.__call__``; a
     test holds the signatures, their docstrings and the tables of the documentation to this list.

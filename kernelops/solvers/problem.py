@@ -70,7 +70,7 @@ class Problem:
         return images
 
     def to_scaled_units(self, x: Block) -> Block:
-        """A copy of x, which is in the units of b, in scaled units; 0 in columns where b is."""
+        """A copy of x, which is in the units of b, in scaled units; 0 in columns in which b is 0."""
         vectors = self.system.vectors
         x = vectors.copy(x, self.dtype)
         if not (self.size > 0).all():
@@ -81,7 +81,7 @@ class Problem:
     def start(self, x0: Block | None) -> tuple[Block, Block]:
         """The first iterate, a copy of x0 in scaled units, and its residual.
 
-        A column starts at 0 instead where its residual is beyond the range of numbers, or carried and no better.
+        A column starts at 0 instead if its residual is beyond the range of numbers, or carried and no better.
         """
         vectors, every = self.system.vectors, np.arange(self.b.shape[-1])
         first, self._first = self._first, None
@@ -166,7 +166,7 @@ class Problem:
         return short
 
     def _round(self, x: Block, columns: np.ndarray) -> Block:
-        """x rounded to the dtype that is returned, in scaled units as before; infinite where it does not fit."""
+        """x rounded to the dtype that is returned, in scaled units as before; infinite if it does not fit."""
         vectors, shift = self.system.vectors, self.shift[..., columns]
         assert self.rounded is not None
         short = vectors.copy(x, self.dtype)

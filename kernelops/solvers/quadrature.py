@@ -44,14 +44,14 @@ class Estimate:
     value, stderr : ndarray of the batch shape
         The standard error is that of the mean over the probes: the root of the variance that Student's distribution
         gives it, (k - 1) / (k - 3) times the textbook's for k probes, so that few of them do not promise too much.
-        Added to its square is that of what the quadrature is thought to be off by, where it had to end early. Where
+        Added to its square is that of what the quadrature is thought to be off by, if it had to end early. Where
         nearly all that scatters was found and taken out (see deflation.py), the error that rtol allows, and rounding,
         count too: there they may be all that is left.
     exact : bool
         Whether P is A, so that nothing was estimated.
     left, right : ndarray, shape (..., n, k)
         W^-1 g and W^T g for the probes g: E left right^T = I, and tr(A^-1 dA) = E (A^-1 left)^T dA right. Without
-        columns where `exact`.
+        columns if `exact`.
     steps : int
         Number of steps of Lanczos' process.
     message : str
@@ -94,7 +94,7 @@ def logdet(
     seed : int, default 0
         Seed of the random signs, which are the same for all elements of the batch.
     rtol : float
-        The quadrature ends where its error is thought below this share of the value, or 1 % of the standard error.
+        The quadrature ends when its error is thought below this share of the value, or 1 % of the standard error.
     exact : bool
         The preconditioners are the matrices themselves.
 
@@ -204,7 +204,7 @@ def _quadrature(
 
 
 def _spread(values: np.ndarray, whole: bool) -> np.ndarray:
-    """The standard error of the mean over the last axis; 0 where that is the whole trace."""
+    """The standard error of the mean over the last axis; 0 if that is the whole trace."""
     k = values.shape[-1]
     return np.zeros(len(values)) if whole or k < 2 else values.std(axis=1, ddof=1) / np.sqrt(k)
 

@@ -31,10 +31,10 @@ class Solution:
     iterations : int
         Number of steps of conjugate gradients, in all precisions together; a step of a block counts once.
     residual : ndarray
-        \\|b - A x\\| / \\|b\\| of each column, recomputed from x in float64 (0 where b is 0 and x is 0). By a dense
+        \\|b - A x\\| / \\|b\\| of each column, recomputed from x in float64 (0 if b is 0 and x is 0). By a dense
         factor of 256 columns and more it is estimated from random projections, with a relative spread of 9 %.
     residual_returned : ndarray
-        The same for x rounded to the dtype of the right-hand side; inf where it does not fit.
+        The same for x rounded to the dtype of the right-hand side; inf if it does not fit.
     products : dict
         Precision -> number of products of the matrix with a block.
     history : ndarray

@@ -162,10 +162,10 @@ def _in_units_of_a(preconditioners: tuple[Preconditioner, ...], unit: np.ndarray
 
 
 def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarray:
-    """Bounds of |x - A^-1 b| in the energy norm of A, by columns; nan where none is known.
+    """Bounds of |x - A^-1 b| in the energy norm of A, by columns; nan if none is known.
 
     The error is A^-1 r. A is at least the smallest alpha plus what is proved to be below all eigenvalues of K, and with
-    l for that <r, A^-1 r> is at most |r|^2 / l; and where A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one
+    l for that <r, A^-1 r> is at most |r|^2 / l; and if A^-1 <= c P^-1, it is at most c <r, P^-1 r>. The smaller one
     counts. A P that was kept from an earlier solve belongs to another matrix and bounds nothing here.
     """
     system, log, size = problem.system, problem.log, np.ldexp(problem.size * problem.scale, -problem.unit // 2)
@@ -185,8 +185,8 @@ def _error_bound(problem: Problem, plan: Plan, residual: np.ndarray) -> np.ndarr
 def _withdraw_refuted(problem: Problem, plan: Plan, exits: Exits) -> None:
     """Withdraw the certificates that the iteration has refuted, as rounding may.
 
-    A certificate goes where a larger condition number was met (a block shows that of A, which it is not for), and all
-    of them where A was not positive definite.
+    One goes if a larger condition number was met (a block shows that of A, which it is not for), and all of them if A
+    was not positive definite.
     """
     if plan.reused or all(np.isinf(P.certificate) and np.isinf(P.inverse_bound) for P in plan.preconditioners):
         return

@@ -83,7 +83,7 @@ class Vectors(Protocol):
         """A contiguous copy, in another dtype if one is given."""
 
     def round(self, x: Block, dtype: DTypeLike) -> Block:
-        """x rounded to the numbers of a shorter dtype, in its own dtype; infinite where they overflow."""
+        """x rounded to the numbers of a shorter dtype, in its own dtype; infinite if they overflow."""
 
     def join(self, x: Block, y: Block) -> Block:
         """The columns of x followed by those of y: (..., n, k + l)."""

@@ -69,7 +69,7 @@ class Pairs:
 class AtWinners(Function):
     """``AtWinners.apply(pairs, winners, *tensors)``: a formula summed over winning pairs, in the dtype of the tensors.
 
-    winners (..., P) are numbers of rows of "theirs". Where nobody has won it is -1, and the pair counts as 0.
+    winners (..., P) are numbers of rows of "theirs". If there is no winner it is -1, and the pair counts as 0.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Which gradients are computed in one pass over the pairs.
 
 The gradients with respect to several variables hold the same kernel, the same differences, the same cotangent. A sum
-of them all, one after another in one long vector, evaluates what they share once; where it is cheaper by the count of
+of them all, one after another in one long vector, evaluates what they share once; if it is cheaper by the count of
 the engine's work for a pair, one such sum is made.
 """
 

@@ -194,7 +194,7 @@ def predict(
     m = check_new_points(spec, new, dtype, tuple(batch))
 
     def product(spec: SolveSpec, points: Mapping[int, Any], kinds: Sequence[str], unknown: torch.Tensor) -> Any:
-        """K u in float64 where some kinds of variables are at new points."""
+        """K u in float64 with some kinds of variables are at new points."""
         at = across(spec, tensors, points, kinds)
         at[v.position] = unknown
         how = {"sum_scheme": spec.sum_scheme, "device": spec.device}

@@ -1,6 +1,6 @@
 """Functions that torch's older vmap can map too, which is behind ``is_grads_batched`` and ``vectorize``.
 
-Its tensors pass for tensors of the shape that one element has, until somebody asks for their numbers. torch.func's vmap
+Its tensors pass for tensors of the shape that one element has, until their numbers are asked for. torch.func's vmap
 never shows its own to a Function, whose vmap rule it calls; here the rule is called for the older one.
 """
 

@@ -6,7 +6,7 @@ a and z it is off by s^T A^-1 dA a + z^T dA A^-1 r to first order. Where K is po
     dA = I   (alpha itself)   off by at most (|s| |a| + |r| |z|) / alpha, a share of |z^T a|,
     dA = K   (its scale)      off by at most  |s| |a| + |r| |z|,          a share of |z^T K a|, K a = b - alpha a.
 
-A solve to rtol leaves |r| = rtol |b|. That suffices where b or g is rough. But where both are smooth, z^T a is about
+A solve to rtol leaves |r| = rtol |b|. That suffices if b or g is rough. But if both are smooth, z^T a is about
 |g| |b| / |A|^2 while the bound is rtol |g| |b| / alpha^2: the relative error is rtol times the square of the condition
 number, though both solves are as good as was asked. z^T b, the value, does not suffer from that: right values tell
 nothing. Where a bound is no small share, the solutions are iterated on until it is, or float64 has no more to give.
@@ -50,8 +50,8 @@ class Polish(Function):
     """``Polish.apply(specs, use, alpha, a, z, g, *tensors)``: a and z with the residuals they need.
 
     a = A^-1 b and z = A^-1 g are float64, with b at the unknown's position among the tensors, and made for -z^T dA a.
-    specs has the solves of a and of z; that of a alone, which is returned alone then, where z is given and g is None,
-    or where z is None, for -a^T dA a. As functions they are what they were, and so are their derivatives.
+    specs has the solves of a and of z; that of a alone, which is returned alone then, if z is given and g is None,
+    or if z is None, for -a^T dA a. As functions they are what they were, and so are their derivatives.
     """
 
     @staticmethod
@@ -116,7 +116,7 @@ class Pair:
     Attributes
     ----------
     found : list of tensor
-        a and z; a alone where it is both.
+        a and z; a alone if it is both.
     b : list of tensor
         The right-hand sides of those that are solutions.
     sizes, residuals : list of tensor
@@ -149,7 +149,7 @@ class Pair:
         return torch.linalg.vector_norm(t, dim=self.over)
 
     def needed(self, k: int) -> float | None:
-        """The relative residual of one that makes its share of the bounds small; None where it is so.
+        """The relative residual of one that makes its share of the bounds small; None if it is so.
 
         Small is the square root of the residual asked for: half of its digits, by bounds of the worst case. A
         derivative is a sum over columns, of which some may matter little.

@@ -20,7 +20,7 @@ SIGNS = 4  # columns of the product that tells how large a matrix is
 
 
 def device_of(arguments: Arguments) -> torch.device | None:
-    """The device on which a solve with these arrays keeps its vectors; None for the host, where they are numpy's."""
+    """The device on which a solve with these arrays keeps its vectors; None for the host, if they are numpy's."""
     if arguments.device is None:
         return None
     for a in arguments.arrays:
@@ -49,7 +49,7 @@ class TensorSystem(KernelSystem):
 
 
 def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-    """The tensors with b in the dtype of the others, where the spec allows it to be wider."""
+    """The tensors with b in the dtype of the others, if the spec allows it to be wider."""
     position = spec.unknown.position
     others = [t.dtype for p, t in enumerate(tensors) if t is not None and p != position]
     if not spec.wide or not others or tensors[position].dtype == others[0]:

@@ -24,7 +24,7 @@ def sum_dtype(x: torch.Tensor) -> torch.dtype:
 def on(device: torch.device, a: np.ndarray) -> torch.Tensor:
     """A numpy array as a tensor on a device. The host does not wait for a small one, which arrives before later work.
 
-    On the host it shares the memory of a, where a can be written and is in C order.
+    On the host it shares the memory of a, if a can be written and is in C order.
     """
     tensor = torch.from_numpy(np.require(a, requirements=["C", "W"]))
     if device.type == "cpu" or a.nbytes > PINNED:
@@ -41,7 +41,7 @@ def row_chunks(x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
 
 
 def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x y with the digits of its dtype, also where the process allows TF32 for products in float32.
+    """x y with the digits of its dtype, even if the process allows TF32 for products in float32.
 
     TF32 keeps 10 bits: r, updated with it, would leave b - A x at once, and a preconditioner would not be symmetric.
     """

@@ -14,7 +14,7 @@ from ..reductions.reduction import Reduction
 
 
 def bound_of(spec: Reduction | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> Arguments:
-    """The tensors as a reduction or a solve sees them, whatever transform they are in."""
+    """The tensors as a reduction or a solve sees them, inside of any transform."""
     found: list[Arguments] = []
     Look.apply(lambda seen: found.append(spec.bind(seen)), *tensors)
     return found[0]

@@ -9,7 +9,7 @@ the host has looked at it and given new work, which takes tens of microseconds, 
 - Before the host reads that, it gives the device the next direction (`next_direction`) and the next product, unless the
   step may have been the last one. It judges the step while the product runs, and the device does not stand still. A
   product that turns out not to be needed counts among the `products` of a Solution; nothing else of it changes.
-- So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) where a
+- So the only waits are those around a residual from scratch, and one a step (two with a preconditioner) if a
   callback looks at every iterate. Block conjugate gradients wait five times a step, for matrices of k by k numbers, of
   which the host takes the eigenvalues.
 - Numbers go to the device without a wait: a single one as an argument of a kernel, others from pinned memory.
@@ -226,7 +226,7 @@ class TensorVectors:
         return self.sum_parts(parts, (*x.shape[:-2], x.shape[-1], y.shape[-1]), kind)
 
     def largest(self, x: Tensor) -> np.ndarray:
-        """The largest magnitude in every column; nan or inf where there is one."""
+        """The largest magnitude in every column; nan or inf if there is one."""
         if not x.numel():
             return np.zeros((*x.shape[:-2], x.shape[-1]))
         return self.read(Deferred([x.abs().amax(dim=-2).to(torch.float64)]))[0]

@@ -5,7 +5,7 @@ it: the result of each operation is widened by a few units of float32's last pla
 Where a value may be nan, because a variable is or because an operation is not defined somewhere in a box, nothing is
 known: the interval is everything, (-inf, inf), and so is that of whatever is computed from it (but comparisons, which
 are 0 or 1 whatever they compare, and the branch of IfElse that is not taken). Operands are taken as independent of each
-other, after the expression was simplified: where a variable is left in it more than once, bounds are wide.
+other, after the expression was simplified: if a variable is left in it more than once, bounds are wide.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def _widen(lo: np.ndarray, hi: np.ndarray) -> Interval:
     below, above = np.where(lo >= 0, np.maximum(below, 0.0), below), np.where(hi <= 0, np.minimum(above, 0.0), above)
     below, above = np.where(lo == np.inf, lo, below), np.where(hi == -np.inf, hi, above)
     below, above = np.where(below < -LARGEST_FLOAT32, -np.inf, below), np.where(above > LARGEST_FLOAT32, np.inf, above)
-    unknown = np.isnan(below + above)  # also where one is -inf and the other inf
+    unknown = np.isnan(below + above)  # also if one is -inf and the other inf
     return np.where(unknown, np.nan, below), np.where(unknown, np.nan, above)
 
 
-# ---- rules: (node, intervals of the operands) -> interval, nan where nothing is known ----
+# ---- rules: (node, intervals of the operands) -> interval, nan if nothing is known ----
 
 Rule = Callable[..., Interval]
 
@@ -93,7 +93,7 @@ def _if_known(known: np.ndarray, value: Interval) -> Interval:
 
 
 def _hull(*values: np.ndarray) -> Interval:
-    """The least and the largest of some arrays; nan where one is."""
+    """The least and the largest of some arrays; nan if one is."""
     return reduce(np.minimum, values), reduce(np.maximum, values)
 
 
@@ -154,7 +154,7 @@ def _cos(node: Expr, f: Interval) -> Interval:
 
 
 def _waves(f: Interval, crest: float, function: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    """sin or cos: 1 where a crest lies in the interval, -1 where a trough does, else the ends."""
+    """sin or cos: 1 if a crest lies in the interval, -1 if a trough does, else the ends."""
     lo, hi = f[0] - WIDENED * np.abs(f[0]), f[1] + WIDENED * np.abs(f[1])  # the argument's own rounding
 
     def holds(at: float) -> np.ndarray:
@@ -204,7 +204,7 @@ def _less(node: Expr, f: Interval, g: Interval) -> Interval:
 
 
 def _clamp(node: Expr, f: Interval, g: Interval, h: Interval) -> Interval:
-    # rising in all three where g <= h; where these may be crossed, one of the three
+    # rising in all three if g <= h; if these may be crossed, one of the three
     lo, hi = (np.minimum(np.maximum(f[k], g[k]), h[k]) for k in (0, 1))
     least, most = _hull(*f, *g, *h)
     crossed = g[1] > h[0]

@@ -141,7 +141,7 @@ def _refuse_small(wanted: float, tol: float, least: float, largest: float) -> No
     """Raise if alpha is so small that every pair is kept: wanted is what the smallest block costs, largest a row of K.
 
     An alpha that counts beside the rounding of a row keeps all pairs without a word: as a length scale grows, step by
-    step, there comes a point where nothing can be left out, which is no mistake.
+    step, there comes a point at which nothing can be left out, which is no mistake.
     """
     if not (0 < wanted <= tol * largest and tol * least < EPS * largest):
         return

@@ -15,7 +15,7 @@ from ..instructions import COL, PARAM, ROW, TILE, Instruction, Operand, Program,
 
 CONTRACTIONS = ("SqDist", "Dot", "L1Dist", "WeightedSqDist")
 UNROLLED = 128  # a loop of at most so many rounds becomes straight-line code, as in cuda/vector.cuh
-# Loops are unrolled to so many instructions, where fewer than 8 rounds would remain: a compiler takes a tenth of a
+# Loops are unrolled to so many instructions, if fewer than 8 rounds would remain: a compiler takes a tenth of a
 # millisecond for each, and minutes for all components of a long vector of sines.
 LONGEST_LOOP = 4096
 # Operations that are no single instruction -> about how many they are in float; in double all are at least 50.
@@ -47,7 +47,7 @@ def loop_over_rows(lines: Sequence[str], inside: bool = False) -> list[str]:
 
 
 def declare_array(type_name: str, name: str, *sizes: int, filled: bool = False) -> list[str]:
-    """The declaration of an array, or nothing where it would have no elements."""
+    """The declaration of an array, or nothing if it would have no elements."""
     if 0 in sizes:
         return []
     return [f"{type_name} {name}{''.join(f'[{n}]' for n in sizes)}{' = {}' if filled else ''};"]
@@ -83,7 +83,7 @@ Step = tuple[int, str]  # of a counter: how far it moves and its name; or a numb
 
 
 def write_copies(count: int, line: Callable[[Step], str]) -> list[str]:
-    """A line for each of some components, in a loop where there are many; ``line`` takes a step for :func:`plus`."""
+    """A line for each of some components, in a loop if there are many; ``line`` takes a step for :func:`write_sum`."""
     if count <= 4:
         return [line((k, "")) for k in range(count)]
     return [write_unroll(count), f"for (int k = 0; k < {count}; k++) {line((1, 'k'))}"]

@@ -296,7 +296,7 @@ class KernelText:
         return max(fitting, default=1)
 
     def _chunk(self) -> int:
-        """Components that are left of a sum of more, where the program is one of all."""
+        """Components that are left of a sum of more, if the program is one of all."""
         return self.layout.chunk if self.layout.passes > 1 and not self.chunked else 0
 
     def _pair_rows(self) -> list[str]:

@@ -18,7 +18,7 @@ SPAN = 64  # so many columns are summed in the working type before the sum in do
 TILE_BYTES, SHARED_BYTES = 1 << 14, 48 << 10  # bytes of a tile of short columns, and of any tile, at most
 LONGEST_ROW_BYTES = 1 << 13  # a thread keeps at most so many bytes of a row; longer ones are read where they lie
 # A register has 4 bytes, and a thread has 255 at most. So many hold addresses and what a column's work needs, so many
-# may be taken by rows where a thread has several, and by one long row with what it keeps.
+# may be taken by rows if a thread has several, and by one long row with what it keeps.
 OTHERS, MOST_HELD, MOST_OF_ONE = 96, 128, 180
 INDICES = 8  # registers for the indices of the best values of a row
 RESIDENT = {128: 4, 168: 3, 255: 2}  # registers of a thread -> blocks of which a multiprocessor has registers for
@@ -51,14 +51,14 @@ class Layout:
     span : int
         Columns that are summed in the working type before double takes over.
     width : int
-        Numbers of each column of a tile; 0 where the pairs read nothing of the columns, or so much that each thread
+        Numbers of each column of a tile; 0 if the pairs read nothing of the columns, or so much that each thread
         computes it for itself.
     resident : int
         Blocks that a multiprocessor can hold at once, as far as registers go.
     chunk, passes : int
         Components of the result that are computed at a time, and how many times that is done.
     rectangle : (int, int) or None
-        Rows and columns of a thread, in kernels where several threads share rows.
+        Rows and columns of a thread, in kernels in which several threads share rows.
     """
 
     block: int
@@ -204,7 +204,7 @@ class _Work:
         return found if found <= 2 else -(-found // per_pack) * per_pack
 
     def time(self, rows: int, chunk: int) -> float:
-        """Cycles for a row and 128 columns: of arithmetic, or of reading the columns where that takes longer."""
+        """Cycles for a row and 128 columns: of arithmetic, or of reading the columns if that takes longer."""
         words = self.size // 4
         reading = self.width(chunk) * words
         if self.fixed > MOST_OF_ONE:  # rows are not in registers

@@ -62,7 +62,7 @@ class Chunked:
 
     @property
     def weights(self) -> int:
-        """1 where the last component of the result is the sum of the weights alone: each chunk has it, too."""
+        """1 if the last component of the result is the sum of the weights alone: each chunk has it, too."""
         return self.program.n_out - self.count
 
     @property
@@ -103,7 +103,7 @@ def find_chunks(program: Program) -> Chunked | None:
 
 
 def load_of(stage: Stage, x: Operand, count: int) -> Load | None:
-    """The load that count exports from where an operand points are, as they stand; None where they are computed."""
+    """The load that count exports from where an operand points are, as they stand; None if they are computed."""
     planes = stage.exports[x.base : x.base + count]
     if not x.stride or planes != tuple(range(planes[0], planes[0] + count)):
         return None
@@ -137,7 +137,7 @@ def drop_exports(
 ) -> Program:
     """The program without count exports of a stage from base; ``moved`` says where the pairs read them instead.
 
-    Their load goes too, where nothing else needs it.
+    Their load goes too, if nothing else needs it.
     """
     stage = program.row if space == ROW else program.col
     exports = stage.exports[:base] + stage.exports[base + count :]

@@ -20,7 +20,7 @@ class Cholesky(Preconditioner):
 
     If A is not positive definite to the precision of float64, the smallest of a few multiples of the identity is
     added that makes it so: what comes out is still a preconditioner, and the iteration judges A itself. In float32
-    nothing is added: where that is not enough, float64 is what is wanted.
+    nothing is added: if that is not enough, float64 is what is wanted.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ With the pivots first and A = K + diag(alpha),
     P = [L11  0] [I         0      ] [L11^T  F2^T]      F2 = A21 L11^-T,    G^T G near S^-1,  S = A22 - F2 F2^T,
         [F2   I] [0  (G^T G)^-1    ] [0      I   ]
 
-which is A itself where G^T G = S^-1, and symmetric positive definite for any lower triangular G with a positive
+which is A itself if G^T G = S^-1, and symmetric positive definite for any lower triangular G with a positive
 diagonal. The low-rank part takes what is smooth, G what is near. (The adaptive factorised Nystrom preconditioner of
 Zhao, Xu, Huang, Chow and Xi, SIAM J. Sci. Comput. 46, 2024, with pivots and neighbours that need no coordinates.)
 """

@@ -1,4 +1,4 @@
-"""The diagonal of diag(alpha) + K, or its diagonal blocks where a point has several rows."""
+"""The diagonal of diag(alpha) + K, or its diagonal blocks if a point has several rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Jacobi(Preconditioner):
     """The inverse of the blocks of diag(alpha) + K that belong to one point each.
 
     Blocks have `entries.width` rows: one for a scalar kernel, which makes P the diagonal of the matrix. Where a block
-    is not positive definite, its eigenvalues are raised to 1e-12 of its largest; where none is positive, the block is
+    is not positive definite, its eigenvalues are raised to 1e-12 of its largest; if none is positive, the block is
     replaced by the mean of the positive eigenvalues of all blocks, or by 1, times the identity.
 
     Parameters
@@ -68,7 +68,7 @@ class Jacobi(Preconditioner):
 
     def _matmat(self, V: np.ndarray) -> np.ndarray:
         V = inexact(V)
-        W = self.W.astype(V.real.dtype, copy=False)  # W^T (W v) stays positive in float32 where P^-1 v might not
+        W = self.W.astype(V.real.dtype, copy=False)  # W^T (W v) stays positive in float32, which P^-1 v might not
         return by_blocks(W.transpose(0, 2, 1), by_blocks(W, V))
 
     def factor_matmat(self, V: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class LowRank(Preconditioner):
     residual : ndarray of shape (n,), optional
         diag(K - F F^T), without which there is no certificate.
     semidefinite : bool
-        Whether K - F F^T is known to be positive semidefinite, as where K is. If not, there is no certificate.
+        Whether K - F F^T is known to be positive semidefinite, as it is if K is. If not, there is no certificate.
     scaled : bool
         F and residual are those of S K S with S = alpha^(-1/2), as `Scaled.by_alpha` gives them.
     dtype : dtype, optional
@@ -76,9 +76,9 @@ class LowRank(Preconditioner):
     blur : float
         The operator lies between (1 - blur)^2 and (1 + blur)^2 times P^-1.
     spread : float
-        Largest eigenvalue of S P S, about that of A over alpha; the smallest is 1 where k < n.
+        Largest eigenvalue of S P S, about that of A over alpha; the smallest is 1 if k < n.
     trace : float
-        sum_i residual_i / alpha_i; inf where not known.
+        sum_i residual_i / alpha_i; inf if not known.
     certificate : float
         Upper bound of the condition number of P^-1 A, 1 + trace times a factor for blur; inf if none is proved, or if a
         solve has met a larger one.

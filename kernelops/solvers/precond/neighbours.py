@@ -46,7 +46,7 @@ def predecessors(entries: Entries, rank: np.ndarray, count: int) -> np.ndarray:
     Returns
     -------
     ndarray, shape (points, count), int64
-        Most correlated first; -1 where there are fewer.
+        Most correlated first; -1 if there are fewer.
     """
     if not count:
         return np.empty((len(rank), 0), np.int64)
@@ -114,7 +114,7 @@ def _search_tree(tree: cKDTree, y: np.ndarray, rows: np.ndarray, count: int) -> 
     while len(short):
         candidates = min(candidates, tree.n)
         distance, near = _query_tree(tree, y[rows[short]], candidates)
-        earlier = near < rows[short, None]  # False for tree.n, which stands where there is none
+        earlier = near < rows[short, None]  # False for tree.n, which stands for none
         first = np.argsort(~earlier, axis=1, kind="stable")[:, :count]
         found[short] = np.where(np.take_along_axis(earlier, first, 1), np.take_along_axis(near, first, 1), -1)
         more = (earlier.sum(1) < count) & np.isfinite(distance).all(1)

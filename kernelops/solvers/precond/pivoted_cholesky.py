@@ -38,7 +38,7 @@ class Partial:
     pivots : ndarray, shape (k,)
         The rows, in the order in which they were taken.
     residual : ndarray, shape (n,)
-        diag(K - F F^T) where alpha = 0; else the diagonal of the Schur complement of diag(alpha) + K, less alpha, which
+        diag(K - F F^T) if alpha = 0; else the diagonal of the Schur complement of diag(alpha) + K, less alpha, which
         is at least as large. 0 at the pivots, never negative.
     trace : float
         Sum of the diagonal of K.
@@ -47,7 +47,7 @@ class Partial:
         of diag(alpha) + K. For a positive semidefinite K it is rounding: above -1e-10.
     stopped : str
         "trace": the sum of the residual is at most `enough`. "rank": it is rounding. "stalled": no row is left that
-        could be a pivot, as at the numerical rank or where K is not positive semidefinite. "most": as many columns as
+        could be a pivot, as at the numerical rank or if K is not positive semidefinite. "most": as many columns as
         were asked for.
     columns : int
         Number of columns of K that were evaluated: k.
