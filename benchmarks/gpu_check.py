@@ -62,7 +62,7 @@ def emulated() -> bool:
 
 def machine() -> dict[str, Any]:
     """The GPU, the driver, the compiler and the versions, without names of hosts or folders."""
-    from kernelops.backends import installed
+    from kernelops.backends import installed_version
     from kernelops.gpu import compilers, device
     from kernelops.gpu import locate as places
 
@@ -78,7 +78,7 @@ def machine() -> dict[str, Any]:
         "compiler": f"{compiler.name} {compiler.version}",
         "emulated": emulated(),
         "Python": platform.python_version(),
-        **{package: installed(package) or "not installed" for package in PACKAGES},
+        **{package: installed_version(package) or "not installed" for package in PACKAGES},
         "CUDA of torch": cuda_of_torch(),
         "cores": os.cpu_count(),
     }

@@ -17,7 +17,7 @@ from measuring import Measured
 from verdicts import FORM, Verdict, beside_bound, beside_dense, beside_keops, of_precision_and_memory
 
 import kernelops
-from kernelops.backends import installed
+from kernelops.backends import installed_version
 from kernelops.engines.cpu import instruction_set
 from kernelops.engines.threads import thread_count
 
@@ -124,7 +124,7 @@ def machine() -> Iterator[str]:
     """The machine and the versions, without names of hosts or folders."""
     yield f"- {cpu_model()}, {os.cpu_count()} cores; kernelops uses {instruction_set()} and {thread_count()} threads"
     packages = ["numpy", *(engine.distribution for name, engine in ENGINES.items() if name != OURS)]
-    others = [f"{package} {installed(package) or 'not installed'}" for package in packages]
+    others = [f"{package} {installed_version(package) or 'not installed'}" for package in packages]
     yield f"- Python {platform.python_version()}, kernelops {kernelops.__version__}, {', '.join(others)}"
 
 

@@ -14,7 +14,7 @@ from problems import KERNELS
 from report import cpu_model, table
 
 import kernelops
-from kernelops.backends import installed
+from kernelops.backends import installed_version
 from kernelops.engines.cpu import instruction_set
 from kernelops.engines.threads import thread_count
 
@@ -82,7 +82,7 @@ def machine() -> Iterator[str]:
     """The machine and the versions, without names of hosts or folders."""
     yield f"{cpu_model()}, {os.cpu_count()} cores; kernelops uses {instruction_set()} and {thread_count()} threads"
     packages = sorted({"numpy", "torch", *(peer.distribution for name, peer in PEERS.items() if name != OURS)})
-    others = [f"{package} {installed(package) or 'not installed'}" for package in packages]
+    others = [f"{package} {installed_version(package) or 'not installed'}" for package in packages]
     yield f"Python {platform.python_version()}, kernelops {kernelops.__version__}, {', '.join(others)}"
     if hasattr(os, "getloadavg"):
         yield f"load at the end: {os.getloadavg()[0]:.1f}"

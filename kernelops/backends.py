@@ -61,13 +61,13 @@ def find_gpus() -> dict[str, Any]:
     return {
         "devices": [name for name in map(_model, reports) if name],
         "driver": str(found[0]) if found else None,
-        "pycuda": installed("pycuda"),
+        "pycuda": installed_version("pycuda"),
         "compiler": next(chain(find_nvrtc_files(tried), find_nvcc_programs(tried)), None),
         "tried": [str(PROC_GPUS), *map(str, candidates), *tried],
     }
 
 
-def installed(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution, found without importing it, or None."""
     try:
         return version(distribution)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .backends import available_backends, find_gpus, installed
+from .backends import available_backends, find_gpus, installed_version
 from .engines.cpu import available_instruction_sets, instruction_set
 from .engines.threads import thread_count, thread_reasons
 from .numpy import Genred, KernelSolve
@@ -43,9 +43,9 @@ def report() -> dict[str, Any]:
     True
     """
     backends = available_backends()
-    tests = {name: _timed(test) for name, test in SELF_TESTS.items() if backends["GPU"].usable or "GPU" not in name}
+    tests = {name: _time_test(test) for name, test in SELF_TESTS.items() if backends["GPU"].usable or "GPU" not in name}
     return {
-        "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
         "platform": platform.platform(),
         "cpu": {
             "instruction_set": instruction_set(),
@@ -99,7 +99,7 @@ SELF_TESTS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def _timed(test: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _time_test(test: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     start = perf_counter()
     try:
         result = test()

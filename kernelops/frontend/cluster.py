@@ -57,7 +57,7 @@ def check_weights(low: float, min_weight: Any) -> None:
         raise ArgumentError(f"weights: wanted numbers of at least 0, got {low}")
 
 
-def labelled(lab: Any, Nlab: Any = None, points: int | None = None) -> Labelled:
+def check_labels(lab: Any, Nlab: Any = None, points: int | None = None) -> Labelled:
     """Labels checked, and the points of each cluster counted; Nlab may tell of empty clusters behind the last label."""
     blocks = clusters_of_labels("lab", lab).blocks
     labels, sizes = as_int64("lab", lab), blocks[:, 1] - blocks[:, 0]

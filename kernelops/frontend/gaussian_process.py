@@ -266,7 +266,7 @@ def across(spec: SolveSpec, args: Sequence[Any], new: Mapping[int, Any], kinds: 
     return [there.get(p, a) for p, a in enumerate(args)]
 
 
-def widened(spec: SolveSpec, columns: int) -> SolveSpec:
+def widen(spec: SolveSpec, columns: int) -> SolveSpec:
     """The same solve of a scalar kernel for an unknown of so many columns."""
     return spec.with_form(spec.form.widened(columns))
 

@@ -42,13 +42,13 @@ class Compiler(Protocol):
     def __hash__(self) -> int: ...
 
 
-def compiled(source: str, arch: str) -> bytes:
+def compile_cached(source: str, arch: str) -> bytes:
     """The binary of a CUDA text for an architecture such as "sm_90", kept in this process and in the user's cache."""
-    return _compiled(find_compiler(), source, arch)
+    return _compile(find_compiler(), source, arch)
 
 
 @lru_cache(maxsize=512)
-def _compiled(compiler: Compiler, source: str, arch: str) -> bytes:
+def _compile(compiler: Compiler, source: str, arch: str) -> bytes:
     package = sys.modules[__name__.partition(".")[0]].__version__  # of what stands above: not to be imported from here
     files = (part for file in headers_of(source).items() for part in file)
     key = key_of((compiler.name, compiler.version, package, arch, *FLAGS, source, *files))
@@ -63,11 +63,11 @@ def find_compiler() -> Compiler:
     wished = os.environ.get("KERNELOPS_CUDA_COMPILER", "")
     if wished and wished not in _KINDS:
         raise ArgumentError(f"KERNELOPS_CUDA_COMPILER = {wished!r}: wanted {' or '.join(_KINDS)}")
-    return _found(wished)
+    return _find(wished)
 
 
 @lru_cache(maxsize=8)
-def _found(wished: str) -> Compiler:
+def _find(wished: str) -> Compiler:
     tried: list[str] = []
     too_new, driver = None, driver_version()
     for kind in [wished] if wished else _KINDS:

@@ -146,7 +146,7 @@ class Device:
         if found is not None:
             driver.check_process()
             return found
-        image = compilers.compiled(source, self.arch)
+        image = compilers.compile_cached(source, self.arch)
         with self._loading:
             found = self._functions.get((source, name))
             if found is None:

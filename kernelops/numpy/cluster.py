@@ -187,7 +187,7 @@ def cluster_ranges(lab: np.ndarray, Nlab: np.ndarray | None = None) -> np.ndarra
     [[0, 2], [2, 2], [2, 5]]
     """
     _refuse_tensors(lab=lab, Nlab=Nlab)
-    return shared.labelled(lab, Nlab).ranges
+    return shared.check_labels(lab, Nlab).ranges
 
 
 def cluster_centroids(
@@ -239,7 +239,7 @@ def cluster_centroids(
     shared.check_totals(weights, weights_c)
     x = _floats("x", x)
     shared.check_points(x)
-    clusters = shared.labelled(lab, Nlab, len(x))
+    clusters = shared.check_labels(lab, Nlab, len(x))
     if weights is not None:
         weights = _one_each("weights", weights, len(x), "point")
     if weights_c is not None:
@@ -292,7 +292,7 @@ def cluster_ranges_centroids(
     _refuse_tensors(x=x, lab=lab, weights=weights)
     x = _floats("x", x)
     shared.check_points(x)
-    clusters, dtype = shared.labelled(lab, None, len(x)), x.dtype
+    clusters, dtype = shared.check_labels(lab, None, len(x)), x.dtype
     if weights is not None:
         weights = _one_each("weights", weights, len(x), "point")
         shared.check_weights(float(weights.min(initial=np.inf)), min_weight)

@@ -92,11 +92,11 @@ def semidefinite(kernel: Expr, pairs: Iterable[tuple[int, int]], parameters: Map
     parameters : mapping
         Position -> the values of a Pm, (..., its length), float64.
     """
-    return _proved(kernel, tuple(pairs), tuple((p, a.shape, a.tobytes()) for p, a in sorted(parameters.items())))
+    return _prove(kernel, tuple(pairs), tuple((p, a.shape, a.tobytes()) for p, a in sorted(parameters.items())))
 
 
 @lru_cache(maxsize=256)  # it takes as long as a small solve, and is the same at every step of many loops
-def _proved(kernel: Expr, pairs: tuple[tuple[int, int], ...], parameters: tuple[tuple[int, tuple, bytes], ...]) -> bool:
+def _prove(kernel: Expr, pairs: tuple[tuple[int, int], ...], parameters: tuple[tuple[int, tuple, bytes], ...]) -> bool:
     values = {p: np.frombuffer(data).reshape(shape) for p, shape, data in parameters}
     return _Proof(kernel, pairs, values).root.psd
 
@@ -122,7 +122,7 @@ class _Proof:
                 for node in nodes:
                     self.root = self.known[node] = self.facts(node)
 
-    def mirrored(self, f: Expr, g: Expr) -> bool:
+    def is_mirrored(self, f: Expr, g: Expr) -> bool:
         """Whether f is of one index only, and g the same of the other one."""
         points = [v for v in f.vars if v.op != "Pm"]
         one_sided = len({v.op for v in points}) == 1 and all(v in self.exchange for v in points)
@@ -154,7 +154,7 @@ class _Proof:
 def _add(proof: _Proof, node: Expr, f: Facts, g: Facts) -> Facts:
     return Facts(
         psd=f.psd and g.psd,
-        conditional=(f.conditional and g.conditional) or proof.mirrored(*node.args),
+        conditional=(f.conditional and g.conditional) or proof.is_mirrored(*node.args),
         negative=f.negative and g.negative,
         away=f.negative and g.negative and (f.away or g.away),
         difference=2 * (f.difference == g.difference == 2),
@@ -165,7 +165,7 @@ def _add(proof: _Proof, node: Expr, f: Facts, g: Facts) -> Facts:
 def _subtract(proof: _Proof, node: Expr, f: Facts, g: Facts) -> Facts:
     return Facts(
         conditional=f.conditional and (g.negative or g.value is not None),
-        difference=2 * (proof.mirrored(*node.args) or f.difference == g.difference == 2),
+        difference=2 * (proof.is_mirrored(*node.args) or f.difference == g.difference == 2),
         polynomial=matern.add(f.polynomial, g.polynomial, -1.0),
     )
 
@@ -226,7 +226,7 @@ def _pairs_up(proof: _Proof, factors: list[tuple[Expr, Facts]]) -> bool:
     left = [e for e, f in factors if not f.psd]
     while left:
         e = left.pop()
-        other = next((k for k, g in enumerate(left) if proof.mirrored(e, g)), None)
+        other = next((k for k, g in enumerate(left) if proof.is_mirrored(e, g)), None)
         if other is None:
             return False
         del left[other]

@@ -88,7 +88,7 @@ class KernelEntries:
         """The blocks of points I and J, indices (..., r) of the result's and (..., c): (..., r, c, width, width)."""
         p = self.product
         i, j = (I, J) if p.form.axis == 1 else (J, I)
-        arguments = self._gathered(i, j)
+        arguments = self._gather(i, j)
         each = [evaluate_all_pairs(e, arguments, None, np.dtype(dtype)) for e in self._kernels]
         found = each[0][..., None] if len(each) == 1 else np.stack(each, axis=-1)
         if p.ranges is not None:
@@ -96,7 +96,7 @@ class KernelEntries:
             np.copyto(found, 0.0, where=~held)  # not by a product: outside, an entry may be infinite or nan
         return found if p.form.axis == 1 else np.swapaxes(found, -3, -4)
 
-    def _gathered(self, i: np.ndarray, j: np.ndarray) -> Arguments:
+    def _gather(self, i: np.ndarray, j: np.ndarray) -> Arguments:
         """The arrays at points i and j; what comes before the last axis of these is a batch."""
         p, index = self.product, {"Vi": i, "Vj": j}
         arrays: list[np.ndarray | None] = [None] * len(p.host.arrays)
@@ -170,7 +170,7 @@ class KernelEntries:
         top = np.where(own > 0, own, 1.0).max(axis=(1, 2), keepdims=True)
         own = np.sqrt(top[:, 0, 0] * np.sqrt(((own / top) ** 2).sum(axis=(1, 2))))
         scale = np.divide(1.0, own, out=np.zeros_like(own), where=own > 0)
-        arguments = self._gathered(order, order)
+        arguments = self._gather(order, order)
         dtype = compute_dtype(arguments.dtype)
         more = [a[:, None].astype(dtype) for a in (rank, rank, scale, scale)]
         return value, Arguments((*arguments.arrays, *more), dtype, (), self.points, self.points)

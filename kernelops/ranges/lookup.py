@@ -32,10 +32,10 @@ class Lookup:
         self.begins, self.until = begin, np.r_[0, end]
         self.table: np.ndarray | None = None
         if (len(blocks) + 1) * self.width <= TABLE:
-            self.table = self._filled((len(blocks) + 1) * self.width, begin, end)
+            self.table = self._fill((len(blocks) + 1) * self.width, begin, end)
 
     @staticmethod
-    def _filled(size: int, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    def _fill(size: int, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         """True from each begin up to its end: a running sum of +1 and -1, which cancel if two intervals touch."""
         steps = np.zeros(size, np.int8)
         steps[begin] += 1

@@ -89,10 +89,10 @@ class SolveOptions:
     def _check_preconditioner(self) -> None:
         method, precond = self.method, self.precond
         if not (isinstance(method, str) and method in METHODS):
-            raise ArgumentError(f"method: wanted one of {_listed(METHODS)}, got {method!r}")
+            raise ArgumentError(f"method: wanted one of {_list_names(METHODS)}, got {method!r}")
         if precond is not None and not (isinstance(precond, str) and precond in PRECONDS):
             hint = "; a matrix or an operator goes to M=" if not isinstance(precond, str) else ""
-            raise ArgumentError(f"precond: wanted None or one of {_listed(PRECONDS)}, got {precond!r}{hint}")
+            raise ArgumentError(f"precond: wanted None or one of {_list_names(PRECONDS)}, got {precond!r}{hint}")
         if self.M is not None and precond not in (None, "auto"):
             raise KeywordError(f"M and precond = {precond!r} are both preconditioners: give one of them")
         if method == "direct" and (self.M is not None or precond not in (None, "auto")):
@@ -175,5 +175,5 @@ def check_word(x0: str) -> None:
         raise ArgumentError(f'x0 must be an array, None or "Mb", got {x0!r}')
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _list_names(names: tuple[str, ...]) -> str:
     return ", ".join(f'"{name}"' for name in names)

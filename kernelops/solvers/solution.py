@@ -117,7 +117,7 @@ class Solution:
 
     @property
     def _of(self) -> str:
-        return "" if conditioned(self.method, self.precond) == "A" else " (of M A)"
+        return "" if name_conditioned(self.method, self.precond) == "A" else " (of M A)"
 
     def __str__(self) -> str:
         columns = np.asarray(self.residual).size
@@ -172,7 +172,7 @@ class Solution:
         return ax
 
 
-def conditioned(method: str, precond: str) -> str:
+def name_conditioned(method: str, precond: str) -> str:
     """The name of the matrix whose condition number an iteration shows: in block CG, that of A itself."""
     return "A" if precond == "none" or method == "block_cg" else "M A"
 

@@ -12,7 +12,7 @@ from .operator import density
 from .plan import Plan
 from .precond.base import Preconditioner, Rescaled
 from .problem import Problem, finite
-from .solution import Solution, conditioned
+from .solution import Solution, name_conditioned
 from .status import FAILURES, info_of, message
 from .units import multiply
 from .vectors import Block
@@ -42,7 +42,7 @@ def summarize(
     found: np.ndarray = vectors.to_host(x)
     status = exits.status
     columns = shape[:-2] + shape[-1:] if len(shape) > 1 else ()
-    matrix = conditioned(plan.method, plan.precond)
+    matrix = name_conditioned(plan.method, plan.precond)
     block = plan.method == "block_cg" and plan.precond != "none"
     condition = None if status in FAILURES else log.condition(block)
     _withdraw_refuted(problem, plan, exits)

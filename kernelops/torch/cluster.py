@@ -64,8 +64,8 @@ def _one_each(name: str, a: Any, count: int, of: str) -> torch.Tensor:
     return tensor.reshape(count)
 
 
-def _labelled(lab: Any, Nlab: Any = None, points: int | None = None) -> shared.Labelled:
-    return shared.labelled(_array("lab", lab), None if Nlab is None else _array("Nlab", Nlab), points)
+def _check_labels(lab: Any, Nlab: Any = None, points: int | None = None) -> shared.Labelled:
+    return shared.check_labels(_array("lab", lab), None if Nlab is None else _array("Nlab", Nlab), points)
 
 
 def _means(
@@ -190,7 +190,7 @@ def cluster_ranges(lab: torch.Tensor, Nlab: torch.Tensor | None = None) -> torch
     >>> cluster_ranges(torch.tensor([0, 0, 2, 2, 2])).tolist()
     [[0, 2], [2, 2], [2, 5]]
     """
-    return torch.from_numpy(_labelled(lab, Nlab).ranges).to(lab.device)
+    return torch.from_numpy(_check_labels(lab, Nlab).ranges).to(lab.device)
 
 
 def cluster_centroids(
@@ -238,7 +238,7 @@ def cluster_centroids(
     shared.check_totals(weights, weights_c)
     x = _floats("x", x)
     shared.check_points(x)
-    clusters = _labelled(lab, Nlab, len(x))
+    clusters = _check_labels(lab, Nlab, len(x))
     if weights is not None:
         weights = _one_each("weights", weights, len(x), "point")
     if weights_c is not None:
@@ -286,7 +286,7 @@ def cluster_ranges_centroids(
     """
     x = _floats("x", x)
     shared.check_points(x)
-    clusters, dtype = _labelled(lab, None, len(x)), x.dtype
+    clusters, dtype = _check_labels(lab, None, len(x)), x.dtype
     if weights is not None:
         weights = _one_each("weights", weights, len(x), "point")
         shared.check_weights(float(weights.detach().amin()) if len(x) else np.inf, min_weight)

@@ -93,13 +93,13 @@ class AtWinners(Function):
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple:
         winners, *tensors = ctx.saved_tensors
-        return None, None, *_pulled(ctx.pairs, winners, tensors, cotangent, ctx.needs_input_grad[2:])
+        return None, None, *_pull_back(ctx.pairs, winners, tensors, cotangent, ctx.needs_input_grad[2:])
 
     @staticmethod
     @forward_rule
     def jvp(ctx: Any, saved: list, _pairs: None, _winners: None, *tangents: torch.Tensor | None) -> torch.Tensor:
         winners, *tensors = saved
-        return _pushed(ctx.pairs, winners, tensors, tangents)
+        return _push_forward(ctx.pairs, winners, tensors, tangents)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, pairs: Pairs, *tensors: torch.Tensor | None) -> tuple:
@@ -135,7 +135,7 @@ def _add(total: torch.Tensor, pairs: Pairs, winners: torch.Tensor, tensors: Tens
         total += terms.sum(-2)
 
 
-def _pulled(
+def _pull_back(
     pairs: Pairs, winners: torch.Tensor, tensors: Tensors, cotangent: torch.Tensor, wanted: Sequence[bool]
 ) -> list[torch.Tensor | None]:
     """The gradients of <cotangent, sum over pairs> with respect to the tensors that want one."""
@@ -154,7 +154,7 @@ def _pulled(
     return found
 
 
-def _pushed(pairs: Pairs, winners: torch.Tensor, tensors: Tensors, tangents: Tensors) -> torch.Tensor:
+def _push_forward(pairs: Pairs, winners: torch.Tensor, tensors: Tensors, tangents: Tensors) -> torch.Tensor:
     """The derivative of the sum over pairs along the tangents."""
     total = None
     for v in pairs.expr.vars:
@@ -200,7 +200,7 @@ class Best(Function):
         *tensors, indices = ctx.saved_tensors
         pairs, tensors, winners = _at_winners(ctx.spec, tensors, indices)
         wanted = (*ctx.needs_input_grad[1:], False)
-        found = _pulled(pairs, winners, tensors, cotangent.reshape(*winners.shape, 1), wanted)
+        found = _pull_back(pairs, winners, tensors, cotangent.reshape(*winners.shape, 1), wanted)
         return None, *found[:-1]
 
     @staticmethod
@@ -208,7 +208,7 @@ class Best(Function):
     def jvp(ctx: Any, saved: list, _: None, *tangents: torch.Tensor | None) -> tuple:
         *tensors, indices = saved
         pairs, tensors, winners = _at_winners(ctx.spec, tensors, indices)
-        return _pushed(pairs, winners, tensors, (*tangents, None)).reshape(indices.shape), None
+        return _push_forward(pairs, winners, tensors, (*tangents, None)).reshape(indices.shape), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, spec: Reduction, *tensors: torch.Tensor | None) -> tuple:

@@ -24,7 +24,7 @@ from ..frontend.gaussian_process import (
     complain,
     kernel_of,
     quadratic,
-    widened,
+    widen,
     without_warm_start,
 )
 from ..operators.shift import check_alpha
@@ -38,7 +38,7 @@ from .log_determinant import LogDet, LogDetRecord, device_of
 from .older_vmap import Function
 from .polish import Polish, Use
 from .solve import Account, Solve, _again, _wide, shaped_alpha, users_level
-from .system import narrowed
+from .system import narrow_right_hand_side
 
 __all__ = ["LogDet", "Quadratic", "Rounded", "inv_quad", "logdet", "predict"]
 
@@ -53,7 +53,7 @@ class Quadratic(Function):
 
     @staticmethod
     def forward(spec: SolveSpec, alpha: torch.Tensor, a: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        arguments = spec.bind(narrowed(spec, tensors))
+        arguments = spec.bind(narrow_right_hand_side(spec, tensors))
         kernel = spec.system(arguments, check_alpha(alpha))
         b = tensors[spec.unknown.position].expand(kernel.b_shape).numpy(force=True)
         found = quadratic(kernel, as_system(kernel), b, a.numpy(force=True))
@@ -151,7 +151,7 @@ def round_to(a: torch.Tensor, dtype: torch.dtype, name: str, on_fail: str) -> to
     return a if a.dtype == dtype else Rounded.apply(a, dtype, name, on_fail)
 
 
-def _differentiated(tensors: Sequence[torch.Tensor | None]) -> bool:
+def _is_differentiated(tensors: Sequence[torch.Tensor | None]) -> bool:
     """Whether derivatives by one of these may be asked for, by any transform."""
     if torch._C._are_functorch_transforms_active():
         return True
@@ -212,7 +212,7 @@ def predict(
         found, besides = [], replace(without_warm_start(spec), wide=True)
         for part in chunks(m):
             columns = part.stop - part.start
-            wide = widened(besides, columns)
+            wide = widen(besides, columns)
             some = {p: narrow_rows(t, part) for p, t in new.items()}
             right = product(wide, some, (v.op,), torch.eye(columns, dtype=torch.float64, device=device_of(tensors)))
             b = [right if p == v.position else t for p, t in enumerate(tensors)]
@@ -222,7 +222,7 @@ def predict(
             spec.options.state.hold(besides.options.state.plan)  # chosen for many columns
         spread = round_to(own.clamp(min=0), dtype, "variance", spec.options.on_fail)
     a = Solve.apply(spec, Account(), alpha, *tensors)
-    if _differentiated((alpha, *tensors, *new.values())):
+    if _is_differentiated((alpha, *tensors, *new.values())):
         a = Polish.apply((_again(spec),), Use(unknown=True), alpha, a, None, None, *tensors)[0]
     mean = product(spec, new, (outer,), a)
     return round_to(mean, dtype, "mean", spec.options.on_fail), spread

@@ -24,7 +24,7 @@ import torch
 from scipy.linalg.lapack import dpotri
 from torch.autograd import forward_ad
 
-from ..frontend.gaussian_process import chunks, determinant, ready, widened, without_warm_start
+from ..frontend.gaussian_process import chunks, determinant, ready, widen, without_warm_start
 from ..operators.shift import check_alpha
 from ..operators.system import SolveSpec
 from ..solvers.precond.cholesky import Cholesky
@@ -129,7 +129,7 @@ def _traces(
             z = u = _columns_of_identity(rows, part).to(left.device).expand(*batch, rows, part.stop - part.start)
         else:
             z, u = left[..., part] / count, right[..., part]
-        wide = spec if coupled else widened(spec, z.shape[-1])
+        wide = spec if coupled else widen(spec, z.shape[-1])
         solved = None if inverse is None else inverse[..., part]
         if coupled:
             z, u, solved = (t if t is None else _split_columns(t, n, D) for t in (z, u, solved))

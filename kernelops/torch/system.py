@@ -48,7 +48,7 @@ class TensorSystem(KernelSystem):
         return b.reshape(*b.shape[:-2], self.n, 1) if self.coupled else b
 
 
-def narrowed(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+def narrow_right_hand_side(spec: SolveSpec, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     """The tensors with b in the dtype of the others, if the spec allows it to be wider."""
     position = spec.unknown.position
     others = [t.dtype for p, t in enumerate(tensors) if t is not None and p != position]
@@ -61,7 +61,7 @@ def run(spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor], s
     """The solve of a spec, on the device of the tensors; a b that is wider than the other tensors keeps its digits."""
     arguments, system = bound_system(spec, alpha, tensors)
     b, given, device = None, tensors[spec.unknown.position].detach(), device_of(arguments)
-    if narrowed(spec, tensors) is not tensors:
+    if narrow_right_hand_side(spec, tensors) is not tensors:
         b = given.to(torch.float64).expand(system.b_shape)
         b = b.reshape(*b.shape[:-2], -1, 1) if system.coupled else b
         b = b.numpy(force=True) if device is None else b.to(device)
@@ -83,7 +83,7 @@ def bound_system(
     spec: SolveSpec, alpha: torch.Tensor, tensors: Sequence[torch.Tensor]
 ) -> tuple[Arguments, KernelSystem]:
     """The arrays of a solve, and its system where they are."""
-    arguments, checked = spec.bind(narrowed(spec, tensors)), check_alpha(alpha)
+    arguments, checked = spec.bind(narrow_right_hand_side(spec, tensors)), check_alpha(alpha)
     device = device_of(arguments)
     if device is None:
         return arguments, spec.system(arguments, checked)

@@ -102,7 +102,7 @@ def cold(compiler, texts, start, results):
     """What a process of its own does: it knows nothing yet of these texts."""
     compilers.find_compiler = lambda: compiler
     start.wait(PATIENCE)
-    results.put([compilers.compiled(text, "sm_90") for text in texts])
+    results.put([compilers.compile_cached(text, "sm_90") for text in texts])
 
 
 @fork

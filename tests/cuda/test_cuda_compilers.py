@@ -15,7 +15,7 @@ from kernelops.errors import ArgumentError, BackendError
 from kernelops.formula.parse import parse
 from kernelops.gpu import compilers
 from kernelops.gpu import locate as places
-from kernelops.gpu.compilers import compiled, find_compiler, headers_of, target_of
+from kernelops.gpu.compilers import compile_cached, find_compiler, headers_of, target_of
 from kernelops.program.compile import compile_sum
 
 GAUSS = compile_sum(parse(usual.SCALED_GAUSS, usual.aliases(3, 1, "g")).expr, 1)
@@ -29,10 +29,10 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.delenv("KERNELOPS_CUDA_COMPILER", raising=False)
     monkeypatch.setenv("KERNELOPS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compilers, "driver_version", lambda: None)
-    compilers._found.cache_clear()
-    compilers._compiled.cache_clear()
+    compilers._find.cache_clear()
+    compilers._compile.cache_clear()
     yield
-    compilers._found.cache_clear()
+    compilers._find.cache_clear()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_without_any_compiler(bare):
 def test_without_the_compiler_that_is_wished(wished, tried, other, bare, monkeypatch):
     monkeypatch.setenv("KERNELOPS_CUDA_COMPILER", wished)
     with pytest.raises(BackendError, match=f"KERNELOPS_CUDA_COMPILER = '{wished}', and no {wished} is found") as caught:
-        compiled("text", "sm_90")
+        compile_cached("text", "sm_90")
     assert tried in str(caught.value) and other not in str(caught.value)
 
 
@@ -103,7 +103,7 @@ def test_which_compiler_is_taken(monkeypatch):
     ):
         monkeypatch.setattr(compilers, "driver_version", lambda driver=driver: driver)
         monkeypatch.setenv("KERNELOPS_CUDA_COMPILER", wished)
-        compilers._found.cache_clear()
+        compilers._find.cache_clear()
         assert find_compiler() is want and find_compiler() is want
 
 
@@ -169,8 +169,8 @@ def test_nvcc(bare, monkeypatch):
     program(bare / "bin", STANDIN)
     found = find_compiler()
     assert (found.name, found.version, repr(found)) == ("nvcc", "12.4.131", "nvcc 12.4.131")
-    assert compiled("text", "sm_90").decode().split("|")[:3] == ["-arch=sm_90", "-cubin", "-std=c++17"]
-    assert compiled("text", "sm_90").endswith(b"|text")
+    assert compile_cached("text", "sm_90").decode().split("|")[:3] == ["-arch=sm_90", "-cubin", "-std=c++17"]
+    assert compile_cached("text", "sm_90").endswith(b"|text")
     binary, log = found.compile("text", "sm_120", "--ptxas-options=-v")
     *flags, text = binary.decode().split("|")
     assert flags[:2] == ["-arch=compute_90", "-ptx"] and flags[-1] == "--ptxas-options=-v" and text == "text"
@@ -179,9 +179,9 @@ def test_nvcc(bare, monkeypatch):
     with pytest.raises(
         BackendError, match=re.escape("nvcc 12.4.131 cannot compile a kernel for sm_90:\n  kernel.cu(3)")
     ):
-        compiled("wrong", "sm_90")
+        compile_cached("wrong", "sm_90")
     with pytest.raises(BackendError, match="nvcc 12.4.131 compiles for sm_80 and newer, and the GPU is sm_70"):
-        compiled("text", "sm_70")
+        compile_cached("text", "sm_70")
 
 
 @posix
@@ -263,10 +263,10 @@ def test_what_a_kept_binary_depends_on(tmp_path, monkeypatch):
 
     def ask(name="dummy", version="13.0", source=text, arch="sm_90"):
         """Whether a compiler was asked, in a process that remembers nothing."""
-        compilers._compiled.cache_clear()
+        compilers._compile.cache_clear()
         dummy = Dummy(name, version)
         monkeypatch.setattr(compilers, "find_compiler", lambda: dummy)
-        assert compiled(source, arch) == compiled(source, arch)
+        assert compile_cached(source, arch) == compile_cached(source, arch)
         asked.append(len(dummy.asked))
         return asked[-1] == 1
 
@@ -287,8 +287,8 @@ def test_a_refusal_is_not_kept(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Dummy, "__call__", lambda *a: (_ for _ in ()).throw(BackendError("no")))
         with pytest.raises(BackendError, match="no"):
-            compiled("text", "sm_90")
-    assert compiled("text", "sm_90") == b"dummy 13.0: text for sm_90"
+            compile_cached("text", "sm_90")
+    assert compile_cached("text", "sm_90") == b"dummy 13.0: text for sm_90"
 
 
 # ---- the real ones --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def machine(tmp_path, monkeypatch):
     """A machine without any GPU; returns the folder that holds its driver library and its driver's reports."""
     monkeypatch.setattr(backends, "PROC_GPUS", tmp_path / "gpus")
     monkeypatch.setattr(backends, "_library_folders", lambda: [tmp_path / "none", tmp_path / "lib"])
-    monkeypatch.setattr(backends, "installed", lambda name: None)
+    monkeypatch.setattr(backends, "installed_version", lambda name: None)
     monkeypatch.setattr(backends, "find_nvrtc_files", lambda tried: iter(()))
     monkeypatch.setattr(backends, "find_nvcc_programs", lambda tried: tried.append("nvcc on the PATH") or iter(()))
     return tmp_path
@@ -73,7 +73,7 @@ def test_a_gpu_without_its_driver_library(machine):
 def test_everything_there(machine, monkeypatch):
     add_gpu(machine)
     add_driver(machine)
-    monkeypatch.setattr(backends, "installed", lambda name: "2026.1")
+    monkeypatch.setattr(backends, "installed_version", lambda name: "2026.1")
     monkeypatch.setattr(backends, "find_nvrtc_files", lambda tried: iter(["/somewhere/libnvrtc.so.13"]))
     assert backends.available_backends()["GPU"] == (True, "NVIDIA Something; PyCUDA 2026.1")
     assert backends.find_gpus()["compiler"] == "/somewhere/libnvrtc.so.13"
@@ -94,7 +94,7 @@ def test_library_folders_follow_the_environment(monkeypatch):
 
 
 def test_installed_imports_nothing():
-    assert backends.installed("numpy") and backends.installed("no-such-distribution") is None
+    assert backends.installed_version("numpy") and backends.installed_version("no-such-distribution") is None
 
 
 def test_asking_imports_neither_torch_nor_pycuda():

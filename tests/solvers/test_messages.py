@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import usual
 
 from kernelops import DtypeError, KernelOperator, ShapeError, cg, solve
-from kernelops.solvers.solution import conditioned
+from kernelops.solvers.solution import name_conditioned
 from kernelops.solvers.status import message
 
 EYE, ONES = np.eye(3), np.ones(3)
@@ -85,8 +85,8 @@ def ill(alpha):
 
 
 def test_which_matrix():
-    assert [conditioned(*way) for way in (("cg", "none"), ("block_cg", "none"), ("block_cg", "fsai"))] == ["A"] * 3
-    assert conditioned("cg", "fsai") == conditioned("direct", "cholesky") == "M A"
+    assert [name_conditioned(*way) for way in (("cg", "none"), ("block_cg", "none"), ("block_cg", "fsai"))] == ["A"] * 3
+    assert name_conditioned("cg", "fsai") == name_conditioned("direct", "cholesky") == "M A"
 
 
 def test_the_condition_number_is_that_of_the_matrix_that_is_named():

@@ -110,7 +110,7 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
     """The cycles and the layout if each row belongs to one thread."""
     several = (rows,) if rows else (1,) if work.program.kind == "entries" else (1, 2, 4)
     choices = [(r, c) for r in several for c in work.chunks()]
-    fitting = [(r, c) for r, c in choices if r * work.held(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
+    fitting = [(r, c) for r, c in choices if r * work.row_registers(c) <= (MOST_HELD if r > 1 else work.most_of_one())]
     r, chunk = min(fitting or choices[:1], key=lambda choice: work.time(*choice))
     width, size = work.width(chunk), work.size
     if width * size > SHARED_BYTES:
@@ -120,7 +120,7 @@ def _rows_of_threads(work: _Work, rows: int | None) -> tuple[float, Layout]:
         tile //= 2
     span = min(SPAN, tile) if work.sums else tile
     beside = OTHERS + min(width, COLUMN_IN_REGISTERS) * size // 4 + INDICES * r * (work.program.kind == "best")
-    resident = _resident(r * work.held(chunk) + beside, work)
+    resident = _resident(r * work.row_registers(chunk) + beside, work)
     return work.time(r, chunk), Layout(BLOCK, r, tile, span, width, resident, chunk, work.passes(chunk))
 
 
@@ -129,10 +129,12 @@ def _rectangles(work: _Work, length: int) -> tuple[float, Layout]:
     rows, columns = THREAD_RECTANGLE[work.size]
     words, n = work.size // 4, work.program.n_out
     rectangle, beside = (rows * columns + rows + columns) * words, OTHERS // 2
-    chunk = max([c for c in work.chunks(1) if rectangle + rows * work.held(c) + beside <= max(RESIDENT)], default=0)
+    chunk = max(
+        [c for c in work.chunks(1) if rectangle + rows * work.row_registers(c) + beside <= max(RESIDENT)], default=0
+    )
     if not chunk:
         return inf, Layout(BLOCK, 1, 1, 1, 0, 1, n, 1)
-    registers, tile = rectangle + rows * work.held(chunk) + beside, LANES * columns
+    registers, tile = rectangle + rows * work.row_registers(chunk) + beside, LANES * columns
     time = SLOWER * work.passes(chunk) * words * (2 * length + work.work + chunk) / 4
     time += 0 if work.sums else SPREAD_WRITES * n
     width, resident = work.width(chunk), _resident(registers, work)
@@ -192,7 +194,7 @@ class _Work:
         """Registers that a thread's only row may take: rows that are too long do not make chunks short."""
         return max(MOST_HELD, min(self.fixed + 64, MOST_OF_ONE))
 
-    def held(self, chunk: int) -> int:
+    def row_registers(self, chunk: int) -> int:
         """Registers of a row."""
         return self.fixed + self.kept * chunk
 

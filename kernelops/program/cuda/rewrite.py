@@ -36,10 +36,10 @@ def _exchange(program: Program) -> Program:
     """The program with rows and columns exchanged."""
     other = {ROW: COL, COL: ROW}
 
-    def turned(p: Instruction) -> Instruction:
+    def turn(p: Instruction) -> Instruction:
         return replace(p, args=tuple(replace(x, space=other.get(x.space, x.space)) for x in p.args))
 
-    pair = replace(program.pair, code=tuple(map(turned, program.pair.code)))
+    pair = replace(program.pair, code=tuple(map(turn, program.pair.code)))
     return replace(program, row=program.col, col=program.row, pair=pair)
 
 
