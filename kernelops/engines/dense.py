@@ -119,11 +119,13 @@ class _Factoring:
         self.changed = Condition()
 
     def run(self, threads: int) -> None:
+        """Factor with so many threads; raise LinAlgError if the matrix is not positive definite."""
         run_side_by_side([self._work] * min(threads, len(self.done)))
         if self.failed:
             raise LinAlgError("not positive definite")
 
     def _work(self) -> None:
+        """Do tiles until none is left or one has failed."""
         try:
             for i, j in self.tasks:  # next() of an iterator of a list is one step for all threads
                 end = i + 1 if i == j else min(i + self.height, len(self.done))
@@ -138,6 +140,7 @@ class _Factoring:
             raise
 
     def _fail(self) -> None:
+        """Make the other threads stop."""
         with self.changed:
             self.failed = True
             self.changed.notify_all()
@@ -150,12 +153,15 @@ class _Factoring:
         return not self.failed
 
     def _at(self, i: int, j: int) -> int:
+        """The address of the first number of a tile."""
         return self.A.ctypes.data + self.A.itemsize * self.width * (i + j * self.n)
 
     def _size(self, first: int, end: int) -> int:
+        """The number of rows of the tiles from first up to end."""
         return min(self.n, end * self.width) - first * self.width
 
     def _diagonal(self, j: int) -> bool:
+        """Factor the tile of row and column j; False if it is not positive definite, or others have failed."""
         if not self._wait(j, j):
             return False
         n = self._size(j, j + 1)

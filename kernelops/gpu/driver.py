@@ -64,6 +64,7 @@ class Library:
         return int(getattr(self._library, name)(*arguments))
 
     def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of the library; raise DriverError if it fails."""
         code = self.status(name, *arguments)
         if code:
             text = ctypes.c_char_p()
@@ -88,6 +89,7 @@ class Library:
     def launch(
         self, function: int, grid: tuple[int, ...], block: tuple[int, ...], packed: bytes, shared: int, stream: int
     ) -> None:
+        """Launch a kernel with packed arguments and ``shared`` bytes of dynamic shared memory on a stream."""
         size = _size(len(packed))
         pointer = ctypes.cast(ctypes.c_char_p(packed), _handle)
         told = (_handle * 5)(_PARAM_BUFFER_POINTER, pointer.value, _PACKED_BYTES, ctypes.addressof(size), None)
@@ -134,6 +136,7 @@ def check_process() -> None:
 
 
 def _not_imported(error: ImportError) -> str:
+    """The reason why PyCUDA cannot be imported, and what to do."""
     text = str(error)
     if error.name == "pycuda":
         return 'the GPU needs PyCUDA, which is not installed: pip install "kernelops[cuda]"'
@@ -148,6 +151,7 @@ def _not_imported(error: ImportError) -> str:
 
 
 def _not_started(text: str) -> str:
+    """The reason why CUDA does not start, and what to do."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     limit = "" if visible is None else f" that CUDA_VISIBLE_DEVICES={visible} allows"
     advice = f"nvidia-smi lists the GPUs{limit} and says what is wrong"

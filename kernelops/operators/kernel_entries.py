@@ -39,19 +39,23 @@ class KernelEntries:
 
     @cached_property
     def work(self) -> float:
+        """Work of evaluating an entry, in the units of `pair_work`."""
         form = self.product.form
         return pair_work(form.expr if form.kernel is None else form.columns(1), form.axis) / self.width**2
 
     @property
     def semidefinite(self) -> bool:
+        """Whether K is proved to be positive semidefinite."""
         return self.product.ranges is None and self.product.semidefinite
 
     @cached_property
     def density(self) -> float:
+        """The share of the entries that ranges keep."""
         ranges = self.product.ranges
         return 1.0 if ranges is None else ranges.density(*self.product.points)
 
     def diagonal(self) -> np.ndarray:
+        """The diagonal of K, (n,) float64, read-only."""
         return self._diagonal
 
     @cached_property
@@ -63,6 +67,7 @@ class KernelEntries:
         return found
 
     def columns(self, J: np.ndarray, first: int = 0, dtype: Any = FLOAT64) -> np.ndarray:
+        """K[first:, J], (n - first, k)."""
         J = np.asarray(J)
         if self.width == 1:  # rows of K, each written in one piece: columns, as K is symmetric
             return self._pairwise(J, np.arange(first, self.points), dtype)[:, :, 0, 0].T
@@ -72,6 +77,7 @@ class KernelEntries:
         return found.reshape(len(J), self.n).T[first:]
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
+        """K[I[p]][:, I[p]] for I of shape (P, m): shape (P, m, m)."""
         I = np.asarray(I)
         (P, m), w = I.shape, self.width
         out = np.empty((P, m, m))
