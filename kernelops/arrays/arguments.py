@@ -211,6 +211,7 @@ def _common_dtype(
 
 
 def _check_shape(a: Any, v: Expr, names: Mapping[Expr, str] | None, dtype: np.dtype) -> Any:
+    """The array of a variable in its shape and the dtype of the computation; a Pm gets an axis of one row."""
     if v.op == "Pm":
         if a.ndim == 0:
             a = a.vector() if isinstance(a, DeviceArray) else a.reshape(1)
@@ -270,6 +271,7 @@ def _counts(
 
 
 def _batch(places: Mapping[int, Expr], arrays: Sequence[Any], names: Mapping[Expr, str] | None) -> tuple[int, ...]:
+    """The batch shape that the arrays broadcast to."""
     batch: tuple[int, ...] = ()
     for p, v in places.items():
         array = arrays[p]

@@ -139,6 +139,7 @@ def device_view(a: Any, name: str, device: int = -1) -> DeviceArray:
 
 
 def _view_of_tensor(a: Any, name: str) -> DeviceArray:
+    """A view of a dense tensor of numbers."""
     torch = sys.modules["torch"]
     if a.layout is not torch.strided:
         raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")

@@ -182,10 +182,12 @@ def _work(ranges: Ranges | None, axis: int, rows: int, columns: int, lay: Layout
 
 @lru_cache(maxsize=64)
 def _dense_work(gpu: Device, rows: int, columns: int, height: int, pieces: int, grain: int) -> Work:
+    """The tasks of all pairs, kept on the GPU."""
     return _cut(Ranges.dense(rows, columns), 1, rows, height, pieces, grain, gpu)
 
 
 def _cut(ranges: Ranges, axis: int, rows: int, height: int, pieces: int, grain: int, gpu: Device) -> Work:
+    """Cut the block rows of ranges into tasks, and upload them."""
     tasks, intervals = cut_in_parts(ranges.joined(axis), rows, height, pieces, grain)
     memory = _upload_tasks(gpu, np.concatenate([tasks.ravel(), intervals.ravel()]))
     return Work(memory, memory.pointer, memory.pointer + tasks.nbytes, len(tasks))
@@ -205,11 +207,13 @@ def _partials(program: Program, options: KernelOptions, rows: int, library: Arra
 
 
 def _cache_of(prepared: Prepared) -> dict[Any, Any]:
+    """The cache that lives as long as the prepared program."""
     assert prepared.cache is not None
     return prepared.cache
 
 
 def _layout(prepared: Prepared, options: KernelOptions) -> Layout:
+    """The layout of the kernel of a program, found once."""
     key = "layout", options
     found: Layout | None = _cache_of(prepared).get(key)
     if found is None:

@@ -66,6 +66,7 @@ def symmetric(expr: Expr, var: Expr, pairs: Iterable[tuple[int, int]]) -> str:
 
 @lru_cache(maxsize=1024)
 def _symmetric(expr: Expr, var: Expr, pairs: tuple[tuple[int, int], ...]) -> str:
+    """Compare the operator with its transpose, in canonical forms; see :func:`symmetric`."""
     if expr.dim != var.dim:
         return "no"
     if var.op == "Pm" or not linear_in(expr, var):

@@ -72,6 +72,7 @@ def folder() -> Path | None:
 
 
 def _users_folder() -> Path:
+    """The folder of caches that the system has for a user, extended by this package's name."""
     try:
         from platformdirs import user_cache_path
     except ImportError:
@@ -99,6 +100,7 @@ def _limit() -> int:
 
 
 def _path(key: str) -> Path | None:
+    """The file of a key; None, with a warning, if its folder must not be used."""
     where = folder()
     why = "there is no home folder" if where is None else _reason_for_distrust(where)
     if where is None or why is not None:
@@ -156,10 +158,12 @@ def _read(path: Path) -> bytes | None:
 
 
 def _head(content: bytes) -> bytes:
+    """The bytes in front of a content, by which a damaged file is recognised."""
     return MAGIC + hashlib.sha256(content).digest()
 
 
 def _write(path: Path, content: bytes, limit: int) -> None:
+    """Write a file under another name, then rename it; warn if that fails."""
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)

@@ -49,6 +49,7 @@ def compile_cached(source: str, arch: str) -> bytes:
 
 @lru_cache(maxsize=512)
 def _compile(compiler: Compiler, source: str, arch: str) -> bytes:
+    """Compile a text, or read its binary from the cache of the user."""
     package = sys.modules[__name__.partition(".")[0]].__version__  # of what stands above: not to be imported from here
     files = (part for file in headers_of(source).items() for part in file)
     key = key_of((compiler.name, compiler.version, package, arch, *FLAGS, source, *files))
@@ -68,6 +69,7 @@ def find_compiler() -> Compiler:
 
 @lru_cache(maxsize=8)
 def _find(wished: str) -> Compiler:
+    """The first compiler that the driver is new enough for, else the first one."""
     tried: list[str] = []
     too_new, driver = None, driver_version()
     for kind in [wished] if wished else _KINDS:
@@ -172,6 +174,7 @@ class Nvrtc:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 
     def _read(self, what: str, program: ctypes.c_void_p) -> bytes:
+        """A result of a program, by NVRTC's name for it."""
         size = ctypes.c_size_t()
         self._do(f"nvrtcGet{what}Size", program, ctypes.byref(size))
         text = ctypes.create_string_buffer(size.value)
@@ -179,6 +182,7 @@ class Nvrtc:
         return text.raw
 
     def _do(self, function: str, *arguments: Any) -> None:
+        """Call a function of NVRTC; raise BackendError if it fails."""
         failed = getattr(self._library, function)(*arguments)
         if failed:
             raise BackendError(f"{function} of NVRTC failed: {self._library.nvrtcGetErrorString(failed).decode()}")
@@ -190,6 +194,7 @@ def _c_strings(texts: Any) -> Any:
 
 
 def _find_nvrtc(tried: list[str]) -> Iterator[Compiler]:
+    """All NVRTC libraries that can be loaded, the best first."""
     for path in find_nvrtc_libraries(tried):
         try:
             yield Nvrtc(path)
@@ -237,6 +242,7 @@ class Nvcc:
             return binary.read_bytes(), log
 
     def _run(self, *arguments: str) -> str:
+        """The output of the program; raise BackendError if it fails."""
         try:
             done = subprocess.run(
                 [self._path, *arguments], capture_output=True, check=False, encoding="utf-8", errors="replace"
@@ -250,6 +256,7 @@ class Nvcc:
 
 
 def _find_nvcc(tried: list[str]) -> Iterator[Compiler]:
+    """All nvcc programs that can be run, the best first."""
     for path in find_nvcc_programs(tried):
         try:
             yield Nvcc(path)

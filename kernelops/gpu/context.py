@@ -56,6 +56,7 @@ class Context:
             self._pop(quiet=kind is not None)
 
     def _push(self) -> None:
+        """Make the context the current one."""
         driver.check_process()
         if self.lost:
             raise BackendError(self.lost)
@@ -65,6 +66,7 @@ class Context:
             raise self.failure("making it the current one", error) from error
 
     def _pop(self, quiet: bool) -> None:
+        """Make the context before it the current one; if that fails this one is lost."""
         try:
             self._cuda.Context.pop()
         except self._cuda.Error as error:
@@ -85,6 +87,7 @@ class Context:
         return BackendError(self.lost or f"{self._owner}, {doing}: {said}")
 
     def _lose(self, why: str) -> None:
+        """Note that the context has ended, and why."""
         self.lost = self.lost or f"{self._owner} is lost to this process, start another one ({why})"
 
 

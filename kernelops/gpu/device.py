@@ -154,6 +154,7 @@ class Device:
         return found
 
     def _load(self, image: bytes, name: str) -> Function:
+        """Load the module of a kernel."""
         with self._context:
             try:
                 return Function(self._cuda, self.library, image, name)
@@ -214,15 +215,18 @@ class Device:
                 raise self._context.failure(f"allocating {_amount(nbytes)}", error) from error
 
     def _try_allocate(self, nbytes: int) -> Buffer:
+        """Allocate memory; raise DriverError if there is too little."""
         pointer = ctypes.c_uint64()
         self.library.call("cuMemAlloc_v2", ctypes.byref(pointer), max(nbytes, 1))
         return Buffer(self, pointer.value, nbytes)
 
     def _out_of_memory(self, nbytes: int) -> str:
+        """The message that there is too little memory."""
         free, whole = map(_amount, self._cuda.mem_get_info())
         return f"{self} has too little memory: wanted {_amount(nbytes)}; of {whole}, {free} are free"
 
     def _free(self, pointer: int, ending: Any = sys.is_finalizing) -> None:
+        """Free memory, unless the process ends."""
         # at the end of the process the driver may be gone already, and frees everything
         if not ending():
             with suppress(BackendError), self._context:  # a context that is lost, a process that was forked
@@ -297,6 +301,7 @@ def double_ratio(capability: tuple[int, int]) -> float:
 
 
 def _only_kernel(source: str) -> str:
+    """The name of the one kernel of a text."""
     names = _KERNEL.findall(source)
     if len(names) != 1:
         raise ArgumentError(f"name: wanted, where a text has {len(names)} kernels ({', '.join(names)})")

@@ -45,6 +45,7 @@ class Function:
             self._kernel._launch_kernel(grid, block, packed, shared, None)
 
     def _own_handle(self) -> int:
+        """The handle by which the driver launches the kernel on a stream; loaded when it is first wanted."""
         if self._handle is None:
             handle = self._library.function(self._image, self.name)
             if self._shared > STATIC_SHARED:
@@ -53,6 +54,7 @@ class Function:
         return self._handle
 
     def _allow(self, shared: int) -> None:
+        """Allow the kernel so many bytes of dynamic shared memory."""
         self._kernel.set_attribute(self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
         if self._handle is not None:
             self._library.call("cuFuncSetAttribute", self._handle, driver.MOST_SHARED, shared)

@@ -84,6 +84,7 @@ def driver_version() -> tuple[int, int] | None:
 
 
 def _find_matching(folder: Path, patterns: tuple[str, ...], tried: list[str]) -> Iterator[str]:
+    """The files below a folder that match the patterns, the newest version first."""
     found = [path for pattern in patterns for path in folder.glob(pattern)]
     if not found:
         tried.append(f"NVRTC in {folder}")

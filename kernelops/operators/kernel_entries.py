@@ -147,6 +147,7 @@ class KernelEntries:
         return x if (np.diff(entries, axis=1) <= allowed).all() else None  # false for nan
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
+        """For each point its most correlated points of smaller rank, by one reduction; see `Entries`."""
         if not self.n or not count:
             return np.empty((self.points, count), np.int64)
         ranges, order = self.product.ranges, np.arange(self.points)

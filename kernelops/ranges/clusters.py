@@ -128,6 +128,7 @@ def centres(x: np.ndarray, clusters: Clusters) -> np.ndarray:
 
 
 def _combine_rows(combine: np.ufunc, x: np.ndarray, clusters: Clusters, empty: float) -> np.ndarray:
+    """Reduce the rows of each cluster by a ufunc; one without rows gets `empty`."""
     x = x if clusters.order is None else x[clusters.order]
     begin, end = clusters.blocks.T
     found = np.full((len(begin), x.shape[1]), empty)

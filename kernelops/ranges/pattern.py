@@ -165,6 +165,7 @@ class Pattern:
     __or__, __and__ = union, intersection
 
     def _combine(self, other: Pattern, times: int) -> Self:
+        """The pairs that at least so many of two patterns hold."""
         if not isinstance(other, Pattern):
             raise RangesError(f"other: wanted a Ranges, got {describe(other)}")
         orders = []

@@ -75,16 +75,20 @@ class DenseEntries:
         self.work, self.density = 1.0, 1.0
 
     def diagonal(self) -> np.ndarray:
+        """The diagonal of K."""
         return np.diagonal(self.K).copy()
 
     def columns(self, J: np.ndarray, first: int = 0, dtype: DTypeLike = np.float64) -> np.ndarray:
+        """K[first:, J] in a dtype."""
         return self.K[first:, J].astype(dtype, copy=False)
 
     def blocks(self, I: np.ndarray) -> np.ndarray:
+        """K[I[p]][:, I[p]] for I of shape (P, m)."""
         result: np.ndarray = self.K[I[:, :, None], I[:, None, :]]
         return result
 
     def neighbours(self, rank: np.ndarray, count: int) -> np.ndarray:
+        """For each point the points of smaller rank that it is most correlated with; see `Entries`."""
         points = self.n // self.width
         blocks = self.K.reshape(points, self.width, points, self.width)
         top = np.abs(blocks).max(axis=(1, 3), initial=np.finfo(float).tiny)

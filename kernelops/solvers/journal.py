@@ -107,6 +107,7 @@ class SolveLog:
 
 
 def _ritz_ratio(step: np.ndarray, ratio: np.ndarray) -> float | None:
+    """The ratio of the extreme Ritz values of conjugate gradients; None if it is not known."""
     if len(step) < 2:
         return None
     diagonal = 1 / step

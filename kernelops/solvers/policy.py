@@ -131,10 +131,12 @@ def _build_named(q: SolveRequest, method: str, name: str, why: str) -> Plan:
 
 
 def _pivoted_cholesky(q: SolveRequest, _at: int, entries: Entries, alpha: np.ndarray) -> Preconditioner:
+    """Build the preconditioner from a partial Cholesky factor of K."""
     return low_rank(entries, alpha, most=_largest_rank(entries.n), share=RESIDUAL_SHARE, seed=q.seed)
 
 
 def _nystrom(q: SolveRequest, at: int, _entries: Entries | None, alpha: np.ndarray) -> Preconditioner:
+    """Build the preconditioner from products of A with random vectors."""
     n, most = q.system.n, _largest_rank(q.system.global_n)
     column = alpha if alpha.ndim == 0 else alpha[:, None]
 

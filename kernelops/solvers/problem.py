@@ -192,6 +192,7 @@ class Problem:
         return self._scaled_b(np.arange(self.b.shape[-1]))
 
     def _scaled_b(self, columns: np.ndarray) -> Block:
+        """Some columns of b in scaled units."""
         vectors = self.system.vectors
         r = vectors.take(self.b, columns, self.dtype)
         vectors.scale(1 / self.scale[..., columns], r)
@@ -233,6 +234,7 @@ def with_caller_errstate(callback: Callable[[np.ndarray], Any]) -> Callable[[np.
 
 
 def check_real(x0: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse complex numbers for a real system."""
     if x0.dtype.kind == "c" and dtype.kind != "c":
         raise DtypeError(f"x0 must be real where A and b are real, got {x0.dtype}")
 

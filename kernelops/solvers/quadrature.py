@@ -142,6 +142,7 @@ def apply_each(preconditioners: Sequence[Preconditioner], name: str, V: np.ndarr
 
 
 def _probes(n: int, count: int, seed: int) -> np.ndarray:
+    """The probes, (n, count): random signs, or orthogonal vectors if there are as many as rows."""
     if count >= n:
         result: np.ndarray = np.sqrt(n) * np.eye(n)
         return result

@@ -103,6 +103,7 @@ def truncate_product(expr: Expr, unknown: Expr, arguments: Arguments, tol: float
 
 
 def _truncate_sum(expr: Expr, axis: int, arguments: Arguments, tol: float, vectors: Iterable[Expr]) -> Ranges | None:
+    """The ranges of a sum after its negligible blocks are dropped."""
     units = _unit_boxes(vectors)
     arguments = arguments_to_host(arguments)
     blocks = _blocks(expr, arguments, units)

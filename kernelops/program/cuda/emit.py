@@ -28,6 +28,7 @@ _SPACE_NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
 
 
 def indent_lines(lines: Sequence[str], depth: int = 1) -> list[str]:
+    """Lines indented by levels of 4 spaces; preprocessor lines and empty ones stay as they are."""
     return ["    " * depth + line if line and not line.startswith("#") else line for line in lines]
 
 
@@ -37,6 +38,7 @@ def wrap_block(head: str, lines: Sequence[str]) -> list[str]:
 
 
 def write_unroll(count: int) -> str:
+    """The pragma that unrolls a loop of so many rounds, wholly or by 8."""
     return f"#pragma unroll {count if count <= UNROLLED else 8}"
 
 
@@ -126,6 +128,7 @@ class Writer:
         self.looping = False
 
     def lines(self, code: Sequence[Instruction]) -> list[str]:
+        """The lines of some instructions, with their loops."""
         out: list[str] = []
         for at, p in enumerate(code):
             if p.op == "Loop":
@@ -146,6 +149,7 @@ class Writer:
         return f"#pragma unroll {max(1, min(8, LONGEST_LOOP // length))}"
 
     def instruction(self, p: Instruction) -> list[str]:
+        """The lines of one instruction."""
         if p.op.startswith("Out"):
             return self._result(p)
         if p.op == "TensorDot":
@@ -154,6 +158,7 @@ class Writer:
         return [f"{write_item(p.out)} {'+=' if p.op == 'Accum' else '='} {self._value(p)};"]
 
     def _value(self, p: Instruction) -> str:
+        """The expression that an instruction computes."""
         if p.op in CONTRACTIONS or p.op == "WideSqDist":
             # one thread has no use for the product form: it computes x - y of the vectors as they are
             name, vectors = ("SqDist", p.args[:2]) if p.op == "WideSqDist" else (p.op, p.args)
@@ -171,6 +176,7 @@ class Writer:
         return f"op::{p.op}{static}({args})"
 
     def _result(self, p: Instruction) -> list[str]:
+        """The lines that add to, or offer to, the result of a pair."""
         part = "part[r]" + f" + {p.aux0}" * (p.aux0 > 0)
         if p.op == "OutExp":
             assert p.out is not None

@@ -48,6 +48,7 @@ class KernelText:
             self.program = self.chunked.of(layout.chunk)
 
     def text(self) -> str:
+        """The whole text: description, includes, signature and body."""
         p, options = self.whole, self.options
         head = [f"// {line}".rstrip() for line in self._description()]
         includes = ['#include "finish.cuh"', *(['#include "tiles.cuh"'] if self.tiled else [])]
@@ -85,6 +86,7 @@ class KernelText:
         ]
 
     def _body(self) -> list[str]:
+        """The lines of the body: constants, parameters, and the loops over batch elements and tasks."""
         size = self.layout
         sizes = {"BLOCK": size.block, "ROWS": size.held, "HEIGHT": size.height, "STEP": 1 if self.tiled else size.block}
         sizes |= {"TILE": size.tile, "SPAN": size.span, "WIDTH": size.width}
@@ -116,6 +118,7 @@ class KernelText:
     # ---- what runs before the pairs -----------------------------------------------------------------------------
 
     def _param_lines(self) -> list[str]:
+        """The lines that load the parameters and compute what depends on them alone."""
         p = self.program
         lines = declare_array("T", "param", p.n_params)
         lines += [f"param[{k}] = {write_number(c)};" for k, c in enumerate(p.constants)]
@@ -135,6 +138,7 @@ class KernelText:
         return lines
 
     def _load(self, position: int, index: str, k: str) -> str:
+        """The expression of a component of a variable in global memory."""
         row = "" if index == "0" else f" + {index} * x{position}_row"
         component = {"0": "", "1": f" + x{position}_component"}.get(k, f" + {k} * x{position}_component")
         cast = "(T)" * (self.twofloat or self.options.data_of(position) != self.options.dtype)
@@ -246,6 +250,7 @@ class KernelText:
         return [f"const i64 to = tasks[{TASK} * task + 1];", *_loop_over_intervals(interval)]
 
     def _tiles(self, start: str) -> list[str]:
+        """The loop over the tiles of an interval of columns."""
         lines = [
             "const int n = to - from < TILE ? (int)(to - from) : TILE;",
             *self._col_lines(),
@@ -300,6 +305,7 @@ class KernelText:
         return self.layout.chunk if self.layout.passes > 1 and not self.chunked else 0
 
     def _pair_rows(self) -> list[str]:
+        """The lines of a pair, in a loop over the rows of a thread."""
         p = self.program
         columns = self.layout.rectangle[1] if self.layout.rectangle else self._unroll()
         copies, double = self.layout.held * columns, self.options.dtype == "float64"

@@ -64,6 +64,7 @@ def find_contraction(program: Program) -> Tiled | None:
 
 
 def _take_apart(program: Program, p: Instruction) -> Tiled | None:
+    """The program with the contraction of an instruction taken out; None if that is not possible."""
     vectors, n = p.args[:2], p.aux0
     loads = [load_of(stage, x, n) for stage, x in zip((program.row, program.col), vectors, strict=True)]
     others = [x for other in program.pair.code if other is not p for x in other.args]
