@@ -19,7 +19,7 @@ ROWS_PER_TILE = 4  # as good as any
 
 
 def missing():
-    """What is not there and is needed, or None."""
+    """The tools that are needed and missing, or None."""
     absent = [name for name in (COMPILER, EMULATOR) if shutil.which(name) is None]
     if not (Path(__file__).parent / "driver.c").is_file():
         absent.append("driver.c")

@@ -26,7 +26,7 @@ FLAGS = ["-std=c++17", "-O1", "-g1", "-shared", "-fPIC", "-fvisibility=hidden", 
 
 
 def missing():
-    """What is not there and is needed, or None."""
+    """The tools that are needed and missing, or None."""
     if importlib.util.find_spec("pycuda") is None:
         return "PyCUDA is not installed (tools/pycuda_wheel.sh builds it on a machine without a GPU)"
     return emulator.missing()

@@ -48,7 +48,7 @@ class EmulatorError(Exception):
 
 
 def missing(sanitize=False):
-    """What is not there and is needed, or None."""
+    """The tools that are needed and missing, or None."""
     if sys.platform != "linux":
         return "the emulator is for Linux"
     if shutil.which(COMPILER) is None:

@@ -22,7 +22,7 @@ void dump(const char *name) { CALLGRIND_DUMP_STATS_AT(name); }
 
 
 def missing():
-    """What is not there and is needed, or None."""
+    """The tools that are needed and missing, or None."""
     if shutil.which("valgrind") is None:
         return "valgrind is not installed"
     if compiler() is None:

@@ -36,7 +36,7 @@ class Loop(NamedTuple):
 
 
 def missing():
-    """What is not there and is needed, or None."""
+    """The tools that are needed and missing, or None."""
     if shutil.which("objdump") is None:
         return "objdump (binutils) is not installed"
     if "elf64-x86-64" not in _objdump("-f"):
