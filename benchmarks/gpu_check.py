@@ -56,7 +56,7 @@ def emulated() -> bool:
     """Whether the driver, or the compiler, is that of the tests."""
     from kernelops.gpu import compilers, driver
 
-    library = ctypes.CDLL(driver.NAME)
+    library = ctypes.CDLL(driver.DRIVER_LIBRARY)
     return hasattr(library, "emulated_count") or compilers.find_compiler().name not in ("nvrtc", "nvcc")
 
 
