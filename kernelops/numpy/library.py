@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays.arguments import is_tensor
 from ..arrays.device_array import on_device
-from ..errors import BackendError
+from ..errors import BackendError, DtypeError
 from ..frontend.genred import Genred
 from ..frontend.kernel_solve import KernelSolve
 
@@ -29,6 +29,15 @@ class NumpyLibrary:
     @staticmethod
     def is_array(x: Any) -> bool:
         return isinstance(x, np.ndarray) or (not isinstance(x, _PLAIN) and not is_tensor(x) and on_device(x))
+
+    @staticmethod
+    def check(x: Any) -> None:
+        if type(x) is np.ndarray:
+            return
+        if isinstance(x, np.ma.MaskedArray):
+            raise DtypeError("wanted a plain array, got a masked one; .filled(value) makes a plain one of it")
+        if isinstance(x, np.matrix):
+            raise DtypeError("wanted a plain array, got a numpy.matrix; np.asarray makes a plain one of it")
 
     @staticmethod
     def is_complex(x: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..errors import DtypeError
 from ..frontend.genred import Genred
 from ..frontend.kernel_solve import KernelSolve
 
@@ -27,6 +28,11 @@ class TorchLibrary:
         return isinstance(x, torch.Tensor)
 
     @staticmethod
+    def check(x: Any) -> None:
+        if x.layout is not torch.strided:
+            raise DtypeError(f"wanted a dense tensor, got one of layout {x.layout}; .to_dense() makes one of it")
+
+    @staticmethod
     def is_complex(x: Any) -> bool:
         return bool(x.is_complex())
 
@@ -40,7 +46,7 @@ class TorchLibrary:
 
     @staticmethod
     def parameter(values: Sequence[float], dtype: str | None, like: Any) -> Any:
-        wanted = torch.get_default_dtype() if dtype is None else getattr(torch, dtype)
+        wanted = torch.float64 if dtype is None else getattr(torch, dtype)
         return torch.tensor(values, dtype=wanted, device=None if like is None else like.device)
 
     @staticmethod

@@ -48,18 +48,22 @@ class Arithmetic(BaseLazyTensor):
     __mul__, __rmul__ = _both_sides("Mult", "mul")
     __truediv__, __rtruediv__ = _both_sides("Divide", "truediv")
 
-    def __or__(self, other: Any) -> Self:
+    def __or__(self, other: Any) -> Any:
         """The dot product of two vectors, of length 1."""
+        if self.looks_complex(other):
+            return self.complex_class.of(self) | other
         return self._apply("Scalprod", other)
 
-    def __ror__(self, other: Any) -> Self:
+    def __ror__(self, other: Any) -> Any:
+        if self.looks_complex(other):
+            return self | other  # the product commutes, and has no conjugate
         return self._apply("Scalprod", other, reverse=True)
 
     def __neg__(self) -> Self:
         return self._apply("Minus")
 
     def __pos__(self) -> Self:
-        return self
+        return self._new(self.expr)  # another one, whose ranges can be set by themselves
 
     def __abs__(self) -> Self:
         return self._apply("Abs")
@@ -67,6 +71,8 @@ class Arithmetic(BaseLazyTensor):
     def __pow__(self, exponent: Any) -> Any:
         """A power: of a whole exponent by products, of any other one by exp and log, nan for negative numbers."""
         if not is_scalar(exponent):
+            if self.looks_complex(exponent):
+                return self.complex_class.of(self) ** exponent
             return self._apply("Powf", exponent)
         number = to_float(exponent, "the exponent")
         if number in _POWERS:
@@ -75,7 +81,9 @@ class Arithmetic(BaseLazyTensor):
             return self._apply("Pow", params=(int(number),))
         return self._apply("Powf", exponent)
 
-    def __rpow__(self, base: Any) -> Self:
+    def __rpow__(self, base: Any) -> Any:
+        if self.looks_complex(base):
+            return self.complex_class.of(base) ** self
         return self._apply("Powf", base, reverse=True)
 
     def power(self, exponent: Any) -> Any:
@@ -87,10 +95,14 @@ class Arithmetic(BaseLazyTensor):
         """
         return self**exponent
 
-    def __eq__(self, other: object) -> Self:  # type: ignore[override]
+    def __eq__(self, other: object) -> Any:
+        if self.looks_complex(other):
+            return self.complex_class.of(self) == other
         return self._apply("Equal", other)
 
-    def __ne__(self, other: object) -> Self:  # type: ignore[override]
+    def __ne__(self, other: object) -> Any:
+        if self.looks_complex(other):
+            return self.complex_class.of(self) != other
         return self._apply("NotEqual", other)
 
     def __lt__(self, other: Any) -> Self:
@@ -115,9 +127,11 @@ class Arithmetic(BaseLazyTensor):
             key = key[-1]
         length = self.expr.dim
         if isinstance(key, slice):
-            start, stop, step = key.indices(length)
-            if step != 1:
+            if not all(k is None or isinstance(k, (int, np.integer)) for k in (key.start, key.stop, key.step)):
+                raise ArgumentError(f"a slice of components is of whole numbers, got {key!r}")
+            if key.step not in (None, 1):
                 raise ArgumentError(f"a slice of components has no step, got {key!r}")
+            start, stop, _ = key.indices(length)
             if stop <= start:
                 raise ShapeError(f"components {key.start}:{key.stop} of a vector of length {length} are none")
             return self._apply("Extract", params=(start, stop - start))

@@ -89,7 +89,10 @@ class BaseLazyTensor:
         if self.library.is_array(x):
             self._set_array(x, axis)
         elif axis is not None and axis != 2:
-            raise ArgumentError(f"axis = {axis!r} goes with an array of {self.library.door}, got {_describe(x)}")
+            raise ArgumentError(
+                f"axis = {axis!r} goes with {self.library.noun}, got {describe(x)}; "
+                "a symbolic variable is made by Vi(position, length)"
+            )
         elif is_scalar(x):
             self._set(*number_operand(x))
         elif isinstance(x, list):
@@ -114,6 +117,7 @@ class BaseLazyTensor:
 
     def _set_array(self, x: Any, axis: int | None) -> None:
         """x as a variable of i or j or a parameter, by its shape and the axis."""
+        self.library.check(x)
         shape = tuple(x.shape)
         kind, values = self._classify(x, shape, axis)
         dtype: str | None = self.library.dtype_name(x)
@@ -170,14 +174,14 @@ class BaseLazyTensor:
         whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in x)
         if len(x) != 3 or not whole or x[0] < 0 or x[1] < 1 or x[2] not in (0, 1, 2):
             raise ArgumentError(
-                "a symbolic variable is (position, length, category) with category 0 for i, 1 for j and 2 for a "
-                f"parameter, got {x!r}"
+                "a symbolic variable is (position, length, category), whole numbers, with category 0 for i, 1 for j "
+                f"and 2 for a parameter, got {describe(x)}"
             )
         position, length, category = map(int, x)
         kind = VARIABLES[category]
         self._set(variable(kind, 0, length), (Slot(None, kind, None, position, length),), EMPTY)
 
-    def _refuse(self, x: Any) -> NoReturn:
+    def _refuse(self, x: Any, wanted: str = "") -> NoReturn:
         """What is wrong with an operand that is nothing to compute with."""
         other = ""
         if isinstance(x, BaseLazyTensor):
@@ -186,7 +190,8 @@ class BaseLazyTensor:
             other = ": kernelops.torch.LazyTensor takes it, or pass its .numpy()"
         elif isinstance(x, np.ndarray):
             other = ": kernelops.numpy.LazyTensor takes it, or torch.from_numpy makes a tensor of it"
-        raise DtypeError(f"wanted {self.library.noun}, a number or a list of numbers, got {_describe(x)}{other}")
+        wanted = wanted or f"wanted a LazyTensor, {self.library.noun}, a number or a list of numbers"
+        raise DtypeError(f"{wanted}, got {describe(x)}{other}")
 
     def _set(self, expr: Expr, slots: Slots, frame: Frame) -> None:
         self.expr, self.slots, self.frame = expr, slots, frame
@@ -206,7 +211,7 @@ class BaseLazyTensor:
         if type(x) is type(self):
             return x
         if self.looks_complex(x):
-            raise DtypeError(f"wanted real numbers, got {_describe(x)}: this operation has no complex form")
+            raise DtypeError(f"wanted real numbers, got {describe(x)}: this operation has no complex form")
         if isinstance(x, BaseLazyTensor) or x is None or isinstance(x, (str, tuple)):
             self._refuse(x)
         return type(self)(x)
@@ -354,6 +359,12 @@ class BaseLazyTensor:
             "a reduction makes numbers of them, as in (x_i < y_j).sum(axis=1)"
         )
 
+    def __array__(self, *args: Any, **keywords: Any) -> NoReturn:
+        raise DtypeError(
+            "a LazyTensor is no array, and numpy's functions do not take it: its methods compute with it, "
+            ".to_dense() makes an array of it"
+        )
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -366,11 +377,15 @@ def variable_names(*exprs: Expr) -> dict[Expr, str]:
 
 def _numbers(values: list[Any]) -> tuple[float, ...]:
     if not values or not all(is_scalar(a) for a in values):
-        raise DtypeError(f"a list stands for a parameter vector: wanted real numbers, got {_describe(values)}")
+        raise DtypeError(f"a list stands for a parameter vector: wanted real numbers, got {describe(values)}")
     return tuple(to_float(a, "a number of a list") for a in values)
 
 
-def _describe(x: Any) -> str:
+def describe(x: Any) -> str:
     """The type of an operand, with its value if that is short."""
-    shown = repr(x) if x is None or isinstance(x, (bool, str, list, tuple)) else ""
-    return type(x).__name__ + (f" {shown}" if shown and len(shown) < 60 and x is not None else "")
+    if isinstance(x, BaseLazyTensor):
+        return repr(x)
+    if isinstance(x, (list, tuple)) and len(x) <= 5 and not all(isinstance(a, (int, float, str)) for a in x):
+        return f"{type(x).__name__} of {', '.join(type(a).__name__ for a in x)}"
+    shown = repr(x) if isinstance(x, (bool, str, int, float, list, tuple)) else ""
+    return type(x).__name__ + (f" {shown}" if shown and len(shown) < 60 else "")

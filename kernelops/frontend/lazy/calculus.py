@@ -9,6 +9,7 @@ from ...formula.calculus import divergence, grad_matrix, laplacian, trace_operat
 from ...formula.expr import Expr
 from ...formula.grad import diff, grad
 from ...formula.ops import VARIABLES
+from .base import describe
 from .vectors import VectorMethods
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ class Calculus(VectorMethods):
         """A LazyTensor over common slots, this formula, the variable, and the others."""
         if not isinstance(v, type(self)) or v.expr.op not in VARIABLES:
             raise ArgumentError(
-                f"a derivative is by a variable, a LazyTensor made of an array, got {type(v).__name__}"
-                + (f" {v!r}" if isinstance(v, type(self)) else "")
+                f"a derivative is by a variable, a LazyTensor made of an array or a symbolic one, got {describe(v)}"
             )
         (f, x, *rest), slots, frame = self._join(v, *others)
         return self._new(f, slots, frame), f, x, rest
@@ -108,13 +108,14 @@ class Calculus(VectorMethods):
         other : LazyTensor
             Ignored.
         """
-        return self
+        return self._new(self.expr)
 
     def auto_factorize(self) -> Self:
         """x itself: what stands in a formula twice is computed once."""
-        return self
+        return self._new(self.expr)
 
 
 def _check_length(e: Expr, wanted: int, name: str) -> None:
     if e.dim not in (1, wanted):
-        raise ShapeError(f"{name}: wanted a vector of length {wanted} or 1, got one of length {e.dim}")
+        lengths = "1" if wanted == 1 else f"{wanted} or 1"
+        raise ShapeError(f"{name}: wanted a vector of length {lengths}, got one of length {e.dim}")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...arrays.arguments import is_scalar
-from ...errors import ArgumentError, DtypeError, KeywordError
+from ...arrays.arguments import is_scalar, to_float
+from ...errors import ArgumentError, DtypeError
 from ...formula.defined import stretch
 from .base import BaseLazyTensor
 from .lazy_tensor import LazyTensor
 from .methods import whole
-from .reductions import _checked_axis
+from .products import check_no_out
+from .reductions import Call, _checked_axis
 
 if TYPE_CHECKING:
     from typing import Self
@@ -92,10 +93,24 @@ class ComplexLazyTensor:
         """The operand x as a complex LazyTensor of this class."""
         return x if isinstance(x, cls) else cls(x)
 
-    def _new(self, real: LazyTensor, imag: LazyTensor) -> Self:
-        made = object.__new__(type(self))
+    @classmethod
+    def of_parts(cls, real: LazyTensor, imag: LazyTensor) -> Self:
+        """The complex numbers with these parts.
+
+        Parameters
+        ----------
+        real, imag : LazyTensor
+
+        Returns
+        -------
+        ComplexLazyTensor
+        """
+        made = object.__new__(cls)
         made.real, made.imag = real, imag
         return made
+
+    def _new(self, real: LazyTensor, imag: LazyTensor) -> Self:
+        return self.of_parts(real, imag)
 
     def _parts(self, z: Any) -> tuple[Any, Any]:
         """Real and imaginary part of an operand; None for the latter if it is real."""
@@ -145,6 +160,7 @@ class ComplexLazyTensor:
 
     @ranges.setter
     def ranges(self, ranges: Any) -> None:
+        self._own_parts()
         self.real.ranges = ranges
         self.imag.ranges = self.real.ranges
 
@@ -155,7 +171,27 @@ class ComplexLazyTensor:
 
     @backend.setter
     def backend(self, backend: Any) -> None:
+        self._own_parts()
         self.real.backend = self.imag.backend = backend
+
+    def _own_parts(self) -> None:
+        """Share the parts with no other one: what is set of these is set of this one alone."""
+        self.real, self.imag = +self.real, +self.imag
+
+    @property
+    def ni(self) -> int | None:
+        """The number of i; None if nothing has said so."""
+        return self.real.ni if self.real.ni is not None else self.imag.ni  # type: ignore[no-any-return]
+
+    @property
+    def nj(self) -> int | None:
+        """The number of j; None if nothing has said so."""
+        return self.real.nj if self.real.nj is not None else self.imag.nj  # type: ignore[no-any-return]
+
+    @property
+    def batchdims(self) -> tuple[int, ...] | None:
+        """The batch dimensions; None if there are none."""
+        return self._shape[:-3] or None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} shape {self.shape} of {self.dtype}: {self.real!r} + i {self.imag!r}>"
@@ -206,7 +242,7 @@ class ComplexLazyTensor:
 
     def __pow__(self, exponent: Any) -> Any:
         """A power: of a whole exponent by products, of any other one by exp and log of the principal branch."""
-        if is_scalar(exponent) and exponent == int(exponent):
+        if is_scalar(exponent) and np.isfinite(to_float(exponent, "the exponent")) and exponent == int(exponent):
             return self._whole_power(int(exponent))
         return (self.log() * exponent).exp()
 
@@ -386,6 +422,7 @@ class ComplexLazyTensor:
     def __matmul__(self, v: Any, **options: Any) -> Any:
         """The product with v, real or complex: a vector (N,), or columns (..., N, E)."""
         library = self.real.library
+        check_no_out(options)
         if library.is_array(v) and library.is_complex(v):
             rotated = self._new(-self.imag, self.real)
             return self.__matmul__(v.real, **options) + rotated.__matmul__(v.imag, **options)
@@ -419,11 +456,14 @@ class ComplexLazyTensor:
         wide = self._equally_long()
         if wanted in (-1, self.dim() - 1):
             return self._new(wide.real.sum(-1), wide.imag.sum(-1))
-        if "out" in options or not options.get("call", True):
-            raise KeywordError("a sum of complex numbers takes neither out nor call=False: reduce .real and .imag")
+        check_no_out(options)
+        D, library = self.ndim, self.real.library
+
+        def join(both: Any) -> Any:
+            return library.join_complex(both[..., :D], both[..., D:])
+
         both = wide.real.concat(wide.imag).sum(wanted, **options)  # one pass over the pairs for both
-        D = self.ndim
-        return self.real.library.join_complex(both[..., :D], both[..., D:])
+        return both.followed_by(join) if isinstance(both, Call) else join(both)
 
     sum_reduction = sum
 
@@ -437,9 +477,50 @@ class ComplexLazyTensor:
         **options
             backend and device_id, as for a reduction.
         """
+        if not is_scalar(max_bytes):
+            raise ArgumentError(f"max_bytes: wanted a number of bytes, got {max_bytes!r}")
+        return self._entries("to_dense", max_bytes / 2, **options)
+
+    def rows(self, indices: Any, **options: Any) -> Any:
+        """Rows of the matrix, a complex array.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            The i that are wanted, in any order.
+        **options
+            backend and device_id, as for a reduction.
+        """
+        return self._entries("rows", indices, **options)
+
+    def block(self, rows: Any, columns: Any, **options: Any) -> Any:
+        """Rows and columns of the matrix, a complex array.
+
+        Parameters
+        ----------
+        rows, columns : sequence of int
+            The i and the j that are wanted, in any order.
+        **options
+            backend and device_id, as for a reduction.
+        """
+        return self._entries("block", rows, columns, **options)
+
+    def diagonal(self, **options: Any) -> Any:
+        """The entries (i, i), a complex array.
+
+        Parameters
+        ----------
+        **options
+            backend and device_id, as for a reduction.
+        """
+        return self._entries("diagonal", **options)
+
+    def _entries(self, name: str, *args: Any, **options: Any) -> Any:
+        """Entries of both parts, over the same indices, as complex numbers."""
         wide = self._equally_long()
-        both = (part.to_dense(max_bytes // 2, **options) for part in (wide.real, wide.imag))
-        return self.real.library.join_complex(*both)
+        real = self._widen(wide.real, wide.imag)
+        imag = self._widen(wide.imag, wide.real)
+        return self.real.library.join_complex(*(getattr(part, name)(*args, **options) for part in (real, imag)))
 
 
 def connect(real: type[LazyTensor], complex_: type[ComplexLazyTensor]) -> None:

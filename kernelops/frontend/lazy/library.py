@@ -25,6 +25,10 @@ class ArrayLibrary(Protocol):
         """Whether x is an array of this library."""
         ...
 
+    def check(self, x: Any, /) -> None:
+        """Raise a DtypeError for an array of a kind that cannot be computed with: sparse, masked."""
+        ...
+
     def is_complex(self, x: Any, /) -> bool:
         """Whether an array is complex."""
         ...

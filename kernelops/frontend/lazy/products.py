@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError, DtypeError, ShapeError
+from ...errors import ArgumentError, DtypeError, KeywordError, ShapeError
 from ...formula.expr import Expr, apply, substitute, text, variable
 from ...formula.parse import Formula
 from ...formula.structure import linear_in
@@ -15,7 +15,7 @@ from ...operators.linear_operator import KernelOperator
 from ...operators.system import SolveSpec
 from ..gaussian_process import InvQuadLogdet
 from ..kernel_solve import KernelSolve
-from .base import BaseLazyTensor, variable_names
+from .base import BaseLazyTensor, describe, variable_names
 from .library import ArrayLibrary
 from .reductions import Call, Reductions, make_genred, split_accuracy, uncounted
 from .slots import Slot, Slots, by_position
@@ -56,6 +56,17 @@ def _make_solver(library: ArrayLibrary, expr: Expr, unknown: Expr, accuracy: tup
     )
 
 
+def check_no_out(options: dict[str, Any]) -> None:
+    """Refuse ``out`` where two real products make a complex one."""
+    if options.get("out") is not None:
+        raise KeywordError("out: a complex product is joined of two real ones, and cannot be written into an array")
+
+
+def _as_vector(found: Any) -> Any:
+    """The result of a solve whose right-hand side was one vector."""
+    return (found[0][..., 0], *found[1:]) if isinstance(found, tuple) else found[..., 0]
+
+
 class Products(Reductions):
     """Methods of a matrix."""
 
@@ -76,6 +87,7 @@ class Products(Reductions):
         if frame.N is not None and V.shape[-2] != frame.N:
             raise ShapeError(f"K @ v: K has {frame.N} columns, v has shape {shape}")
         if library.is_complex(v):
+            check_no_out(options)
             return library.join_complex(self.__matmul__(v.real, **options), self.__matmul__(v.imag, **options))
         if frame.dtype is not None and library.dtype_name(v) != frame.dtype:
             raise DtypeError(f"K @ v: K is {frame.dtype}, v is {library.dtype_name(v)}: wanted one dtype")
@@ -95,7 +107,7 @@ class Products(Reductions):
         image = Call(function, slots, tuple(by_position(expr)), frame, library, options).now(True)
         if isinstance(image, Call):
             return image
-        return image.reshape(-1) if len(shape) == 1 else image
+        return image[..., 0] if len(shape) == 1 else image
 
     def __rmatmul__(self, v: Any) -> Any:
         """v @ K: of a vector (M,) or rows (..., E, M), by the transpose of K."""
@@ -109,7 +121,7 @@ class Products(Reductions):
     def _refuse_factor(self, v: Any) -> None:
         if isinstance(v, BaseLazyTensor) or getattr(v, "is_complex", False) is True:
             raise ArgumentError("K @ L of two LazyTensors is no sum over one index: multiply twice, as in K @ (L @ v)")
-        self._refuse(v)
+        self._refuse(v, f"K @ v wants {self.library.noun} for v")
 
     def t(self) -> Self:
         """The transpose: i and j exchanged, in the ranges too."""
@@ -171,10 +183,7 @@ class Products(Reductions):
         function, slots, expr = self._solver(other, var, options)
         options["alpha"] = alpha
         call_later = Call(function, slots, tuple(by_position(expr)), self._frame_of(var), self.library, options)
-        found = call_later.now(call)
-        if not vector or isinstance(found, Call):
-            return found
-        return (found[0].reshape(-1), *found[1:]) if isinstance(found, tuple) else found.reshape(-1)
+        return (call_later.followed_by(_as_vector) if vector else call_later).now(call)
 
     def _frame_of(self, var: Any) -> Any:
         return self.frame if var is None else self._join(var)[2]
@@ -182,6 +191,13 @@ class Products(Reductions):
     def _solver(self, other: Any, var: Any, options: dict[str, Any]) -> tuple[KernelSolve, Slots, Expr]:
         """The solve for a right-hand side, the slots of its arrays, and its formula."""
         b = self._right_hand_side(other)
+        M, N = self.frame.M, self.frame.N
+        if M is not None and N is not None and M != N:
+            raise ShapeError(f"wanted a square matrix, as many i as j, got {M} and {N}")
+        rows = b.slots[b.expr.position].values
+        n = M if M is not None else N
+        if n is not None and rows is not None and rows.shape[-2] != n:
+            raise ShapeError(f"other: wanted a right-hand side of {n} rows, got {rows.shape[-2]}")
         kind = _OTHER[b.expr.op]
         accuracy = split_accuracy(options)
         if var is None:
@@ -191,7 +207,10 @@ class Products(Reductions):
             expr = apply("Mult", self.expr, unknown)
         else:
             if not isinstance(var, type(self)) or var.expr.op not in ("Vi", "Vj"):
-                raise ArgumentError("var: wanted a variable of i or j, a LazyTensor made of an array or a symbolic one")
+                raise ArgumentError(
+                    "var: wanted a variable of i or j, a LazyTensor made of an array or a symbolic one, "
+                    f"got {describe(var)}"
+                )
             (expr, unknown), joined, _ = self._join(var)
             slots = (*joined[: unknown.position], b.slots[b.expr.position], *joined[unknown.position + 1 :])
         return _make_solver(self.library, expr, unknown, accuracy), slots, expr
@@ -208,7 +227,7 @@ class Products(Reductions):
             kind = variable("Vi", 0, max(int(values.shape[-1]), 1))
             b = self._new(kind, (Slot(values, "Vi", other),), self.frame)
         else:
-            self._refuse(other)
+            self._refuse(other, f"other: wanted a right-hand side, {self.library.noun} or a LazyTensor")
         if b.expr.op not in ("Vi", "Vj"):
             raise ArgumentError(f"other: wanted a right-hand side indexed by i or by j, got {b!r}")
         return b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -158,6 +159,22 @@ class Call:
             found.setdefault("backend", self.frame.backend)
         return found
 
+    def followed_by(self, function: Callable[[Any], Any]) -> Call:
+        """The same call, with a function of its result.
+
+        Parameters
+        ----------
+        function : callable
+            It takes the result and returns another one.
+
+        Returns
+        -------
+        Call
+        """
+        made, finish = copy(self), self._finish
+        made._finish = function if finish is None else lambda result: function(finish(result))
+        return made
+
     def now(self, call: bool) -> Any:
         """The result if nothing is missing and it is wanted, else this."""
         return self() if call and not self.symbolic else self
@@ -298,7 +315,7 @@ class Reductions(Calculus):
         options = {name: value for name, value in options.items() if name != "keepdim"}
         if options:
             raise KeywordError(f"{op} over the components takes no {', '.join(options)}")
-        return self if op == "Sum" and self.expr.dim == 1 else self._apply(op)
+        return self._new(self.expr) if op == "Sum" and self.expr.dim == 1 else self._apply(op)
 
 
 def _with_docstring(function: Any, name: str, first: str = "") -> Any:
@@ -335,6 +352,8 @@ def _logsumexp(name: str) -> Any:
         self: Reductions, axis: int | None = None, dim: int | None = None, weight: Any = None, **options: Any
     ) -> Any:
         if weight is not None:
+            if "other" in options:
+                raise KeywordError("logsumexp: weight and other are two names of one thing, got both")
             options["other"] = weight
         return self.reduction("LogSumExp", axis=axis, dim=dim, **options)
 
@@ -345,6 +364,11 @@ def _softmax_mean(name: str) -> Any:
     def method(
         self: Reductions, weight: Any = None, axis: int | None = None, dim: int | None = None, **options: Any
     ) -> Any:
+        if (weight is None) == ("other" not in options):
+            got = "neither" if weight is None else "both"
+            raise KeywordError(
+                f"sumsoftmaxweight: wanted weight (or other), the vectors whose mean is taken, got {got}"
+            )
         return self.reduction("SumSoftMaxWeight", options.pop("other", weight), axis=axis, dim=dim, **options)
 
     return _with_docstring(method, name, "weight : LazyTensor or array\n    The vectors whose mean is taken.")

@@ -59,14 +59,28 @@ class VectorMethods(Arithmetic):
         """
         return self._apply("Subtract", other)._apply("WeightedSqNorm", weights, reverse=True)
 
-    def concat(self, other: Any) -> Self:
+    def concat(self, other: Any) -> Any:
         """The components of x, then those of other.
 
         Parameters
         ----------
         other : LazyTensor, array, number or list of numbers
         """
+        if self.looks_complex(other):
+            return self.complex_class.of(self).concat(other)
         return self._apply("Concat", other)
+
+    def real2complex(self) -> Any:
+        """The complex numbers whose real part is x, a ComplexLazyTensor."""
+        return self.complex_class.of(self)
+
+    def imag2complex(self) -> Any:
+        """The complex numbers i x, a ComplexLazyTensor."""
+        return self.complex_class.of_parts(self._promote(0), self)
+
+    def exp1j(self) -> Any:
+        """The complex numbers exp(i x) of absolute value 1, a ComplexLazyTensor."""
+        return self.complex_class.of_parts(self.cos(), self.sin())
 
     @classmethod
     def concatenate(cls, tensors: Sequence[Any], axis: int = -1) -> Self:
