@@ -304,7 +304,16 @@ class BaseLazyTensor:
 
     @ranges.setter
     def ranges(self, ranges: Any) -> None:
-        self._change_frame(ranges=Ranges.of(ranges))
+        found = Ranges.of(ranges)
+        if found is not None:
+            self._check_ranges(found)
+        self._change_frame(ranges=found)
+
+    def _check_ranges(self, ranges: Ranges) -> None:
+        """Raise a RangesError if a pattern goes beyond the rows i or j, as far as they are counted."""
+        M, N = self.frame.M, self.frame.N
+        most_i, most_j = ranges.extent
+        ranges.check(most_i if M is None else M, most_j if N is None else N)
 
     @property
     def backend(self) -> str | None:

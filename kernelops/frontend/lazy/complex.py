@@ -15,6 +15,7 @@ from ...arrays.arguments import is_scalar, to_float
 from ...errors import ArgumentError, DtypeError
 from ...formula.defined import stretch
 from .base import BaseLazyTensor
+from .frame import join_frames
 from .lazy_tensor import LazyTensor
 from .methods import whole
 from .products import check_no_out
@@ -401,10 +402,10 @@ class ComplexLazyTensor:
         return cls.concatenate(tensors, dim)
 
     def _equally_long(self) -> Self:
-        """The same with parts of one length."""
-        D = self.ndim
-        parts = (z if z.ndim == D else z._new(stretch(z.expr, D)) for z in (self.real, self.imag))
-        return self._new(*parts)
+        """The same with parts of one length, over the same indices."""
+        D, frame = self.ndim, join_frames(self.real.frame, self.imag.frame)
+        parts = (self.real, self.imag)
+        return self._new(*(z._new(z.expr if z.ndim == D else stretch(z.expr, D), z.slots, frame) for z in parts))
 
     # ---- matrices and reductions ----
 
@@ -426,7 +427,8 @@ class ComplexLazyTensor:
         if library.is_array(v) and library.is_complex(v):
             rotated = self._new(-self.imag, self.real)
             return self.__matmul__(v.real, **options) + rotated.__matmul__(v.imag, **options)
-        return library.join_complex(self.real.__matmul__(v, **options), self.imag.__matmul__(v, **options))
+        wide = self._equally_long()
+        return library.join_complex(wide.real.__matmul__(v, **options), wide.imag.__matmul__(v, **options))
 
     def __rmatmul__(self, v: Any) -> Any:
         library = self.real.library
@@ -518,9 +520,8 @@ class ComplexLazyTensor:
     def _entries(self, name: str, *args: Any, **options: Any) -> Any:
         """Entries of both parts, over the same indices, as complex numbers."""
         wide = self._equally_long()
-        real = self._widen(wide.real, wide.imag)
-        imag = self._widen(wide.imag, wide.real)
-        return self.real.library.join_complex(*(getattr(part, name)(*args, **options) for part in (real, imag)))
+        parts = (getattr(part, name)(*args, **options) for part in (wide.real, wide.imag))
+        return self.real.library.join_complex(*parts)
 
 
 def connect(real: type[LazyTensor], complex_: type[ComplexLazyTensor]) -> None:

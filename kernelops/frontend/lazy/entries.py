@@ -107,6 +107,7 @@ class Entries(Products):
         rows = 1 if count is None else count
         found = self._of_shape(found, (*self.frame.batch, rows, self.expr.dim))
         if self.frame.ranges is not None:
+            self._check_ranges(self.frame.ranges)
             k = np.arange(rows)
             found = self.library.keep(found, self.frame.ranges.contains(k, k)[:, None])
         return found if self.expr.dim > 1 else found[..., 0]
@@ -123,6 +124,7 @@ class Entries(Products):
         sizes = (N if not any(v.op == "Vi" for v in expr.vars) else None, 1)
         found = self._of_shape(self._computed(expr, slots, sizes, options), shape)
         if self.frame.ranges is not None:
+            self._check_ranges(self.frame.ranges)
             every = (np.arange(M) if I is None else I)[:, None], np.arange(N) if J is None else J
             found = self.library.keep(found, self.frame.ranges.contains(*every)[..., None])
         return found if D > 1 else found[..., 0]

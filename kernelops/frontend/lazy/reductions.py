@@ -138,12 +138,18 @@ class Call:
         if any(type(a) is float or type(a) is tuple for a in arrays):
             like = next((b for b in arrays if b is not None and self.library.is_array(b) and b.ndim), None)
             dtype = self.frame.dtype or (None if like is None else self.library.dtype_name(like))
+            if dtype is None and not any(b is not None and self.library.is_array(b) for b in arrays):
+                dtype = "float64"  # numbers alone
             arrays = [self._numbers(a, dtype, like) if type(a) in (float, tuple) else a for a in arrays]
         return arrays
 
     def _numbers(self, a: Any, dtype: str | None, like: Any) -> Any:
         """Numbers of a parameter as an array; one that may be too large for the dtype is left to be refused."""
         if type(a) is tuple:
+            largest = float(np.finfo(dtype or "float64").max)
+            for number in a:
+                if abs(number) > largest and np.isfinite(number):
+                    raise ArgumentError(f"a list of numbers: wanted such as {dtype} can hold, got {number:g}")
             return self.library.parameter(a, dtype, like)
         fits = dtype is not None and (abs(a) <= _SURELY_HELD or dtype == "float64")
         return self.library.parameter((a,), dtype, like) if fits else a
