@@ -181,6 +181,24 @@ class KernelOperator(EntryAccess, CheckedOperator):
         """
         return cls(formula, (), var, *args, **options)
 
+    def with_product(self, product: KernelProduct) -> Self:
+        """The same operator, which multiplies by K in another way; entries are still those of the formula.
+
+        Parameters
+        ----------
+        product : KernelProduct
+            It has the form and the arguments of this operator's own, ``kernel_product``.
+
+        Returns
+        -------
+        KernelOperator
+            Pickles of it hold the formula alone.
+        """
+        made = object.__new__(type(self))
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("entries", "symmetric", "least")}
+        made.__dict__.update(kept, kernel_product=product)
+        return made
+
     # ---- what the solvers ask besides (solvers/operator.py) ----
 
     name = "KernelOperator"

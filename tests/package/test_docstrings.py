@@ -18,7 +18,7 @@ WITHOUT_EXAMPLE = {  # called by solvers and engines, or documented by the funct
     *(f"KernelOperator.{name}" for name in ("dot", "matmat", "matvec", "rmatmat", "rmatvec")),
     *("Ranges.joined", "Ranges.tiles"),
     *("doctor.as_text", "doctor.main"),
-    *("KernelOperator.of", "Genred.of", "KernelSolve.of"),  # for what has no text
+    *("KernelOperator.of", "KernelOperator.with_product", "Genred.of", "KernelSolve.of"),  # for what has no text
 }
 SHOWN_TOGETHER = re.compile(r"(numpy|torch)\.(Complex)?LazyTensor\.|(numpy|torch)\.(V[ij]|Pm|Var)$")  # in one page
 NOT_NAMED = {"self", "unknown"}  # ``**unknown`` collects the keywords that are refused

@@ -199,14 +199,25 @@ def test_the_gradient_of_a_logdet_obeys_maxiter():
         value.backward()
 
 
+class Doubled(KernelProduct):
+    def on_columns(self, V, transposed=False):
+        return 2 * super().on_columns(V, transposed)
+
+
+def test_an_operator_takes_another_product():
+    A = kernelops.KernelOperator("Exp(-4*SqDist(x,y))*b", ALIASES, "b", X, X, alpha=0.1)
+    own = A.kernel_product
+    doubled = A.with_product(Doubled(own.form, own.arguments))
+    np.testing.assert_allclose(doubled @ B, 2 * kernel(X, X) @ B + 0.1 * B, rtol=1e-12)
+    np.testing.assert_allclose(doubled.T @ B, 2 * kernel(X, X).T @ B + 0.1 * B, rtol=1e-12)
+    np.testing.assert_allclose(A @ B, kernel(X, X) @ B + 0.1 * B, rtol=1e-12)
+    assert doubled.symmetric == "yes" and doubled.shape == A.shape
+
+
 def test_a_system_takes_another_product():
     """What multiplies by K may be given, as long as it does what a KernelProduct does."""
     spec = gaussian(kernelops.numpy).spec
     arguments = spec.bind([X, X, B])
-
-    class Doubled(KernelProduct):
-        def on_columns(self, V, transposed=False):
-            return 2 * super().on_columns(V, transposed)
 
     system = spec.system(arguments, np.array(0.1), Doubled(spec.form, arguments))
     np.testing.assert_allclose(system.product(B), 2 * kernel(X, X) @ B + 0.1 * B, rtol=1e-12)
