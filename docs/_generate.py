@@ -48,6 +48,7 @@ OTHER_METHODS = (
         "keops_kron",
     ),
     *("grad", "diff", "grad_matrix", "divergence", "laplacian", "trace_operator"),
+    *("real2complex", "imag2complex", "exp1j"),
 )
 LENGTHS = {
     "Concat": (2, 3),
