@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays.arguments import is_tensor
-from ..arrays.device_array import on_device
+from ..arrays.device_array import device_view, on_device
+from ..arrays.libraries import library_like
 from ..errors import BackendError, DtypeError
 from ..frontend.genred import Genred
 from ..frontend.kernel_solve import KernelSolve
@@ -18,7 +19,7 @@ _NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64")}  #
 
 
 class NumpyLibrary:
-    """The functions of an ArrayLibrary, for the Genred and the KernelSolve of kernelops.numpy."""
+    """The functions of an LazyLibrary, for the Genred and the KernelSolve of kernelops.numpy."""
 
     noun = "a numpy array"
     door = "kernelops.numpy"
@@ -60,7 +61,8 @@ class NumpyLibrary:
         found = np.asarray(values, dtype or np.float64)
         if like is None or isinstance(like, np.ndarray):
             return found
-        return _module(like).asarray(found)
+        # a number is a parameter for a GPU too, without a copy
+        return float(found[0]) if len(found) == 1 else library_like(device_view(like, "an array")).from_host(found)
 
     @staticmethod
     def concatenate(parts: Sequence[Any]) -> Any:

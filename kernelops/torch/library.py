@@ -15,7 +15,7 @@ _NAMES = {torch.float16: "float16", torch.float32: "float32", torch.float64: "fl
 
 
 class TorchLibrary:
-    """The functions of an ArrayLibrary, for the Genred and the KernelSolve of kernelops.torch."""
+    """The functions of an LazyLibrary, for the Genred and the KernelSolve of kernelops.torch."""
 
     noun = "a torch tensor"
     door = "kernelops.torch"

@@ -14,7 +14,7 @@ from ...formula.expr import Expr, const, text, variable
 from ...formula.ops import VARIABLES
 from ...ranges import Ranges
 from .frame import EMPTY, Frame, check_batch, join_frames
-from .library import ArrayLibrary
+from .library import LazyLibrary
 from .slots import Slot, Slots, join_slots, move
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def number_operand(x: Any) -> Operand:
 class BaseLazyTensor:
     """A formula whose variables stand for arrays, numbers, or arguments of a later call; see :class:`LazyTensor`."""
 
-    library: ClassVar[ArrayLibrary]
+    library: ClassVar[LazyLibrary]
     complex_class: ClassVar[Any]
     is_complex: ClassVar[bool] = False
     __array_ufunc__ = None  # numpy leaves x + K to K.__radd__

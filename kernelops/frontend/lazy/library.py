@@ -1,4 +1,4 @@
-"""ArrayLibrary: what numpy or torch give to LazyTensors besides reductions and solves."""
+"""LazyLibrary: what numpy or torch give to LazyTensors besides reductions and solves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..genred import Genred
 from ..kernel_solve import KernelSolve
 
 
-class ArrayLibrary(Protocol):
+class LazyLibrary(Protocol):
     """Arrays of one library as a LazyTensor sees them; kernelops.numpy.lazy and kernelops.torch.lazy."""
 
     noun: str  # what its arrays are called in messages: "a numpy array"

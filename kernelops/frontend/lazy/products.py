@@ -16,7 +16,7 @@ from ...operators.system import SolveSpec
 from ..gaussian_process import InvQuadLogdet
 from ..kernel_solve import KernelSolve
 from .base import BaseLazyTensor, describe, variable_names
-from .library import ArrayLibrary
+from .library import LazyLibrary
 from .reductions import Call, Reductions, make_genred, split_accuracy, uncounted
 from .slots import Slot, Slots, by_position
 
@@ -40,7 +40,7 @@ def exchange(expr: Expr) -> Expr:
 
 
 @lru_cache(maxsize=1024)
-def _make_solver(library: ArrayLibrary, expr: Expr, unknown: Expr, accuracy: tuple[str, str]) -> KernelSolve:
+def _make_solver(library: LazyLibrary, expr: Expr, unknown: Expr, accuracy: tuple[str, str]) -> KernelSolve:
     """A solve without arrays: one for all calls with this formula."""
     if expr.dim != unknown.dim:
         raise ShapeError(

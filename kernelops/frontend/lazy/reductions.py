@@ -20,7 +20,7 @@ from ..genred import Genred
 from .base import variable_names
 from .calculus import Calculus
 from .frame import Frame
-from .library import ArrayLibrary
+from .library import LazyLibrary
 from .slots import Slot, Slots, by_position
 
 ACCURACY = ("dtype_acc", "use_double_acc", "sum_scheme")  # keywords that belong to the making of a Genred
@@ -31,7 +31,7 @@ COMPONENTWISE = {"Sum", "Min", "Max", "ArgMin", "ArgMax"}  # which may be taken 
 
 @lru_cache(maxsize=2048)
 def make_genred(
-    library: ArrayLibrary,
+    library: LazyLibrary,
     expr: Expr,
     weight: Expr | None,
     op: str,
@@ -92,7 +92,7 @@ class Call:
         slots: Slots,
         positions: tuple[int, ...],
         frame: Frame,
-        library: ArrayLibrary,
+        library: LazyLibrary,
         options: dict[str, Any],
         finish: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -136,7 +136,7 @@ class Call:
             None if s is None else s.values if s.position is None else given[s.position] for s in self._slots
         ]  # fmt: skip
         if any(type(a) is float or type(a) is tuple for a in arrays):
-            like = next((b for b in arrays if b is not None and self.library.is_array(b) and b.ndim), None)
+            like = next((b for b in arrays if b is not None and self.library.is_array(b) and b.shape), None)
             dtype = self.frame.dtype or (None if like is None else self.library.dtype_name(like))
             if dtype is None and not any(b is not None and self.library.is_array(b) for b in arrays):
                 dtype = "float64"  # numbers alone

@@ -9,7 +9,7 @@ import pytest
 import usual
 
 from kernelops import KernelOperator, Ranges
-from kernelops.numpy import Genred, KernelSolve
+from kernelops.numpy import Genred, KernelSolve, LazyTensor, Vi, Vj
 
 GAUSS = usual.GAUSS, usual.aliases(2, 1)
 
@@ -105,3 +105,31 @@ def test_operators(cupy):
             close(there @ cupy.asarray(v), here @ v)
             close(there.rmatmat(cupy.asarray(v)), here.rmatmat(v))
             close(there.matvec(cupy.asarray(v[:, 0].copy())), here.matvec(v[:, 0]))
+
+
+def kernel(x, y):
+    return (-Vi(x).sqdist(Vj(y)) / 0.7).exp()
+
+
+def test_lazy_tensors(cupy):
+    """Sums, products and solves are where the arrays are; numbers and lists go there."""
+    x, b = points()
+    there, c = cupy.asarray(x), cupy.asarray(b)
+    close(kernel(there, there) @ c, kernel(x, x) @ b)
+    close(
+        (kernel(there, there) * LazyTensor([1.0, 0.3])).sum(axis=0), (kernel(x, x) * LazyTensor([1.0, 0.3])).sum(axis=0)
+    )
+    close(
+        LazyTensor(there.reshape(80, 1, 2)).sqdist(Vj(there)).argKmin(2, axis=1), Vi(x).sqdist(Vj(x)).argKmin(2, axis=1)
+    )
+    close(kernel(there, there).solve(c, alpha=0.5), kernel(x, x).solve(b, alpha=0.5))
+
+
+def test_lazy_tensors_of_pycuda(gpu):
+    from pycuda.gpuarray import GPUArray, to_gpu
+
+    x, b = points()
+    there = to_gpu(x)
+    found = kernel(there, there) @ to_gpu(b)
+    assert isinstance(found, GPUArray)
+    np.testing.assert_allclose(found.get(), kernel(x, x) @ b, rtol=1e-4, atol=1e-4)
