@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 
 from ..errors import RangesError
 from .block_rows import BlockRows, check_block_rows, check_pairs
@@ -36,20 +37,35 @@ class Built(NamedTuple):
 
 def from_keep(i: Clusters, j: Clusters, keep: Any, names: tuple[str, str] = ("ranges_i", "ranges_j")) -> Built:
     """From clusters of i and of j, and which meets which."""
-    table, wanted = as_array("keep", keep), (len(i.blocks), len(j.blocks))
-    if table.dtype != bool or table.shape != wanted:
-        came = keep if hasattr(keep, "shape") or not table.ndim else table
-        raise RangesError(f"keep: wanted booleans of shape {wanted}, got {describe(came)}")
+    held = _held_pairs(keep, (len(i.blocks), len(j.blocks)))
     halves = []
-    for named, own, other, held in ((names, i, j, table), (names[::-1], j, i, table.T)):
-        three = own.blocks, held.sum(1).cumsum(), other.blocks[held.nonzero()[1]]
+    for named, own, other, table in ((names, i, j, held), (names[::-1], j, i, held.T.tocsr())):
+        three = own.blocks, table.indptr[1:], other.blocks[table.indices]
         halves.append(check_block_rows((named[0], "keep", named[1]), three))
     return Built(*halves, i.order, j.order)
 
 
+def _held_pairs(keep: Any, wanted: tuple[int, int]) -> csr_array:
+    """The clusters that meet, as a sparse matrix without zeros; keep is one too, or a table."""
+    if issparse(keep):
+        if keep.dtype != bool or keep.shape != wanted:
+            raise RangesError(
+                f"keep: wanted booleans of shape {wanted}, got a sparse array of {keep.dtype}, {keep.shape}"
+            )
+        held = csr_array(keep, copy=True)
+        held.sum_duplicates()
+        held.eliminate_zeros()
+        return held
+    table = as_array("keep", keep)
+    if table.dtype != bool or table.shape != wanted:
+        came = keep if hasattr(keep, "shape") or not table.ndim else table
+        raise RangesError(f"keep: wanted booleans of shape {wanted}, got {describe(came)}")
+    return csr_array(table)
+
+
 def from_mask(i: Any, j: Any, keep: Any) -> Built:
     """From labels, or from clusters of rows."""
-    shape = as_array("keep", keep).shape
+    shape = keep.shape if issparse(keep) else as_array("keep", keep).shape
     counts = shape if len(shape) == 2 else (0, 0)  # clusters that no label names may be the last ones
     return from_keep(_clusters("i", i, counts[0]), _clusters("j", j, counts[1]), keep, ("i", "j"))
 

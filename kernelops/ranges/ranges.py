@@ -162,8 +162,9 @@ class Ranges(Queries):
         ----------
         i, j : (M,) and (N,) integers, or (C, 2) and (D, 2) integers
             The cluster of each row, from 0 on, in any order; or disjoint half-open clusters of rows.
-        keep : (C, D) booleans
-            Whether cluster k of i meets cluster l of j. Clusters that no label names are empty.
+        keep : (C, D) booleans, or a sparse array of them
+            Whether cluster k of i meets cluster l of j. Clusters that no label names are empty. A sparse array, of
+            ``scipy.sparse``, takes memory for the clusters that meet alone.
 
         Returns
         -------
@@ -205,7 +206,7 @@ class Ranges(Queries):
         keep : float or callable
             A radius: clusters meet if their boxes come as near as that, so that every pair of points that near is
             kept. Or ``keep(centres_i, centres_j)``, which gets the means of the clusters, (C, D) and (C', D), and says
-            which meet, (C, C') booleans; an empty cluster has nan.
+            which meet, (C, C') booleans, which may be sparse; an empty cluster has nan.
         labels_i, labels_j : (M,) and (N,) integers, optional
             The cluster of each point; by default those of :meth:`order`.
         points_per_cluster : int, default 256

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patterns import tables
+from scipy import sparse
 
 from kernelops import Ranges
 from kernelops.errors import RangesError
@@ -127,3 +128,37 @@ BAD = {
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(RangesError, match=f"^{message}"):
         make()
+
+
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array, sparse.lil_array])
+def test_clusters_that_meet_as_a_sparse_array(form):
+    draw = np.random.default_rng(0)
+    keep, i, j = draw.random((5, 4)) < 0.4, draw.integers(0, 5, 30), draw.integers(0, 4, 20)
+    assert Ranges.from_mask(i, j, form(keep)) == Ranges.from_mask(i, j, keep)
+    by_rule = Ranges.from_clusters(
+        draw.random((30, 2)), draw.random((20, 2)), lambda a, b: form(keep), labels_i=i, labels_j=j
+    )
+    assert (by_rule.mask(30, 20) == keep[i][:, j]).all()
+
+
+def test_a_sparse_array_may_hold_pairs_twice_and_zeros():
+    rows, columns, values = [0, 0, 1], [1, 1, 0], [True, True, False]
+    keep = sparse.coo_array((values, (rows, columns)), shape=(2, 2))
+    assert (Ranges.from_mask([0, 1], [0, 1], keep).mask(2, 2) == [[False, True], [False, False]]).all()
+
+
+def test_many_clusters_of_which_few_meet():
+    """A table of 50,000 x 50,000 would take 2.5 GB."""
+    n = 50_000
+    blocks = np.stack([np.arange(n), np.arange(1, n + 1)], axis=1)
+    keep = sparse.eye_array(n, dtype=bool, format="csr")
+    assert Ranges.from_mask(blocks, blocks, keep).pairs == n
+
+
+def test_a_sparse_array_of_another_shape_or_kind():
+    with pytest.raises(
+        RangesError, match=r"keep: wanted booleans of shape \(2, 2\), got a sparse array of bool, \(3, 2\)"
+    ):
+        Ranges.from_mask([[0, 1], [1, 2]], [[0, 1], [1, 2]], sparse.csr_array(np.ones((3, 2), bool)))
+    with pytest.raises(RangesError, match="got a sparse array of float64"):
+        Ranges.from_mask([0, 1], [0, 1], sparse.csr_array(np.ones((2, 2))))
