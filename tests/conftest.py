@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -32,9 +33,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker("every_set")
         folders = set(item.path.relative_to(FOLDER).parts)
         if item.path.stem in SLOW or folders & {"torch_door", "cuda"} or item.path.stem == "test_cuda_formulas":
+            item.add_marker("no_cover")  # by which pytest-cov traces nothing meanwhile
             continue
         item.add_marker("covering")
     items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from what lives as long as the process: torch, and thousands of tests.
+
+    Going through it takes a third of a second, and tests of memory do so again and again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc):

@@ -1,6 +1,6 @@
 """Random calls of the engine, against a dense oracle in extended precision, and against themselves.
 
-A few hundred at each run of the suite, from seed 0; KERNELOPS_FUZZ_SEEDS says how many, KERNELOPS_FUZZ_FIRST the first:
+Some at each run of the suite, from seed 0; KERNELOPS_FUZZ_SEEDS says how many, KERNELOPS_FUZZ_FIRST the first:
 
     KERNELOPS_FUZZ_SEEDS=1 KERNELOPS_FUZZ_FIRST=1234 pytest tests/campaigns      (one seed again)
 
@@ -22,7 +22,7 @@ from kernelops.reductions.kinds import REDUCTIONS
 from kernelops.reductions.pairs import evaluate_all_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of the oracle
-SEEDS = int(os.environ.get("KERNELOPS_FUZZ_SEEDS", "300"))
+SEEDS = int(os.environ.get("KERNELOPS_FUZZ_SEEDS", "150"))
 FIRST = int(os.environ.get("KERNELOPS_FUZZ_FIRST", "0"))
 TOGETHER = 25  # seeds of a test
 LONGEST = 80  # of a chain of sums in the engine's precision, before float64 takes over
@@ -214,7 +214,7 @@ def test_random_calls(first, monkeypatch):
 def test_results_that_are_a_little_wrong_are_convicted(monkeypatch):
     """By a fiftieth, or by one place; most of them, for some calls have no number that is known."""
     convicted, tried = 0, 0
-    for seed in range(60):
+    for seed in range(40):
         case = make(seed)
         found = run(case, case.arrays, 1, monkeypatch)
         if case.special or judge(case, found)[0] == 0:
@@ -228,4 +228,4 @@ def test_results_that_are_a_little_wrong_are_convicted(monkeypatch):
                 judge(case, wrong)
         except AssertionError:
             convicted += 1
-    assert tried >= 30 and convicted >= 0.8 * tried, (convicted, tried)
+    assert tried >= 20 and convicted >= 0.8 * tried, (convicted, tried)

@@ -86,14 +86,15 @@ def test_orders_must_be_one():
 
 @pytest.mark.parametrize("lengths", [(3, 3), (3, None), (None, 3), (2, 3), (3, 2)])
 def test_symmetry_under_all_orders(lengths):
-    """Every mask of three rows and columns, or two, in all orders of its rows and columns."""
+    """Every mask of three rows and columns, or two, in every sixth of all pairs of orders, where those are 36."""
     M, N = (3 if length is None else length for length in lengths)
     some = [[None] if length is None else list(permutations(range(length))) for length in lengths]
     rows, columns = (np.stack([np.arange(n), np.arange(n) + 1], 1) for n in (M, N))
     for bits in range(2 ** (M * N)):
         table = (bits >> np.arange(M * N) & 1).astype(bool).reshape(M, N)
         plain = Ranges.from_mask(rows, columns, table)
-        for order_i, order_j in product(*some):
+        pairs = list(product(*some))
+        for order_i, order_j in pairs[bits % 6 :: 6] if len(pairs) == 36 else pairs:
             want = np.zeros((3, 3), bool)
             want[np.ix_(range(M) if order_i is None else order_i, range(N) if order_j is None else order_j)] = table
             assert plain.ordered(order_i, order_j).is_symmetric() == bool((want == want.T).all())

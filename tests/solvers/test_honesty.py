@@ -17,8 +17,9 @@ from kernelops.solvers.operator import as_system
 from kernelops.solvers.problem import Problem
 from kernelops.solvers.refine import iterate_in_double, refine
 
-N, COLUMNS, MAXITER = 50, 3, 600
+N, COLUMNS = 50, 3
 TOLERANCES = (1e-4, 1e-6, 1e-10)
+MAXITER = {conjugate_gradients: 600, block_conjugate_gradients: 300}
 EPS = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
@@ -65,13 +66,13 @@ def as_operator(m):
 def run(A, b, rtol, m, method):
     """Whether it says converged, the iterate, and the status."""
     if method is conjugate_gradients:
-        solution = solve(A, b, rtol=rtol, M=as_operator(m), maxiter=MAXITER, on_fail="ignore")
+        solution = solve(A, b, rtol=rtol, M=as_operator(m), maxiter=MAXITER[method], on_fail="ignore")
         return solution.status, solution.x, solution.residual.max()
     problem = Problem(as_system(A), b, rtol, 0.0)
     x, r = problem.start(None)
     precondition = None if m is None else lambda v: m @ v.astype(m.dtype)
     iterate = refine if A.dtype == np.float32 else iterate_in_double
-    exits = iterate(problem, x, r, MAXITER, precondition=precondition, iterate=method)
+    exits = iterate(problem, x, r, MAXITER[method], precondition=precondition, iterate=method)
     return exits.status, problem.to_units_of_b(x), None
 
 

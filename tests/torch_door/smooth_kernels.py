@@ -123,7 +123,8 @@ def spellings(count, seed=0):
                 found.setdefault(formula, Spelling(kernel, formula))
     chosen = list(found.values())
     random.Random(seed).shuffle(chosen)
-    return chosen[:count]
+    first = {spelling.kernel.name: spelling for spelling in reversed(chosen)}.values()
+    return [*first, *(spelling for spelling in chosen if spelling not in first)][:count]
 
 
 @cache

@@ -1,8 +1,11 @@
-"""Derivatives of smooth kernels where points coincide: hundreds of spellings against the Taylor series of the kernel.
+"""Derivatives of smooth kernels where points coincide: many spellings against the Taylor series of the kernel.
 
 The oracle is mpmath's: the derivative of order n of f(g*|t*v|) at t = 0 is n! times a Taylor coefficient times g^n for
-an even n and 0 for an odd one; away from 0 it is a derivative by differences of 40 digits.
+an even n and 0 for an odd one; away from 0 it is a derivative by differences of 40 digits. KERNELOPS_FUZZ_SEEDS says
+how many of the thousands of spellings are tried.
 """
+
+import os
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from kernelops.torch import Genred
 POINT = [0.3, 0.4]
 OTHER = [0.9, -0.2]
 V = [0.6, 0.8]  # of length 1
-SPELLINGS = spellings(340)
+SPELLINGS = spellings(int(os.environ.get("KERNELOPS_FUZZ_SEEDS", "120")))
 ROUNDING = {torch.float64: 2e-10, torch.float32: 2e-4}  # coefficients of up to 60, in sums of some dozens of terms
 
 
@@ -33,8 +36,9 @@ def taken(order, value, x, v):
 
 
 def test_the_spellings_are_many_and_of_every_kind():
-    assert len(SPELLINGS) >= 300
-    assert {s.kernel.name for s in SPELLINGS} == {k.name for k in KERNELS}
+    few = spellings(120)
+    assert len(few) == 120 and len(spellings(10_000)) >= 2000
+    assert {s.kernel.name for s in few} == {k.name for k in KERNELS}
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=str)
@@ -54,7 +58,7 @@ def test_orders_one_to_three(spelling):
         assert abs(by_g.item() - want) <= 4 * rounding * max(1.0, abs(want))
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS[::16], ids=str)
+@pytest.mark.parametrize("spelling", SPELLINGS[::8], ids=str)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_the_numpy_door(spelling, axis):
     """Grad of Grad in the text of a formula, over both axes."""
@@ -68,7 +72,7 @@ def test_the_numpy_door(spelling, axis):
         np.testing.assert_allclose(got, want, rtol=0, atol=4 * rounding * max(1, np.abs(want).max()))
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS[1::16], ids=str)
+@pytest.mark.parametrize("spelling", SPELLINGS[1::8], ids=str)
 def test_equal_points_among_others(spelling):
     """The choice is made for each pair: in one sum there are pairs that coincide, and others."""
     x = torch.tensor([POINT, OTHER, [0.1, 0.15]], dtype=torch.float64, requires_grad=True)
@@ -81,7 +85,7 @@ def test_equal_points_among_others(spelling):
     assert abs(found[1].item() - want) <= 1e-9 * max(1.0, abs(want))
 
 
-@pytest.mark.parametrize("spelling", [s for s in SPELLINGS[::5] if s.kernel.smooth >= 4][:24], ids=str)
+@pytest.mark.parametrize("spelling", [s for s in SPELLINGS[::2] if s.kernel.smooth >= 4][:24], ids=str)
 def test_the_fourth_order(spelling):
     x = torch.tensor([POINT], dtype=torch.float64, requires_grad=True)
     v, g = torch.tensor([V], dtype=torch.float64), torch.tensor([G], dtype=torch.float64)
@@ -90,7 +94,7 @@ def test_the_fourth_order(spelling):
     assert abs(found[3].item() - want) <= 1e-8 * max(1.0, abs(want))
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS[2::40], ids=str)
+@pytest.mark.parametrize("spelling", SPELLINGS[2::16], ids=str)
 def test_forward_mode(spelling):
     """jvp of a gradient, and a gradient of a jvp."""
     x, y = torch.tensor([POINT], dtype=torch.float64), torch.tensor([POINT], dtype=torch.float64)

@@ -95,7 +95,7 @@ def test_the_backward_solve_does_not_start_at_the_forward_solution():
 @pytest.mark.parametrize("pattern", [None, "ranges"])
 def test_finite_differences(way, pattern):
     x, b, g = leaves()
-    x, b = x[:6].detach().requires_grad_() if pattern else x, b[:6].detach().requires_grad_() if pattern else b
+    x, b = (t[:6].detach().requires_grad_() for t in (x, b))
     alpha = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     ranges = RANGES if pattern else None
 
