@@ -10,6 +10,8 @@ PIP_OPTIONS ?=
 TESTS ?=
 # which tests test runs, such as SELECT="-m 'not covering'"
 SELECT ?=
+# MEASURED=1 has test also measure the coverage by the tests marked as covering
+MEASURED ?=
 # what test-cuda compiles kernels for, such as ARCHS=all; sm_90 unless said
 ARCHS ?=
 # random calls that fuzz makes, and the number of the first
@@ -30,10 +32,11 @@ GPU_TESTS := tests/cuda/device
 CUDA_TESTS := $(wildcard $(addprefix tests/cuda/test_cuda_,text.py compilers.py compiled.py))
 # per cent of the lines without torch and without a GPU that the tests marked as covering run, at least
 FLOOR := 97
+MEASURE := --cov --cov-report=term --cov-fail-under=$(FLOOR)
 WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test coverage test-cuda test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
+.PHONY: help demo test coverage test-cuda test-emulated test-compiled test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -60,23 +63,29 @@ demo: $(VENV)/plot.stamp
 
 test: $(VENV)/test.stamp
 ifeq ($(TESTS),)
-	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) $(SELECT)
-	$(PY) tests/each_instruction_set.py $(SPREAD)
+	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) $(SELECT) $(if $(MEASURED),$(MEASURE))
+	$(PY) tests/each_instruction_set.py
 else
 	$(PY) -m pytest $(TESTS)
 endif
 
-# CI runs the other tests after it, by make test SELECT="-m 'not covering'".
+# CI has it from make test MEASURED=1, which runs all others too: they are not traced.
 coverage: $(VENV)/test.stamp
-	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) -m covering --cov --cov-report=term --cov-fail-under=$(FLOOR)
+	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) -m covering $(MEASURE)
 
 test-cuda: $(VENV)/cuda.stamp
 ifeq ($(TESTS),)
-	$(PY) -m pytest $(SPREAD) $(GPU_TESTS)
-	KERNELOPS_CUDA_ARCHS="$(ARCHS)" $(PY) -m pytest $(SPREAD) $(CUDA_TESTS)
+	$(MAKE) --jobs=$(WORKERS) --output-sync=target test-emulated test-compiled
 else
 	$(PY) -m pytest $(TESTS)
 endif
+
+# Its two halves, made at the same time: most of the second is one test, beside which a core would be idle.
+test-emulated: $(VENV)/cuda.stamp
+	$(PY) -m pytest $(SPREAD) $(GPU_TESTS)
+
+test-compiled: $(VENV)/cuda.stamp
+	KERNELOPS_CUDA_ARCHS="$(ARCHS)" $(PY) -m pytest $(CUDA_TESTS)
 
 test-engine: $(VENV)/test.stamp
 	$(PY) tests/each_instruction_set.py $(TESTS)

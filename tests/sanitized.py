@@ -23,7 +23,7 @@ TESTS = (  # what reaches every loop of the engine and every check of its door, 
     "engine/test_nonfinite.py",
     "engine/test_mirrored.py",
 )
-SEEDS = "75"  # of the campaign, unless the environment says how many
+SEEDS = "40"  # of the campaign, unless the environment says how many
 # Freed memory of Python is given back, so that a use after free is seen; leaks of an interpreter that ends say nothing.
 ENVIRONMENT = {
     "PYTHONMALLOC": "malloc",

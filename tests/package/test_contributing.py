@@ -90,7 +90,7 @@ def insert(text, where, row):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of what a build takes, changed as the page says, and built quickly: without optimisation, without AVX-512."""
+    """A copy of what a build takes, changed as the page says, and built without optimisation or AVX-512."""
     folder = tmp_path_factory.mktemp("contributing")
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
     for name in ("kernelops", "cuda", "tests"):
