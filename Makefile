@@ -36,7 +36,7 @@ MEASURE := --cov --cov-report=term --cov-fail-under=$(FLOOR)
 WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test coverage test-cuda test-emulated test-compiled test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
+.PHONY: help demo test coverage test-cuda test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -75,17 +75,11 @@ coverage: $(VENV)/test.stamp
 
 test-cuda: $(VENV)/cuda.stamp
 ifeq ($(TESTS),)
-	$(MAKE) --jobs=$(WORKERS) --output-sync=target test-emulated test-compiled
+	$(PY) -m pytest $(SPREAD) $(GPU_TESTS)
+	KERNELOPS_CUDA_ARCHS="$(ARCHS)" $(PY) -m pytest $(CUDA_TESTS)
 else
 	$(PY) -m pytest $(TESTS)
 endif
-
-# Its two halves, made at the same time: most of the second is one test, beside which a core would be idle.
-test-emulated: $(VENV)/cuda.stamp
-	$(PY) -m pytest $(SPREAD) $(GPU_TESTS)
-
-test-compiled: $(VENV)/cuda.stamp
-	KERNELOPS_CUDA_ARCHS="$(ARCHS)" $(PY) -m pytest $(CUDA_TESTS)
 
 test-engine: $(VENV)/test.stamp
 	$(PY) tests/each_instruction_set.py $(TESTS)
