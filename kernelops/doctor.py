@@ -19,6 +19,7 @@ import numpy as np
 
 from . import _core
 from .backends import available_backends, find_gpus, installed_version
+from .compat import is_installed
 from .engines.cpu import available_instruction_sets, instruction_set
 from .engines.threads import thread_count, thread_reasons
 from .numpy import Genred, KernelSolve
@@ -34,7 +35,8 @@ def report() -> dict[str, Any]:
     Returns
     -------
     dict
-        "versions", "cpu", "gpu", "backends", "paths", "self_test" and "ok", which is True if every self-test passed.
+        "versions", "cpu", "gpu", "backends", "compat", "paths", "self_test" and "ok", which is True if every self-test
+        passed.
 
     Examples
     --------
@@ -55,6 +57,7 @@ def report() -> dict[str, Any]:
         },
         "gpu": find_gpus(),
         "backends": {name: backend._asdict() for name, backend in backends.items()},
+        "compat": {"installed": is_installed(), "pykeops": installed_version("pykeops")},
         "paths": {"python": sys.executable, "package": str(Path(__file__).parent), "core": _core.__file__},
         "self_test": tests,
         "ok": all(test["ok"] for test in tests.values()),
@@ -134,9 +137,19 @@ def as_text(found: dict[str, Any]) -> str:
     backends = [
         f"  {name:<13}{'usable' if b['usable'] else 'not usable'}: {b['why']}" for name, b in found["backends"].items()
     ]
+    hidden = found["compat"]["pykeops"]
+    gives = "kernelops.compat" if found["compat"]["installed"] else hidden and f"KeOps {hidden}"
+    compat = [f"  {'pykeops':<13}import pykeops gives {gives or 'nothing'}"]
     paths = [f"  {name:<13}{path}" for name, path in found["paths"].items()]
     tests = [_test_line(name, test) for name, test in found["self_test"].items()]
-    sections = {"Versions": versions, "Machine": machine, "Backends": backends, "Paths": paths, "Self-test": tests}
+    sections = {
+        "Versions": versions,
+        "Machine": machine,
+        "Backends": backends,
+        "Compat": compat,
+        "Paths": paths,
+        "Self-test": tests,
+    }
     lines = [line for title, body in sections.items() for line in (title, *body, "")]
     return "\n".join([*lines, "All is well." if found["ok"] else "The self-test FAILED."])
 

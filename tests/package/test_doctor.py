@@ -31,7 +31,7 @@ def test_json():
     assert (run.returncode, run.stderr) == (0, "")
     found = json.loads(run.stdout)
     assert found["ok"] is True
-    assert set(found) == {"versions", "platform", "cpu", "gpu", "backends", "paths", "self_test", "ok"}
+    assert set(found) == {"versions", "platform", "cpu", "gpu", "backends", "compat", "paths", "self_test", "ok"}
     assert found["versions"]["numpy"] == np.__version__ and found["versions"]["scipy"] == scipy.__version__
     assert found["cpu"]["threads"] == min(found["cpu"]["limits"].values())
     assert found["cpu"]["instruction_set"] in found["cpu"]["available"]

@@ -28,6 +28,7 @@ LAYERS = [
     "frontend",
     "numpy",
     "torch",
+    "compat",
     "doctor",
     "__init__",
 ]
