@@ -24,6 +24,13 @@ template <class T> KERNELOPS_DEVICE T v_cos(T a) { return cosine(a); }
 KERNELOPS_DEVICE float v_pow(float a, float b) { return powf(a, b); }
 KERNELOPS_DEVICE double v_pow(double a, double b) { return pow(a, b); }
 
+KERNELOPS_DEVICE float v_floor(float a) { return floorf(a); }
+KERNELOPS_DEVICE double v_floor(double a) { return floor(a); }
+KERNELOPS_DEVICE float v_tanh(float a) { return tanhf(a); }
+KERNELOPS_DEVICE double v_tanh(double a) { return tanh(a); }
+KERNELOPS_DEVICE float v_atan2(float a, float b) { return atan2f(a, b); }
+KERNELOPS_DEVICE double v_atan2(double a, double b) { return atan2(a, b); }
+
 /* 2^a: in float one instruction of the processor; results too small for a normal number are 0. */
 KERNELOPS_DEVICE float v_exp2(float a) {
     float power;

@@ -173,6 +173,11 @@ KERNELOPS_DEVICE twofloat v_log(twofloat a) { return of_double(log(not_small(a))
 KERNELOPS_DEVICE twofloat v_pow(twofloat a, twofloat b) { return of_double(pow(not_small(a), (double)b)); }
 KERNELOPS_DEVICE twofloat v_sin(twofloat a) { return of_double(sine((double)a)); }
 KERNELOPS_DEVICE twofloat v_cos(twofloat a) { return of_double(cosine((double)a)); }
+KERNELOPS_DEVICE twofloat v_tanh(twofloat a) { return of_double(tanh((double)a)); }
+KERNELOPS_DEVICE twofloat v_floor(twofloat a) { return of_double(floor((double)a)); }
+KERNELOPS_DEVICE twofloat v_atan2(twofloat a, twofloat b) {
+    return of_double(atan2(fabsf(b.hi) >= 0x1p-60f ? (double)a : not_small(a), (double)b));
+}
 KERNELOPS_DEVICE twofloat v_sinc(twofloat a, int m) { return of_double(v_sinc((double)a, m)); }
 
 /* ---- what is to be computed again in double ------------------------------------------------------------------------ */

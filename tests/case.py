@@ -128,5 +128,40 @@ def before(f, a):
     return (f[..., None, :] @ as_rows(a, f.shape[-1]))[..., 0, :]
 
 
+def numbers(f):
+    """Complex numbers from (re, im, re, im, ...)."""
+    return f[..., ::2] + 1j * f[..., 1::2]
+
+
+def pairs(z):
+    return np.stack([z.real, z.imag], -1).reshape(*z.shape[:-1], -1)
+
+
+def b_splines(knots, x, degree):
+    """By the recursion as it is defined, function by function."""
+    t = np.moveaxis(knots, -1, 0)[..., None]
+
+    def value(i, d):
+        if d == 0:
+            return np.where((t[i] <= x) & (x < t[i + 1]), 1.0, 0.0)
+        rising, falling = t[i + d] - t[i], t[i + d + 1] - t[i + 1]
+        left = np.where(rising > 0, (x - t[i]) / np.where(rising > 0, rising, 1), 0)
+        right = np.where(falling > 0, (t[i + d + 1] - x) / np.where(falling > 0, falling, 1), 0)
+        return left * value(i, d - 1) + right * value(i + 1, d - 1)
+
+    return join(*(value(i, degree) for i in range(len(t) - degree - 1)))
+
+
+def soft_dtw(x, y, gamma):
+    """By the table of alignments, cell by cell."""
+    cells = {}
+    for i in range(x.shape[-1]):
+        for j in range(y.shape[-1]):
+            ways = [cells[w] for w in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if w in cells]
+            cost = (x[..., i : i + 1] - y[..., j : j + 1]) ** 2
+            cells[i, j] = cost - gamma * np.log(sum(np.exp(-w / gamma) for w in ways)) if ways else cost
+    return cells[i, j]
+
+
 def sinc2(t):  # the second derivative of sin(t)/t
     return -np.sin(t) / t - 2 * np.cos(t) / t**2 + 2 * np.sin(t) / t**3

@@ -15,7 +15,24 @@ primitive one at every place where it can be computed: once, for each row, for e
 """
 
 import numpy as np
-from case import Case, as_rows, before, dot, embed, flat, join, norm, outer, sinc2, square, times
+from case import (
+    Case,
+    as_rows,
+    b_splines,
+    before,
+    dot,
+    embed,
+    flat,
+    join,
+    norm,
+    numbers,
+    outer,
+    pairs,
+    sinc2,
+    soft_dtw,
+    square,
+    times,
+)
 
 
 def _everywhere(name, f, positive=False, units=16.0):
@@ -290,4 +307,107 @@ KERNELS = [
     ),
 ]
 
-CASES = [*ONE_OPERAND, *OPERATORS, *VECTORS, *KERNELS]
+REST = [  # what came later
+    _everywhere("Floor", np.floor),
+    _everywhere("Tanh", np.tanh),
+    Case(
+        "Atan2",
+        "Atan2(r,g)*Atan2(x,-p)+Atan2(y,q)*Atan2(-y,q)+Atan2(x-y,x*y)",
+        lambda r, g, x, p, y, q: (
+            np.arctan2(r, g) * np.arctan2(x, -p) + np.arctan2(y, q) * np.arctan2(-y, q) + np.arctan2(x - y, x * y)
+        ),
+        32,
+    ),
+    Case(
+        "inverse functions",
+        "Asin(x/2)*Acos(y/2)+Atan(x*y)+XLogX(q)*pi",
+        lambda x, y, q: np.arcsin(x / 2) * np.arccos(y / 2) + np.arctan(x * y) + np.pi * q * np.log(q),
+        32,
+    ),
+    Case(
+        "rounding",
+        "Round(x*q,1)+Round(y,0)*DiffClampInt(x,0,1)+Mod(x,g,p)*q",
+        lambda x, q, y, g, p: (
+            np.sign(x) * np.floor(10 * (abs(x) * q) + 0.5) / 10
+            + np.sign(y) * np.floor(abs(y) + 0.5) * ((x >= 0) & (x <= 1))
+            + (x - g * np.floor((x - p) / g)) * q
+        ),
+        64,
+    ),
+    Case(
+        "Slice",
+        "Slice(m,1,3,2)*x+SliceT(Slice(x*y,0,2,2)*b,0,3,2)-Extract(SliceT(x-y,1,8,3),0,3)+SliceT(b,0,3,2)",
+        lambda m, x, y, b: (
+            m[..., 1::2] * x
+            + ((x * y)[..., ::2] * b)[..., [0, 0, 1]] * np.array([1, 0, 1])
+            - (x - y)[..., :1] * np.array([0, 1, 0])
+            + b[..., :1] * np.array([1, 0, 0])
+            + b[..., 1:] * np.array([0, 0, 1])
+        ),
+    ),
+    Case(
+        "components",
+        "Max(x*y)*Min(m)+ArgMax(x)*ArgMin(Concat(x,y))+(OneHot(1-ArgMax(x-y),4)|Concat(y,s))",
+        lambda x, y, m, s: (
+            np.max(x * y, -1, keepdims=True) * np.min(m, -1, keepdims=True)
+            + np.argmax(x, -1, keepdims=True) * np.argmin(join(x, y), -1, keepdims=True)
+            + dot((1 - np.argmax(x - y, -1, keepdims=True)) == np.arange(4), join(y, s))
+        ),
+    ),
+    Case(
+        "norms and Kron",
+        "SqNormIso(s,x-y)+SqNormDiag(q,x-y)+SymSqNorm(w,x)+Kron(Factorize(x,y),AutoFactorize(y),[3],[3])",
+        lambda s, x, y, q, w: s * square(x - y) + dot(q, (x - y) ** 2) + dot(x, times(w, x)) + outer(x, y),
+        32,
+    ),
+    Case(
+        "BSpline",
+        "BSpline(Concat(-2-Elem(r,0),Concat(-1,Concat(Extract(q,0,2)/4+Elem(q,0)*ExtractT(2,1,2),Concat(6,7)))),s,2)*g",
+        lambda r, q, s, g: (
+            b_splines(
+                join(
+                    -2 - r[..., :1], -1 + 0 * g, q[..., :1] / 4, q[..., 1:2] / 4 + 2 * q[..., :1], 6 + 0 * g, 7 + 0 * g
+                ),
+                s,
+                2,
+            )
+            * g
+        ),
+        64,
+    ),
+    Case("SoftDTW_SqDist", "SoftDTW_SqDist(x,Concat(y,s),g)", lambda x, y, s, g: soft_dtw(x, join(y, s), g), 64),
+    Case(
+        "complex numbers",
+        "ComplexExp(ComplexMult(Real2Complex(x),Imag2Complex(y)))+ComplexDivide(Conj(m),b)+ComplexSumT(b,6)"
+        "+ComplexRealScal(s,ComplexSubtract(ComplexExp1j(y),ComplexAdd(m,ComplexSum(m))))",
+        lambda x, y, m, b, s: pairs(
+            np.exp(1j * x * y)
+            + numbers(m).conj() / numbers(b)
+            + numbers(b)
+            + s * (np.exp(1j * y) - numbers(m) - numbers(m).sum(-1, keepdims=True))
+        ),
+        64,
+    ),
+    Case(
+        "parts of complex numbers",
+        "ComplexReal(m)*ComplexImag(Concat(x,y))+ComplexAbs(b)*ComplexSquareAbs(m)*ComplexAngle(Concat(y,x))",
+        lambda m, x, y, b: (
+            m[..., ::2] * join(x, y)[..., 1::2] + abs(numbers(b)) * abs(numbers(m)) ** 2 * np.angle(numbers(join(y, x)))
+        ),
+        64,
+    ),
+    Case(
+        "symbolic calculus",
+        "Laplacian(Exp(-g*SqDist(x,y)),x)+Divergence(x*y,x)+Diff(x|y,x,p)+TraceOperator(r*x,x)+Elem(GradMatrix(x*y,x),4)",
+        lambda g, x, y, p, r: (
+            (4 * g * g * square(x - y) - 6 * g) * np.exp(-g * square(x - y))
+            + y.sum(-1, keepdims=True)
+            + dot(p, y)
+            + r.sum(-1, keepdims=True)
+            + y[..., 1:2]
+        ),
+        64,
+    ),
+]
+
+CASES = [*ONE_OPERAND, *OPERATORS, *VECTORS, *KERNELS, *REST]

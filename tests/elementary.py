@@ -70,6 +70,8 @@ FUNCTIONS = [
     Function("Inv", lambda t: 1 / t, ROUNDED, both(-3, 3), {"float32": (2.0**-128, 2.0**126)}),
     Function("Sin", np.sin, 2, {"float32": (-1e5, 1e5), "float64": (-1e6, 1e6)}, both(np.pi, np.pi / 2)),
     Function("Cos", np.cos, 2, {"float32": (-1e5, 1e5), "float64": (-1e6, 1e6)}, both(np.pi, np.pi / 2)),
+    Function("Floor", np.floor, 0, both(-5, 5), both(1, 2)),
+    Function("Tanh", np.tanh, 2, both(-4, 4), both(0.625, 1)),
     # up to |t| = 1 a series: a rounding of the sum for each of the few terms that count
     Function("SinXDivX", lambda t: np.where(t == 0, 1, np.sin(t) / t), 4, both(-40, 40), both(1, np.pi), (0,)),
 ]
@@ -124,6 +126,23 @@ def wanted(function, dtype):
 # The most ulp of a power. In float32 it is computed in double and rounded once; in float64 the logarithm, times an
 # exponent that may be large, has a dozen digits more than the type, and the exponential is as good as that of Exp.
 POWERS = {"float32": 0.5625, "float64": 1.5}
+
+
+# The most ulp of an angle: the quotient, its polynomial and the multiple of pi/4 have an error each.
+ANGLES = 2.5
+
+
+def points_of_the_plane(dtype, count):
+    """Points in all directions and at all distances, and those next to the axes and the diagonals."""
+    rng = np.random.default_rng(5)
+    y, x = (np.exp(rng.uniform(-80, 80, count)) * rng.choice([-1, 1], count) for _ in range(2))
+    turn = np.r_[rng.uniform(-np.pi, np.pi, 4 * count), np.repeat(np.arange(-8, 9) * np.pi / 8, 40)]
+    turn = turn * (1 + rng.uniform(-1e-6, 1e-6, turn.shape))
+    pairs = np.meshgrid(ends(dtype), ends(dtype))
+    return (
+        np.r_[a, b, c.ravel()].astype(dtype)
+        for a, b, c in zip((y, x), (np.sin(turn), np.cos(turn)), pairs, strict=True)
+    )
 
 
 def powers(dtype, count):

@@ -29,6 +29,7 @@ KERNELOPS_UNARY(UNARY)
 #define v_rsqrt FN(rsqrt_of)
 #define v_sin FN(sin_of)
 #define v_cos FN(cos_of)
+#define v_tanh FN(tanh_of)
 KERNELOPS_UNARY_VECTOR(UNARY)
 #undef v_exp
 #undef v_log
@@ -36,6 +37,7 @@ KERNELOPS_UNARY_VECTOR(UNARY)
 #undef v_rsqrt
 #undef v_sin
 #undef v_cos
+#undef v_tanh
 #undef UNARY
 
 /* Small powers get a loop of their own, in which m is a constant and v_powi unrolls. */
@@ -122,8 +124,10 @@ KERNELOPS_COMPARISONS(BINARY)
         FN(name)(out, spread, 0, pb, LANES, n);                                                                        \
     }
 #define v_pow FN(pow_of)
+#define v_atan2 FN(atan2_of)
 KERNELOPS_BINARY_VECTOR(BINARY)
 #undef v_pow
+#undef v_atan2
 #undef BINARY
 
 #define TERNARY(name, value)                                                                                           \

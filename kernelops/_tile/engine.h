@@ -3,6 +3,7 @@
 #include "vexp.h"
 #include "vlog.h"
 #include "vtrig.h"
+#include "vtan.h"
 #include "vpow.h"
 #include "tile.h"
 #include "elementwise.h"
@@ -29,4 +30,5 @@
 #undef SIDE_ROWS
 #undef LIBM
 #undef v_abs
+#undef v_floor
 #undef v_sinc

@@ -16,6 +16,7 @@
     ROW(ReLU, a < (T)0 ? (T)0 : a)                                                                                     \
     ROW(Sign, a > (T)0 ? (T)1 : a < (T)0 ? (T)-1 : a)                                                                  \
     ROW(Step, a < (T)0 ? (T)0 : a >= (T)0 ? (T)1 : a)                                                                  \
+    ROW(Floor, v_floor(a))                                                                                             \
     ROW(Copy, a)
 
 /* one operand, functions on whole vectors where the reader has them; v_rsqrt(0) is 0 */
@@ -25,7 +26,8 @@
     ROW(Sqrt, v_sqrt(a))                                                                                               \
     ROW(Rsqrt, v_rsqrt(a))                                                                                             \
     ROW(Sin, v_sin(a))                                                                                                 \
-    ROW(Cos, v_cos(a))
+    ROW(Cos, v_cos(a))                                                                                                 \
+    ROW(Tanh, v_tanh(a))
 
 /* one operand and the integer parameter m: on whole vectors; with branches, which the compiler leaves scalar */
 #define KERNELOPS_UNARY_PARAM_VECTOR(ROW) ROW(Pow, v_powi(a, m))
@@ -47,7 +49,9 @@
     ROW(LessOrEqual, a <= b ? (T)1 : (T)0)
 
 /* two operands, functions on whole vectors where the reader has them */
-#define KERNELOPS_BINARY_VECTOR(ROW) ROW(Powf, v_pow(a, b))
+#define KERNELOPS_BINARY_VECTOR(ROW)                                                                                   \
+    ROW(Powf, v_pow(a, b))                                                                                             \
+    ROW(Atan2, v_atan2(a, b))
 
 #define KERNELOPS_BINARY(ROW)                                                                                          \
     KERNELOPS_ARITHMETIC(ROW)                                                                                          \

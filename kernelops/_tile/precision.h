@@ -10,6 +10,7 @@
 #define FN(name) JOIN(name, f64, ISA)
 #define LIBM(name) name
 #define v_abs fabs
+#define v_floor floor
 #define v_sinc v_sinc_f64
 #include "engine.h"
 
@@ -21,6 +22,7 @@
 #define FN(name) JOIN(name, f32, ISA)
 #define LIBM(name) name##f
 #define v_abs fabsf
+#define v_floor floorf
 #define v_sinc(a, m) ((float)v_sinc_f64((double)(a), m))
 #include "engine.h"
 

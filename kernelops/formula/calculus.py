@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import FormulaError
-from .defined import stretch
+from .definition import joined, stretch, tree
 from .expr import Expr, apply, const, substitute, topological
 from .grad import diff, grad, new_variable, times
 from .ops import VARIABLES
@@ -122,23 +122,6 @@ def unit(d: int, k: int) -> Expr:
     return const(1) if d == 1 else apply("ExtractT", const(1), params=(k, d))
 
 
-def joined(parts: list[Expr]) -> Expr:
-    """The components of all the parts, in a tree whose depth is the logarithm of their number."""
-    return _tree("Concat", parts)
-
-
-def total(parts: list[Expr]) -> Expr:
-    """The sum of the parts, in such a tree."""
-    return _tree("Add", parts)
-
-
-def _tree(op: str, parts: list[Expr]) -> Expr:
-    while len(parts) > 1:
-        pairs = [apply(op, *parts[k : k + 2]) for k in range(0, len(parts) - 1, 2)]
-        parts = pairs + parts[len(pairs) * 2 :]
-    return parts[0]
-
-
 def _check_variable(name: str, x: Expr) -> None:
     if x.op not in VARIABLES:
         raise FormulaError(f"{name}(F, v) wants a variable for v, got {x}")
@@ -174,7 +157,7 @@ def _trace(f: Expr, w: Expr, c: Expr) -> Expr:
             found.append(apply("IfElse", condition, *(_trace(b, w, c) for b in branches)))
         else:
             found.append(_by_component(f, w, c))
-    return total(found) if found else const(0)
+    return tree("Add", found) if found else const(0)
 
 
 def _by_component(f: Expr, w: Expr, c: Expr) -> Expr:
@@ -182,8 +165,8 @@ def _by_component(f: Expr, w: Expr, c: Expr) -> Expr:
         raise FormulaError(f"the trace has more than {MOST_DERIVED} operations")
     diagonal = [apply("Extract", substitute(f, {w: unit(w.dim, k)}), params=(k, 1)) for k in range(w.dim)]
     if c.dim == 1:
-        return times(total(diagonal), c)
-    return total([times(e, apply("Extract", c, params=(k, 1))) for k, e in enumerate(diagonal)])
+        return times(tree("Add", diagonal), c)
+    return tree("Add", [times(e, apply("Extract", c, params=(k, 1))) for k, e in enumerate(diagonal)])
 
 
 @dataclass(frozen=True, slots=True)

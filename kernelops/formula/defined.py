@@ -1,46 +1,26 @@
 """Operations written in terms of the primitive ones; they disappear when a formula is read.
 
+``DEFINED`` is the table of all of them; other rooms of it are elementary, components, complex and sequences.
 :func:`call` makes any operation of the language, primitive or defined, by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from math import pi
 from typing import Any
 
 from ..errors import FormulaError
-from .expr import Expr, apply, const, is_const
+from .complex import COMPLEX
+from .components import COMPONENTS
+from .definition import Defined, stretch
+from .definition import sum_of as _sum
+from .elementary import ELEMENTARY
+from .expr import Expr, apply, const
 from .ops import OPS
+from .sequences import SEQUENCES
 
-
-@dataclass(frozen=True, slots=True)
-class Defined:
-    """One row of the table.
-
-    Attributes
-    ----------
-    signature : str
-        How it is written.
-    build : callable
-        (operands, then static parameters) -> Expr.
-    text : str
-        One line for people, used by the reference pages.
-    arity : int
-        Number of operands, each an expression.
-    params : tuple of str
-        Names of the static parameters that follow the operands; all of them are integers.
-    """
-
-    signature: str
-    build: Callable[..., Expr]
-    text: str
-    arity: int = 1
-    params: tuple[str, ...] = ()
-
-
-def _sum(f: Expr) -> Expr:
-    return f if f.dim == 1 else apply("Sum", f)
+CONSTANTS = {"pi": pi}  # names that stand for numbers where no variable is called so
 
 
 def _scalprod(f: Expr, g: Expr) -> Expr:
@@ -85,19 +65,26 @@ def _tensor_prod(f: Expr, g: Expr) -> Expr:
     return apply("TensorDot", f, g, params=((f.dim,), (g.dim,), (), (), (0, 1)))
 
 
-def stretch(f: Expr, d: int) -> Expr:
-    """f with length d; f has that length already, or length 1."""
-    if f.dim == d:
-        return f
-    if f.dim != 1 or d < 1:
-        raise FormulaError(f"a vector of length {f.dim} cannot be stretched to length {d}")
-    return const(f.value, d) if is_const(f) else apply("Mult", f, const(1, d))
-
-
 def _ratio(p: int, q: int) -> Expr:
     if q == 0:
         raise FormulaError("a constant fraction with denominator 0")
     return const(p / q)
+
+
+def _kron(f: Expr, g: Expr, dims_f: Sequence[int], dims_g: Sequence[int]) -> Expr:
+    if len(dims_f) != len(dims_g):
+        raise FormulaError(f"Kron wants as many dimensions of f as of g, got {list(dims_f)} and {list(dims_g)}")
+    n = len(dims_f)
+    permute = (*range(0, 2 * n, 2), *range(1, 2 * n, 2))
+    return apply("TensorDot", f, g, params=(tuple(dims_f), tuple(dims_g), (), (), permute))
+
+
+def _weighted(form: str, s: Expr, f: Expr) -> Expr:
+    """WeightedSqNorm with weights of the one form that the name says."""
+    wanted = {"SqNormIso": 1, "SqNormDiag": f.dim, "SymSqNorm": f.dim**2}[form]
+    if s.dim != wanted:
+        raise FormulaError(f"{form}(s, f) wants weights of length {wanted} for a vector of length {f.dim}, got {s.dim}")
+    return _weighted_sq_norm(s, f)
 
 
 DEFINED: dict[str, Defined] = {
@@ -112,13 +99,6 @@ DEFINED: dict[str, Defined] = {
         "Norm2(f)", lambda f: apply("Sqrt", _sq_norm(f)), "Euclidean length of f; its derivative at 0 is taken as 0"
     ),
     "Normalize": Defined("Normalize(f)", _normalize, "f divided by its Euclidean length; 0 at f = 0"),
-    "ClampInt": Defined(
-        "ClampInt(f, a, b)",
-        lambda f, a, b: apply("Clamp", f, const(a), const(b)),
-        "f held between the integers a and b",
-        1,
-        ("a", "b"),
-    ),
     "Elem": Defined("Elem(f, m)", lambda f, m: apply("Extract", f, params=(m, 1)), "component m of f", 1, ("m",)),
     "ElemT": Defined(
         "ElemT(f, n, m)",
@@ -143,9 +123,36 @@ DEFINED: dict[str, Defined] = {
         "WeightedSqNorm(s, f - g)",
         3,
     ),
+    "SqNormIso": Defined(
+        "SqNormIso(s, f)", lambda s, f: _weighted("SqNormIso", s, f), "s . |f|^2, where s has length 1", 2
+    ),
+    "SqNormDiag": Defined(
+        "SqNormDiag(s, f)", lambda s, f: _weighted("SqNormDiag", s, f), "sum of s[k]*f[k]^2, where s is as long as f", 2
+    ),
+    "SymSqNorm": Defined(
+        "SymSqNorm(A, f)", lambda a, f: _weighted("SymSqNorm", a, f), "f . A f, where A holds a matrix row by row", 2
+    ),
     "MatVecMult": Defined("MatVecMult(A, b)", _mat_vec, "matrix A, row by row, times vector b", 2),
     "VecMatMult": Defined("VecMatMult(b, A)", _vec_mat, "row vector b times matrix A, row by row", 2),
     "TensorProd": Defined("TensorProd(f, g)", _tensor_prod, "all products f[k]*g[l], row by row", 2),
+    "Kron": Defined(
+        "Kron(f, g, dimsf, dimsg)",
+        _kron,
+        "Kronecker product of f and g as row-major tensors with as many dimensions",
+        2,
+        ("dimsf", "dimsg"),
+    ),
+    "Factorize": Defined(
+        "Factorize(f, g)",
+        lambda f, g: f,
+        "f; what g is stands in it once without that, as all that occurs twice does",
+        2,
+    ),
+    "AutoFactorize": Defined("AutoFactorize(f)", lambda f: f, "f; what occurs twice is computed once without that"),
+    **ELEMENTARY,
+    **COMPONENTS,
+    **COMPLEX,
+    **SEQUENCES,
 }
 
 

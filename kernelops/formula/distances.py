@@ -13,7 +13,7 @@ from .polynomial import is_zero
 from .simplify import build, simplify
 
 ROOTS = ("Sqrt", "Rsqrt", "Powf", "Abs", "Sign", "Log")
-_CONDITIONS = ("Step", "Equal", "NotEqual", "LessThan", "LessOrEqual")
+_CONDITIONS = ("Step", "Floor", "Equal", "NotEqual", "LessThan", "LessOrEqual")
 
 
 def bases(expr: Expr) -> dict[Expr, bool]:

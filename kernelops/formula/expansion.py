@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import factorial, inf
+from math import comb, factorial, inf, pi
 
-from .defined import stretch
+from .definition import stretch
 from .expr import Expr, const, is_const, topological
 from .identities import Point, are_equal
 from .ops import HIGHEST_ORDER, OPS
@@ -122,7 +122,11 @@ class Expansion:
             return self.power(f, _POWERS[op] if op in _POWERS else Fraction(node.params[0]))
         if op == "Powf":
             return self._powf(f, args[1])
-        if op in ("Exp", "Sin", "Cos", "SinXDivX", "Log"):
+        if op == "Atan2":
+            return self._atan2(f, args[1])
+        if op == "Floor":
+            return self._floor(f)
+        if op in ("Exp", "Sin", "Cos", "Tanh", "SinXDivX", "Log"):
             return self._analytic(node, f)
         return self._piecewise(op, args)
 
@@ -263,6 +267,46 @@ class Expansion:
         whole = self.ring.of(build("Log", lead[1].expr())) + self.ring.atom(LOG).scale(float(lead[0].number))
         return self._powers(delta, lambda k: self.ring.number(-((-1.0) ** k) / k) if k else whole)
 
+    def _floor(self, f: Series) -> Series:
+        """What f tends to, rounded down; below a whole number, which f may tend to from below, the one before."""
+        if not f.tends():
+            raise UnknownError
+        if f.order <= 0:
+            raise TooShortError
+        at = f.at_zero() or self.ring.zero
+        rest = Series(tuple(t for t in f.terms if t[0] != ZERO), f.order, f.own)
+        floor = build("Floor", at.expr())
+        before = build("Subtract", build("Minus", build("Floor", build("Minus", at.expr()))), const(1))
+        return self._choose(rest.lead(), self.constant(self.ring.of(floor)), self.constant(self.ring.of(before)), f.own)
+
+    def _atan2(self, f: Series, g: Series) -> Series:
+        """Near the angle of the leading terms an arc tangent of the quotient, of the one of both that stays finite."""
+        a, b = f.lead(), g.lead()
+        if any(t is not None and t[0].symbols for t in (a, b)):
+            raise UnknownError
+        up = const(0) if a is None else a[1].expr()
+        right = const(0) if b is None else b[1].expr()
+        if a is None or b is None or a[0] == b[0]:
+            angle = build("Atan2", up, right)
+        elif a[0].nominal < b[0].nominal:
+            angle = build("Mult", build("Sign", up), const(pi / 2))
+        else:
+            angle = build("IfElse", right, const(0), build("Mult", build("Sign", up), const(pi)))
+        if a is None or b is None:
+            return self.constant(self.ring.of(angle))
+        steep = a[0].nominal < b[0].nominal
+        quotient = (
+            self.product(g, self.power(f, Fraction(-1))) if steep else self.product(f, self.power(g, Fraction(-1)))
+        )
+        if not quotient.tends():
+            raise UnknownError
+        if quotient.order <= 0:
+            raise TooShortError
+        at = (quotient.at_zero() or self.ring.zero).expr()
+        delta = Series(tuple(t for t in quotient.terms if t[0] != ZERO), quotient.order, quotient.own)
+        sign = -1.0 if steep else 1.0
+        return self._powers(delta, lambda k: self.ring.of(_atan_term(at, k)).scale(sign) if k else self.ring.of(angle))
+
     def _if_else(self, node: Expr) -> Series:
         condition, *branches = node.args
         taken = self._decide(self.known[condition])
@@ -306,6 +350,27 @@ class Expansion:
 _POWERS = {"Inv": Fraction(-1), "Square": Fraction(2), "Sqrt": Fraction(1, 2), "Rsqrt": Fraction(-1, 2)}
 
 
+def _atan_term(at: Expr, k: int) -> Expr:
+    """The coefficient of d^k in the arc tangent of at + d: by the imaginary part of 1/(at - i)^k."""
+    total = const(0)
+    for j in range(1, k + 1, 2):
+        c = comb(k, j) * (-1.0) ** (j // 2 + k - 1) / k
+        total = build("Add", total, build("Mult", const(c), build("Pow", at, params=(k - j,))))
+    return build("Divide", total, build("Pow", build("Add", const(1), build("Square", at)), params=(k,)))
+
+
+def _tanh_derivative(at: Expr, k: int) -> Expr:
+    """The derivative of order k of tanh, a polynomial in it: by t' = 1 - t^2."""
+    coefficients = [0.0, 1.0]
+    for _ in range(k):
+        slope = [n * c for n, c in enumerate(coefficients)][1:]
+        coefficients = [a - b for a, b in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
+    total = const(0)
+    for c in reversed(coefficients):
+        total = build("Add", build("Mult", total, build("Tanh", at)), const(c))
+    return total
+
+
 def _derivative(node: Expr, at: Expr, k: int) -> Expr:
     """The derivative of order k of an analytic operation."""
     if node.op == "Exp":
@@ -314,6 +379,8 @@ def _derivative(node: Expr, at: Expr, k: int) -> Expr:
         turn = (k + (node.op == "Cos")) % 4
         value = build("Sin" if turn % 2 == 0 else "Cos", at)
         return value if turn < 2 else build("Minus", value)
+    if node.op == "Tanh":
+        return _tanh_derivative(at, k)
     order = node.params[0] + k
     if order > HIGHEST_ORDER:
         raise UnknownError

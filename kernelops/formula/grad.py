@@ -4,9 +4,10 @@
 within the language, so derivatives of any order exist. A cotangent of length 1 stands for a vector whose components
 are all equal; :func:`_fit` gives it the meaning that the operand needs.
 
-At kinks: Sqrt' and Abs' are 0 at 0, ReLU' is 1 at 0, Sign, Step and the comparisons have derivative 0, Clamp passes its
-cotangent to f where a <= f <= b, to a below and to b above, and Powf' with respect to the exponent is 0 at f = 0. That
-is for one operation; what a composition of them tends to where a distance is 0 is the matter of limits.py.
+At kinks: Sqrt' and Abs' are 0 at 0, ReLU' is 1 at 0, Sign, Step, Floor and the comparisons have derivative 0, Clamp
+passes its cotangent to f where a <= f <= b, to a below and to b above, Powf' with respect to the exponent is 0 at
+f = 0, and both of Atan2' are 0 at f = g = 0. That is for one operation; what a composition of them tends to where a
+distance is 0 is the matter of limits.py.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..errors import FormulaError
-from .defined import stretch
+from .definition import stretch
 from .distances import align, bases, split
 from .expr import Expr, apply, const, is_const, topological, variable
-from .identities import Point, points
+from .identities import Point, are_equal, points
 from .limits import MixedComponentsError, take_finite_powers, take_limit
 from .ops import LARGEST, OPS, VARIABLES
 from .simplify import simplify
@@ -85,6 +86,10 @@ def _powf(g: Expr, e: Expr, f: Expr, p: Expr) -> tuple[Expr, ...]:
 
 
 def _clamp(g: Expr, e: Expr, f: Expr, a: Expr, b: Expr) -> tuple[Expr, ...]:
+    if b is f:  # the larger of a and f
+        return times(g, apply("LessOrEqual", a, f)), times(g, apply("LessThan", f, a)), _ZERO
+    if a is f:  # the smaller of f and b
+        return times(g, apply("LessOrEqual", f, b)), _ZERO, times(g, apply("LessThan", b, f))
     # the lower bound is asked first, as the value does, which counts where the bounds cross
     above = apply("LessOrEqual", a, f)
     within, beyond = apply("Mult", above, apply("LessOrEqual", f, b)), apply("Mult", above, apply("LessThan", b, f))
@@ -94,6 +99,38 @@ def _clamp(g: Expr, e: Expr, f: Expr, a: Expr, b: Expr) -> tuple[Expr, ...]:
 def _extract(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
     place = (e.params[0], f.dim)
     return (_apply_inside_all(_widen(g, e.dim), lambda b: apply("ExtractT", _widen(b, e.dim), params=place)),)
+
+
+def _slice(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
+    start, _, step = e.params
+    return (
+        _apply_inside_all(_widen(g, e.dim), lambda b: apply("SliceT", _widen(b, e.dim), params=(start, f.dim, step))),
+    )
+
+
+def _spread(g: Expr, e: Expr, f: Expr) -> tuple[Expr, ...]:
+    start, _, step = e.params
+    taken = (start, f.dim, step)
+    return (g if g.dim == 1 else _apply_inside_all(g, lambda b: apply("Slice", b, params=taken) if b.dim > 1 else b),)
+
+
+def _atan2(g: Expr, e: Expr, f: Expr, h: Expr) -> tuple[Expr, ...]:
+    """(h, -f)/(f^2 + h^2). If one of both is the root of 1 less the other's square, the point is on the unit circle:
+    then all of the derivative is by the other one, 1 or -1 over the root, and nothing is left for the root."""
+    if _is_on_circle(f, h):
+        return times(g, apply("Rsqrt", h.args[0])), _ZERO
+    if _is_on_circle(h, f):
+        return _ZERO, _minus(times(g, apply("Rsqrt", f.args[0])))
+    square = apply("Add", apply("Square", f), apply("Square", h))
+    inverse = apply("IfElse", _minus(square), _ZERO, apply("Inv", square))
+    return times(g, h, inverse), _minus(times(g, f, inverse))
+
+
+def _is_on_circle(f: Expr, root: Expr) -> bool:
+    """Whether root is the root of 1 - f^2, however that is written."""
+    if root.op != "Sqrt" or root.dim != f.dim or set(root.vars) != set(f.vars):
+        return False
+    return are_equal(apply("Add", apply("Square", f), root.args[0]), const(1, f.dim), points())
 
 
 def _part(g: Expr, start: int, count: int) -> Expr:
@@ -151,12 +188,15 @@ RULES: dict[str, Callable[..., tuple[Expr, ...]]] = {  # (cotangent, result, *op
     "ReLU": lambda g, e, f: (times(g, apply("Step", f)),),
     "Sign": lambda g, e, f: (_ZERO,),
     "Step": lambda g, e, f: (_ZERO,),
+    "Floor": lambda g, e, f: (_ZERO,),
+    "Tanh": lambda g, e, f: (times(g, apply("Subtract", const(1), apply("Square", e))),),
     "SinXDivX": lambda g, e, f: (times(g, apply("SinXDivX", f, params=(e.params[0] + 1,))),),
     "Add": lambda g, e, f, h: (g, g),
     "Subtract": lambda g, e, f, h: (g, _minus(g)),
     "Mult": lambda g, e, f, h: (times(g, h), times(g, f)),
     "Divide": lambda g, e, f, h: (_over(g, h), _minus(times(g, apply("Divide", e, h)))),
     "Powf": _powf,
+    "Atan2": _atan2,
     "Equal": lambda g, e, f, h: (_ZERO, _ZERO),
     "NotEqual": lambda g, e, f, h: (_ZERO, _ZERO),
     "LessThan": lambda g, e, f, h: (_ZERO, _ZERO),
@@ -166,6 +206,8 @@ RULES: dict[str, Callable[..., tuple[Expr, ...]]] = {  # (cotangent, result, *op
     "Sum": lambda g, e, f: (g,),
     "Extract": _extract,
     "ExtractT": lambda g, e, f: (_part(g, e.params[0], f.dim),),
+    "Slice": _slice,
+    "SliceT": _spread,
     "Concat": _concat,
     "TensorDot": _tensordot,
 }

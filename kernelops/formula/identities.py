@@ -127,6 +127,12 @@ def _embed(a: list[Value], start: int, total: int) -> list[Value]:
     return [zero] * start + a + [zero] * (total - start - len(a))
 
 
+def _spread(a: list[Value], start: int, total: int, step: int) -> list[Value]:
+    found = [(0.0, 0.0)] * total
+    found[start : start + (len(a) - 1) * step + 1 : step] = a
+    return found
+
+
 def _indices(flat: int, dims: Sequence[int]) -> list[int]:
     found = []
     for d in reversed(dims):
@@ -139,6 +145,8 @@ _MIXING: dict[str, Callable[[Expr, list[list[Value]]], list[Value]]] = {
     "Sum": lambda node, args: [_total(_full(args[0], node.args[0].dim))],
     "Extract": lambda node, args: _full(args[0], node.args[0].dim)[node.params[0] : sum(node.params)],
     "ExtractT": lambda node, args: _embed(_full(args[0], node.args[0].dim), *node.params),
+    "Slice": lambda node, args: _full(args[0], node.args[0].dim)[node.params[0] :: node.params[2]][: node.dim],
+    "SliceT": lambda node, args: _spread(_full(args[0], node.args[0].dim), *node.params),
     "Concat": lambda node, args: _full(args[0], node.args[0].dim) + _full(args[1], node.args[1].dim),
     "TensorDot": _tensordot,
 }

@@ -85,7 +85,8 @@ def take_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point
     try:
         limit = _two_sided(plain, base, expr, at) if signed else _one_sided(plain, base, expr, at)
     except UnknownError:
-        if 1 < base.dim <= _COMPONENTS:
+        # where the best of the absolute values is looked for, each order of them would be a case of its own
+        if 1 < base.dim <= _COMPONENTS and not (signed and any(n.op == "Slice" for n in nodes_on_the_way(expr))):
             raise MixedComponentsError(base) from None
         return g if value is None else _choice(base, signed, NAN, plain)
     if limit is None:

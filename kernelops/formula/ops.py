@@ -108,6 +108,28 @@ def _embed(lengths: Lengths, params: Params) -> int:
     return int(total)
 
 
+def _slice(lengths: Lengths, params: Params) -> int:
+    start, count, step = params
+    if not (all(map(_whole, params)) and start >= 0 and count >= 1 and step >= 1):
+        raise FormulaError(
+            f"Slice(f, start, n, step) wants start >= 0, n >= 1 and step >= 1, got {start}, {count}, {step}"
+        )
+    if start + (count - 1) * step >= lengths[0]:
+        raise FormulaError(
+            f"{count} components, every {step}-th from {start} on, asked of a vector of length {lengths[0]}"
+        )
+    return int(count)
+
+
+def _spread(lengths: Lengths, params: Params) -> int:
+    start, total, step = params
+    if not (all(map(_whole, params)) and start >= 0 and step >= 1 and start + (lengths[0] - 1) * step < total):
+        raise FormulaError(
+            f"a vector of length {lengths[0]} at every {step}-th place from {start} on does not fit into length {total}"
+        )
+    return int(total)
+
+
 def _tensordot(lengths: Lengths, params: Params) -> int:
     dims_f, dims_g, cont_f, cont_g, permute = params
     for name, axes in (("the first operand", dims_f), ("the second operand", dims_g), ("the result", permute)):
@@ -163,6 +185,8 @@ OPS: dict[str, Op] = {
     "ReLU": _elementwise(1, "max(f, 0); its derivative at 0 is taken as 1", masks_nan=True),
     "Sign": _elementwise(1, "-1, 0 or 1 by the sign of f; its derivative is 0", parity="odd", masks_nan=True),
     "Step": _elementwise(1, "1 where f >= 0, else 0; its derivative is 0", masks_nan=True),
+    "Floor": _elementwise(1, "the largest whole number that is at most f; its derivative is 0"),
+    "Tanh": _elementwise(1, "hyperbolic tangent of f", parity="odd", slow=True),
     "SinXDivX": _elementwise(
         1,
         "derivative of order n (0 unless given) of sin(f)/f; at 0 its limit",
@@ -177,6 +201,11 @@ OPS: dict[str, Op] = {
     "Mult": _elementwise(2, "f*g"),
     "Divide": _elementwise(2, "f/g"),
     "Powf": _elementwise(2, "f to the power g", slow=True),
+    "Atan2": _elementwise(
+        2,
+        "angle of the point (g, f), from -pi to pi, 0 for g > 0 and f = 0; its derivatives at g = f = 0 are taken as 0",
+        slow=True,
+    ),
     "Equal": _elementwise(2, "1 where f = g, else 0; derivative 0", masks_nan=True),
     "NotEqual": _elementwise(2, "1 where f differs from g, else 0; derivative 0", masks_nan=True),
     "LessThan": _elementwise(2, "1 where f < g, else 0; derivative 0", masks_nan=True),
@@ -191,6 +220,13 @@ OPS: dict[str, Op] = {
     "Sum": Op(1, (), lambda d, p: 1, "sum of the components of f"),
     "Extract": Op(1, ("start", "n"), _extract, "components start to start+n-1 of f"),
     "ExtractT": Op(1, ("start", "n"), _embed, "f written at place start into a zero vector of length n"),
+    "Slice": Op(1, ("start", "n", "step"), _slice, "n components of f, every step-th from start on"),
+    "SliceT": Op(
+        1,
+        ("start", "n", "step"),
+        _spread,
+        "f written at every step-th place from start on into a zero vector of length n",
+    ),
     "Concat": Op(2, (), lambda d, p: d[0] + d[1], "the components of f, then those of g"),
     "TensorDot": Op(
         2,

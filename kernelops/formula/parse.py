@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from ..errors import FormulaError
 from .calculus import CALCULUS, MOST_DERIVED
-from .defined import DEFINED, call, signature
+from .defined import CONSTANTS, DEFINED, call, signature
 from .expr import LONGEST, Expr, const, is_const, topological, variable
 from .ops import LARGEST, OPS, VARIABLES
 from .tokens import Token, nearest, shorten, syntax_error, tokens
@@ -40,13 +40,6 @@ _OPERATORS = {
     "==": "Equal",
     "!=": "NotEqual",
 }
-_LATER = frozenset(
-    """XLogX Asin Acos Atan Floor Round DiffClampInt Atan2 Mod SqNormIso SqNormDiag SymSqNorm Max Min ArgMax ArgMin
-    OneHot Kron BSpline SoftDTW_SqDist
-    ComplexReal ComplexImag ComplexAbs ComplexSquareAbs ComplexAngle ComplexMult ComplexDivide ComplexAdd
-    ComplexSubtract ComplexExp ComplexExp1j ComplexSum ComplexSumT ComplexRealScal Conj Real2Complex
-    Imag2Complex""".split()
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,6 +240,8 @@ class _Reader:
         """The variable of this name."""
         if token.text in self.names:
             return self.names[token.text]
+        if token.text in CONSTANTS:
+            return const(CONSTANTS[token.text])
         if token.text in OPS or token.text in DEFINED or token.text in CALCULUS:
             row = CALCULUS.get(token.text)
             written = row.signature if row else signature(token.text)
@@ -255,9 +250,7 @@ class _Reader:
 
     def unknown(self, what: str, token: Token) -> NoReturn:
         """Raise the error for a name that means nothing, with the nearest one that does."""
-        if token.text in _LATER:
-            self.fail(f"the operation {token.text} of KeOps is not available here yet", token)
-        known = [*self.names, *OPS, *DEFINED, *CALCULUS]
+        known = [*self.names, *CONSTANTS, *OPS, *DEFINED, *CALCULUS]
         self.fail(f"unknown {what} {shorten(token.text)}{nearest(token.text, known)}", token)
 
     def binary(self, sign: Token, left: Expr, right: Expr) -> Expr:

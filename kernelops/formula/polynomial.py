@@ -235,7 +235,7 @@ def is_zero(e: Expr, points: Sequence[Point]) -> bool:
         node = stack.pop()
         if node.op == "Const" and node.value == 0:
             return True
-        if node.op in ("Minus", "Sum", "Extract", "ExtractT", "Square"):
+        if node.op in ("Minus", "Sum", "Extract", "ExtractT", "Slice", "SliceT", "Square"):
             stack.append(node.args[0])
         elif node.op in ("Mult", "TensorDot"):
             stack.extend(node.args)

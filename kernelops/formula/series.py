@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
 
-from .defined import stretch
+from .definition import stretch
 from .expr import Expr, const, is_const, text, topological, variable
 from .fold import summands
 from .ops import OPS

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any
 
 from ..errors import FormulaError
-from .defined import stretch
+from .definition import stretch
 from .expr import Expr, apply, const, is_const, topological
 from .fold import (
     MOST_PARTS,
@@ -310,6 +310,8 @@ def _extract(node: Expr, a: Expr) -> Expr | None:
     inner = a.args[0] if a.args else a
     if a.op == "Extract":
         return build("Extract", inner, params=(start + a.params[0], count))
+    if a.op == "Slice":
+        return build("Slice", inner, params=(a.params[0] + start * a.params[2], count, a.params[2]))
     if a.op == "ExtractT":
         first = start - a.params[0]
         if first >= 0 and first + count <= inner.dim:
@@ -324,6 +326,39 @@ def _extract_t(node: Expr, a: Expr) -> Expr | None:
         return a if total == a.dim else const(0)
     if a.op == "ExtractT":
         return build("ExtractT", a.args[0], params=(start + a.params[0], total))
+    return _linear(node, a)
+
+
+def _slice(node: Expr, a: Expr) -> Expr | None:
+    start, count, step = node.params
+    if step == 1 or count == 1:
+        return build("Extract", a, params=(start, count))
+    if is_const(a):
+        return core(a)
+    if a.op in ("SliceT", "Slice", "Extract") and a.args[0].dim > 1:
+        (inner,) = a.args
+        if a.op == "SliceT" and a.params[2] == step and a.params[0] % step != start % step:
+            return const(0)
+        if (
+            a.op == "SliceT"
+            and a.params[2] == step
+            and a.params[0] <= start
+            and count <= inner.dim - (start - a.params[0]) // step
+        ):
+            return build("Extract", inner, params=((start - a.params[0]) // step, count))
+        if a.op == "Extract":
+            return build("Slice", inner, params=(a.params[0] + start, count, step))
+        if a.op == "Slice":
+            return build("Slice", inner, params=(a.params[0] + start * a.params[2], count, step * a.params[2]))
+    return _linear(node, a)
+
+
+def _slice_t(node: Expr, a: Expr) -> Expr | None:
+    start, total, step = node.params
+    if is_const(a, 0):
+        return const(0)
+    if step == 1 or a.dim == 1:
+        return build("ExtractT", a, params=(start, total))
     return _linear(node, a)
 
 
@@ -385,6 +420,8 @@ _RULES: dict[str, Callable[..., Expr | None]] = {  # (node, *operands) -> someth
     "Sum": _sum,
     "Extract": _extract,
     "ExtractT": _extract_t,
+    "Slice": _slice,
+    "SliceT": _slice_t,
     "Concat": _concat,
     "TensorDot": _tensordot,
 }

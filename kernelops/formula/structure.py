@@ -21,7 +21,7 @@ Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
 Form = dict[Monomial, float]
 
 _MOST_TERMS = 64  # a product of sums is multiplied out up to so many terms
-_LINEAR = frozenset(("Minus", "Sum", "Extract", "ExtractT"))
+_LINEAR = frozenset(("Minus", "Sum", "Extract", "ExtractT", "Slice", "SliceT"))
 
 
 def linear_in(expr: Expr, var: Expr) -> bool:
@@ -208,7 +208,7 @@ class _Forms:
             return self.times(f, g if node.op == "Mult" else self.power(g, -1, node.args[1].dim), node)
         if node.op in ("Square", "Inv", "Pow"):
             return self.power(f, {"Square": 2, "Inv": -1}.get(node.op) or node.params[0], node.dim)
-        if node.op in ("Sum", "Extract", "ExtractT"):
+        if node.op in ("Sum", "Extract", "ExtractT", "Slice", "SliceT"):
             return self.linear(node.op, node.params, f, node.args[0].dim, node.dim)
         if node.op == "Concat":
             first, second = (a.dim for a in node.args)
@@ -269,14 +269,14 @@ class _Forms:
         return scalars, tuple(x for x in monomial if self.dims[x[0]] != 1)
 
     def linear(self, op: str, params: tuple[int, ...], form: Form, dim: int, result: int) -> Form:
-        """Sum, Extract or ExtractT, term by term, with the factors of length 1 in front."""
+        """Sum, or some components taken or written, term by term, with the factors of length 1 in front."""
         if dim == 1 and result == 1:
             return dict(form)
         total: Form = {}
         for monomial, c in form.items():
             scalars, vectors = self.split(monomial)
             inner: Monomial
-            if op == "Extract":
+            if op in ("Extract", "Slice"):
                 inner = tuple((self.number(op, *params, atom, dim=result), power) for atom, power in vectors)
             elif op == "Sum" and not vectors:
                 inner, c = (), c * dim

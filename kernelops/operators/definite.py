@@ -44,6 +44,10 @@ ARITHMETIC: dict[str, Callable[..., np.ndarray]] = {  # (node, values of the ope
     "Divide": lambda node, f, g: f / g,
     "Powf": lambda node, f, g: np.power(f, g),
     "Sum": lambda node, f: f.sum(-1, keepdims=True),
+    "Floor": lambda node, f: np.floor(f),
+    "Tanh": lambda node, f: np.tanh(f),
+    "Atan2": lambda node, f, g: np.arctan2(f, g),
+    "Slice": lambda node, f: f[..., node.params[0] :: node.params[2]][..., : node.dim],
     "Extract": lambda node, f: f[..., node.params[0] : sum(node.params)],
 }
 
@@ -350,5 +354,7 @@ _RULES: dict[str, Callable[..., Facts]] = {
     "TensorDot": _tensordot,
     "Extract": _part,
     "ExtractT": _pad,
+    "Slice": _part,
+    "SliceT": _pad,
     "Concat": _concat,
 }

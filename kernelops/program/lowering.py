@@ -144,14 +144,14 @@ class Lowering:
     def _contraction(self, out: Operand, f: Expr) -> bool:
         """Sums over a row's and a column's vector that are one instruction: ``f`` is what is summed."""
         name, pair, weight = _match_contraction(f)
-        if name is None or any(a not in self.known or a.dim != f.dim for a in pair):
+        if name is None or any(a.dim != f.dim or not self._lies_together(a) for a in pair):
             return False
         a, b = sorted((self.known[a] for a in pair), key=lambda x: x.space == COL)
         if (a.space, b.space) != (ROW, COL):
             return False
         weights = []
         if weight is not None:
-            if weight not in self.known or weight.dim != f.dim or self.known[weight].space not in (ROW, PARAM):
+            if weight.dim != f.dim or not self._lies_together(weight) or self.known[weight].space not in (ROW, PARAM):
                 return False
             weights = [self.known[weight]]
         if name == "SqDist" and f.dim >= WIDE_FROM:
@@ -160,6 +160,10 @@ class Lowering:
         else:
             self.emit(name, out, a, b, *weights, aux=(f.dim, 0))
         return True
+
+    def _lies_together(self, node: Expr) -> bool:
+        """Whether a vector is known, and its components lie one after another."""
+        return node in self.known and self.known[node].stride == int(node.dim > 1)
 
     def _shifted_vectors(self, a: Operand, b: Operand, d: int) -> tuple[Operand, int]:
         """The copies of a row's and a column's vector, shifted to the mean of the columns, and their squares."""
@@ -198,14 +202,14 @@ class Lowering:
 
     def _extract(self, node: Expr) -> Steps:
         source = yield self.stored(node.args[0])
-        return Operand(
-            source.space, source.base + node.params[0] * source.stride, source.stride * (node.dim > 1), source.value
-        )
+        step = node.params[2] if node.op == "Slice" else 1
+        stride = source.stride * step * (node.dim > 1)
+        return Operand(source.space, source.base + node.params[0] * source.stride, stride, source.value)
 
-    def _copy(self, node: Expr, at: int, number: int) -> Steps:
+    def _copy(self, node: Expr, at: int, number: int, step: int = 1) -> Steps:
         yield self.prepare(node)
         opened = self.loop(node.dim)
-        self.emit("Copy", Operand(TILE, at, int(node.dim > 1), number), *(yield self.components([node], {})))
+        self.emit("Copy", Operand(TILE, at, step * (node.dim > 1), number), *(yield self.components([node], {})))
         self.close(opened)
 
     def _concat(self, node: Expr) -> Steps:
@@ -226,6 +230,15 @@ class Lowering:
                 self.emit("Zero", Operand(TILE, at, int(count > 1), number))
                 self.close(opened)
         yield self._copy(f, start, number)
+        return Operand(TILE, 0, int(total > 1), number)
+
+    def _spread(self, node: Expr) -> Steps:
+        yield self.prepare(*node.args)
+        number, (start, total, step) = self.new(node.dim), node.params
+        opened = self.loop(total)
+        self.emit("Zero", Operand(TILE, 0, int(total > 1), number))
+        self.close(opened)
+        yield self._copy(node.args[0], start, number, step)
         return Operand(TILE, 0, int(total > 1), number)
 
     def _tensordot(self, node: Expr) -> Steps:
@@ -278,7 +291,7 @@ class Lowering:
     def _out_vector(self, scalar: Expr, vector: Expr, at: int = 0) -> bool:
         """A scalar of the pairs times a column's vector, or times x_i - y_j: one instruction for all components."""
         parts = (vector,) if vector in self.known else vector.args if vector.op == "Subtract" else ()
-        spaces = [self.known[v].space for v in parts if v in self.known and v.dim == vector.dim]
+        spaces = [self.known[v].space for v in parts if v.dim == vector.dim and self._lies_together(v)]
         if scalar.dim > 1 or len(spaces) != len(parts) or spaces not in ([COL], [ROW, COL], [COL, ROW]):
             return False
         a = run(self.stored(scalar))
@@ -297,7 +310,7 @@ class Lowering:
         run(self.prepare(f, *roots[1:]))
         out, a = Operand(TILE, 0, 0, self.new()), run(self.stored(f))
         self.emit("OutExp", out, a, *([] if scale is None else [scale]))
-        if len(roots) == 2 and roots[1] in self.known and self.known[roots[1]].space == COL:
+        if len(roots) == 2 and self._lies_together(roots[1]) and self.known[roots[1]].space == COL:
             self.emit("OutDot", None, out, self.known[roots[1]], aux=(0, roots[1].dim))
         elif len(roots) == 2:
             opened = self.loop(roots[1].dim)
@@ -343,6 +356,8 @@ _STORE: dict[str, Callable[[Lowering, Expr], Steps]] = {
     "Abs": Lowering._square_or_abs,
     "Extract": Lowering._extract,
     "ExtractT": Lowering._embed,
+    "Slice": Lowering._extract,
+    "SliceT": Lowering._spread,
     "Concat": Lowering._concat,
     "TensorDot": Lowering._tensordot,
 }

@@ -186,6 +186,14 @@ def _powf(node: Expr, f: Interval, g: Interval) -> Interval:
     return _if_known(inside | rises, (lo, hi))
 
 
+def _atan2(node: Expr, f: Interval, g: Interval) -> Interval:
+    # seen from a point outside, a box lies between two of its corners; behind the origin the angle jumps
+    cut = (f[0] <= 0) & (f[1] >= 0) & (g[0] <= 0)
+    lo, hi = _corners(np.arctan2, f, g)
+    unknown = np.isnan(lo + hi)
+    return np.where(cut & ~unknown, -np.pi, lo), np.where(cut & ~unknown, np.pi, hi)
+
+
 def _interval_of_truth(sure: np.ndarray, never: np.ndarray) -> Interval:
     """The value of a comparison that surely holds, or never does."""
     return sure * 1.0, ~never * 1.0
@@ -244,6 +252,20 @@ def _extract_t(node: Expr, f: Interval) -> Interval:
     return lo, hi
 
 
+def _slice(node: Expr, f: Interval) -> Interval:
+    start, count, step = node.params
+    taken = slice(start, start + (count - 1) * step + 1, step)
+    return f[0][..., taken], f[1][..., taken]
+
+
+def _slice_t(node: Expr, f: Interval) -> Interval:
+    start, total, step = node.params
+    lo = np.zeros((*f[0].shape[:-1], total))
+    hi, places = lo.copy(), slice(start, start + (f[0].shape[-1] - 1) * step + 1, step)
+    lo[..., places], hi[..., places] = f
+    return lo, hi
+
+
 def _concat(node: Expr, f: Interval, g: Interval) -> Interval:
     lead = np.broadcast_shapes(f[0].shape[:-1], g[0].shape[:-1])
     both = [[np.broadcast_to(a, (*lead, a.shape[-1])) for a in ends] for ends in zip(f, g, strict=True)]
@@ -293,12 +315,15 @@ _RULES: dict[str, Rule] = {
     "ReLU": _monotone(lambda a: np.maximum(a, 0.0)),
     "Sign": _monotone(np.sign),
     "Step": _monotone(lambda a: np.where(np.isnan(a), a, (a >= 0) * 1.0)),
+    "Floor": _monotone(np.floor),
+    "Tanh": _monotone(np.tanh),
     "SinXDivX": _sinc,
     "Add": lambda node, f, g: (f[0] + g[0], f[1] + g[1]),
     "Subtract": lambda node, f, g: (f[0] - g[1], f[1] - g[0]),
     "Mult": _mult,
     "Divide": _divide,
     "Powf": _powf,
+    "Atan2": _atan2,
     "Equal": _equal,
     "NotEqual": _equal,
     "LessThan": _less,
@@ -308,6 +333,8 @@ _RULES: dict[str, Rule] = {
     "Sum": _sum,
     "Extract": _extract,
     "ExtractT": _extract_t,
+    "Slice": _slice,
+    "SliceT": _slice_t,
     "Concat": _concat,
     "TensorDot": _tensordot,
 }

@@ -21,7 +21,20 @@ from kernelops.ranges import Ranges
 LENGTHS = (1, 1, 1, 2, 3, 3, 4, 5, 7, 8, 16, 17, 31, 32, 33, 48, 64, 70)  # of vectors, about the widths of registers
 LONGEST = 150
 CONSTANTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0)
-SWITCHES = ("Sign", "Step", "Equal", "NotEqual", "LessThan", "LessOrEqual", "IfElse", "Clamp", "ReLU", "Abs")
+SWITCHES = (
+    "Sign",
+    "Step",
+    "Floor",
+    "Atan2",
+    "Equal",
+    "NotEqual",
+    "LessThan",
+    "LessOrEqual",
+    "IfElse",
+    "Clamp",
+    "ReLU",
+    "Abs",
+)
 PARTIAL = ("Log", "Sqrt", "Rsqrt", "Inv", "Divide", "Powf", "Pow")  # infinite or undefined somewhere
 POWERS = (-3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 12)
 EXTREMES = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-310, 1e-40, 1e38, 1e300, 60000.0)
@@ -79,7 +92,7 @@ def random_expr(r: np.random.Generator, variables: list[Expr], depth: int, tame:
         args = [resized(r, a, longest) for a in args]
     if name == "Exp" and tame:
         return apply("Exp", apply("Minus", apply("Square", args[0])))
-    if name == "Concat" and args[0].dim + args[1].dim > LONGEST:
+    if (name == "Concat" and args[0].dim + args[1].dim > LONGEST) or (name == "SliceT" and 2 * args[0].dim > LONGEST):
         return args[0]
     if name == "TensorDot":
         return tensor_dot(r, *args)
@@ -98,6 +111,12 @@ def parameters(r: np.random.Generator, name: str, d: int) -> tuple[int, ...]:
     if name == "ExtractT":
         start = int(r.integers(0, 4))
         return start, start + d + int(r.integers(0, 4))
+    if name == "Slice":
+        start, step = int(r.integers(0, d)), int(r.integers(1, 4))
+        return start, int(r.integers(1, 2 + (d - 1 - start) // step)), step
+    if name == "SliceT":
+        start, step = int(r.integers(0, 4)), int(r.integers(1, 3))
+        return start, start + (d - 1) * step + 1 + int(r.integers(0, 4)), step
     return ()
 
 

@@ -15,8 +15,8 @@ from kernelops.formula.expr import topological
 
 WIDE = np.longdouble
 COMPARISONS = ("Equal", "NotEqual", "LessThan", "LessOrEqual")
-EXACT = ("Minus", "Abs", "ReLU", "Sign", "Step", "Clamp", "IfElse", *COMPARISONS)
-MOVES = ("Extract", "ExtractT", "Concat")
+EXACT = ("Minus", "Abs", "ReLU", "Sign", "Step", "Floor", "Clamp", "IfElse", *COMPARISONS)
+MOVES = ("Extract", "ExtractT", "Slice", "SliceT", "Concat")
 OWN = 4  # eps of a result that are its own rounding
 FAR = 60  # beyond which the truth table's integral for sin(x)/x is not right
 
@@ -98,6 +98,8 @@ def _elementwise(node, operands, info):
         error = np.where(np.isfinite(first.value), error, np.where(first.error == 0, 0, np.inf))
         if op == "SinXDivX":
             error = np.where(np.abs(first.value) > FAR, np.inf, error)
+    if op == "Atan2":  # behind the origin the angle jumps, and the sign of a 0 is not kept
+        error = np.where((np.abs(first.value) <= first.error) & (last.value <= last.error), np.inf, error)
     divisor = {"Inv": first, "Divide": last, "Rsqrt": first, "Powf": first, "Log": first}.get(op)
     if op == "Pow" and node.params[0] < 0:
         divisor = first

@@ -153,7 +153,7 @@ def _grown(rng, leaves, depth):
         args[0] = apply("Add", const(0.25), apply("Square", args[0]))
     if name == "Exp" and rng.random() < 0.7:
         args[0] = apply("Minus", apply("Abs", args[0]))
-    if name == "Concat" and args[0].dim + args[1].dim > 100:
+    if (name == "Concat" and args[0].dim + args[1].dim > 100) or (name == "SliceT" and args[0].dim > 50):
         return args[0]
     if name == "TensorDot":
         return _contraction(rng, *args)
@@ -171,6 +171,12 @@ def _parameters(rng, name, args):
     if name == "ExtractT":
         start = int(rng.integers(4))
         return start, start + args[0].dim + int(rng.integers(4))
+    if name == "Slice":
+        start, step = int(rng.integers(args[0].dim)), int(rng.integers(1, 4))
+        return start, int(rng.integers(1, 2 + (args[0].dim - 1 - start) // step)), step
+    if name == "SliceT":
+        start, step = int(rng.integers(4)), int(rng.integers(1, 3))
+        return start, start + (args[0].dim - 1) * step + 1 + int(rng.integers(4)), step
     return ()
 
 

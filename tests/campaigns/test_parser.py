@@ -29,7 +29,7 @@ LEAVES = """x y b g A 1 2 0.5 3e-2 -1 1e999 Vi(0,3) Vj(1,3) Pm(3,1) Var(0,3,0) V
 SIGNS = "+ - * / | ** < <= > >= == != ,".split()
 LISTS = "[3] [1] [] [0] [3,1] [1,3] [0,1] [9] [3,3] [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] 3".split()
 NUMBERS = (0, 1, 2, 3, -1, 5, 9, 100, 2**31 - 1, -(2**31), 2**63, "1.5", "x")
-NAMES = [*OPS, *DEFINED, "Grad", "Vi", "Vj", "Pm", "Var", "Vx", "Vy", "x", "y", "Conj", "ArgMax", "nope"]
+NAMES = [*OPS, *DEFINED, "Grad", "Vi", "Vj", "Pm", "Var", "Vx", "Vy", "x", "y", "pi", "nope"]
 JUNK = [
     *"\0\n\t\r ²٣−\ud800😀π\u200b\ufeff%@#'\"\\{}$`~;:_",
     *"e E 1e 1e+ 0x10 1_000 nan inf . .. 1. .5 1e308 1e-999 *** ! = // --".split(),

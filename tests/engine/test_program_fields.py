@@ -23,6 +23,7 @@ PROGRAMS = {  # name -> kind, formula, weight; together they have every kind of 
     "l1": ("sum", "2.5*Sum(Abs(x-y))*IfElse(x,y,Exp(g))", None),
     "wide": ("sum", "Exp(-SqDist(u,v))*x", None),
     "tensor": ("sum", "TensorDot(TensorProd(x,y),x-y,[3,3],[3],[1],[0])", None),
+    "slice": ("sum", "Slice(u*v,1,3,5)*Tanh(x)+Extract(SliceT(Floor(x-y),2,9,3),0,3)", None),
     "whole": ("sum", "Pow(x-y,3)*Powf(Square(x),y)", None),
     "exponential": ("exp", "SqDist(x,y)*g", "x*y"),
     "exponential without a factor": ("exp", "SqDist(x,y)", None),
@@ -37,7 +38,9 @@ STAGES = "param", "row", "col", "pair"
 OPERANDS = {  # how many; what is not here has one, and a contraction two
     **dict.fromkeys(("Zero",), 0),
     **dict.fromkeys(("Clamp", "IfElse", "WeightedSqDist", "WideSqDist", "OutDiff"), 3),
-    **dict.fromkeys(("Add", "Subtract", "Mult", "Divide", "Powf", "Equal", "NotEqual", "LessThan", "LessOrEqual"), 2),
+    **dict.fromkeys(
+        ("Add", "Subtract", "Mult", "Divide", "Powf", "Atan2", "Equal", "NotEqual", "LessThan", "LessOrEqual"), 2
+    ),
     **dict.fromkeys(("SqDist", "Dot", "L1Dist", "TensorDot", "ExpScaled", "OutExp", "OutDot"), 2),
 }
 

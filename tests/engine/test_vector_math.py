@@ -7,6 +7,7 @@ import each_instruction_set
 import numpy as np
 import pytest
 from elementary import (
+    ANGLES,
     DTYPES,
     FUNCTIONS,
     POWERS,
@@ -15,6 +16,7 @@ from elementary import (
     ends,
     operands,
     patterns,
+    points_of_the_plane,
     powers,
     truth_of_powers,
     wanted,
@@ -53,9 +55,19 @@ def test_other_stages_are_as_good(name, stage, dtype, isa):
 
 @each_dtype
 @pytest.mark.parametrize("stage", ["pair", "col"])
+def test_worst_error_of_angles(stage, dtype, isa):
+    y, x = points_of_the_plane(dtype, 100_000 if stage == "pair" else 5000)
+    want = np.arctan2(y.astype(WIDE[dtype]), x.astype(WIDE[dtype]))
+    found = values(stage, "Atan2", (), y, x)
+    assert_within(ANGLES, found, want, y, x)
+    assert (np.signbit(found) == np.signbit(want))[~np.isnan(want)].all()
+
+
+@each_dtype
+@pytest.mark.parametrize("stage", ["pair", "col"])
 def test_signs_of_zeros(stage, dtype, isa):
     zeros = np.array([0.0, -0.0], dtype)
-    for op in ("Sqrt", "Sin"):
+    for op in ("Sqrt", "Sin", "Tanh", "Floor"):
         assert (np.signbit(values(stage, op, (), zeros)) == [False, True]).all(), op
     poles = np.array([np.inf, -np.inf], dtype)
     assert (np.signbit(values(stage, "Inv", (), poles)) == [False, True]).all()
@@ -124,6 +136,7 @@ def test_quotients_are_rounded_correctly(dtype, isa):
 # ---- what must not matter -----------------------------------------------------------------------------------------
 
 OPERATIONS = [*((f.op, f.params, 1) for f in FUNCTIONS), ("Pow", (3,), 1), ("Pow", (-7,), 1), ("Powf", (), 2)]
+OPERATIONS.append(("Atan2", (), 2))
 each_operation = pytest.mark.parametrize(("op", "params", "arity"), OPERATIONS, ids=str)
 
 
@@ -175,7 +188,7 @@ def test_ranges_that_begin_inside_a_tile_change_no_bit(op, params, arity, dtype,
 def test_every_function_of_the_engine_is_measured():
     exact = {"Minus", "Square", "Abs", "ReLU", "Sign", "Step", "Add", "Subtract", "Mult", "Clamp", "IfElse"}
     exact |= {"Equal", "NotEqual", "LessThan", "LessOrEqual"}
-    measured = {f.op for f in FUNCTIONS} | {"Pow", "Powf", "Divide"}
+    measured = {f.op for f in FUNCTIONS} | {"Pow", "Powf", "Atan2", "Divide"}
     assert exact | measured == {name for name, row in OPS.items() if row.elementwise}
 
 

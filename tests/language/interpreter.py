@@ -20,6 +20,12 @@ def embed(f, start, total):
     return out
 
 
+def spread(f, start, total, step):
+    out = np.zeros((*f.shape[:-1], total), f.dtype)
+    out[..., start::step][..., : f.shape[-1]] = f
+    return out
+
+
 def concat(f, g):
     lead = np.broadcast_shapes(f.shape[:-1], g.shape[:-1])
     return np.concatenate([np.broadcast_to(a, (*lead, a.shape[-1])) for a in (f, g)], axis=-1)
@@ -54,12 +60,15 @@ TRUTH = {
     "ReLU": lambda f: np.maximum(f, 0),
     "Sign": np.sign,
     "Step": lambda f: np.where(f >= 0, 1.0, 0.0),
+    "Floor": np.floor,
+    "Tanh": np.tanh,
     "SinXDivX": sinc,
     "Add": lambda f, g: f + g,
     "Subtract": lambda f, g: f - g,
     "Mult": lambda f, g: f * g,
     "Divide": lambda f, g: f / g,
     "Powf": lambda f, g: f**g,
+    "Atan2": np.arctan2,
     "Equal": lambda f, g: np.where(f == g, 1.0, 0.0),
     "NotEqual": lambda f, g: np.where(f != g, 1.0, 0.0),
     "LessThan": lambda f, g: np.where(f < g, 1.0, 0.0),
@@ -69,6 +78,8 @@ TRUTH = {
     "Sum": lambda f: f.sum(axis=-1, keepdims=True),
     "Extract": lambda f, start, n: f[..., start : start + n],
     "ExtractT": embed,
+    "Slice": lambda f, start, n, step: f[..., start::step][..., :n],
+    "SliceT": spread,
     "Concat": concat,
     "TensorDot": tensordot,
 }

@@ -12,7 +12,8 @@ POINT = {X: [0.4, -0.8, 0.9], Y: [-0.5, 0.3, 0.6], S: [0.7], T: [1.3]}
 POINT = {v: np.array(a) for v, a in POINT.items()}
 
 # smooth on the whole line, with values that stay moderate
-TAME = ("Minus", "Square", "Sin", "Cos", "SinXDivX", "Add", "Subtract", "Mult", "Sum", "Extract", "ExtractT", "Concat")
+TAME = ("Minus", "Square", "Sin", "Cos", "Tanh", "SinXDivX", "Add", "Subtract", "Mult", "Sum")
+TAME = (*TAME, "Extract", "ExtractT", "Slice", "SliceT", "Concat")
 TAME_TENSOR = (*TAME, "TensorDot")
 
 CONSTANTS = st.builds(const, st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0]), st.sampled_from([1, 3]))
@@ -44,6 +45,12 @@ def parameters(draw, name, dims):
     if name == "Extract":
         start = draw(st.integers(0, dims[0] - 1))
         return start, draw(st.integers(1, dims[0] - start))
+    if name == "Slice":
+        start, step = draw(st.integers(0, dims[0] - 1)), draw(st.integers(1, 3))
+        return start, draw(st.integers(1, 1 + (dims[0] - 1 - start) // step)), step
+    if name == "SliceT":
+        start, step = draw(st.integers(0, 2)), draw(st.integers(1, 3))
+        return start, start + (dims[0] - 1) * step + 1 + draw(st.integers(0, 2)), step
     if name == "ExtractT":
         start = draw(st.integers(0, 2))
         return start, start + dims[0] + draw(st.integers(0, 2))

@@ -30,7 +30,11 @@ s-x  x*y  x*s  s*t*x  x/y  x/s  s/x  Powf(x*x,y)  Powf(s,x)  Powf(x*x,s)  (x*x)*
 IfElse(s,x,y)  IfElse(x,s,t)  IfElse(x-s,y,t)  Sum(x)  Sum(x*s)  Sum(s)*x  SqNorm2(x)  Norm2(x)  Norm2(s)
 Normalize(x)  SqDist(x,y)  Scalprod(x,y)  x|y  x|s  x-y|x-y  Elem(x,1)*y  Extract(x,1,2)  ElemT(s,4,2)
 ExtractT(x,1,5)  SumT(s,4)  Concat(x,s)  Concat(s,Concat(t,x))  Extract(Concat(x,y*s),2,3)
-Extract(ExtractT(x*y,2,7),1,3)  WeightedSqNorm(s,x)  WeightedSqNorm(y,x)  WeightedSqNorm(w,x)  WeightedSqDist(s,x,y)
+Extract(ExtractT(x*y,2,7),1,3)
+Tanh(x)  Tanh(s)*y  Floor(x)*y  Atan2(x,y)  Atan2(s,x)  Atan2(-x,-s)  Slice(x,0,2,2)*t  SliceT(x,1,9,3)
+SliceT(s,1,3,2)*y  Slice(SliceT(x*y,1,7,2),1,2,4)  Asin(x/2)*y  Acos(x/2)  Acos(s/2)*x  Atan(x*y)  XLogX(x*x)
+Mod(x,t,s)  Max(x*y)  Min(x)*s  BSpline(m,s,2)  SoftDTW_SqDist(x,y,t)
+WeightedSqNorm(s,x)  WeightedSqNorm(y,x)  WeightedSqNorm(w,x)  WeightedSqDist(s,x,y)
 WeightedSqDist(x,y,s)  WeightedSqDist(w,x,y)  MatVecMult(m,x)  VecMatMult(x,m)  MatVecMult(w,x)
 MatVecMult(TensorProd(x,y),x)  TensorProd(x,m)  TensorProd(s,x)  TensorDot(m,x,[2,3],[3],[1],[0])
 TensorDot(m,w,[2,3],[3,3],[1],[1],[1,0])  TensorDot(m,w*t,[3,2],[3,3],[0],[1],[1,0])
@@ -152,6 +156,31 @@ KINKS = [  # formula, its point s, x and t, the gradient with respect to s
     ("s**1", 0, 1),
     ("s**2", 0, 0),
     ("s==0", 0, 0),
+    ("Floor(s)", 1, 0),
+    ("Tanh(s)", 0, 1),
+    ("Atan2(s,t-t)", 0, 0),
+    ("Atan2(t-t,s)", 0, 0),
+    ("Asin(s)", 0, 1),
+    ("Asin(s)", 1, 0),
+    ("Acos(s)", 0, -1),
+    ("Acos(s)", -1, 0),
+    ("Atan(s)", 0, 1),
+    ("XLogX(s)", 0, 0),
+    ("Round(s,0)", 0.5, 0),
+    ("Mod(s,2,0)", 2, 1),
+    ("Mod(5,s,0)", 2, -2),
+    ("DiffClampInt(s,0,1)", 0, 0),
+    ("Max(Concat(s,Concat(2*s,3)))", 0, 0),
+    ("Max(Concat(s,Concat(2*s,0)))", 0, 1),
+    ("Min(Concat(2*s,Concat(s,3)))", 0, 2),
+    ("ArgMax(Concat(s,2*s))", 0, 0),
+    ("OneHot(s,3)|SumT(t,3)", 1, 0),
+    ("Tanh(Norm2(s*x))", 0, 0),
+    ("Atan(Norm2(s*x))", 0, 0),
+    ("Acos(1-Square(s))", 0, 0),
+    ("Floor(Norm2(s*x))", 0, 0),
+    ("ComplexAbs(s*Concat(s,t))", 0, 0),
+    ("BSpline(Concat(Concat(-2,-1),Concat(1,2)),s,2)", 0, 0),
 ]
 
 

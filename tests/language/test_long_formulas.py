@@ -12,6 +12,7 @@ from cuda_texts import kernel_text
 
 from kernelops import KernelOperator
 from kernelops.errors import FormulaError
+from kernelops.formula.elementary import MOST_DECIMALS
 from kernelops.formula.expr import LONGEST, apply, const, topological, variable
 from kernelops.formula.grad import grad
 from kernelops.formula.ops import HIGHEST_ORDER, LARGEST, MOST_AXES
@@ -23,6 +24,7 @@ from kernelops.formula.parse import (
     parse,
     parse_alias,
 )
+from kernelops.formula.sequences import LONGEST_SERIES
 from kernelops.formula.structure import symmetric
 from kernelops.numpy import Genred, KernelSolve
 from kernelops.program import lowering
@@ -185,6 +187,8 @@ def test_the_documents_have_these_limits():
         ("static parameters such as the exponent of `Pow`", LARGEST),
         ("and of its result", MOST_AXES),
         ("the order of `SinXDivX`", HIGHEST_ORDER),
+        ("decimals of `Round`", MOST_DECIMALS),
+        ("components of both series of `SoftDTW_SqDist` together", LONGEST_SERIES),
         ("for a row, a column or a pair", lowering.MOST_COMPONENTS),
     )
     for of, most in rows:

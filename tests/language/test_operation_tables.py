@@ -22,9 +22,11 @@ from kernelops.truncation import intervals
 
 ELEMENTWISE = {name for name, op in OPS.items() if op.elementwise}
 VECTORS = set(OPS) - ELEMENTWISE
-WIRING = {"Sum", "Extract", "ExtractT", "Concat"}  # become loops, and other places of operands
+WIRING = {"Sum", "Extract", "ExtractT", "Slice", "SliceT", "Concat"}  # become loops, and other places of operands
 COMPARISONS = {"Equal", "NotEqual", "LessThan", "LessOrEqual"}
-ONE_INSTRUCTION = {"Minus", "Square", "Abs", "ReLU", "Sign", "Step", "Add", "Subtract", "Mult", "Clamp", "IfElse"}
+ONE_INSTRUCTION = {
+    *("Minus", "Square", "Abs", "ReLU", "Sign", "Step", "Floor", "Add", "Subtract", "Mult", "Clamp", "IfElse")
+}
 
 
 def c_table():
@@ -46,16 +48,16 @@ TABLES = {
     "values of constants": (fold.VALUES, VECTORS | {"SinXDivX", "Clamp"}),
     "simplifications": (
         simplify._RULES,
-        COMPARISONS | {"Exp", "Log", "Rsqrt", "ReLU", "Step", "SinXDivX", "Clamp"},
+        COMPARISONS | {"Exp", "Log", "Rsqrt", "ReLU", "Step", "Floor", "SinXDivX", "Atan2", "Clamp"},
     ),
     "arithmetic of proofs": (
         definite.ARITHMETIC,
         COMPARISONS | {"Sin", "Cos", "ReLU", "Sign", "Step", "SinXDivX", "Clamp", "IfElse"}
-        | {"ExtractT", "Concat", "TensorDot"},
+        | {"ExtractT", "SliceT", "Concat", "TensorDot"},
     ),
     "proofs": (
         definite._RULES,
-        COMPARISONS | {"Log", "Sin", "ReLU", "Sign", "Step", "Clamp", "IfElse"},
+        COMPARISONS | {"Log", "Sin", "Tanh", "Atan2", "ReLU", "Sign", "Step", "Floor", "Clamp", "IfElse"},
     ),
     "lengths in float on a GPU": (emit.LENGTHS, VECTORS | COMPARISONS | ONE_INSTRUCTION),
     "lengths in double on a GPU": (set(emit.DOUBLE_LENGTHS) & set(OPS), VECTORS | COMPARISONS | ONE_INSTRUCTION),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kernelops
+from kernelops.formula.calculus import CALCULUS
 from kernelops.formula.defined import DEFINED
 from kernelops.formula.ops import OPS
 from kernelops.frontend import KernelSolve
@@ -61,7 +62,7 @@ def generator():
 def test_the_reference_names_every_operation_once():
     page = generator().operations()
     named = re.findall(r"^\| `(\w+)\(", page, flags=re.MULTILINE)
-    assert sorted(named) == sorted([*OPS, *DEFINED])
+    assert sorted(named) == sorted([*OPS, *DEFINED, *CALCULUS])
 
 
 def test_the_table_of_methods_names_every_method_once():

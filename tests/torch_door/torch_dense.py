@@ -98,7 +98,8 @@ class Read(torch.Tensor):
 
 UFUNCS = {
     getattr(np, name): getattr(torch, name)
-    for name in "add subtract multiply maximum minimum exp log sqrt abs sign sin cos".split()
+    for name in """add subtract multiply maximum minimum exp log sqrt abs sign sin cos tanh floor
+    arcsin arccos arctan arctan2""".split()
 }
 FUNCTIONS = {
     np.where: torch.where,
@@ -108,6 +109,13 @@ FUNCTIONS = {
     np.pad: lambda f, widths: torch.nn.functional.pad(f, widths[-1]),
     np.concatenate: torch.cat,
     np.broadcast_to: lambda f, shape: f.expand(shape),
+    np.max: lambda f, axis, keepdims: f.amax(axis, keepdim=keepdims),
+    np.min: lambda f, axis, keepdims: f.amin(axis, keepdim=keepdims),
+    np.argmax: lambda f, axis, keepdims: f.argmax(axis, keepdim=keepdims),
+    np.argmin: lambda f, axis, keepdims: f.argmin(axis, keepdim=keepdims),
+    np.moveaxis: torch.movedim,
+    np.stack: torch.stack,
+    np.angle: torch.angle,
 }
 
 

@@ -21,7 +21,7 @@ LONGEST_LOOP = 4096
 # Operations that are no single instruction -> about how many they are in float; in double all are at least 50.
 LENGTHS = {
     **dict.fromkeys(("Sqrt", "Rsqrt", "Inv", "Divide", "Exp"), 10),
-    **dict.fromkeys(("Sin", "Cos", "Log", "Pow", "Powf", "SinXDivX"), 50),
+    **dict.fromkeys(("Sin", "Cos", "Tanh", "Log", "Pow", "Powf", "Atan2", "SinXDivX"), 50),
 }
 DOUBLE_LENGTHS = dict.fromkeys((*LENGTHS, "ExpScaled", "OutExp"), 50)
 _SPACE_NAMES = {TILE: "t", ROW: "row[r]", COL: "col", PARAM: "param"}
@@ -297,7 +297,7 @@ def _find_named_planes(stage: Stage, operands: Sequence[tuple[Operand, ...]]) ->
             if x.space == TILE and x.stride and not rounds:  # a vector of unknown length
                 found |= {plane for plane in planes if plane >= x.base}
             elif x.space == TILE:
-                found |= {x.base + k for k in range(rounds if x.stride else 1)}
+                found |= {x.base + k * x.stride for k in range(rounds if x.stride else 1)}
     return found & planes
 
 

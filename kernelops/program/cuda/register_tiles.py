@@ -92,7 +92,7 @@ def _count_planes(stage: Stage) -> int:
     for p in stage.code:
         rounds = p.aux0 if p.op == "Loop" else 1 if p.op == "End" else rounds
         if p.out:
-            numbers |= {p.out.base + k for k in range(rounds if p.out.stride else 1)}
+            numbers |= {p.out.base + k * p.out.stride for k in range(rounds if p.out.stride else 1)}
     return len(numbers)
 
 
