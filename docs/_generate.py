@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from kernelops import solve
+from kernelops.formula.calculus import CALCULUS
+from kernelops.formula.complex import COMPLEX
 from kernelops.formula.defined import DEFINED, call, signature
+from kernelops.formula.elementary import ELEMENTARY
 from kernelops.formula.expr import text, variable
 from kernelops.formula.grad import grad
 from kernelops.formula.ops import OPS
@@ -32,6 +35,14 @@ PARAMS = {
     "Elem": (1,),
     "ElemT": (3, 1),
     "SumT": (3,),
+    "Slice": (0, 2, 2),
+    "SliceT": (0, 3, 2),
+    "DiffClampInt": (0, 1),
+    "Round": (2,),
+    "OneHot": (3,),
+    "BSpline": (2,),
+    "Kron": ((3,), (3,)),
+    "ComplexSumT": (6,),
 }
 # methods of a LazyTensor that are more than one operation
 OTHER_METHODS = (
@@ -51,15 +62,25 @@ OTHER_METHODS = (
     *("real2complex", "imag2complex", "exp1j"),
 )
 LENGTHS = {
+    **dict.fromkeys(ELEMENTARY, (1, 1, 1)),
+    **{name: (2, 2) for name in COMPLEX},
+    "SliceT": (2,),
+    "SqNormIso": (1, 3),
+    "SymSqNorm": (9, 3),
+    "OneHot": (1,),
+    "BSpline": (5, 1),
+    "SoftDTW_SqDist": (3, 3, 1),
+    "ComplexRealScal": (1, 2),
     "Concat": (2, 3),
     "ExtractT": (2,),
-    "ClampInt": (1,),
     "ElemT": (1,),
     "SumT": (1,),
     "MatVecMult": (6, 3),
     "VecMatMult": (2, 6),
     "TensorProd": (2, 3),
 }
+
+LONGEST = 160  # characters of a derivative that is shown
 
 
 def _operands(name: str) -> list[str]:
@@ -76,13 +97,15 @@ def _derivative(name: str) -> str:
         return "`TensorDot` of e and g, `TensorDot` of f and e"
     operands, params = _operands(name), PARAMS.get(name, ())
     elementwise = name in OPS and OPS[name].elementwise
-    lengths = LENGTHS.get(name, (1 if elementwise else 3,) * len(operands))
+    lengths = LENGTHS.get(name, (1 if elementwise else 3,) * len(operands))[: len(operands)]
     variables = [variable("Vi", place, length) for place, length in enumerate(lengths)]
     result = call(name, *variables, params=params)
     e = variable("Vi", len(variables), result.dim)
     names = {**dict(zip(variables, operands, strict=True)), e: "e"}
     texts = [text(grad(result, v, e), names) for v in variables]
-    example = f"{name}({', '.join([*operands, *map(str, params)])})"
+    if sum(map(len, texts)) > LONGEST:
+        return "that of what it is made of"
+    example = f"{name}({', '.join([*operands, *(str(list(p)) if isinstance(p, tuple) else str(p) for p in params)])})"
     shown = ", ".join(f"`{t}`" for t in texts)
     return f"{shown} for `{example}`" if params else shown
 
@@ -98,8 +121,8 @@ def _plain(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*")
 
 
-def _constants(names: list[str]) -> str:
-    lines = [f"| `{signature(name)}` | {_plain(DEFINED[name].text)} |" for name in names]
+def _meanings(texts: Mapping[str, str]) -> str:
+    lines = [f"| `{written}` | {_plain(text)} |" for written, text in texts.items()]
     return "\n".join(["| written | means |", "| --- | --- |", *lines])
 
 
@@ -107,14 +130,18 @@ def operations() -> str:
     """The tables of all operations, primitive and defined, as Markdown."""
     constants = [name for name, row in DEFINED.items() if row.arity == 0]
     one = [name for name, row in OPS.items() if row.elementwise and row.arity == 1]
+    one += [name for name, row in ELEMENTARY.items() if row.arity == 1]
     several = [name for name, row in OPS.items() if row.elementwise and row.arity > 1]
-    of_vectors = [name for name, row in OPS.items() if not row.elementwise]
-    defined = [name for name, row in DEFINED.items() if row.arity > 0]
+    several += [name for name, row in ELEMENTARY.items() if row.arity > 1]
+    of_vectors = [name for name, row in DEFINED.items() if row.arity > 0 and name not in {**ELEMENTARY, **COMPLEX}]
+    of_vectors += [name for name, row in OPS.items() if not row.elementwise]
     sections = {
-        "One argument, component by component": _rows([*one, "ClampInt"]),
+        "One argument, component by component": _rows(one),
         "Several arguments, component by component": _rows(several),
-        "Vectors": _rows([name for name in defined + of_vectors if name != "ClampInt"]),
-        "Constants": _constants(constants),
+        "Vectors": _rows(of_vectors),
+        "Complex numbers": _rows(list(COMPLEX)),
+        "Symbolic calculus": _meanings({row.signature: row.text for row in CALCULUS.values()}),
+        "Constants": _meanings({signature(name): DEFINED[name].text for name in constants} | {"pi": "the number pi"}),
     }
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items()) + "\n"
 
