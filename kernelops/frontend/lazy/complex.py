@@ -13,7 +13,7 @@ import numpy as np
 
 from ...arrays.arguments import is_scalar, to_float
 from ...errors import ArgumentError, DtypeError
-from ...formula.defined import stretch
+from ...formula.definition import stretch
 from .base import BaseLazyTensor
 from .frame import join_frames
 from .lazy_tensor import LazyTensor

@@ -69,7 +69,7 @@ METHODS: dict[str, Method] = {
     "sign": Method("Sign", "-1, 0 or 1 by the sign of x."),
     "step": Method("Step", "1 if x >= 0, else 0."),
     "floor": Method("Floor", "The largest whole number that is not above x."),
-    "round": Method("Round", "x rounded to d decimal places, halves to even.", params=_one("d", 0)),
+    "round": Method("Round", "x rounded to d decimal places, halves away from 0.", params=_one("d", 0)),
     "mod": Method(
         "Mod", "x - modulus floor((x - offset)/modulus).", (("modulus", REQUIRED), ("offset", 0))
     ),
