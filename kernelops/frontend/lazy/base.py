@@ -206,6 +206,10 @@ class BaseLazyTensor:
         made.frame = self.frame if frame is None else frame
         return made
 
+    def _zero(self) -> Self:
+        """0 for all pairs of this one."""
+        return self._new(number_operand(0)[0], (), self.frame)
+
     def _promote(self, x: Any) -> Self:
         """x as a LazyTensor of this class: itself, an array, a number or a list of numbers."""
         if type(x) is type(self):

@@ -69,7 +69,7 @@ class ComplexLazyTensor:
         if isinstance(x, ComplexLazyTensor):
             parts: tuple[Any, Any] = (x.real, x.imag)
         elif isinstance(x, BaseLazyTensor):
-            parts = (x, x._promote(0))
+            parts = (x, x._zero())
         elif isinstance(x, list):
             numbers = np.asarray(x)
             if numbers.dtype.kind not in "iufc":
@@ -318,10 +318,11 @@ class ComplexLazyTensor:
 
     def sqrt(self) -> Self:
         """The square root of z with a real part that is not negative."""
-        size = abs(self)
-        real = ((size + self.real) / 2).relu().sqrt()
-        imag = ((size - self.real) / 2).relu().sqrt()
-        return self._new(real, self.imag.ifelse(imag, -imag))
+        # the larger part first, and the other one from it: no difference of nearly equal numbers
+        larger = ((abs(self) + self.real.abs()) / 2).sqrt()
+        smaller = self.imag / (2 * larger + (larger == 0))
+        signed = self.imag.ifelse(larger, -larger)
+        return self._new(self.real.ifelse(larger, smaller.abs()), self.real.ifelse(smaller, signed))
 
     def square(self) -> Self:
         """z*z."""

@@ -76,7 +76,7 @@ class VectorMethods(Arithmetic):
 
     def imag2complex(self) -> Any:
         """The complex numbers i x, a ComplexLazyTensor."""
-        return self.complex_class.of_parts(self._promote(0), self)
+        return self.complex_class.of_parts(self._zero(), self)
 
     def exp1j(self) -> Any:
         """The complex numbers exp(i x) of absolute value 1, a ComplexLazyTensor."""
