@@ -25,6 +25,7 @@ from kernel_cases import (
     rough,
     smooth,
 )
+from pairwise import pairwise
 
 from kernelops import KernelOperator, solve
 from kernelops.errors import ArgumentError, KeywordError
@@ -39,9 +40,13 @@ def solved(case, door, dtype, **keywords):
     return getattr(case, f"by_{door}")(dtype, **keywords)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("case", "door"), [*DOORS, ("batches", "solver")])
+@pytest.mark.parametrize(
+    ("case", "door", "name", "dtype"),
+    [
+        *pairwise(list(CASES), ["operator", "solver"], NAMES, ["float32", "float64"]),
+        *(("batches", "solver", name, dtype) for name in NAMES for dtype in ("float32", "float64")),
+    ],
+)
 def test_every_preconditioner_solves_every_kind_of_system(case, door, name, dtype):
     case = BATCH if case == "batches" else CASES[case]
     if name in DIVIDE and not case.positive:

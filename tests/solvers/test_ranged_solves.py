@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from judges import assert_solves
 from kernel_cases import ALIASES, NAMES, ROUGH, SMOOTH, hessian, points, rough, smooth
+from pairwise import pairwise
 from range_patterns import held
 
 from kernelops import KernelOperator, Ranges, solve
@@ -83,9 +84,7 @@ WAYS = [{"method": "direct"}, {"method": "block_cg"}, *({"method": "cg", "precon
 EVERY_CASE = pytest.mark.parametrize("name", CASES)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("way", WAYS, ids=str)
-@EVERY_CASE
+@pytest.mark.parametrize(("name", "way", "dtype"), pairwise(list(CASES), WAYS, ["float32", "float64"]), ids=str)
 def test_every_way(name, way, dtype):
     """float32 data: the iterations run in float32 and are refined; the points are the same numbers in both dtypes."""
     case = CASES[name]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pairwise import pairwise
 from scipy.sparse.linalg import LinearOperator
 from tensor_systems import DEVICES, Matrix, gaussian, pair, residual, right_hand_sides
 from torch_dense import torch
@@ -36,10 +37,11 @@ def agree(there, here, A, b, rtol, slack=1.3):
     assert np.all((there.bound >= 0) | np.isnan(there.bound)) and set(there.seconds) == set(here.seconds)
 
 
-@pytest.mark.parametrize("precond", PRECONDS)
-@pytest.mark.parametrize("method", ["cg", "block_cg"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype", "method", "precond"),
+    pairwise(SHAPES, ["float32", "float64"], ["cg", "block_cg"], PRECONDS),
+    ids=str,
+)
 def test_methods_and_preconditioners(shape, dtype, method, precond, device):
     A, H = pair(gaussian(), dtype, 0.01, device)
     b = right_hand_sides(*shape, dtype=dtype)
