@@ -9,9 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernelops.formula.defined import DEFINED
-from kernelops.formula.ops import OPS
-
 RTOL = {"float16": 4e-3, "float32": 2e-5, "float64": 1e-12}
 
 
@@ -34,11 +31,6 @@ def half(name):
         other="torch" if name == "numpy" else "numpy",
         **{n: getattr(module, n) for n in names},
     )
-
-
-def known(op):
-    """Whether the language has an operation of this name."""
-    return op in OPS or op in DEFINED
 
 
 def dense(expected, shape):
