@@ -54,7 +54,7 @@ def to_numpy(a: Any, name: str, others: str = "") -> np.ndarray:
         if a.layout is not torch.strided:
             raise DtypeError(f"{name} is a tensor of layout {a.layout}: wanted a dense one, as .to_dense() gives")
         if a.dtype is torch.bfloat16:
-            raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64")
+            raise DtypeError(f"{name} is bfloat16: wanted float16, float32 or float64; .float() makes float32 of it")
         return a.detach().resolve_conj().resolve_neg().numpy()
     if on_device(a):
         raise BackendError(f"{name} is on a GPU: wanted it on the host; copy it there first")

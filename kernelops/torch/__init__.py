@@ -18,10 +18,13 @@ vectors are tensors on a GPU. PyTorch is imported here, and nowhere below.
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 from ..errors import MissingExtraError
 
 try:
-    import torch  # noqa: F401
+    import torch
 except ImportError as error:
     raise MissingExtraError(
         'kernelops.torch needs PyTorch, which is not installed: pip install "kernelops[torch]"'
@@ -31,14 +34,15 @@ from .. import frontend
 from ..frontend import lazy
 from ..frontend.generic import generic_functions
 from ..ranges import Ranges
-from . import adapter, cluster
+from . import adapter, cluster, compiled
 from .autograd import Reduce
 from .extrema import AtWinners, Best
 from .gaussian_process import LogDet, Quadratic, Rounded
 from .library import TorchLibrary
 from .older_vmap import Function
+from .recording import refuse_recording
 from .solve import Solve
-from .uncompiled import leave_uncompiled
+from .uncompiled import compile_within_callers, leave_uncompiled
 from .unwrap import Look
 
 __all__ = [
@@ -89,6 +93,14 @@ class Genred(frontend.Genred):
 
     adapter = adapter
 
+    @wraps(frontend.Genred.__call__, assigned=("__doc__",), updated=())
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if torch.compiler.is_compiling():
+            found = compiled.reduce(self, args, **keywords)
+            if found is not None:
+                return found
+        return super().__call__(*args, **keywords)
+
 
 class KernelSolve(frontend.KernelSolve):
     """Solves (alpha I + K) a = b for a kernel matrix K written as a formula, for torch tensors.
@@ -121,6 +133,17 @@ class KernelSolve(frontend.KernelSolve):
 
     adapter = adapter
 
+    @wraps(frontend.KernelSolve.__call__, assigned=("__doc__",), updated=())
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if torch.compiler.is_compiling():
+            found = compiled.solve(self, args, **keywords)
+            if found is not None:
+                return found
+        found = super().__call__(*args, **keywords)
+        if type(found) is tuple and found[1] is None:
+            refuse_recording("return_solution=True")
+        return found
+
 
 generic_sum, generic_logsumexp, generic_argmin, generic_argkmin = generic_functions(Genred)
 
@@ -139,6 +162,8 @@ lazy.connect(LazyTensor, ComplexLazyTensor)
 
 Var, Vi, Vj, Pm = lazy.variable_functions(LazyTensor)
 
+compile_within_callers(Genred, "__call__")
+compile_within_callers(KernelSolve, "__call__")
 leave_uncompiled(frontend.Genred, "__init__", "__call__")
 leave_uncompiled(frontend.KernelSolve, "__init__", "__call__", "logdet", "inv_quad_logdet", "predict")
 leave_uncompiled(cluster, *cluster.__all__)

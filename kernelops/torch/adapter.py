@@ -21,18 +21,21 @@ from ..solvers.quadrature import Estimate
 from . import gaussian_process as gp
 from .autograd import Reduce
 from .extrema import best
+from .recording import is_recorded, record_reduction, record_solve, refuse_recording
 from .solve import Account, Solve, shaped_alpha, users_level
 from .unwrap import bound_of
 
 
 def bind(spec: Reduction | SolveSpec, args: Sequence[Any]) -> Arguments:
     """The tensors, checked, without what torch.func wraps around them."""
-    return bound_of(spec, _tensors(args, spec.variables, spec.names))
+    return bound_of(spec, _with_data(args, spec))
 
 
 def reduce(spec: Reduction, args: Sequence[Any]) -> Any:
     """The result of a reduction."""
     tensors = _tensors(args, spec.variables, spec.names)
+    if is_recorded(tensors):
+        return record_reduction(spec, tensors)
     kind = REDUCTIONS[spec.op]
     if kind.accumulator != "best" or kind.results == ("indices",):
         return Reduce.apply(spec, *tensors)
@@ -43,6 +46,8 @@ def reduce(spec: Reduction, args: Sequence[Any]) -> Any:
 def solve(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tensor, Solution]:
     """The solution, in the dtype of the right-hand side, and the account of it."""
     tensors = _tensors(args, spec.variables, spec.names)
+    if is_recorded(tensors):
+        return record_solve(spec, tensors, alpha)
     x0, start = spec.options.x0, []
     if is_tensor(x0):  # which a transform of torch.func may have wrapped
         spec, start = replace(spec, options=replace(spec.options, x0=None)), [x0.detach()]
@@ -57,12 +62,12 @@ def solve(spec: SolveSpec, args: Sequence[Any], alpha: Any) -> tuple[torch.Tenso
 
 def logdet(spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Estimate]:
     """log det (alpha I + K), its standard error, and the estimate that both are of."""
-    return gp.logdet(spec, _tensors(args, spec.variables, spec.names), _alpha(alpha), n_probes)
+    return gp.logdet(spec, _with_data(args, spec), _alpha(alpha), n_probes)
 
 
 def inv_quad_logdet(spec: SolveSpec, args: Sequence[Any], alpha: Any, n_probes: int) -> tuple[Any, Any, Any, Estimate]:
     """b^T (alpha I + K)^-1 b, log det (alpha I + K), its standard error, and the estimate of the latter."""
-    tensors, alpha = _tensors(args, spec.variables, spec.names), _alpha(alpha)
+    tensors, alpha = _with_data(args, spec), _alpha(alpha)
     value, stderr, estimate = gp.logdet(spec, tensors, alpha, n_probes)  # leaves the plan to the solve
     return gp.inv_quad(spec, tensors, alpha), value, stderr, estimate
 
@@ -71,18 +76,26 @@ def predict(
     spec: SolveSpec, args: Sequence[Any], alpha: Any, new: Mapping[int, Any], variance: bool
 ) -> tuple[Any, Any]:
     """Mean and variance at new points, in the dtype of the right-hand side."""
-    tensors = _tensors(args, spec.variables, spec.names)
+    tensors = _with_data(args, spec)
     for a in new.values():
         if not is_tensor(a):
             _refuse("at", a, None, None)
     return gp.predict(spec, tensors, _alpha(alpha), new, variance)
 
 
+def _with_data(args: Sequence[Any], spec: Reduction | SolveSpec) -> list[torch.Tensor | None]:
+    """The arguments as tensors, for what no operator of torch.library computes."""
+    tensors = _tensors(args, spec.variables, spec.names)
+    if is_recorded(tensors):
+        refuse_recording("truncate=, logdet, inv_quad_logdet and predict")
+    return tensors
+
+
 def _tensors(args: Sequence[Any], variables: Sequence[Expr], names: Mapping[Expr, str]) -> list[torch.Tensor | None]:
     """The arguments as tensors; a number for a parameter takes the dtype and the device of the others."""
     device = next((a.device for a in args if is_tensor(a) and a.ndim), None)
     common = next((a.dtype for a in args if is_tensor(a) and a.is_floating_point() and a.ndim), None)
-    usable = device is None or device.type in ("cpu", "cuda")
+    usable = device is None or device.type in ("cpu", "cuda", "meta")
     kinds = {v.position: v.op for v in variables}
     last = max(kinds, default=-1)
     found: list[torch.Tensor | None] = []

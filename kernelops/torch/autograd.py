@@ -26,6 +26,7 @@ from .fusion import joined, passes
 from .older_vmap import Function
 
 Tensors = Sequence["torch.Tensor | None"]
+Reduced = Callable[..., Any]  # a reduction as a function of a Reduction and of tensors, as Reduce.apply is
 
 # grad and diff take longer than a small reduction, and are the same at every step of an optimisation
 gradient, derivative = lru_cache(maxsize=1024)(grad), lru_cache(maxsize=1024)(diff)
@@ -66,7 +67,7 @@ class Reduce(Function):
         results = output if isinstance(output, tuple) else (output,)
         ctx.results = len(results)
         ctx.set_materialize_grads(False)
-        if _has_derivative(ctx.spec):
+        if has_derivative(ctx.spec):
             ctx.save_for_backward(*inputs[1:], *results)
             ctx.save_for_forward(*inputs[1:], *results)
         else:
@@ -74,21 +75,15 @@ class Reduce(Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple:
-        if not _has_derivative(ctx.spec):
+        if not has_derivative(ctx.spec):
             return (None,) * len(ctx.needs_input_grad)
         tensors, output = ctx.saved_tensors[: -ctx.results], ctx.saved_tensors[-1]
-        summand, more = _summand(ctx.spec, tensors, output)
-        if ctx.spec.parts:
-            summand, cotangent = _used(summand, ctx.spec.parts, cotangents)
-        else:
-            (cotangent,) = cotangents
-        gradients = pullback(ctx.spec, summand, tensors, more, cotangent, ctx.needs_input_grad[1:])
-        return (None, *gradients)
+        return None, *gradients(ctx.spec, tensors, output, cotangents, ctx.needs_input_grad[1:])
 
     @staticmethod
     @forward_rule
     def jvp(ctx: Any, saved: Tensors, _: None, *tangents: torch.Tensor | None) -> Any:
-        if not _has_derivative(ctx.spec):
+        if not has_derivative(ctx.spec):
             return None if ctx.results == 1 else (None,) * ctx.results
         tensors, outputs = saved[: -ctx.results], saved[-ctx.results :]
         summand, more = _summand(ctx.spec, tensors, outputs[-1])
@@ -112,7 +107,8 @@ def _tensor(result: Any) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(result)) if isinstance(result, np.ndarray) else result.contiguous()
 
 
-def _has_derivative(spec: Reduction) -> bool:
+def has_derivative(spec: Reduction) -> bool:
+    """Whether a reduction is differentiated by reductions of its symbolic gradients."""
     return spec.op in ("Sum", "LogSumExp", "LogSumExpWeight", "SumSoftMaxWeight", "SoftMax")
 
 
@@ -138,7 +134,30 @@ def _used(summand: Expr, parts: Sequence[int], cotangents: Tensors) -> tuple[Exp
     return (joined(tuple(f for f, _ in used)), torch.cat([c for _, c in used], -1)) if used else (summand, None)
 
 
-def _summand(spec: Reduction, tensors: Tensors, output: torch.Tensor) -> tuple[Expr, list[tuple[Expr, torch.Tensor]]]:
+def gradients(
+    spec: Reduction,
+    tensors: Tensors,
+    output: torch.Tensor,
+    cotangents: Tensors,
+    wanted: Sequence[bool],
+    reduced: Reduced | None = None,
+) -> list[torch.Tensor | None]:
+    """The gradients of a reduction with respect to the tensors that want one; output is its last result.
+
+    ``reduced(spec, *tensors)`` computes the sums that they consist of; by default, and for None, ``Reduce.apply``.
+    """
+    reduced = Reduce.apply if reduced is None else reduced
+    summand, more = _summand(spec, tensors, output, reduced)
+    if spec.parts:
+        summand, cotangent = _used(summand, spec.parts, cotangents)
+    else:
+        (cotangent,) = cotangents
+    return pullback(spec, summand, tensors, more, cotangent, wanted, reduced)
+
+
+def _summand(
+    spec: Reduction, tensors: Tensors, output: torch.Tensor, reduced: Reduced | None = None
+) -> tuple[Expr, list[tuple[Expr, torch.Tensor]]]:
     """A formula whose sum has the derivatives of the reduction, and the tensors that it needs beside the arguments.
 
     log sum_j w exp(f) = L has dL = sum_j exp(f - L) (w df + dw): the derivative of sum_j exp(f - L) w at constant L.
@@ -155,7 +174,7 @@ def _summand(spec: Reduction, tensors: Tensors, output: torch.Tensor) -> tuple[E
         level = variable(kind, place, output.shape[-1])
         shifted = apply("Exp", apply("Subtract", spec.expr, level))
         return apply("Mult", shifted, weight), [(level, _without_minus_inf(output))]
-    plain = Reduce.apply(replace(spec, op="LogSumExp", weight=None), *tensors)
+    plain = (reduced or Reduce.apply)(replace(spec, op="LogSumExp", weight=None), *tensors)
     level, mean = variable(kind, place, 1), variable(kind, place + 1, output.shape[-1])
     shifted = apply("Exp", apply("Subtract", spec.expr, level))
     summand = apply("Mult", shifted, apply("Subtract", weight, mean))
@@ -173,8 +192,10 @@ def pullback(
     more: list[tuple[Expr, torch.Tensor]],
     cotangent: torch.Tensor | None,
     wanted: Sequence[bool],
+    reduced: Reduced | None = None,
 ) -> list[torch.Tensor | None]:
     """The gradients of <cotangent, sum of summand> with respect to the tensors that want one."""
+    reduced = Reduce.apply if reduced is None else reduced
     found: list[torch.Tensor | None] = [None] * len(tensors)
     if cotangent is None:
         return found
@@ -195,7 +216,7 @@ def pullback(
         together = [places[k] for k in members]
         parts = tuple(formulas[p].dim for p in together) if len(together) > 1 else ()
         formula = joined([formulas[p] for p in together])
-        results = Reduce.apply(_extended(spec, formula, axis, *nodes, parts=parts), *tensors, *extra)
+        results = reduced(_extended(spec, formula, axis, *nodes, parts=parts), *tensors, *extra)
         for p, g in zip(together, results if parts else (results,), strict=True):
             g = g.sum(-2) if kinds[p].op == "Pm" else g
             g = g if numbers[p] == 1 else numbers[p] * g

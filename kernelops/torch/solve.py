@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,7 +16,7 @@ from ..operators.shift import alpha_layout
 from ..operators.system import SolveSpec
 from ..reductions.reduction import Reduction
 from ..solvers import Solution
-from .autograd import core_ranks, forward_rule, mapped_in_front, pullback, pushforward
+from .autograd import Reduce, core_ranks, forward_rule, mapped_in_front, pullback, pushforward
 from .older_vmap import Function
 from .polish import Polish, Use
 from .system import run
@@ -65,25 +65,7 @@ class Solve(Function):
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple:
         alpha, *tensors, a = ctx.saved_tensors
-        spec, place = ctx.spec, ctx.spec.unknown.position
-        across = _transposed(_again(spec))
-        z = Solve.apply(across, Account(), alpha, *_with(tensors, place, g))
-        wanted = [w and p != place for p, w in enumerate(ctx.needs_input_grad[3:])]
-        use = Use(ctx.needs_input_grad[2], any(wanted))
-        if any(use):
-            a, z = Polish.apply((_again(spec), across), use, alpha, a, z, g, *tensors)
-        at = [a if p == place else t for p, t in enumerate(tensors)]
-        wide = pullback(
-            product_spec(spec, (a.shape[-2], a.shape[-2])), spec.expr, _wide(at), [], -z.to(torch.float64), wanted
-        )
-        found = [f if f is None else f.to(t.dtype) for f, t in zip(wide, tensors, strict=True)]
-        if ctx.needs_input_grad[3 + place]:
-            found[place] = z.sum_to_size(tensors[place].shape).to(tensors[place].dtype)
-        for_alpha = None
-        if ctx.needs_input_grad[2]:
-            each = -(z * a)
-            for_alpha = each.sum() if alpha.ndim == 0 else each.sum(-1, keepdim=True).sum_to_size(alpha.shape)
-            for_alpha = for_alpha.to(alpha)  # its dtype and its device
+        for_alpha, *found = cotangents(ctx.spec, alpha, tensors, a, g, ctx.needs_input_grad[2:])
         return None, None, for_alpha, *found, *(None,) * (len(ctx.needs_input_grad) - 3 - len(found))
 
     @staticmethod
@@ -118,6 +100,54 @@ class Solve(Function):
             in_dims = (*in_dims[: 3 + place], 0, *in_dims[4 + place :])
         cores = {0: 2, 1 + count: 2} | {1 + p: core for p, core in core_ranks(spec.variables).items()}
         return Solve.apply(spec, account, *mapped_in_front(cores, (alpha, *tensors), in_dims[2:])), 0
+
+
+class Parts(NamedTuple):
+    """What the backward pass of a solve is made of, as functions of specs and tensors: further solves, polished
+    solutions, sums."""
+
+    solve: Callable[..., Any]
+    polish: Callable[..., Any]
+    reduce: Callable[..., Any]
+
+
+def _solve_again(spec: SolveSpec, alpha: torch.Tensor, *tensors: torch.Tensor) -> Any:
+    return Solve.apply(spec, Account(), alpha, *tensors)
+
+
+def cotangents(
+    spec: SolveSpec,
+    alpha: torch.Tensor,
+    tensors: Sequence[torch.Tensor],
+    a: torch.Tensor,
+    g: torch.Tensor,
+    wanted: Sequence[bool],
+    parts: Parts | None = None,
+) -> list[torch.Tensor | None]:
+    """The gradients of <g, a> with respect to alpha and to the tensors that want one; a is the solution.
+
+    parts are the functions that compute them; by default those of this module and its kin.
+    """
+    parts = Parts(_solve_again, Polish.apply, Reduce.apply) if parts is None else parts
+    place = spec.unknown.position
+    again = _again(spec)
+    across = _transposed(again)
+    z = parts.solve(across, alpha, *_with(tensors, place, g))
+    others = [w and p != place for p, w in enumerate(wanted[1:])]
+    use = Use(wanted[0], any(others))
+    if any(use):
+        a, z = parts.polish((again, across), use, alpha, a, z, g, *tensors)
+    at = [a if p == place else t for p, t in enumerate(tensors)]
+    product = product_spec(spec, (a.shape[-2], a.shape[-2]))
+    wide = pullback(product, spec.expr, _wide(at), [], -z.to(torch.float64), others, parts.reduce)
+    found = [f if f is None else f.to(t.dtype) for f, t in zip(wide, tensors, strict=True)]
+    if wanted[1 + place]:
+        found[place] = z.sum_to_size(tensors[place].shape).to(tensors[place].dtype)
+    if not wanted[0]:
+        return [None, *found]
+    each = -(z * a)
+    for_alpha = each.sum() if alpha.ndim == 0 else each.sum(-1, keepdim=True).sum_to_size(alpha.shape)
+    return [for_alpha.to(alpha), *found]  # in its dtype, on its device
 
 
 def _count(spec: SolveSpec) -> int:

@@ -1,6 +1,7 @@
 """What torch.compile does not look into: our functions run as they are, compiled parts end and begin there.
 
-Python code that makes and checks formulas is nothing to compile, and the work is done by the engine.
+Python code that makes and checks formulas is nothing to compile, and the work is done by the engine. Of calls that a
+graph can hold torch.compile sees an operator (compiled.py), and does not come here.
 """
 
 from __future__ import annotations
@@ -30,7 +31,15 @@ def leave_uncompiled(owner: Any, *names: str) -> None:
             function = _disabled_when_compiling(function)
             setattr(owner, name, function if kind is None else kind(function))
         function._torchdynamo_disable = True  # read where a caller is compiled
-        function._torchdynamo_disable_msg = "kernelops is not compiled"
+        function._torchdynamo_disable_msg = "kernelops: no graph holds this call, or what was given is wrong"
+
+
+def compile_within_callers(owner: type, name: str) -> None:
+    """Have torch.compile look into a method where it compiles a caller, but not compile the method by itself.
+
+    After a graph break the method would else be compiled once more, to no end.
+    """
+    _code_is_skipped(getattr_static(owner, name).__code__)
 
 
 def _code_is_skipped(code: Any) -> bool:
