@@ -124,7 +124,7 @@ TORCH = [
     (
         lambda d: d.G(d.x.to("meta"), *d.args[1:]),
         BackendError,
-        "x = Vi(3), argument 0 is on meta: wanted the CPU or a GPU of NVIDIA",
+        "y = Vj(3), argument 1 is on cpu, an earlier one on meta: all must be on one device",
     ),
     (lambda d: d.G(*d.args, out=d.np.c), ArgumentError, "out: wanted Tensor, got ndarray"),
     (
