@@ -18,6 +18,7 @@ vectors are tensors on a GPU. PyTorch is imported here, and nowhere below.
 
 from __future__ import annotations
 
+import sys
 from functools import wraps
 from typing import Any
 
@@ -42,7 +43,7 @@ from .library import TorchLibrary
 from .older_vmap import Function
 from .recording import refuse_recording
 from .solve import Solve
-from .uncompiled import compile_within_callers, leave_uncompiled
+from .uncompiled import compile_within_callers, leave_class_uncompiled, leave_uncompiled
 from .unwrap import Look
 
 __all__ = [
@@ -162,6 +163,9 @@ lazy.connect(LazyTensor, ComplexLazyTensor)
 
 Var, Vi, Vj, Pm = lazy.variable_functions(LazyTensor)
 
+for made in (LazyTensor, ComplexLazyTensor):
+    leave_class_uncompiled(made)
+leave_uncompiled(sys.modules[__name__], "Var", "Vi", "Vj", "Pm")
 compile_within_callers(Genred, "__call__")
 compile_within_callers(KernelSolve, "__call__")
 leave_uncompiled(frontend.Genred, "__init__", "__call__")

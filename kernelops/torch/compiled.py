@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from ..operators.system import SolveSpec
 from ..reductions.kinds import REDUCTIONS
 from ..reductions.reduction import Reduction
-from ..solvers.options import NAMES, SolveOptions
+from ..solvers.options import OPTION_NAMES, SolveOptions
 from .autograd import has_derivative
 from .spec_text import text_of
 
@@ -46,11 +46,11 @@ def reduce(
     """The result of ``genred(*args, ...)`` by an operator, or None."""
     if unknown or ranges is not None or truncate is not None or out is not None or not _is_here(backend, device_id):
         return None
-    written = written_reduction(genred)
-    if written is None or _is_transformed():
+    described = describe_reduction(genred)
+    if described is None or _is_transformed():
         return None
-    text, places, dtype, differentiable, several = written
-    tensors = _checked(args, places, dtype, backend)
+    text, places, dtype, differentiable, several = described
+    tensors = _check_tensors(args, places, dtype, backend)
     if tensors is None or not (differentiable or not torch.is_grad_enabled() or not _any_requires_grad(tensors)):
         return None
     found = torch.ops.kernelops.reduce(tensors, [-1, -1], text)
@@ -79,15 +79,15 @@ def solve(
         return None
     if "precond" in options and options["precond"] is None:
         words["precond"] = None
-    written = written_solve(solver, _literal(word), **words)
-    if written is None or _is_transformed():
+    described = describe_solve(solver, _literal(word), **words)
+    if described is None or _is_transformed():
         return None
-    text, places, dtype, unknown = written
-    tensors = _checked(args, places, dtype, backend)
+    text, places, dtype, unknown = described
+    tensors = _check_tensors(args, places, dtype, backend)
     if tensors is None:
         return None
     b = args[unknown]
-    alpha, n = _checked_alpha(alpha, max([t.ndim for t in tensors]) == 2, b), b.shape[-2]
+    alpha, n = _check_alpha(alpha, max([t.ndim for t in tensors]) == 2, b), b.shape[-2]
     if alpha is None or not _are_rows(args, places, n):
         return None
     if start is not None:
@@ -98,7 +98,7 @@ def solve(
 
 
 @constant
-def written_reduction(genred: Any) -> tuple | None:
+def describe_reduction(genred: Any) -> tuple | None:
     """The text of a reduction and what its arguments must be; None where there is none."""
     spec: Reduction = genred.spec
     text = text_of(spec) if spec.variables else None
@@ -106,28 +106,28 @@ def written_reduction(genred: Any) -> tuple | None:
         return None
     kind = REDUCTIONS[spec.op]
     differentiable = has_derivative(spec) or kind.results == ("indices",)
-    return text, *_wanted(spec), differentiable, len(kind.results) > 1
+    return text, *_requirements(spec), differentiable, len(kind.results) > 1
 
 
 @constant
-def written_solve(solver: Any, x0: Any, **options: Any) -> tuple | None:
+def describe_solve(solver: Any, x0: Any, **options: Any) -> tuple | None:
     """The text of a solve and what its arguments must be; None where there is none, or options are not right."""
     given = [options.pop(name, None) for name in ("eps", "rtol")]
     if None not in given:
         return None
     if given != [None, None]:
         options["rtol"] = given[0] if given[1] is None else given[1]
-    if not set(options) <= set(NAMES) or options.get("state") is not None:
+    if not set(options) <= set(OPTION_NAMES) or options.get("state") is not None:
         return None
     try:
         spec: SolveSpec = replace(solver.spec, options=SolveOptions(x0=x0, **options))
         text = text_of(spec)
     except (ValueError, TypeError):
         return None
-    return None if text is None else (text, *_wanted(spec), spec.unknown.position)
+    return None if text is None else (text, *_requirements(spec), spec.unknown.position)
 
 
-def _wanted(spec: Reduction | SolveSpec) -> tuple[tuple[tuple[int, str, int], ...], str | None]:
+def _requirements(spec: Reduction | SolveSpec) -> tuple[tuple[tuple[int, str, int], ...], str | None]:
     """Position, kind and length of the variables, and the name of the dtype that arrays must have."""
     found = {v.position: (v.position, v.op, v.dim) for v in spec.variables}
     return tuple(found[p] for p in sorted(found)), None if spec.dtype is None else spec.dtype.name
@@ -157,7 +157,7 @@ def _any_requires_grad(tensors: list[torch.Tensor]) -> bool:
     return any([t.requires_grad for t in tensors])
 
 
-def _checked(args: tuple, places: tuple, dtype: str | None, backend: str) -> list[torch.Tensor] | None:
+def _check_tensors(args: tuple, places: tuple, dtype: str | None, backend: str) -> list[torch.Tensor] | None:
     """The tensors of the variables, with vectors for numbers; None for a call that will be refused, or may be."""
     if len(args) != places[-1][0] + 1:
         return None
@@ -220,7 +220,7 @@ def _are_rows(args: tuple, places: tuple, n: Any) -> bool:
     return True
 
 
-def _checked_alpha(alpha: Any, single: bool, b: torch.Tensor) -> torch.Tensor | None:
+def _check_alpha(alpha: Any, single: bool, b: torch.Tensor) -> torch.Tensor | None:
     """alpha in the shape, () or (n, 1), in which it meets the rows of b; None where it is not clear."""
     if isinstance(alpha, (int, float)) and not isinstance(alpha, bool):
         return _vector(alpha).reshape(())

@@ -37,18 +37,18 @@ Tensor = torch.Tensor
 @custom_op("kernelops::reduce", mutates_args=(), schema="(Tensor[] tensors, SymInt[] sizes, str spec) -> Tensor[]")
 def reduce_op(tensors: Sequence[Tensor], sizes: Sequence[int], spec: str) -> list[Tensor]:
     """The results of a reduction; tensors of its variables alone, by position, and numbers of rows or -1."""
-    reduction = _sized(reduction_of(spec), sizes)
-    result = reduction(reduction.bind(_placed(reduction, tensors)))
+    reduction = _with_sizes(reduction_of(spec), sizes)
+    result = reduction(reduction.bind(_by_position(reduction, tensors)))
     return [_tensor(r) for r in (result if isinstance(result, tuple) else (result,))]
 
 
 @reduce_op.register_fake
 def _(tensors: Sequence[Tensor], sizes: Sequence[int], spec: str) -> list[Tensor]:
-    reduction = _sized(reduction_of(spec), sizes)
+    reduction = _with_sizes(reduction_of(spec), sizes)
     like = tensors[0]
     return [
         like.new_empty(shape, dtype=torch.int64 if name == "indices" else like.dtype)
-        for name, shape in _result_shapes(reduction, _placed(reduction, tensors))
+        for name, shape in _result_shapes(reduction, _by_position(reduction, tensors))
     ]
 
 
@@ -60,7 +60,7 @@ def _keep_reduction(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
 
 
 def _pull_reduction(ctx: Any, grads: Sequence[Tensor | None]) -> tuple:
-    spec = _sized(reduction_of(ctx.spec), ctx.sizes)
+    spec = _with_sizes(reduction_of(ctx.spec), ctx.sizes)
     wanted = ctx.needs_input_grad[0]
     if not has_derivative(spec):
         return [None] * len(wanted), None, None
@@ -69,11 +69,11 @@ def _pull_reduction(ctx: Any, grads: Sequence[Tensor | None]) -> tuple:
     asked = [False] * (1 + places[-1])
     for p, w in zip(places, wanted, strict=True):
         asked[p] = w
-    found = gradients(spec, _placed(spec, tensors), output, grads, asked, reduced)
+    found = gradients(spec, _by_position(spec, tensors), output, grads, asked, call_reduce)
     return [found[p] for p in places], None, None
 
 
-def reduced(spec: Reduction, *tensors: Tensor | None) -> Any:
+def call_reduce(spec: Reduction, *tensors: Tensor | None) -> Any:
     """The result of a reduction by the operator: what ``Reduce.apply`` returns."""
     text = text_of(replace(spec, sizes=(None, None)))
     assert text is not None
@@ -92,7 +92,7 @@ def _places(spec: Reduction | SolveSpec) -> list[int]:
     return sorted({v.position for v in spec.variables})
 
 
-def _placed(spec: Reduction | SolveSpec, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+def _by_position(spec: Reduction | SolveSpec, tensors: Sequence[Tensor]) -> list[Tensor | None]:
     """The tensors by position, with None at those of no variable."""
     places = _places(spec)
     found: list[Tensor | None] = [None] * (1 + places[-1])
@@ -101,7 +101,7 @@ def _placed(spec: Reduction | SolveSpec, tensors: Sequence[Tensor]) -> list[Tens
     return found
 
 
-def _sized(spec: Reduction, sizes: Sequence[int]) -> Reduction:
+def _with_sizes(spec: Reduction, sizes: Sequence[int]) -> Reduction:
     M, N = (None if isinstance(size, int) and size < 0 else size for size in sizes)
     return spec if M is None and N is None else replace(spec, sizes=(M, N))
 
@@ -154,7 +154,7 @@ def solve_op(
 ) -> tuple[Tensor, Tensor]:
     """The solution in float64, and a token of the state; tensors of the variables alone, by position."""
     solve, state = _with_state(solve_of(spec), token)
-    arguments = _placed(solve, tensors)
+    arguments = _by_position(solve, tensors)
     b = arguments[solve.unknown.position]
     if x0 is not None:
         start = x0.cpu() if x0.device == b.device else x0
@@ -173,7 +173,7 @@ def _(
     tensors: Sequence[Tensor], alpha: Tensor, x0: Tensor | None, token: Tensor | None, spec: str
 ) -> tuple[Tensor, Tensor]:
     solve = solve_of(spec)
-    arguments = _placed(solve, tensors)
+    arguments = _by_position(solve, tensors)
     return _solution_like(solve, arguments, alpha), torch.empty(0)
 
 
@@ -200,17 +200,19 @@ def _pull_solve(ctx: Any, g: Tensor, _: Any) -> tuple:
         asked[1 + p] = w
 
     def solve(spec: SolveSpec, alpha: Tensor, *tensors: Tensor) -> Tensor:
-        return solved(spec, alpha, tensors, None, token)[0]
+        return call_solve(spec, alpha, tensors, None, token)[0]
 
     def polish(specs: Sequence[SolveSpec], use: Use, alpha: Tensor, *more: Tensor) -> Sequence[Tensor]:
         a, z, g, *tensors = more
-        return polished(specs[0], specs[1], use, alpha, (a, z, g), tensors, token)
+        return call_polish(specs[0], specs[1], use, alpha, (a, z, g), tensors, token)
 
-    for_alpha, *found = cotangents(spec, alpha, _placed(spec, tensors), a, g, asked, Parts(solve, polish, reduced))
+    for_alpha, *found = cotangents(
+        spec, alpha, _by_position(spec, tensors), a, g, asked, Parts(solve, polish, call_reduce)
+    )
     return [found[p] for p in places], for_alpha, None, None, None
 
 
-def solved(
+def call_solve(
     spec: SolveSpec, alpha: Tensor, tensors: Sequence[Tensor | None], x0: Tensor | None, token: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The solution in float64 and a token, by the operator."""
@@ -238,7 +240,7 @@ def polish_op(
 ) -> tuple[Tensor, Tensor]:
     """Two solutions with the residuals that derivatives need; see ``Polish``."""
     found = [_with_state(solve_of(text), token)[0] for text in (of_a, of_z)]
-    arguments = _placed(found[0], tensors)
+    arguments = _by_position(found[0], tensors)
     a, z = Polish.forward(tuple(found), Use(*use), alpha, a, z, g, *arguments)
     return a, z
 
@@ -266,7 +268,7 @@ def _pull_polish(ctx: Any, ga: Tensor, gz: Tensor) -> tuple:
     return [None] * ctx.count, None, ga, gz, None, None, None, None, None
 
 
-def polished(
+def call_polish(
     first: SolveSpec,
     second: SolveSpec,
     use: Use,

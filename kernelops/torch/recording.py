@@ -20,7 +20,7 @@ from ..errors import BackendError, DtypeError
 from ..operators.shift import check_alpha
 from ..operators.system import SolveSpec
 from ..reductions.reduction import Reduction
-from .custom_ops import can_be_told, reduced, solved
+from .custom_ops import call_reduce, call_solve, can_be_told
 from .solve import shaped_alpha
 from .tensors import OF_TORCH
 
@@ -49,7 +49,7 @@ def record_reduction(
     if not can_be_told(spec):
         refuse_recording("ranges= and backend=")
     _check_shapes(spec, tensors)
-    return reduced(spec, *tensors)
+    return call_reduce(spec, *tensors)
 
 
 def record_solve(spec: SolveSpec, tensors: Sequence[torch.Tensor | None], alpha: object) -> tuple[torch.Tensor, None]:
@@ -69,7 +69,7 @@ def record_solve(spec: SolveSpec, tensors: Sequence[torch.Tensor | None], alpha:
             alpha = torch.tensor(given.tolist(), dtype=torch.float64)
     b = tensors[spec.unknown.position]
     assert b is not None
-    return solved(spec, shaped_alpha(alpha, spec, tensors), tensors, start, None)[0].to(b.dtype), None
+    return call_solve(spec, shaped_alpha(alpha, spec, tensors), tensors, start, None)[0].to(b.dtype), None
 
 
 def _check_shapes(spec: Reduction | SolveSpec, tensors: Sequence[torch.Tensor | None]) -> None:

@@ -6,6 +6,7 @@ graph can hold torch.compile sees an operator (compiled.py), and does not come h
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -30,8 +31,26 @@ def leave_uncompiled(owner: Any, *names: str) -> None:
         if not _code_is_skipped(function.__code__):
             function = _disabled_when_compiling(function)
             setattr(owner, name, function if kind is None else kind(function))
-        function._torchdynamo_disable = True  # read where a caller is compiled
-        function._torchdynamo_disable_msg = "kernelops: no graph holds this call, or what was given is wrong"
+        _mark(function)
+
+
+def _mark(function: Any) -> None:
+    """Have torch.compile, where it compiles a caller, break the graph at a function."""
+    function._torchdynamo_disable = True
+    function._torchdynamo_disable_msg = "kernelops: no graph holds this call, or what was given is wrong"
+
+
+def leave_class_uncompiled(owner: type) -> None:
+    """Have torch.compile leave alone all methods and properties of a class and of its bases in this package."""
+    for base in owner.__mro__:
+        if base.__module__.startswith("kernelops."):
+            for name, found in list(vars(base).items()):
+                if isinstance(found, property):
+                    for function in filter(None, (found.fget, found.fset)):
+                        _mark(function)
+                        _code_is_skipped(function.__code__)
+                elif inspect.isfunction(found) or isinstance(found, (staticmethod, classmethod)):
+                    leave_uncompiled(base, name)
 
 
 def compile_within_callers(owner: type, name: str) -> None:

@@ -9,7 +9,7 @@ import usual
 from torch_dense import assert_near, torch
 
 from kernelops import Ranges, SolveState, frontend
-from kernelops.torch import Genred, KernelSolve, cluster
+from kernelops.torch import Genred, KernelSolve, LazyTensor, Vj, cluster
 from kernelops.torch import uncompiled as guard
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look
@@ -23,6 +23,12 @@ SPLIT = torch.tensor([0, 1] * 6)
 
 def solve_inside(x, b):
     return torch.autograd.grad((SOLVER(x, x, b, alpha=0.1) ** 2).sum(), x)[0] * x
+
+
+def lazy(x, b):
+    x = x.sin()
+    K = (-((LazyTensor(x[:, None]) - Vj(x)) ** 2).sum(-1)).exp()
+    return (K @ b) * K.logsumexp(1) + K.T.solve(b * 2, alpha=0.1)
 
 
 def clustered(x, b):
@@ -44,6 +50,7 @@ CALLS = {
     "inv_quad_logdet": lambda x, b: SOLVER.inv_quad_logdet(x.sin(), x.sin(), b * 2, alpha=0.1).inv_quad * 2,
     "predict": lambda x, b: SOLVER.predict(x, x, b * 2, at=x[:3] + 0.1, alpha=0.1)[1] * 2,
     "clusters": clustered,
+    "LazyTensor": lazy,
     "centroids": lambda x, b: cluster.cluster_centroids(x * 2, SPLIT, weights=x[:, 0].exp()) * 2,
     "ranges": lambda x, b: SUM(x * 2, x, b, ranges=Ranges.band(12, 3)) * 2,
     "made inside": lambda x, b: Genred(FORMULA, ALIASES, axis=1)(x, x, b * 2) * 2,
