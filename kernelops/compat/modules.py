@@ -116,6 +116,9 @@ def _of_half(half: str) -> dict[str, Callable[[], Names]]:
 MODULES: dict[str, Callable[[], Names]] = {
     "pykeops": _top,
     "pykeops.config": _config,
+    "pykeops.config.cuda": lambda: {
+        "is_available": gpu_is_usable
+    },  # what KeOps' newest scripts ask instead of gpu_available
     "pykeops.common": dict,
     "pykeops.common.gpu_utils": lambda: {"get_gpu_number": get_gpu_number},
     "pykeops.common.lazy_tensor": _lazy_tensor,

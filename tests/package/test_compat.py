@@ -159,6 +159,10 @@ def test_values_that_are_computed(pykeops, name):
     assert isinstance(getattr(importlib.import_module(module), attribute), (bool, str))
 
 
+def test_two_ways_to_ask_for_a_gpu(pykeops):
+    assert pykeops.config.cuda.is_available() is pykeops.config.gpu_available
+
+
 def test_submodules_are_attributes_without_an_import_of_their_own(pykeops):
     assert pykeops.numpy.cluster.__name__ == "pykeops.numpy.cluster"
     assert pykeops.common.lazy_tensor.GenericLazyTensor
