@@ -313,6 +313,30 @@ def test_components(half, key):
     assert_is(half.host(made.to_dense()), dense(COMPONENTS[key](X), made.shape))
 
 
+def test_components_that_are_looked_up(half):
+    """A component for each (i, j), by a formula; beyond the first and the last there are zeros."""
+    table, row, column = np.array([3.0, 1.0, 4.0, 1.5, 9.0]), np.array([0.0, 1.0, 2.0]), np.array([-1.0, 0.2, 2.8])
+    i, j = half.Vi(half.array(row[:, None])), half.Vj(half.array(column[:, None]))
+    found = half.LazyTensor(half.array(table))[i + j]
+    places = np.rint(row[:, None] + column).astype(int)
+    expected = np.where((places < 0) | (places > 4), 0, table[places.clip(0, 4)])
+    assert places.min() < 0 and places.max() > 4
+    assert_is(half.host(found.to_dense()), expected)
+    vectors = half.LazyTensor(half.array(X))
+    assert_is(half.host(vectors[..., j * 0 + 2].sum(axis=0)), np.full((3, 1), X[..., 2].sum()))
+
+
+def test_gradients_to_what_is_looked_up(torch_half):
+    torch = torch_half.library
+    table = torch.tensor([3.0, 1.0, 4.0, 1.5], dtype=torch.float64, requires_grad=True)
+    rows, columns = torch.tensor([[0.0], [2.0]]).double(), torch.tensor([[1.0], [0.0], [1.0]]).double()
+    weights = torch.tensor([[2.0], [5.0]]).double()
+    lazy = torch_half.LazyTensor(table)[torch_half.Vi(rows) + torch_half.Vj(columns)].sum(axis=1)
+    plain = table[(rows + columns.T).long()].sum(1, keepdim=True)
+    got, expected = (torch.autograd.grad((f * weights).square().sum(), table)[0] for f in (lazy, plain))
+    torch.testing.assert_close(got, expected, rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_every_precision(half, dtype):
     x, y, p, s, m = operands(half, dtype)

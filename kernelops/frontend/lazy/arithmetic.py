@@ -118,7 +118,10 @@ class Arithmetic(BaseLazyTensor):
         return self._apply("LessOrEqual", other, reverse=True)
 
     def __getitem__(self, key: Any) -> Self:
-        """Components: ``x[k]``, ``x[a:b]``, ``x[..., k]``, ``x[:, :, a:b]``; negative k count from the end."""
+        """Components: ``x[k]``, ``x[a:b]``, ``x[..., k]``, ``x[:, :, a:b]``; negative k count from the end.
+
+        A LazyTensor of length 1 as k looks components up: ``x[k]`` is component round(k), and 0 if there is none.
+        """
         if isinstance(key, tuple):
             if not key or not all(k is Ellipsis or (isinstance(k, slice) and k == slice(None)) for k in key[:-1]):
                 raise ArgumentError(
@@ -135,8 +138,14 @@ class Arithmetic(BaseLazyTensor):
             if stop <= start:
                 raise ShapeError(f"components {key.start}:{key.stop} of a vector of length {length} are none")
             return self._apply("Extract", params=(start, stop - start))
+        if isinstance(key, BaseLazyTensor):
+            if key.expr.dim != 1:
+                raise ShapeError(f"x[k] looks up one component: wanted a k of length 1, got length {key.expr.dim}")
+            return self._apply("Scalprod", key._apply("OneHot", params=(length,)))
         if isinstance(key, bool) or not isinstance(key, (int, np.integer)):
-            raise ArgumentError(f"wanted a whole number or a slice for components of a LazyTensor, got {key!r}")
+            raise ArgumentError(
+                f"wanted a whole number, a slice or a LazyTensor for components of a LazyTensor, got {key!r}"
+            )
         return self._component(int(key))
 
     def _component(self, k: int) -> Self:
