@@ -9,6 +9,7 @@ from lazy_doors import assert_is, dense
 
 from kernelops import DtypeError, KeywordError, Ranges
 from kernelops.frontend.lazy.complex import ComplexLazyTensor
+from kernelops.frontend.lazy.complex_products import PRODUCTS
 
 rng = np.random.default_rng(4)
 Z = rng.uniform(-1, 1, (5, 1, 2)) + 1j * rng.uniform(-1, 1, (5, 1, 2))
@@ -104,6 +105,7 @@ METHODS = {  # a method of z -> what numpy computes
 TRIED_ELSEWHERE = {
     *("of", "of_parts", "dim", "power", "elem", "extract", "concat", "concatenate", "cat", "t", "T", "H"),
     *("matvec", "rmatvec", "sum_reduction", "to_dense", "rows", "block", "diagonal"),
+    *PRODUCTS,
 }
 
 
@@ -161,6 +163,40 @@ def test_components(half):
     assert_complex(half, z | w, (Z * W).sum(-1, keepdims=True))
     assert_complex(half, x | w, (X * W).sum(-1, keepdims=True))
     assert_complex(half, w | x, (X * W).sum(-1, keepdims=True))
+
+
+MATRICES = rng.uniform(-1, 1, (5, 1, 6)) + 1j * rng.uniform(-1, 1, (5, 1, 6))  # 3 x 2 or 2 x 3, row by row
+BILINEAR = {  # a product of a matrix and a vector -> what numpy computes
+    "matvecmult": (lambda m, v: m.matvecmult(v), lambda m, v: np.einsum("...ab,...b->...a", m.reshape(5, 1, 3, 2), v)),
+    "vecmatmult": (lambda m, v: v.vecmatmult(m), lambda m, v: np.einsum("...a,...ab->...b", v, m.reshape(5, 1, 2, 3))),
+    "tensorprod": (lambda m, v: m.tensorprod(v), lambda m, v: (m[..., :, None] * v[..., None, :]).reshape(5, -1, 12)),
+    "keops_tensordot": (
+        lambda m, v: m.keops_tensordot(v, (2, 3), 2, 0, 0, (0,)),
+        lambda m, v: np.einsum("...ab,...a->...b", m.reshape(5, 1, 2, 3), v),
+    ),
+    "keops_kron": (
+        lambda m, v: m.keops_kron(v, (3, 2), (1, 2)),
+        lambda m, v: np.einsum("...ab,...c->...abc", m.reshape(5, 1, 3, 2), v).reshape(5, -1, 12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_matrices_and_tensors(half, name):
+    product, plain = BILINEAR[name]
+    m, (_, w, _, y) = half.LazyTensor(half.array(MATRICES)), operands(half)
+    for a, b, da, db in ((m, w, MATRICES, W), (m, y, MATRICES, Y), (m.real, w, MATRICES.real, W)):
+        assert_complex(half, product(a, b), plain(da, db))
+    vector = np.array([1j, 2.0])
+    if name != "vecmatmult":  # arrays have no methods
+        assert_complex(half, product(m.real, half.array(vector)), plain(MATRICES.real, vector))
+
+
+def test_components_that_are_looked_up(half):
+    z = half.LazyTensor(half.array(Z))
+    places = np.array([1.0, 0.0, 0.0, 1.0])
+    looked_up = z[half.LazyTensor(half.array(places[:, None]), axis=1)]
+    assert_complex(half, looked_up, Z[:, 0, places.astype(int)])
 
 
 def test_constructors(half):

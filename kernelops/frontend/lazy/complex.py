@@ -15,6 +15,7 @@ from ...arrays.arguments import is_scalar, to_float
 from ...errors import ArgumentError, DtypeError
 from ...formula.definition import stretch
 from .base import BaseLazyTensor
+from .complex_products import ComplexProducts
 from .frame import join_frames
 from .lazy_tensor import LazyTensor
 from .methods import whole
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _COMPLEX_OF = {"float32": "complex64", "float64": "complex128", "float16": "complex32", None: None}
 
 
-class ComplexLazyTensor:
+class ComplexLazyTensor(ComplexProducts):
     """Complex vectors f(x_i, y_j) for all pairs (i, j), as a pair of LazyTensors.
 
     Parameters

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import ArgumentError, KeywordError
 from .base import BaseLazyTensor
+from .complex_products import PRODUCTS
 
 REQUIRED = Parameter.empty
 
@@ -126,6 +127,8 @@ def _function(name: str, row: Method) -> Callable[..., Any]:
                 raise KeywordError(f"LazyTensor.{name}: {error}") from None
             bound.apply_defaults()
             _, *values = bound.arguments.values()
+            if name in PRODUCTS and self.looks_complex(values[0]):
+                return getattr(self.complex_class.of(self), name)(*values)
             params = tuple(whole(p, f"{name}: {given[count + k][0]}") for k, p in enumerate(values[count:]))
             if row.own_place == 0:
                 return self._apply(row.op, *values[:count], params=params)

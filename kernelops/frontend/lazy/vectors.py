@@ -112,7 +112,7 @@ class VectorMethods(Arithmetic):
         """
         return cls.concatenate(tensors, dim)
 
-    def keops_tensordot(self, other: Any, dimsf: Any, dimsg: Any, contf: Any, contg: Any, permute: Any = None) -> Self:
+    def keops_tensordot(self, other: Any, dimsf: Any, dimsg: Any, contf: Any, contg: Any, permute: Any = None) -> Any:
         """x and other as row-major tensors, contracted; the operation TensorDot of the language.
 
         Parameters
@@ -125,10 +125,12 @@ class VectorMethods(Arithmetic):
         permute : sequence of int, optional
             Dimension k of what remains becomes dimension permute[k].
         """
+        if self.looks_complex(other):
+            return self.complex_class.of(self).keops_tensordot(other, dimsf, dimsg, contf, contg, permute)
         lists = [_whole_numbers(a) for a in (dimsf, dimsg, contf, contg, *(() if permute is None else (permute,)))]
         return self._apply("TensorDot", other, params=tuple(lists))
 
-    def keops_kron(self, other: Any, dimsf: Sequence[int], dimsg: Sequence[int]) -> Self:
+    def keops_kron(self, other: Any, dimsf: Sequence[int], dimsg: Sequence[int]) -> Any:
         """The Kronecker product of x and other as row-major tensors, as ``numpy.kron``.
 
         Parameters
@@ -137,6 +139,8 @@ class VectorMethods(Arithmetic):
         dimsf, dimsg : sequence of int
             The dimensions of the two tensors, as many of one as of the other.
         """
+        if self.looks_complex(other):
+            return self.complex_class.of(self).keops_kron(other, dimsf, dimsg)
         first, second = _whole_numbers(dimsf), _whole_numbers(dimsg)
         if len(first) != len(second):
             raise ShapeError(f"keops_kron: {len(first)} and {len(second)} dimensions, wanted as many of both tensors")
