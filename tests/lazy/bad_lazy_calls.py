@@ -202,6 +202,10 @@ METHODS = [
     (lambda d: d.LazyTensor.cat(d.x_i), ArgumentError, "concatenate: wanted a sequence of LazyTensors, got LazyTensor"),
     (lambda d: d.LazyTensor.cat((d.x_i, d.y_j), 0), ArgumentError, "wanted axis = -1 or 2, the components, got 0"),
     (lambda d: d.LazyTensor.cat((d.x_i, "a")), DtypeError, WANTED + "str 'a'"),
+    (lambda d: type(d.Z).cat((d.Z, d.Z), 0), ArgumentError, "wanted axis = -1 or 2, the components, got 0"),
+    (lambda d: type(d.Z).cat(()), ArgumentError, "concatenate: wanted a sequence of LazyTensors, got tuple"),
+    (lambda d: d.Z ** "a", DtypeError, WANTED + "str 'a'"),
+    (lambda d: d.Z**10**400, ArgumentError, "the exponent: wanted a number that float64 can hold"),
     (lambda d: d.x_i.keops_tensordot(d.y_j, (3,), 2, 0, 0), FormulaError, "the first operand has length 2, its dimen"),
     (
         lambda d: d.x_i.keops_tensordot(d.y_j, "a", 2, 0, 0),
@@ -266,6 +270,10 @@ REDUCTIONS = [
         "a number that float32 can hold",
     ),
     (lambda d: (d.Vi(d.cast(d.x, "float32")) * [1e300]).sum(0), ArgumentError, "float32 can hold, got 1e+300"),
+    (lambda d: d.Z.sum(-1, foo=3), KeywordError, "Sum over the components takes no foo"),
+    (lambda d: d.Z.sum(-1, out=d.x), KeywordError, "Sum over the components takes no out"),
+    (lambda d: d.Z.sum(axis=1, foo=3), KeywordError, "has no keyword 'foo'"),
+    (lambda d: d.Z.sum(axis=1, out=d.x), KeywordError, "out: a complex product is joined of two real ones"),
     (lambda d: d.Z.sum(axis=5), ArgumentError, "axis: wanted 0 or -3 (over i) or 1 or -2 (over j), got 5"),
 ]
 

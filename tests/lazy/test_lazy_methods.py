@@ -289,6 +289,28 @@ def test_a_power_that_is_not_whole(half, p):
     assert np.isnan(half.host(((-x) ** p).to_dense())).all()
 
 
+def test_a_bound_on_either_side_keeps_nan(half):
+    x = half.LazyTensor(half.array(np.array([[[np.nan, -2.0, 2.0, np.inf, -np.inf]]])))
+    for made, want in (
+        (x.clamp(min=0), [np.nan, 0, 2, np.inf, 0]),
+        (x.clamp(max=0), [np.nan, -2, 0, 0, -np.inf]),
+        (x.clamp(-1, 1), [np.nan, -1, 1, 1, -1]),
+        (x.clamp(min=-np.inf), [np.nan, -2, 2, np.inf, -np.inf]),
+    ):
+        np.testing.assert_array_equal(half.host(made.to_dense())[0, 0], want)
+
+
+def test_a_class_of_the_users_own(half):
+    class Mine(half.LazyTensor):
+        pass
+
+    mine, theirs = Mine(half.array(X)), half.LazyTensor(half.array(Y))
+    for made, cls in ((mine - theirs, Mine), (theirs - mine, half.LazyTensor)):
+        assert type(made) is cls
+        assert_is(half.host(made.sqnorm2().to_dense()), ((X - Y) ** 2).sum(-1))
+    assert type(mine * 1j) is half.ComplexLazyTensor
+
+
 COMPONENTS = {
     "0": lambda a: a[..., 0:1],
     "-1": lambda a: a[..., 2:3],

@@ -212,8 +212,8 @@ class BaseLazyTensor:
 
     def _promote(self, x: Any) -> Self:
         """x as a LazyTensor of this class: itself, an array, a number or a list of numbers."""
-        if type(x) is type(self):
-            return x
+        if type(x) is type(self) or (isinstance(x, BaseLazyTensor) and x.library is self.library):
+            return x  # type: ignore[return-value]  # of a subclass, perhaps
         if self.looks_complex(x):
             raise DtypeError(f"wanted real numbers, got {describe(x)}: this operation has no complex form")
         if isinstance(x, BaseLazyTensor) or x is None or isinstance(x, (str, tuple)):

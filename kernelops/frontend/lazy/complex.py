@@ -244,8 +244,8 @@ class ComplexLazyTensor(ComplexProducts):
 
     def __pow__(self, exponent: Any) -> Any:
         """A power: of a whole exponent by products, of any other one by exp and log of the principal branch."""
-        if is_scalar(exponent) and np.isfinite(to_float(exponent, "the exponent")) and exponent == int(exponent):
-            return self._whole_power(int(exponent))
+        if is_scalar(exponent) and abs(number := to_float(exponent, "the exponent")) < 2**31 and number.is_integer():
+            return self._whole_power(int(number))
         return (self.log() * exponent).exp()
 
     def _whole_power(self, n: int) -> Any:
@@ -389,6 +389,8 @@ class ComplexLazyTensor(ComplexProducts):
         found = cls.of(tensors[0])
         for z in tensors[1:]:
             found = found.concat(z)
+        if axis not in (-1, found.dim() - 1):
+            raise ArgumentError(f"concatenate: wanted axis = -1 or {found.dim() - 1}, the components, got {axis!r}")
         return found
 
     @classmethod
@@ -459,7 +461,7 @@ class ComplexLazyTensor(ComplexProducts):
         wanted = _checked_axis(axis, dim, "sum")
         wide = self._equally_long()
         if wanted in (-1, self.dim() - 1):
-            return self._new(wide.real.sum(-1), wide.imag.sum(-1))
+            return self._new(wide.real.sum(-1, **options), wide.imag.sum(-1, **options))
         check_no_out(options)
         D, library = self.ndim, self.real.library
 

@@ -28,11 +28,8 @@ class VectorMethods(Arithmetic):
         """
         if min is None and max is None:
             raise ArgumentError("clamp: wanted min, max or both, got neither")
-        if min is None:
-            return (self._promote(max) - self)._apply("IfElse", self, max)
-        if max is None:
-            return (self - min)._apply("IfElse", self, min)
-        return self._apply("Clamp", min, max)
+        # x itself is no bound; so a NaN stays one
+        return self._apply("Clamp", self if min is None else min, self if max is None else max)
 
     def sinc(self) -> Any:
         """sin(pi x)/(pi x); 1 at x = 0."""
