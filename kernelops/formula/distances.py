@@ -48,7 +48,7 @@ def _is_whole(p: Expr) -> bool:
 
 
 def _has_both_indices(node: Expr) -> bool:
-    return {"Vi", "Vj"} <= {v.op for v in node.vars}
+    return node.indices == 3
 
 
 def base_of_root(root: Expr) -> list[tuple[Expr, bool]]:

@@ -42,19 +42,23 @@ class Expr(_Leaf):
         Length of the vector.
     vars : tuple of Expr
         The variables it contains, ordered by position.
+    indices : int
+        The indices that it depends on: 1 for i, 2 for j, 3 for both, 0 for neither.
     position : int
         Of a variable only: which argument it stands for.
     value : float
         Of a constant only: each component of it.
     """
 
-    __slots__ = ("__weakref__", "args", "dim", "op", "params", "vars")  # weakref_slot=True needs Python 3.11
+    # weakref_slot=True needs Python 3.11
+    __slots__ = ("__weakref__", "args", "dim", "indices", "op", "params", "vars")
 
     op: str
     args: tuple[Expr, ...]
     params: tuple[Any, ...]
     dim: int
     vars: tuple[Expr, ...]
+    indices: int
 
     def __str__(self) -> str:
         return text(self)
@@ -70,16 +74,22 @@ class Expr(_Leaf):
 
 _interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
 _lock = make_lock()
+_INDICES = {"Vi": 1, "Vj": 2}
 
 
 def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) -> Expr:
-    # repr tells 0.0 from -0.0; operands are interned already, so their identity is their value
-    key = (op, tuple(map(id, args)), repr(params), dim)
+    # operands are interned already, so their identity is their value
+    key = (op, *map(id, args), _distinct(op, params), dim)
+    found = _interned.get(key)  # most nodes exist already, and reading needs no lock
+    if found is not None:
+        return found
     with _lock:
         found = _interned.get(key)
         if found is None:
-            seen = {v.position: v for a in args for v in a.vars}
-            found = Expr(op, args, params, dim, tuple(seen[p] for p in sorted(seen)))
+            indices = _INDICES.get(op, 0)
+            for a in args:
+                indices |= a.indices
+            found = Expr(op, args, params, dim, _variables(args), indices)
             if op in VARIABLES:
                 object.__setattr__(found, "vars", (found,))
                 object.__setattr__(found, "position", params[0])
@@ -87,6 +97,26 @@ def _make(op: str, args: tuple[Expr, ...], params: tuple[Any, ...], dim: int) ->
                 object.__setattr__(found, "value", params[0])
             _interned[key] = found
     return found
+
+
+def _distinct(op: str, params: tuple[Any, ...]) -> Any:
+    """What is equal for the same parameters only; ``repr``, which is slow, tells 0.0 from -0.0 and 1 from 1.0."""
+    if not params:
+        return None
+    return params[0] if op == "Const" and params[0] else repr(params)
+
+
+def _variables(args: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """The variables of an operation on args, by position."""
+    if not args:
+        return ()
+    first = args[0].vars
+    if all(a.vars is first or not a.vars for a in args):
+        return first
+    seen = {v.position: v for a in args for v in a.vars}
+    found = tuple(seen[p] for p in sorted(seen))
+    # one tuple for all nodes of the same variables: the next comparison is quick
+    return next((a.vars for a in args if a.vars == found), found)
 
 
 def _made_again(rows: list[tuple[str, tuple[int, ...], tuple[Any, ...], int]]) -> Expr:

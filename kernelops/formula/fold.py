@@ -68,7 +68,7 @@ def shrink(node: Expr) -> Expr:
     for k, a in enumerate(args):
         if any(b.dim == node.dim for i, b in enumerate(args) if i != k):
             args[k] = core(a)
-    return apply(node.op, *args, params=node.params)
+    return node if tuple(args) == node.args else apply(node.op, *args, params=node.params)
 
 
 def core(a: Expr) -> Expr:

@@ -24,6 +24,7 @@ from .ops import LARGEST, OPS, VARIABLES
 from .simplify import simplify
 
 _ZERO = const(0)
+_MOST_MASKS = 8  # conditions around one another that hold a cotangent at 0: each of its terms has all of them
 
 
 def _is_masked(g: Expr) -> bool:
@@ -44,6 +45,25 @@ def _apply_inside_all(g: Expr, linear: Callable[[Expr], Expr]) -> Expr:
         return linear(g)
     condition, *branches = g.args
     return apply("IfElse", condition, *(b if is_const(b, 0) else _apply_inside_all(b, linear) for b in branches))
+
+
+def _mask(condition: Expr, g: Expr, holds: bool) -> Expr:
+    """g where the condition holds (or does not), elsewhere 0; of many masks around g the outer ones become one."""
+    if _depth_of_masks(g) == _MOST_MASKS:
+        inner, *branches = g.args
+        taken = is_const(branches[1], 0)  # g is its first branch, where the inner condition is at least 0
+        outside = const(-1 if taken else 1)
+        merged = apply("IfElse", condition, *((inner, outside) if holds else (outside, inner)))
+        return apply("IfElse", merged, *branches)
+    return apply("IfElse", condition, *((g, _ZERO) if holds else (_ZERO, g)))
+
+
+def _depth_of_masks(g: Expr) -> int:
+    depth = 0
+    while depth < _MOST_MASKS and _is_masked(g):
+        g = g.args[2] if is_const(g.args[1], 0) else g.args[1]
+        depth += 1
+    return depth
 
 
 def times(g: Expr, *factors: Expr) -> Expr:
@@ -202,7 +222,7 @@ RULES: dict[str, Callable[..., tuple[Expr, ...]]] = {  # (cotangent, result, *op
     "LessThan": lambda g, e, f, h: (_ZERO, _ZERO),
     "LessOrEqual": lambda g, e, f, h: (_ZERO, _ZERO),
     "Clamp": _clamp,
-    "IfElse": lambda g, e, c, f, h: (_ZERO, apply("IfElse", c, g, _ZERO), apply("IfElse", c, _ZERO, g)),
+    "IfElse": lambda g, e, c, f, h: (_ZERO, _mask(c, g, True), _mask(c, g, False)),
     "Sum": lambda g, e, f: (g,),
     "Extract": _extract,
     "ExtractT": lambda g, e, f: (_part(g, e.params[0], f.dim),),

@@ -184,7 +184,7 @@ def _factor_out(node: Expr, a: Expr, b: Expr) -> Expr | None:
     if min(len(f), len(g)) >= MOST_PARTS:
         return None  # what is left of both would have as many again, and again
     common, left, right = split_common(f, g)
-    if not any({"Vi", "Vj"} <= {x.op for x in h.vars} for h in common):
+    if not any(h.indices == 3 for h in common):
         return None
     v, w = (build("Mult", const(k), _product(rest)) for k, rest in ((c, left), (d, right)))
     return build("Mult", _product(common), build(node.op, v, w))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import inf
 
 from ..formula.ops import OPS
@@ -95,7 +94,8 @@ def _place_operands(instruction: Instruction, planes: dict[int, int]) -> Instruc
         return x if x.value is None else Operand(x.space, planes[x.value] + x.base, x.stride)
 
     out = place(instruction.out) if instruction.out else None
-    return replace(instruction, out=out, args=tuple(place(x) for x in instruction.args))
+    args = tuple([place(x) for x in instruction.args])
+    return Instruction(instruction.op, out, args, instruction.aux0, instruction.aux1)
 
 
 class _Planes:

@@ -33,10 +33,15 @@ def variable_level(op: str, axis: int) -> Level:
     return Level.ROW if (op == "Vi") == (axis == 1) else Level.COL
 
 
+_LEVELS = (  # axis -> the levels of nodes that depend on nothing, on i, on j and on both
+    (Level.PARAM, Level.COL, Level.ROW, Level.PAIR),
+    (Level.PARAM, Level.ROW, Level.COL, Level.PAIR),
+)
+
+
 def level_of(node: Expr, axis: int) -> Level:
     """Level of a node, from the variables it holds."""
-    levels = {variable_level(v.op, axis) for v in node.vars} - {Level.PARAM}
-    return Level.PAIR if len(levels) == 2 else levels.pop() if levels else Level.PARAM
+    return _LEVELS[axis == 1][node.indices]
 
 
 def _use_counts(roots: Sequence[Expr]) -> dict[Expr, int]:
