@@ -12,13 +12,14 @@ distance is 0 is the matter of limits.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import lru_cache
 
 from ..errors import FormulaError
 from .definition import stretch
 from .distances import align, bases, split
 from .expr import Expr, apply, const, is_const, topological, variable
-from .identities import Point, are_equal, points
+from .identities import are_equal, points
 from .limits import MixedComponentsError, take_finite_powers, take_limit
 from .ops import LARGEST, OPS, VARIABLES
 from .simplify import simplify
@@ -276,17 +277,20 @@ def _reverse(expr: Expr, var: Expr, seed: Expr) -> Expr:
         raise FormulaError(f"a seed of length {seed.dim} for an expression of length {expr.dim}")
     if var not in expr.vars:
         return const(0, var.dim)
-    at = points()
-    if bases(expr):
-        expr = align(expr, at)
+    expr = _align(expr)
     while True:
         try:
-            return _pull_back(expr, var, seed, at)
+            return _pull_back(expr, var, seed)
         except MixedComponentsError as mixed:
             expr = split(expr, mixed.base)
 
 
-def _pull_back(expr: Expr, var: Expr, seed: Expr, at: Sequence[Point]) -> Expr:
+@lru_cache(maxsize=256)
+def _align(expr: Expr) -> Expr:
+    return align(expr, points()) if bases(expr) else expr
+
+
+def _pull_back(expr: Expr, var: Expr, seed: Expr) -> Expr:
     """The gradient from the last node to var; a cotangent that is infinite at 0 gets its limit (limits.py)."""
     roots = bases(expr)
     cotangents = {id(expr): seed}
@@ -295,7 +299,7 @@ def _pull_back(expr: Expr, var: Expr, seed: Expr, at: Sequence[Point]) -> Expr:
         if g is None:  # nothing but zeros came back
             continue
         if node in roots:
-            g = take_limit(g, node, roots[node], expr, at)
+            g = take_limit(g, node, roots[node], expr)
         if node is var:  # the first node of all in that order
             return _widen(g, var.dim)
         for arg, ga in zip(node.args, RULES[node.op](g, node, *node.args), strict=True):

@@ -27,7 +27,8 @@ class Point:
     """Values of expressions at one random point, the same in every run."""
 
     def __init__(self, number: int) -> None:
-        self.random = random.Random(number)
+        self.number = number
+        self.random: random.Random | None = None  # made when it is needed: most points never are
         self.known: dict[Expr, list[Value] | None] = {}
 
     def values(self, expr: Expr) -> list[Value] | None:
@@ -60,6 +61,8 @@ class Point:
         return found if all(math.isfinite(v) and math.isfinite(e) for v, e in found) else None
 
     def _draw(self, node: Expr) -> Value:
+        if self.random is None:
+            self.random = random.Random(self.number)
         size, sign = self.random.uniform(0.3, 1.7), self.random.random()
         return (-size if sign < 0.5 and node.op != "Pm" and not is_nonnegative(node) else size, 0.0)
 

@@ -24,12 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .distances import NAN, ROOTS, base_of_root, bases, is_distance, is_zero_with, nodes_on_the_way
 from .expansion import Expansion
 from .expr import Expr, apply, const, substitute, topological
 from .fold import is_nonnegative
-from .identities import Point, are_equal
+from .identities import Point, are_equal, points
 from .polynomial import Monomial, Polynomial
 from .series import LOG, ZERO, Series, TooShortError, UnknownError, value_at_zero
 from .simplify import build, simplify
@@ -71,11 +72,13 @@ class Limit:
         return total
 
 
-def take_limit(g: Expr, base: Expr, signed: bool, expr: Expr, at: Sequence[Point]) -> Expr:
+@lru_cache(maxsize=512)  # the derivatives by several variables have the same cotangents
+def take_limit(g: Expr, base: Expr, signed: bool, expr: Expr) -> Expr:
     """The cotangent g of base, of a derivative of expr, with its limit chosen where base is 0.
 
     Nothing is chosen if the engine computes the limit anyway, and if there is no other convention.
     """
+    at = points()
     plain = simplify(g)
     if not any(base in (b for b, _ in base_of_root(n)) for n in nodes_on_the_way(plain) if n.op in ROOTS):
         return g
@@ -129,14 +132,14 @@ def _choice(base: Expr, signed: bool, at_zero: Expr, elsewhere: Expr) -> Expr:
 def _one_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | None:
     """The value of g at base = 0, for a base that is never negative; None if g stays as it is."""
     limit = limit_of(g, base, _SQUARED, at)
-    if limit is None and is_distance(base) and limit_of(expr, base, _SQUARED, at) is not None:
+    if limit is None and is_distance(base) and _limit_of_function(expr, base, _SQUARED, at) is not None:
         return Limit(const(0))
     return limit
 
 
 def _two_sided(g: Expr, base: Expr, expr: Expr, at: Sequence[Point]) -> Limit | None:
     """The same for a base of either sign."""
-    right, left = (limit_of(expr, base, side, at) for side in _SIDES)
+    right, left = (_limit_of_function(expr, base, side, at) for side in _SIDES)
     if right is None or left is None:
         return None
     if not are_equal(right.expr(), left.expr(), at):
@@ -153,9 +156,16 @@ def _common_limit(expr: Expr, base: Expr, at: Sequence[Point]) -> Limit | None:
     return right if right is not None and left is not None and are_equal(right.expr(), left.expr(), at) else None
 
 
-def limit_of(expr: Expr, base: Expr, small: tuple[int, int], at: Sequence[Point]) -> Limit | None:
+def _limit_of_function(expr: Expr, base: Expr, small: tuple[int, int], at: Sequence[Point]) -> Limit | None:
+    """The limit of what is differentiated, which has few poles that cancel: few of its terms are enough, as a rule."""
+    return limit_of(expr, base, small, at, (1, *_DEPTHS))
+
+
+def limit_of(
+    expr: Expr, base: Expr, small: tuple[int, int], at: Sequence[Point], depths: Sequence[int] = _DEPTHS
+) -> Limit | None:
     """The limit of expr where base is small; None for an infinite one. Raises UnknownError."""
-    for depth in _DEPTHS:
+    for depth in depths:
         try:
             series = Expansion(base, *small, depth, at).of(expr)
         except TooShortError:
