@@ -42,7 +42,7 @@ UNARY = (
     "Abs({})",
     "Inv(2+Abs({}))",
 )
-LEAVES = ("SqDist(x,y)", "(x|y)", "g", "p", "b", "Sum(Abs(x-y))", "Norm2(x-y)", "Elem(y,1)")
+LEAVES = ("SqDist(x,y)", "(x|y)", "g", "p", "b", "Norm2(x-y)", "Elem(y,1)")
 
 
 def formula(seed: int, operations: int) -> str:

@@ -15,6 +15,7 @@ from .allocate import allocate
 from .instructions import COL, FILLED_LATER, PARAM, ROW, TILE, Operand, Program, Stage
 from .lowering import Lowering, check_room
 from .placement import Level, level_of, regroup
+from .verify import count_work
 
 Leaves = dict[Expr, Operand]
 
@@ -44,10 +45,32 @@ def compile_entries(expr: Expr, axis: int) -> Program:
     return _compile((expr,), axis, "entries", expr.dim)
 
 
+@lru_cache(maxsize=1024)
+def work_of_sum(expr: Expr, axis: int) -> int:
+    """The counted work of a pair of the program of a sum over columns, without making the other stages of it."""
+    roots = regroup((expr,), axis)
+    wanted = _wanted(roots, axis)
+    spaces = {Level.PARAM: PARAM, Level.ROW: ROW, Level.COL: COL}
+    known, ends = {}, dict.fromkeys(spaces.values(), 0)
+    for n in wanted:
+        space = spaces[level_of(n, axis)]
+        known[n] = Operand(space, ends[space], int(n.dim > 1))
+        ends[space] += n.dim
+    tables: list[int] = []
+    lowering = Lowering(known, roots, tables, {ROW: ends[ROW], COL: ends[COL]})
+    lowering.end("sum", roots, expr.dim)
+    return count_work(((i.op, i.aux0, i.aux1) for i in lowering.code), tables)
+
+
+def _wanted(roots: Sequence[Expr], axis: int) -> list[Expr]:
+    """The nodes of earlier stages that pairs read."""
+    pairs = [n for n in topological(*roots) if level_of(n, axis) is Level.PAIR]
+    return _unique([*(a for n in pairs for a in n.args), *roots], pairs)
+
+
 def _compile(roots: tuple[Expr, ...], axis: int, kind: str, n_out: int) -> Program:
     roots = regroup(roots, axis)
-    pairs = [n for n in topological(*roots) if level_of(n, axis) is Level.PAIR]
-    wanted = _unique([*(a for n in pairs for a in n.args), *roots], pairs)
+    wanted = _wanted(roots, axis)
     params = _Params()
     row = _low_stage([n for n in wanted if level_of(n, axis) is Level.ROW], axis, params)
     col = _low_stage([n for n in wanted if level_of(n, axis) is Level.COL], axis, params)

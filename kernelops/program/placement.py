@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from functools import reduce
+from functools import lru_cache, reduce
 
 from ..formula.expr import Expr, apply, const, is_const, topological
 
@@ -138,6 +138,11 @@ def regroup(roots: Sequence[Expr], axis: int) -> tuple[Expr, ...]:
 
     The value changes by rounding only: ``a*(b*c)`` may become ``(a*b)*c``.
     """
+    return _regrouped(tuple(roots), axis)
+
+
+@lru_cache(maxsize=8)  # a formula is asked about several times when its program is made, and seldom later
+def _regrouped(roots: tuple[Expr, ...], axis: int) -> tuple[Expr, ...]:
     roots = _move_scalars_in_front(roots, axis)
     counts = _use_counts(roots)
     for r in roots:

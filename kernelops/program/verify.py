@@ -6,7 +6,7 @@ operands; all zeros if there is none. ``_tile/ops.h`` says what each operation r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from ..formula.ops import OPS
@@ -106,9 +106,14 @@ def decays(p: Encoded) -> bool:
 
 def pair_cost(p: Encoded) -> int:
     """The work of one pair of a verified program, an addition being 1; from 1 to ``MOST_COST``."""
+    operations = p.names.operations
+    return count_work(((operations[number], aux0, aux1) for number, aux0, aux1, *_ in p.pair.code), p.contractions)
+
+
+def count_work(code: Iterable[tuple[str, int, int]], contractions: list[int]) -> int:
+    """The work of instructions, given as (operation, aux0, aux1); as :func:`pair_cost`."""
     total, rounds = 0, 1
-    for number, aux0, aux1, *_ in p.pair.code:
-        op = p.names.operations[number]
+    for op, aux0, aux1 in code:
         if op in ("Loop", "End"):
             rounds = aux0 if op == "Loop" else 1
         elif op in DISTANCES:
@@ -118,7 +123,7 @@ def pair_cost(p: Encoded) -> int:
         elif op in BLOCKS:
             total += rounds * (1 + aux1 // 4)
         elif op == "TensorDot":
-            total += rounds * _contraction(p.contractions, aux0)[3]
+            total += rounds * _contraction(contractions, aux0)[3]
         else:
             total += rounds * (16 if op in SLOW_OPERATIONS else 1)
     return min(max(total, 1), MOST_COST)

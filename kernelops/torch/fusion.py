@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache, reduce
 
-from ..engines import cpu
 from ..formula.expr import Expr, apply
+from ..program.compile import work_of_sum
 
 
 def joined(formulas: Sequence[Expr]) -> Expr:
@@ -50,4 +50,4 @@ def passes(formulas: tuple[Expr, ...], kinds: tuple[str, ...], axis: int) -> tup
 
 
 def _cost(formulas: Sequence[Expr], axis: int) -> int:
-    return cpu.prepare("sum", joined(formulas), None, False, axis).encoded.cost
+    return work_of_sum(joined(formulas), axis)

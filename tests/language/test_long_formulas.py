@@ -146,6 +146,67 @@ def test_symmetry_of_a_long_sum_whose_terms_change_places():
     assert symmetric(formula.expr, formula.find("b"), [(0, 1)]) == "yes"
 
 
+# ---- built by repeated operations, without text ----
+
+DEEP = 2000
+DOT = apply("Sum", apply("Mult", variable("Vi", 0, 3), variable("Vj", 1, 3)))
+DOTS = X @ X.T
+ROUNDS = range(DEEP)
+
+
+def chain(step, first=DOT):
+    for k in ROUNDS:
+        first = step(k, first)
+    return first
+
+
+CHAINS = {  # 2000 operations on one another, and what they give for numbers from 1 on
+    "sums to the right": (
+        lambda: chain(lambda k, e: apply("Add", apply("Sin", apply("Mult", const(k + 1.0), DOT)), e)),
+        lambda dots: dots + sum(np.sin((k + 1) * dots) for k in ROUNDS),
+    ),
+    "functions of functions": (
+        lambda: chain(lambda k, e: apply("Sin", e)),
+        lambda dots: chain(lambda k, e: np.sin(e), dots),
+    ),
+    "choices to the right": (
+        lambda: chain(lambda k, e: apply("IfElse", apply("Subtract", DOT, const(k / DEEP)), LINES[k], e)),
+        lambda dots: np.sin(dots) * DEEP,  # the last condition is asked first, and holds
+    ),
+}
+LINES = [apply("Mult", const(k + 1.0), apply("Sin", DOT)) for k in ROUNDS]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_2000_operations(name):
+    """Values; derivatives, whose length is by that of the formula; copies."""
+    build, value = CHAINS[name]
+    e, points = build(), X + 1.0
+    taken = BoundReduction(e, "Sum", 1, [points, points])()
+    np.testing.assert_allclose(taken[:, 0], value(points @ points.T).sum(1), rtol=1e-9)
+    derivative = grad(e, e.vars[0], const(1))
+    assert sum(1 for _ in topological(derivative)) < 40 * DEEP
+    step = 1e-6
+    moved = BoundReduction(e, "Sum", 1, [points + step * np.eye(1, 3), points])()
+    found = BoundReduction(derivative, "Sum", 1, [points, points])()
+    np.testing.assert_allclose(found[:, 0], (moved - taken)[:, 0] / step, rtol=1e-2, atol=1e-2)
+    assert pickle.loads(pickle.dumps(e)) is copy.deepcopy(e) is e
+
+
+def test_a_branch_that_is_not_taken_leaves_no_trace_in_a_derivative():
+    """Even if it is infinite, and deep inside more choices than masks are kept around one another."""
+    x = variable("Vi", 0, 1)
+    e = apply("Mult", apply("Inv", x), x)  # its derivative is NaN at 0
+    for k in range(30):
+        holds, fails = apply("Subtract", x, const(-k - 1.0)), apply("Subtract", x, const(k + 1.0))
+        other = apply("Mult", const(k + 2.0), apply("Sin", x))
+        e = apply("IfElse", holds, e, other) if k % 2 else apply("IfElse", fails, other, e)
+        e = apply("IfElse", holds, apply("Mult", const(3.0), x), e) if k == 0 else e
+    derivative = apply("Mult", grad(e, x, const(1)), variable("Vj", 1, 1))
+    found = BoundReduction(derivative, "Sum", 1, [np.zeros((1, 1)), np.ones((1, 1))])()
+    np.testing.assert_array_equal(found, [[3.0]])
+
+
 # ---- limits ------------------------------------------------------------------------------------------------------
 
 ONES = ",".join(["1"] * (MOST_AXES + 1))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from language.strategies import TAME_TENSOR, formulas
 
+from kernelops.engines import cpu
 from kernelops.formula.parse import parse
 from kernelops.program import compile as tile
 from kernelops.program import lowering
@@ -217,3 +218,10 @@ def test_planes_are_used_again():
     assert compile_sum(f, 1).pair.planes == 1
     f = parse("+".join(f"Sin({k}*Exp(x-y))" for k in range(2, 30)), ALIASES).expr
     assert compile_sum(f, 1).pair.planes <= 6
+
+
+@pytest.mark.parametrize("formula", ["Sin(x-y)*g", "SqDist(x,y)*Concat(b,y)", "MatVecMult(m,b)*Exp(-g*SqDist(x,y))"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_work_counted_without_a_program_is_that_of_the_program(formula, axis):
+    expr = parse(formula, ALIASES).expr
+    assert tile.work_of_sum(expr, axis) == cpu.prepare("sum", expr, None, False, axis).encoded.cost
