@@ -259,3 +259,12 @@ def test_repr_says_what_it_is(half):
         long = long + K.exp()
     assert len(repr(long)) < 400
     assert repr(half.LazyTensor(3)) == "<LazyTensor shape (1, 1): 3>"
+
+
+def test_a_batch_set_by_hand(half):
+    K = half.Vi(half.array(rng.random((5, 2)))) * 1
+    K.batchdims = [3]
+    assert (K.shape, K.batchdims) == ((3, 5, 1, 2), (3,))
+    assert half.host(K.sum(axis=1)).shape == (3, 1, 2)
+    K.batchdims = None
+    assert (K.shape, K.batchdims) == ((5, 1, 2), None)

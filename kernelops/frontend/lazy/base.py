@@ -161,8 +161,9 @@ class BaseLazyTensor:
                 )
             if len(shape) > 2 and 1 in shape[-3:-1] and shape[-3:-1] != (1, 1):
                 raise ShapeError(
-                    f"axis = {axis} wants an array of shape (..., rows, D), got {shape}: leave axis out, "
-                    "the shape tells i from j"
+                    f"axis = {axis} wants an array of shape (..., rows, D), got {shape}, which may be one of shape "
+                    "(..., M, 1, D) or (..., 1, N, D): leave axis out, and pass x[..., :, None, :] for rows i or "
+                    "x[..., None, :, :] for rows j"
                 )
             return ("Vi", "Vj")[axis], x
         if len(shape) > 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +93,9 @@ def check_batch(batch: Any) -> tuple[int, ...]:
     if batch is None:
         return ()
     try:
-        return tuple(int(n) for n in batch)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"batchdims: wanted a sequence of whole numbers or None, got {batch!r}") from None
+        found = tuple(index(n) for n in batch)
+    except TypeError:
+        found = (-1,)
+    if min(found, default=0) < 0:
+        raise ArgumentError(f"batchdims: wanted a sequence of whole numbers, 0 and above, or None, got {batch!r}")
+    return found
