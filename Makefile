@@ -30,13 +30,17 @@ SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # tests that need PyCUDA and an emulated driver, in a process of their own; and those that need a CUDA compiler
 GPU_TESTS := tests/cuda/device
 CUDA_TESTS := $(wildcard $(addprefix tests/cuda/test_cuda_,text.py compilers.py compiled.py))
+# tests of packages that compute by pykeops, where pip puts these packages, and a process whose pykeops is kernelops
+CLIENT_TESTS := tests/clients
+CLIENTS := $(VENV)/clients
+COMPAT := PYTHONPATH=$(CLIENTS):$(CLIENT_TESTS) $(PY) -m kernelops.compat
 # per cent of the lines without torch and without a GPU that the tests marked as covering run, at least
 FLOOR := 97
 MEASURE := --cov --cov-report=term --cov-fail-under=$(FLOOR)
-WITHOUT_CUDA := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS))
+APART := $(addprefix --ignore=,$(GPU_TESTS) $(CUDA_TESTS) $(CLIENT_TESTS))
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernelops/*.pyx kernelops/*.pxd kernelops/_tile/*.h)
 
-.PHONY: help demo test coverage test-cuda test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
+.PHONY: help demo test coverage test-cuda test-clients test-keops test-engine sanitized test-sanitized fuzz bench bench-solve bench-ranges bench-lazy agree lint docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -45,6 +49,8 @@ help:
 	@echo "make test    run the whole test suite, and the engine's tests under each instruction set"
 	@echo "make coverage  print which lines the tests of the language, the engine and the solvers run (3 minutes)"
 	@echo "make test-cuda  run the tests of the GPU engine that need PyCUDA or NVRTC (2 minutes; needs no GPU)"
+	@echo "make test-clients  run geomloss and GPyTorch by kernelops.compat (1 minute)"
+	@echo "make test-keops  run KeOps' own tests by kernelops.compat (1 minute; needs no KeOps that works)"
 	@echo "make test-sanitized  run the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)"
 	@echo "make fuzz    try random calls of the engine: SEEDS=5000 of them, from FIRST=0 on"
 	@echo "make bench   time products beside pykeops, torch and scikit-learn (20 minutes; needs a C++ compiler)"
@@ -63,7 +69,7 @@ demo: $(VENV)/plot.stamp
 
 test: $(VENV)/test.stamp
 ifeq ($(TESTS),)
-	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) $(SELECT) $(if $(MEASURED),$(MEASURE))
+	$(PY) -m pytest $(SPREAD) $(APART) $(SELECT) $(if $(MEASURED),$(MEASURE))
 	$(PY) tests/each_instruction_set.py
 else
 	$(PY) -m pytest $(TESTS)
@@ -71,7 +77,7 @@ endif
 
 # CI has it from make test MEASURED=1, which runs all others too: they are not traced.
 coverage: $(VENV)/test.stamp
-	$(PY) -m pytest $(SPREAD) $(WITHOUT_CUDA) -m covering $(MEASURE)
+	$(PY) -m pytest $(SPREAD) $(APART) -m covering $(MEASURE)
 
 test-cuda: $(VENV)/cuda.stamp
 ifeq ($(TESTS),)
@@ -80,6 +86,13 @@ ifeq ($(TESTS),)
 else
 	$(PY) -m pytest $(TESTS)
 endif
+
+test-clients: $(VENV)/clients.stamp
+	$(COMPAT) -m pytest $(CLIENT_TESTS) $(TESTS)
+
+# They lie in the package, so nothing of KeOps is copied, and nothing of it is imported but its tests.
+test-keops: $(VENV)/clients.stamp
+	$(COMPAT) -m pytest -c $(CLIENT_TESTS)/pytest.ini --rootdir=$(CLIENTS) -p keops_tests --pyargs pykeops.test $(TESTS)
 
 test-engine: $(VENV)/test.stamp
 	$(PY) tests/each_instruction_set.py $(TESTS)
@@ -148,6 +161,11 @@ $(VENV)/plot.stamp $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(V
 $(VENV)/cuda.stamp: $(VENV)/test.stamp tools/pycuda_wheel.sh
 	wheel=$$(tools/pycuda_wheel.sh $(PY) "$(WHEELS)") && \
 	$(PY) $(PIP_INSTALL) "$$wheel" platformdirs nvidia-cuda-nvrtc nvidia-cuda-nvdisasm
+	@touch $@
+
+# Without what they depend on: the environment has what is wanted of it, and torch must not be installed twice.
+$(VENV)/clients.stamp: $(VENV)/test.stamp
+	$(PY) $(PIP_INSTALL) --no-deps --upgrade --target $(CLIENTS) geomloss gpytorch linear_operator pykeops
 	@touch $@
 
 $(BENCH)/bench.stamp: $(BENCH)/built.stamp
