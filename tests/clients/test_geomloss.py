@@ -1,8 +1,8 @@
 """geomloss by kernelops: its losses by LazyTensors and Genred against its own dense ones, with two gradients.
 
 Its dense distances are sqrt(max(d2, 1e-4)) in all but the squared ones, so that losses of distances differ by that
-before it differs by anything else; where it takes clusters, second gradients of kernels are of another function (its
-mean is part of the graph), and are not compared.
+before it differs by anything else; where it takes clusters, the second gradients of its
+kernels are of another function, by KeOps as well, and are not compared.
 """
 
 from __future__ import annotations

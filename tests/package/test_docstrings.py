@@ -6,7 +6,7 @@ import inspect
 import re
 
 import kernelops
-from kernelops import doctor
+from kernelops import compat, doctor
 from kernelops import numpy as numpy_door
 from kernelops.formula.cached import cached_property
 from kernelops.solvers.options import OPTION_NAMES
@@ -48,6 +48,7 @@ def members(name, value):
 def public():
     """(name, object, whether a property) of every public class, function, method and property."""
     found = [(f"doctor.{name}", getattr(doctor, name), False) for name in ("report", "as_text", "main")]
+    found += [(f"compat.{name}", getattr(compat, name), False) for name in compat.__all__]
     found.append(("Preconditioner", Preconditioner, False))
     for module in doors():
         door = module.__name__.removeprefix("kernelops").removeprefix(".")
