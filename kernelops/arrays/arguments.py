@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,16 @@ def is_tensor(a: object) -> bool:
 def is_scalar(a: object) -> bool:
     """Whether a is a number: Python's or numpy's, not an array."""
     return isinstance(a, (int, float, np.integer, np.floating)) and not isinstance(a, bool)
+
+
+def unwrap_whole(a: Any) -> Any:
+    """The int of a whole number of numpy, or of a tensor of no dimensions that holds one; anything else as it is."""
+    if type(a) is int or getattr(a, "shape", None) != () or "bool" in str(getattr(a, "dtype", "bool")):
+        return a
+    try:
+        return index(a)
+    except (TypeError, RuntimeError):  # it is no whole number, or has no value yet, as inside torch.func.vmap
+        return a
 
 
 def as_numpy_view(a: Any) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..arrays.arguments import unwrap_whole
 from ..errors import ArgumentError, KeywordError
 from ..formula.expr import Expr
 from ..formula.tokens import nearest
@@ -67,6 +68,7 @@ def check_keywords(
 
 def check_axis(axis: Any) -> int:
     """0 or 1."""
+    axis = unwrap_whole(axis)
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis not in (0, 1):
         raise ArgumentError(f"axis: wanted 1 (reduce over j) or 0 (reduce over i), got {axis!r}")
     return int(axis)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..arrays.arguments import float_dtype, is_tensor
+from ..arrays.arguments import float_dtype, is_tensor, unwrap_whole
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, ShapeError
 from ..formula.cached import cached_property
@@ -52,6 +52,7 @@ class Genred:
             second = parse(formula2, aliases)
             weight = second.expr
             variables = {**variables, **{v.position: v for v in second.variables}}
+        opt_arg = unwrap_whole(opt_arg)
         check_reduction(reduction_op, read.expr, weight, opt_arg)
         self.formula, self.formula2, self.aliases = formula, formula2, tuple(aliases)
         self.spec = Reduction(

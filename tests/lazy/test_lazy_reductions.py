@@ -112,6 +112,28 @@ def test_more_neighbours_than_points(half):
     assert (x_i - y_j).Kmin(3, dim=1).shape == (5, 3, 2)
 
 
+@pytest.mark.parametrize("scalar", ["np.int32(2)", "array"])
+def test_whole_numbers_of_the_library(half, scalar):
+    """K, axes, components and static parameters may be numbers of numpy and arrays of no dimensions."""
+
+    def whole(n):
+        return np.int32(n) if scalar == "np.int32(2)" else half.array(np.array(n))
+
+    x_i, y_j, xs, ys = points(half)
+    D = ((x_i - y_j) ** 2).sum(whole(-1))
+    plain = ((xs - ys) ** 2).sum(-1)
+    assert_is(half.host(D.Kmin(K=whole(2), dim=whole(1))), np.sort(plain, 1)[:, :2])
+    assert_is(half.host(x_i[whole(1)].sum(axis=whole(0))), xs[..., 1].sum(0)[:, None])
+    assert_is(half.host(x_i[whole(0) : whole(1)].sum(axis=0)), xs[:, 0, :1].sum(0)[None])
+    assert_is(half.host(x_i.elem(whole(1)).sum(axis=0)), xs[..., 1].sum(0)[:, None])
+    assert half.Vi(whole(0), whole(3)).ndim == 3
+    genred = half.module.Genred("SqDist(x,y)", ["x = Vi(2)", "y = Vj(2)"], "KMin", axis=whole(1), opt_arg=whole(2))
+    assert_is(half.host(genred(half.array(x), half.array(y))), np.sort(plain, 1)[:, :2])
+    for bad in (half.array(np.array(2.0)), half.array(np.array(True)), half.array(np.array([2])), [2], 2.0):
+        with pytest.raises(ArgumentError, match="K, a whole number >= 1"):
+            D.Kmin(K=bad, dim=1)
+
+
 def test_keywords_of_a_reduction(half):
     x_i, y_j, xd, yd = points(half)
     f = (x_i - y_j).exp()

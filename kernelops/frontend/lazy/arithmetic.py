@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...arrays.arguments import is_scalar, to_float
+from ...arrays.arguments import is_scalar, to_float, unwrap_whole
 from ...errors import ArgumentError, ShapeError
 from .base import BaseLazyTensor, applied
 
@@ -128,8 +128,9 @@ class Arithmetic(BaseLazyTensor):
                     f"only the components of a LazyTensor, its last dimension, can be taken by [], got {key!r}"
                 )
             key = key[-1]
-        length = self.expr.dim
+        length, key = self.expr.dim, unwrap_whole(key)
         if isinstance(key, slice):
+            key = slice(*map(unwrap_whole, (key.start, key.stop, key.step)))
             if not all(k is None or isinstance(k, (int, np.integer)) for k in (key.start, key.stop, key.step)):
                 raise ArgumentError(f"a slice of components is of whole numbers, got {key!r}")
             if key.step not in (None, 1):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
-from ...arrays.arguments import is_scalar, is_tensor, to_float
+from ...arrays.arguments import is_scalar, is_tensor, to_float, unwrap_whole
 from ...errors import ArgumentError, DtypeError, ShapeError
 from ...formula.defined import call
 from ...formula.expr import Expr, const, text, variable
@@ -172,6 +172,7 @@ class BaseLazyTensor:
 
     def _set_symbolic(self, x: tuple[Any, ...]) -> None:
         """A variable that a later call gives: (position, length, category)."""
+        x = tuple(map(unwrap_whole, x))
         whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in x)
         if len(x) != 3 or not whole or x[0] < 0 or x[1] < 1 or x[2] not in (0, 1, 2):
             raise ArgumentError(

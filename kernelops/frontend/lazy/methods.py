@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...arrays.arguments import unwrap_whole
 from ...errors import ArgumentError, KeywordError
 from .base import BaseLazyTensor
 from .complex_products import PRODUCTS
@@ -143,6 +144,7 @@ def _function(name: str, row: Method) -> Callable[..., Any]:
 
 def whole(value: Any, name: str) -> int:
     """A static parameter: a whole number."""
+    value = unwrap_whole(value)
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentError(f"{name}: wanted a whole number, got {value!r}")
     return int(value)

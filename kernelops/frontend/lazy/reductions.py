@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...arrays.arguments import unwrap_whole
 from ...errors import ArgumentError, KeywordError
 from ...formula.expr import Expr
 from ...reductions.kinds import check_reduction
@@ -241,7 +242,7 @@ _OPTIONS = """call : bool, default True
 def _checked_axis(axis: Any, dim: Any, name: str) -> int:
     if axis is not None and dim is not None and axis != -1:
         raise KeywordError(f"{name}: axis and dim are two names of one thing, got both, {axis!r} and {dim!r}")
-    found = axis if dim is None else dim
+    found = unwrap_whole(axis if dim is None else dim)
     if found is None:
         raise KeywordError(f"{name}: wanted axis= (or dim=), the dimension that is reduced")
     if isinstance(found, bool) or not isinstance(found, (int, np.integer)):
@@ -293,9 +294,10 @@ class Reductions(Calculus):
             (first, second), slots, frame = self._join(other)
             exprs = (first, second)  # type: ignore[assignment]
         accuracy = split_accuracy(options)
-        if isinstance(opt_arg, np.integer):
-            opt_arg = int(opt_arg)
+        opt_arg = unwrap_whole(opt_arg)
         weight = exprs[1] if len(exprs) > 1 else None
+        if opt_arg is not None and type(opt_arg) is not int:
+            check_reduction(reduction_op, exprs[0], weight, opt_arg)  # before it is looked up, which wants a hash
         sizes = uncounted(frame, *exprs)
         function = make_genred(
             self.library, exprs[0], weight, reduction_op, index, opt_arg, accuracy, sizes
