@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,6 +66,8 @@ _ACCUMULATORS = {
     ("float64", "float32"): True,
     ("float64", "float64"): True,
 }
+# the same by dtypes: to find the name of one takes numpy longer than the check
+_ACCUMULATIONS = {(accumulator, np.dtype(data)): wide for (accumulator, data), wide in _ACCUMULATORS.items()}
 SUM_SCHEMES = {"auto": False, "block_sum": False, "direct_sum": False, "kahan_scheme": True}  # -> compensated
 
 
@@ -94,14 +95,10 @@ def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> R
 
 def check_accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
     """(float64 inside tiles, compensated across tiles) for data of this dtype."""
-    return _accumulation(str(dtype_acc), str(sum_scheme), dtype)
-
-
-@lru_cache(maxsize=256)  # the name of a dtype takes numpy longer than the rest
-def _accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
-    if (dtype_acc, dtype.name) not in _ACCUMULATORS:
-        allowed = [name for name, data in _ACCUMULATORS if data == dtype.name]
+    found = _ACCUMULATIONS.get((dtype_acc, dtype)) if isinstance(dtype_acc, str) else None
+    if found is None:
+        allowed = [name for name, data in _ACCUMULATIONS if data == dtype]
         raise ArgumentError(f"dtype_acc: wanted one of {', '.join(allowed)} for {dtype.name} data, got {dtype_acc!r}")
-    if sum_scheme not in SUM_SCHEMES:
+    if not isinstance(sum_scheme, str) or sum_scheme not in SUM_SCHEMES:
         raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")
-    return _ACCUMULATORS[dtype_acc, dtype.name], SUM_SCHEMES[sum_scheme]
+    return found, SUM_SCHEMES[sum_scheme]
