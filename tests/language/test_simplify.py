@@ -157,7 +157,7 @@ def _largest(expr):
     if expr.op in ("Inv", "Log", "Rsqrt", "Sqrt", "Divide", "Pow", "Powf"):
         below = np.abs(evaluate(expr.args[-1 if expr.op == "Divide" else 0], POINT))
         sizes.append(np.inf if below.min() < 1e-6 else (1 / below.min()) ** 4)
-    return np.nan_to_num(max(sizes), nan=np.inf) if not np.isnan(sizes).any() else np.inf
+    return max(sizes) if np.isfinite(sizes).all() else np.inf
 
 
 def _close(expr):
