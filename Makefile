@@ -135,7 +135,7 @@ docs: $(VENV)/docs.stamp
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist *.egg-info docs/_build docs/_lazytensor.md docs/_operations.md docs/_solve.md docs/_kernelsolve.md
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info docs/_build docs/_lazytensor.md docs/_operations.md docs/_quirks.md docs/_solve.md docs/_kernelsolve.md
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	rm -f kernelops/*.so kernelops/*.pyd
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -202,8 +202,24 @@ def _written(name: str, operands: tuple[tuple[str, Any], ...], params: tuple[tup
     return f"{name}({', '.join(shown)})"
 
 
+def quirks() -> str:
+    """The expressions on which KeOps and LazyTensors may differ, with both answers, as Markdown."""
+    module: dict[str, Any] = {}
+    exec((HERE.parent / "tests" / "lazy" / "keops_quirks.py").read_text(encoding="utf-8"), module)
+    lines = ["| written | KeOps 2.3 | kernelops |", "| --- | --- | --- |"]
+    for row in module["QUIRKS"]:
+        lines.append("| " + " | ".join(f"`{_in_table(text)}`" for text in row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _in_table(text: str) -> str:
+    """Code in one line of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 if __name__ == "__main__":
     pages = {
+        "_quirks.md": quirks(),
         "_lazytensor.md": methods(),
         "_operations.md": operations(),
         "_solve.md": arguments("solve", solve),
