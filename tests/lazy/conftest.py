@@ -3,6 +3,8 @@
 import lazy_doors
 import pytest
 
+from kernelops import compat
+
 
 def pytest_configure(config):
     # torch's own forward mode scripts its formulas when it is first used
@@ -17,3 +19,17 @@ def half(request):
 @pytest.fixture
 def torch_half():
     return lazy_doors.half("torch")
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def keops(request):
+    """One half of pykeops, which is kernelops.compat meanwhile: its names, and how its arrays are made and read."""
+    with compat.as_pykeops():
+        yield lazy_doors.half(request.param, "pykeops")
+
+
+@pytest.fixture
+def torch_keops():
+    """The half of pykeops for tensors."""
+    with compat.as_pykeops():
+        yield lazy_doors.half("torch", "pykeops")

@@ -12,14 +12,14 @@ import pytest
 RTOL = {"float16": 4e-3, "float32": 2e-5, "float64": 1e-12}
 
 
-def half(name):
-    """LazyTensor and its kin of kernelops.numpy or kernelops.torch, with functions that make and read their arrays."""
+def half(name, package="kernelops"):
+    """LazyTensor and its kin of the numpy or the torch of a package, with functions that make and read their arrays."""
     if name == "numpy":
-        module = importlib.import_module("kernelops.numpy")
+        module = importlib.import_module(f"{package}.numpy")
         library, array, host = np, np.asarray, np.asarray
     else:
         library = pytest.importorskip("torch")
-        module = importlib.import_module("kernelops.torch")
+        module = importlib.import_module(f"{package}.torch")
         array, host = library.as_tensor, lambda t: t.detach().resolve_conj().numpy()
     names = ("LazyTensor", "ComplexLazyTensor", "Vi", "Vj", "Pm", "Var")
     return SimpleNamespace(
