@@ -58,7 +58,7 @@ class _Finder(MetaPathFinder):
 def _find_tests() -> ModuleSpec | None:
     """KeOps' own tests where they are installed, so that pytest can run them."""
     installed = PathFinder.find_spec("pykeops")
-    return PathFinder.find_spec(TESTS, installed and installed.submodule_search_locations)
+    return installed and PathFinder.find_spec(TESTS, installed.submodule_search_locations)
 
 
 class _Refusal(MetaPathFinder):

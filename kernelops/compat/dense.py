@@ -78,7 +78,7 @@ def grad_np_kernel(x: np.ndarray, y: np.ndarray, s: float, kernel: str) -> Any:
     return _evaluate(_DERIVATIVES, kernel, squared_distances(x, y), s)
 
 
-def chain_rules(q: np.ndarray, ax: np.ndarray, by: np.ndarray, Aa: np.ndarray, p: np.ndarray) -> np.ndarray:
+def chain_rules(q: np.ndarray, ax: np.ndarray, by: np.ndarray, Aa: np.ndarray, p: np.ndarray) -> Any:
     """The gradient of ``q . (K p)`` by the points ax, for the derivatives Aa of K by the squared distances."""
     return np.einsum("ie,je,ij,ijd->id", q, p, 2 * Aa, ax[:, None, :] - by[None, :, :]).astype("float32")
 

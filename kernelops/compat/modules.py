@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from ..arrays.device_array import on_device
 from ..backends import available_backends, find_gpus
 from . import dense, numpy, settings, truthy
 
@@ -86,6 +87,11 @@ def gpu_is_usable() -> bool:
     return available_backends()["GPU"].usable
 
 
+def is_on_device(x: Any) -> bool:
+    """Whether an array or a tensor is on a GPU."""
+    return on_device(x)
+
+
 def get_gpu_number() -> int:
     """The number of GPUs that the driver names."""
     return len(find_gpus()["devices"])
@@ -108,7 +114,9 @@ def _of_half(half: str) -> dict[str, Callable[[], Names]]:
         f"{root}.utils": lambda: {
             **_public(_half(half), "Genred", "KernelSolve"),
             **dense.functions(half),
+            "IsGpuAvailable": gpu_is_usable,
             "WarmUpGpu": settings.WarmUpGpu,
+            "is_on_device": is_on_device,
         },
     }
 
@@ -140,4 +148,4 @@ COMPUTED: dict[str, Callable[[], Any]] = {
     "keopscore.build_folder": settings.get_build_folder,
 }
 
-__all__ = ["COMPUTED", "MODULES", "VERSION", "get_gpu_number", "gpu_is_usable"]
+__all__ = ["COMPUTED", "MODULES", "VERSION", "get_gpu_number", "gpu_is_usable", "is_on_device"]

@@ -259,6 +259,8 @@ def test_settings_of_keopscore(pykeops):
     assert (
         keopscore.config.config.use_cuda is pykeops.config.gpu_available is keopscore.config.cuda_config.get_use_cuda()
     )
+    assert pykeops.numpy.utils.IsGpuAvailable() is pykeops.config.gpu_available
+    assert pykeops.numpy.utils.is_on_device(np.zeros(3)) is False
     assert pykeops.common.gpu_utils.get_gpu_number() == len(doctor.report()["gpu"]["devices"])
 
 
