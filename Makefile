@@ -105,7 +105,7 @@ test-sanitized: $(VENV)/test.stamp
 	$(PY) tests/sanitized.py $(SPREAD) $(TESTS)
 
 fuzz: $(VENV)/test.stamp
-	KERNELOPS_FUZZ_SEEDS=$(SEEDS) KERNELOPS_FUZZ_FIRST=$(FIRST) $(PY) -m pytest $(SPREAD) tests/campaigns
+	KERNELOPS_FUZZ_SEEDS=$(SEEDS) KERNELOPS_FUZZ_FIRST=$(FIRST) $(PY) -m pytest $(SPREAD) tests/campaigns tests/torch_door/test_coincident_points.py
 
 bench: $(BENCH)/bench.stamp
 	$(BENCH)/bin/python benchmarks/products.py

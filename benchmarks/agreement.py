@@ -24,6 +24,12 @@ ROWS = [  # formula, reduction, further arguments
     ("Clamp(x,y,g)", "Sum", {}),
     ("Elem(x,1)*ElemT(g,3,1)+Extract(A,2,3)", "Sum", {}),
     ("SinXDivX(x|y)**3 - Normalize(x-y)**2", "Sum", {}),
+    ("Abs(x-y)+Cos(x)*Log(y)+Sqrt(x)*Rsqrt(y)+Inv(x)/y+Pow(x,3)", "Sum", {}),
+    ("IfElse(x-y,x,y)+ReLU(x-y)+Step(x-y)*Sign(y-x)", "Sum", {}),
+    ("Powf(x,y)", "Sum", {"dtype": "float32"}),  # which KeOps computes with the digits of float32 in any case
+    ("ClampInt(4*x,1,2)+ExtractT(b,0,3)+SumT(g,3)*IntCst(2)+Zero(3)", "Sum", {}),
+    ("Norm2(x-y)*SqNorm2(x)+WeightedSqNorm(y,x)+Scalprod(x,y)+Minus(g)*Sum(x)", "Sum", {}),
+    ("Equal(x,x)+NotEqual(x,y)+LessThan(x,y)+LessOrEqual(y,x)", "Sum", {}),
     ("Asin(x)*Acos(y)+Atan(x*y)+Atan2(x-y,y)+XLogX(x)", "Sum", {}),
     ("Floor(4*x)*y+Round(3*x*y,1)+Mod(x,g,y)+DiffClampInt(2*x,0,1)", "Sum", {}),
     ("Max(x*y)*Min(A)+ArgMax(x-y)+ArgMin(A)+(OneHot(Floor(3*Elem(y,0)),3)|x)", "Sum", {}),
@@ -44,6 +50,11 @@ ROWS = [  # formula, reduction, further arguments
     ("SqDist(x,y)", "ArgKMin", {"opt_arg": 3}),
     ("SqDist(x,y)", "Min_ArgMin", {}),
     ("x*y", "Max", {}),
+    ("x*y", "Min", {}),
+    ("x-y", "ArgMax", {}),
+    ("x-y", "ArgMin", {}),
+    ("SqDist(x,y)", "Max_ArgMax", {}),
+    ("SqDist(x,y)", "KMin_ArgKMin", {"opt_arg": 3}),
 ]
 LARGEST = 1e-12  # differences of sums of some ten terms of order 1
 SOLVED = 1e-4  # both solve to a residual of about 1e-6, and alpha is 0.1
