@@ -35,7 +35,7 @@ from .. import frontend
 from ..frontend import lazy
 from ..frontend.generic import generic_functions
 from ..ranges import Ranges
-from . import adapter, cluster, compiled
+from . import adapter, cluster, compiled, lazy_code, lazy_graph
 from .autograd import Reduce
 from .extrema import AtWinners, Best
 from .gaussian_process import LogDet, Quadratic, Rounded
@@ -154,18 +154,33 @@ class LazyTensor(lazy.LazyTensor):
 
     library = TorchLibrary(Genred, KernelSolve)
 
+    def __new__(cls, x: Any = None, axis: int | None = None, is_complex: bool = False) -> Any:
+        """What stands for a LazyTensor in a graph while torch.compile traces."""
+        if torch.compiler.is_compiling():
+            return lazy_graph.record(cls, x, axis, is_complex)
+        return lazy.LazyTensor.__new__(cls, x, axis, is_complex)
+
+    def _set_other(self, x: Any) -> None:
+        if isinstance(x, lazy_graph.RecordedLazyTensor):
+            x = lazy_graph._real(x)
+            self._set(x.expr, x.slots, x.frame)
+        else:
+            self._refuse(x)
+
 
 class ComplexLazyTensor(lazy.ComplexLazyTensor):
     __doc__ = lazy.ComplexLazyTensor.__doc__
 
 
 lazy.connect(LazyTensor, ComplexLazyTensor)
+lazy_code.connect(LazyTensor, ComplexLazyTensor)
 
 Var, Vi, Vj, Pm = lazy.variable_functions(LazyTensor)
 
-for made in (LazyTensor, ComplexLazyTensor):
-    leave_class_uncompiled(made)
-leave_uncompiled(sys.modules[__name__], "Var", "Vi", "Vj", "Pm")
+leave_class_uncompiled(LazyTensor, looked_into="__new__")
+leave_class_uncompiled(ComplexLazyTensor)
+for name in ("Var", "Vi", "Vj", "Pm"):
+    compile_within_callers(sys.modules[__name__], name)
 compile_within_callers(Genred, "__call__")
 compile_within_callers(KernelSolve, "__call__")
 leave_uncompiled(frontend.Genred, "__init__", "__call__")

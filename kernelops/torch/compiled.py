@@ -18,7 +18,7 @@ from ..reductions.kinds import REDUCTIONS
 from ..reductions.reduction import Reduction
 from ..solvers.options import OPTION_NAMES, SolveOptions
 from .autograd import has_derivative
-from .spec_text import text_of
+from .spec_text import reduction_of, solve_of, text_of
 
 FLOATS = (torch.float16, torch.float32, torch.float64)
 
@@ -41,9 +41,10 @@ def reduce(
     ranges: Any = None,
     truncate: Any = None,
     out: Any = None,
+    _sizes: Any = (-1, -1),
     **unknown: Any,
 ) -> Any:
-    """The result of ``genred(*args, ...)`` by an operator, or None."""
+    """The result of ``genred(*args, ...)`` by an operator, or None; the Genred may be given as text."""
     if unknown or ranges is not None or truncate is not None or out is not None or not _is_here(backend, device_id):
         return None
     described = describe_reduction(genred)
@@ -53,7 +54,7 @@ def reduce(
     tensors = _check_tensors(args, places, dtype, backend)
     if tensors is None or not (differentiable or not torch.is_grad_enabled() or not _any_requires_grad(tensors)):
         return None
-    found = torch.ops.kernelops.reduce(tensors, [-1, -1], text)
+    found = torch.ops.kernelops.reduce(tensors, list(_sizes), text)
     return (found[0], found[1]) if several else found[0]
 
 
@@ -70,7 +71,7 @@ def solve(
     return_solution: Any = False,
     **options: Any,
 ) -> Any:
-    """The result of ``solver(*args, ...)`` by an operator, or None."""
+    """The result of ``solver(*args, ...)`` by an operator, or None; the KernelSolve may be given as text."""
     if ranges is not None or truncate is not None or return_solution is not False or not _is_here(backend, device_id):
         return None
     word, start = (None, x0) if isinstance(x0, torch.Tensor) else (x0, None)
@@ -100,7 +101,7 @@ def solve(
 @constant
 def describe_reduction(genred: Any) -> tuple | None:
     """The text of a reduction and what its arguments must be; None where there is none."""
-    spec: Reduction = genred.spec
+    spec: Reduction = reduction_of(genred) if isinstance(genred, str) else genred.spec
     text = text_of(spec) if spec.variables else None
     if text is None:
         return None
@@ -120,7 +121,8 @@ def describe_solve(solver: Any, x0: Any, **options: Any) -> tuple | None:
     if not set(options) <= set(OPTION_NAMES) or options.get("state") is not None:
         return None
     try:
-        spec: SolveSpec = replace(solver.spec, options=SolveOptions(x0=x0, **options))
+        spec: SolveSpec = solve_of(solver) if isinstance(solver, str) else solver.spec
+        spec = replace(spec, options=SolveOptions(x0=x0, **options))
         text = text_of(spec)
     except (ValueError, TypeError):
         return None

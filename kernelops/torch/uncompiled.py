@@ -40,12 +40,17 @@ def _mark(function: Any) -> None:
     function._torchdynamo_disable_msg = "kernelops: no graph holds this call, or what was given is wrong"
 
 
-def leave_class_uncompiled(owner: type) -> None:
-    """Have torch.compile leave alone all methods and properties of a class and of its bases in this package."""
+def leave_class_uncompiled(owner: type, looked_into: str = "") -> None:
+    """Have torch.compile leave alone all methods and properties of a class and of its bases in this package.
+
+    One method of the class itself may be looked into.
+    """
     for base in owner.__mro__:
         if base.__module__.startswith("kernelops."):
             for name, found in list(vars(base).items()):
-                if isinstance(found, property):
+                if base is owner and name == looked_into:
+                    compile_within_callers(owner, name)
+                elif isinstance(found, property):
                     for function in filter(None, (found.fget, found.fset)):
                         _mark(function)
                         _code_is_skipped(function.__code__)
@@ -58,7 +63,8 @@ def compile_within_callers(owner: type, name: str) -> None:
 
     After a graph break the method would else be compiled once more, to no end.
     """
-    _code_is_skipped(getattr_static(owner, name).__code__)
+    found = getattr_static(owner, name)
+    _code_is_skipped((found.__func__ if isinstance(found, staticmethod) else found).__code__)
 
 
 def _code_is_skipped(code: Any) -> bool:

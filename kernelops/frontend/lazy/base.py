@@ -102,7 +102,7 @@ class BaseLazyTensor:
         elif isinstance(x, type(self)):
             self._set(x.expr, x.slots, x.frame)
         else:
-            self._refuse(x)
+            self._set_other(x)
 
     @classmethod
     def looks_complex(cls, x: Any) -> bool:
@@ -182,6 +182,10 @@ class BaseLazyTensor:
         position, length, category = map(int, x)
         kind = VARIABLES[category]
         self._set(variable(kind, 0, length), (Slot(None, kind, None, position, length),), EMPTY)
+
+    def _set_other(self, x: Any) -> None:
+        """x that is none of these: what an array library may know besides."""
+        self._refuse(x)
 
     def _refuse(self, x: Any, wanted: str = "") -> NoReturn:
         """What is wrong with an operand that is nothing to compute with."""

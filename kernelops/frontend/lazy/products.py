@@ -97,17 +97,20 @@ class Products(Reductions):
             return library.concatenate([self.__matmul__(piece, **options) for piece in pieces])
         if columns < 1:
             raise ShapeError(f"K @ v wants at least one column, got v of shape {shape}")
-        position = len(self.slots)
-        expr = _times(self.expr, position, columns)
-        accuracy = split_accuracy(options)
-        function = make_genred(
-            library, expr, None, "Sum", 1, None, accuracy, (uncounted(frame, expr)[0], None)
-        )  # fmt: skip
-        slots = (*self.slots, Slot(V, "Vj"))
-        image = Call(function, slots, tuple(by_position(expr)), frame, library, options).now(True)
+        image = self._product(V, **options).now(True)
         if isinstance(image, Call):
             return image
         return image[..., 0] if len(shape) == 1 else image
+
+    def _product(self, V: Any, **options: Any) -> Call:
+        """The sum over j of this one times columns (..., N, E), to be called."""
+        expr = _times(self.expr, len(self.slots), int(V.shape[-1]))
+        accuracy = split_accuracy(options)
+        function = make_genred(
+            self.library, expr, None, "Sum", 1, None, accuracy, (uncounted(self.frame, expr)[0], None)
+        )  # fmt: skip
+        slots = (*self.slots, Slot(V, "Vj"))
+        return Call(function, slots, tuple(by_position(expr)), self.frame, self.library, options)
 
     def __rmatmul__(self, v: Any) -> Any:
         """v @ K: of a vector (M,) or rows (..., E, M), by the transpose of K."""
