@@ -22,8 +22,8 @@ from ..frontend.lazy.reductions import Call
 from .compiled import constant
 from .spec_text import text_of
 
-# A stand-in's rows are this number and more, one for each number of rows that tensors have: they are told apart thereby.
-FIRST_SIZE = 1 << 30
+# The rows of stand-ins are this number and more: one for each number of rows that tensors have, to tell these apart.
+FIRST_SIZE = 1 << 10
 _FIRST_NUMBER = float(1 << 30) + 0.5  # numbers are told apart likewise, and are no constants of a formula
 _SURELY_HELD = 6e4  # every dtype holds a finite value near each number up to this one
 _classes: dict[str, type] = {}
@@ -207,5 +207,6 @@ def _dropped(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 def _keeps_batch(call: Any) -> bool:
     """Whether the arguments have all the batch dimensions that the result is to have."""
-    leads = [s.values.shape[: -1 if s.kind == "Pm" else -2] for s in call._slots if isinstance(getattr(s, "values", None), torch.Tensor) and s.values.ndim]
+    arrays = [(s.values, 1 if s.kind == "Pm" else 2) for s in call._slots if s is not None]
+    leads = [a.shape[:-core] for a, core in arrays if isinstance(a, torch.Tensor) and a.ndim]
     return torch.broadcast_shapes(*leads) == tuple(call.frame.batch)

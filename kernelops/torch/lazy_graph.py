@@ -21,7 +21,7 @@ from ..frontend.lazy.methods import METHODS
 from ..frontend.lazy.products import COLUMNS
 from ..frontend.lazy.reductions import ACCURACY, ALSO_IGNORED, COMPONENTWISE, REDUCTION_METHODS
 from . import compiled, lazy_code
-from .uncompiled import compile_within_callers, leave_uncompiled
+from .uncompiled import _code_is_skipped, compile_within_callers, leave_uncompiled
 
 # methods that give LazyTensors, and are kept
 _OPERATORS = "add radd sub rsub mul rmul truediv rtruediv or ror neg pos abs pow rpow eq ne lt le gt ge getitem".split()
@@ -57,10 +57,10 @@ def are_products_told_apart() -> bool:
     reflected operation in its table; for the matrix product alone the table has none, which is added here.
     """
     try:
-        from torch._dynamo.variables.builtin import BUILTIN_TO_TENSOR_RFN_MAP as reflected
+        from torch._dynamo.variables.builtin import BUILTIN_TO_TENSOR_RFN_MAP
     except ImportError:
         return False
-    return reflected.setdefault(operator.matmul, torch.Tensor.__rmatmul__) is torch.Tensor.__rmatmul__
+    return BUILTIN_TO_TENSOR_RFN_MAP.setdefault(operator.matmul, torch.Tensor.__rmatmul__) is torch.Tensor.__rmatmul__
 
 
 class RecordedLazyTensor:
@@ -521,13 +521,7 @@ def _complete() -> None:
             compile_within_callers(cls, name)
         elif isinstance(found, property):
             for function in filter(None, (found.fget, found.fset)):
-                compile_within_callers_of(function)
-
-
-def compile_within_callers_of(function: Any) -> None:
-    from .uncompiled import _code_is_skipped
-
-    _code_is_skipped(function.__code__)
+                _code_is_skipped(function.__code__)
 
 
 _complete()
