@@ -25,7 +25,7 @@ from .spec_text import text_of
 # The rows of stand-ins are this number and more: one for each number of rows that tensors have, to tell these apart.
 FIRST_SIZE = 1 << 10
 _FIRST_NUMBER = float(1 << 30) + 0.5  # numbers are told apart likewise, and are no constants of a formula
-_SURELY_HELD = 6e4  # every dtype holds a finite value near each number up to this one
+SURELY_HELD = 6e4  # every dtype holds a finite value near each number up to this one
 _classes: dict[str, type] = {}
 
 
@@ -132,8 +132,8 @@ def made_real(code: str, tensors: Sequence[torch.Tensor]) -> Any:
 @lru_cache(maxsize=256)
 def _stand_in(code: str, forms: tuple) -> tuple[Any, list[Any]] | None:
     """What a code gives for tensors of these forms, (dtype, shape), and these; None if it is refused."""
-    tensors = [torch.empty(shape, dtype=getattr(torch, dtype), device="meta") for dtype, shape in forms]
     try:
+        tensors = [torch.empty(shape, dtype=getattr(torch, dtype), device="meta") for dtype, shape in forms]
         return carry_out(code, tensors, lambda k: _FIRST_NUMBER + k, _classes["stand-in"]), tensors
     except Exception:  # noqa: BLE001  # the plain call will raise it, with the tensors themselves
         return None
@@ -148,13 +148,6 @@ def describe_lazy(code: str, forms: tuple) -> tuple | None:
     made: Any = found[0]
     frame = made.frame
     return frame.batch, frame.M, frame.N, made.expr.dim, frame.dtype
-
-
-@constant
-def describe_repr(code: str, forms: tuple) -> str:
-    """The formula of a code as text."""
-    found = _stand_in(code, forms)
-    return "" if found is None else found[0].formula
 
 
 @constant
@@ -188,7 +181,7 @@ def _argument(slot: Any, tensors: list[Any], dtype: str | None) -> tuple | None:
     if isinstance(values, float):
         if values >= _FIRST_NUMBER:
             return "number", int(values - _FIRST_NUMBER)
-        return ("constant", values) if abs(values) <= _SURELY_HELD or dtype == "float64" else None
+        return ("constant", values) if abs(values) <= SURELY_HELD or dtype == "float64" else None
     for whole in (slot.given, values):
         for k, tensor in enumerate(tensors):
             if tensor is whole:

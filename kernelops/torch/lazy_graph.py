@@ -31,7 +31,6 @@ _KEPT = (
     *("power", "clamp", "sinc", "norm", "weightedsqdist", "concat", "keops_tensordot", "keops_kron", "t"),
 )
 _EXPONENTS = ("__pow__", "power")  # of which the value decides which operation they are
-_SURELY_HELD = 6e4  # every dtype holds a finite value near each number up to this one
 
 
 # the method of a LazyTensor for an operation of a tensor and of it, in this order, by torch's name
@@ -234,7 +233,7 @@ def _operand(a: Any, tensors: list[torch.Tensor], exact: bool) -> tuple | None:
             return None
         return "tensor", _place(a, tensors)
     if isinstance(a, (int, float)) and not isinstance(a, bool):
-        if exact or (_is_static(a) and (is_constant(a) or abs(a) > _SURELY_HELD)):
+        if exact or (_is_static(a) and (is_constant(a) or abs(a) > lazy_code.SURELY_HELD)):
             return "constant", compiled._literal(a)
         tensors.append(compiled._vector(a).reshape(()))
         return "number", len(tensors) - 1
