@@ -118,7 +118,7 @@ def test_the_page_has_the_examples():
 
 def test_the_files_that_the_page_names_are_there():
     inside = {"formula", "program", "gpu", "ranges", "arrays", "engines", "reductions", "truncation", "solvers"}
-    inside |= {"operators", "frontend", "numpy", "torch", "_tile"}
+    inside |= {"operators", "frontend", "numpy", "torch", "compat", "_tile"}
     for name in re.findall(r"`([\w/.]+/[\w.]*)`", PAGE):
         first = name.split("/")[0]
         file = ROOT / "kernelops" / name if first in inside else ROOT / name
