@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
+from ..errors import FormulaError
 from .expr import Expr, apply, const, is_const, substitute, topological
 from .fold import is_nonnegative
 from .identities import Point, ratio
@@ -13,6 +14,7 @@ from .polynomial import is_zero
 from .simplify import build, simplify
 
 ROOTS = ("Sqrt", "Rsqrt", "Powf", "Abs", "Sign", "Log")
+MOST_NESTED = 24  # absolute values within one another in what is differentiated: their limits take seconds then
 _CONDITIONS = ("Step", "Floor", "Equal", "NotEqual", "LessThan", "LessOrEqual")
 
 
@@ -29,6 +31,22 @@ def bases(expr: Expr) -> dict[Expr, bool]:
                 if node.op != "Log" or is_distance(base):
                     found[base] = found.get(base, True) and signed
     return found
+
+
+def check_nesting(expr: Expr, var: Expr, found: Mapping[Expr, bool]) -> None:
+    """Refuse absolute values that are nested too deeply; found is what ``bases`` gives.
+
+    What an outer one tends to where an inner one is 0 is expanded with the signs of all those between: the work for a
+    chain of n grows by more than n squared.
+    """
+    deep: dict[int, int] = {}
+    for node in topological(expr):
+        inner = max((deep[id(a)] for a in node.args), default=0)
+        deep[id(node)] = inner + (found.get(node, False) and var in node.vars)
+    if deep[id(expr)] > MOST_NESTED:
+        raise FormulaError(
+            f"a derivative of absolute values nested {deep[id(expr)]} deep: wanted {MOST_NESTED} levels at most"
+        )
 
 
 def nodes_on_the_way(expr: Expr) -> Iterator[Expr]:

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from ..errors import FormulaError
 from .definition import stretch
-from .distances import align, bases, split
+from .distances import MOST_NESTED, align, bases, check_nesting, split
 from .expr import Expr, apply, const, is_const, topological, variable
 from .identities import are_equal, points
 from .limits import MixedComponentsError, take_finite_powers, take_limit
@@ -293,6 +293,8 @@ def _align(expr: Expr) -> Expr:
 def _pull_back(expr: Expr, var: Expr, seed: Expr) -> Expr:
     """The gradient from the last node to var; a cotangent that is infinite at 0 gets its limit (limits.py)."""
     roots = bases(expr)
+    if len(roots) > MOST_NESTED:
+        check_nesting(expr, var, roots)
     cotangents = {id(expr): seed}
     for node in reversed([n for n in topological(expr) if var in n.vars]):
         g = cotangents.pop(id(node), None)

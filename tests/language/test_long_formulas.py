@@ -12,6 +12,7 @@ from cuda_texts import kernel_text
 
 from kernelops import KernelOperator
 from kernelops.errors import FormulaError
+from kernelops.formula.distances import MOST_NESTED
 from kernelops.formula.elementary import MOST_DECIMALS
 from kernelops.formula.expr import LONGEST, apply, const, topological, variable
 from kernelops.formula.grad import grad
@@ -248,12 +249,37 @@ def test_the_documents_have_these_limits():
         ("static parameters such as the exponent of `Pow`", LARGEST),
         ("and of its result", MOST_AXES),
         ("the order of `SinXDivX`", HIGHEST_ORDER),
+        ("absolute values within one another in what is differentiated", MOST_NESTED),
         ("decimals of `Round`", MOST_DECIMALS),
         ("components of both series of `SoftDTW_SqDist` together", LONGEST_SERIES),
         ("for a row, a column or a pair", lowering.MOST_COMPONENTS),
     )
     for of, most in rows:
         assert f"{of} | {most:,}" in page, of
+
+
+def absolute_values(n):
+    """|...||x - y| + x - 1/64| + x - 2/64...|, n deep."""
+    x, e = variable("Vi", 0, 1), apply("Subtract", variable("Vi", 0, 1), variable("Vj", 1, 1))
+    for k in range(n):
+        e = apply("Abs", apply("Subtract", apply("Add", e, x), const(k / 64)))
+    return e
+
+
+def test_absolute_values_within_one_another():
+    """They are evaluated at any depth; a derivative works out a limit for each, and refuses too many."""
+    x, y = np.array([[0.3], [-0.7]]), np.array([[0.1]])
+    deep = absolute_values(60)
+    value = x - y
+    for k in range(60):
+        value = np.abs(value + x - k / 64)
+    np.testing.assert_allclose(BoundReduction(deep, "Sum", 1, [x, y])(), value, rtol=1e-12)
+    with pytest.raises(FormulaError, match=f"nested 60 deep: wanted {MOST_NESTED} levels at most"):
+        grad(deep, variable("Vi", 0, 1), const(1.0))
+    small = grad(absolute_values(4), variable("Vi", 0, 1), const(1.0))
+    step = 1e-6
+    there, here = (BoundReduction(absolute_values(4), "Sum", 1, [x + s, y])() for s in (step, -step))
+    np.testing.assert_allclose(BoundReduction(small, "Sum", 1, [x, y])(), (there - here) / (2 * step), rtol=1e-6)
 
 
 def test_limits_of_aliases():
