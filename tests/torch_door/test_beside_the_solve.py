@@ -11,6 +11,8 @@ from kernelops.errors import DtypeError
 from kernelops.numpy import KernelSolve as NumpyKernelSolve
 from kernelops.torch import KernelSolve
 
+pytestmark = pytest.mark.thorough
+
 BY_NAME = {case.name: case for case in CASES}
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 ALIASES = usual.aliases(2, 1, "g")

@@ -16,6 +16,8 @@ from smooth_kernels import ALIASES, KERNELS, G, along, away, spellings
 import kernelops.numpy
 from kernelops.torch import Genred
 
+pytestmark = pytest.mark.thorough
+
 POINT = [0.3, 0.4]
 OTHER = [0.9, -0.2]
 V = [0.6, 0.8]  # of length 1

@@ -12,6 +12,8 @@ from torch_dense import assert_near, squared_distances, torch
 
 from kernelops.torch import Genred, KernelSolve
 
+pytestmark = pytest.mark.thorough
+
 forward_ad = torch.autograd.forward_ad
 jacfwd, jacrev, jvp, vmap, grad = (getattr(torch.func, name) for name in ("jacfwd", "jacrev", "jvp", "vmap", "grad"))
 

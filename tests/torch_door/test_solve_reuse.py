@@ -9,6 +9,8 @@ from kernelops import SolveState
 from kernelops.solvers import policy
 from kernelops.torch import KernelSolve
 
+pytestmark = pytest.mark.thorough
+
 BY_NAME = {case.name: case for case in CASES}
 WAYS = [
     {"method": "direct", "precond": "auto"},
