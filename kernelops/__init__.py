@@ -1,7 +1,7 @@
 """kernelops: solves (alpha I + K) a = b where K is a kernel matrix written as a formula and never stored.
 
 `KernelOperator` is a SciPy linear operator, `cg` and `solve` solve with it; `kernelops.numpy` and `kernelops.torch`
-hold Genred and KernelSolve for arrays and for tensors.
+hold LazyTensor, Genred and KernelSolve for arrays and for tensors.
 """
 
 from importlib import import_module as _import_module

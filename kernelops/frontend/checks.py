@@ -11,7 +11,6 @@ import numpy as np
 
 from ..arrays.arguments import unwrap_whole
 from ..errors import ArgumentError, KeywordError
-from ..formula.expr import Expr
 from ..formula.tokens import nearest
 from ..reductions.kinds import SUM_SCHEMES
 from ..solvers.options import SolveOptions
@@ -92,8 +91,3 @@ def check_probes(n_probes: Any) -> int:
     if isinstance(n_probes, bool) or not isinstance(n_probes, (int, np.integer)) or n_probes < 4:
         raise ArgumentError(f"n_probes: wanted a whole number of at least 4, got {n_probes!r}")
     return min(int(n_probes), 1 << 62)  # more than there are rows are as many
-
-
-def write_aliases(variables: Sequence[Expr], names: Mapping[Expr, str]) -> tuple[str, ...]:
-    """The aliases of a formula that was not read from text; each gives its position."""
-    return tuple(f"{names.get(v, f'v{v.position}')} = {v.op}({v.position},{v.dim})" for v in variables)

@@ -19,16 +19,18 @@ from ..reductions.kinds import check_reduction
 from ..reductions.reduction import Reduction
 from ..truncation.truncate import check_truncate, truncate_reduction
 from .adapter import Adapter
-from .checks import IGNORED, check_accumulator, check_axis, check_keywords, write_aliases
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords
+from .written import Written
 
 if TYPE_CHECKING:
-    from typing import Self
+    pass
 
 
-class Genred:
+class Genred(Written):
     """The half of Genred that is the same for all array libraries; ``adapter`` is what one of them gives to it."""
 
     adapter: ClassVar[Adapter]
+    spec: Reduction
 
     def __init__(
         self,
@@ -69,32 +71,10 @@ class Genred:
             sum_scheme,
         )
 
-    @classmethod
-    def of(cls, spec: Reduction) -> Self:
-        """The Genred of a reduction that is checked, instead of text.
-
-        Parameters
-        ----------
-        spec : Reduction
-        """
-        made = object.__new__(cls)
-        made.spec = spec
-        return made
-
-    @cached_property
-    def formula(self) -> str:
-        """The formula as text; what the user wrote, if it was made of text."""
-        return text(self.spec.expr, self.spec.names)
-
     @cached_property
     def formula2(self) -> str | None:
         """The weight as text; None if there is none."""
         return None if self.spec.weight is None else text(self.spec.weight, self.spec.names)
-
-    @cached_property
-    def aliases(self) -> tuple[str, ...]:
-        """The arguments in their order."""
-        return write_aliases(self.spec.variables, self.spec.names)
 
     def __call__(
         self,

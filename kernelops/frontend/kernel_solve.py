@@ -13,7 +13,6 @@ from ..arrays.arguments import float_dtype
 from ..arrays.backend import check_backend
 from ..errors import ArgumentError, KeywordError
 from ..formula.cached import cached_property
-from ..formula.expr import text
 from ..formula.linear import find_unknown
 from ..formula.parse import parse
 from ..operators.shift import alpha_for_solve
@@ -23,17 +22,19 @@ from ..solvers import SolveState
 from ..solvers.options import SolveOptions, check_tolerance
 from ..truncation.truncate import check_truncate, truncate_solve
 from .adapter import Adapter
-from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_probes, takes_options, write_aliases
+from .checks import IGNORED, check_accumulator, check_axis, check_keywords, check_probes, takes_options
 from .gaussian_process import InvQuadLogdet, complain, new_points, with_unknown
+from .written import Written
 
 if TYPE_CHECKING:
-    from typing import Self
+    pass
 
 
-class KernelSolve:
+class KernelSolve(Written):
     """The half of KernelSolve that is the same for all array libraries; ``adapter`` is what one of them gives to it."""
 
     adapter: ClassVar[Adapter]
+    spec: SolveSpec
 
     def __init__(
         self,
@@ -70,28 +71,6 @@ class KernelSolve:
             check_accumulator(dtype_acc, use_double_acc, sum_scheme),
             sum_scheme,
         )
-
-    @classmethod
-    def of(cls, spec: SolveSpec) -> Self:
-        """The KernelSolve of a solve that is checked, instead of text.
-
-        Parameters
-        ----------
-        spec : SolveSpec
-        """
-        made = object.__new__(cls)
-        made.spec = spec
-        return made
-
-    @cached_property
-    def formula(self) -> str:
-        """The formula as text; what the user wrote, if it was made of text."""
-        return text(self.spec.expr, self.spec.names)
-
-    @cached_property
-    def aliases(self) -> tuple[str, ...]:
-        """The arguments in their order."""
-        return write_aliases(self.spec.variables, self.spec.names)
 
     @cached_property
     def varinvalias(self) -> str:

@@ -8,8 +8,8 @@
 array([[0.],
        [1.]])
 
-The classes are those of kernelops.frontend; adapter.py says how arrays are reduced and solved with, and cluster.py
-sorts points into clusters. Nothing but the user imports it.
+The classes are those of kernelops.frontend; adapter.py says how arrays are reduced and solved with, library.py what
+LazyTensors ask of them, and cluster.py sorts points into clusters. Nothing but the user imports it.
 """
 
 from __future__ import annotations

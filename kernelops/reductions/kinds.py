@@ -56,18 +56,17 @@ REDUCTIONS: dict[str, ReductionKind] = {
 }
 
 # (dtype_acc, dtype of the data) -> sums in float64 inside a tile too; across tiles sums are always float64
+_HALF, _SINGLE, _DOUBLE = map(np.dtype, (np.float16, np.float32, np.float64))
 _ACCUMULATORS = {
-    ("auto", "float16"): False,
-    ("auto", "float32"): False,
-    ("auto", "float64"): False,
-    ("float16", "float16"): False,
-    ("float32", "float16"): False,
-    ("float32", "float32"): False,
-    ("float64", "float32"): True,
-    ("float64", "float64"): True,
+    ("auto", _HALF): False,
+    ("auto", _SINGLE): False,
+    ("auto", _DOUBLE): False,
+    ("float16", _HALF): False,
+    ("float32", _HALF): False,
+    ("float32", _SINGLE): False,
+    ("float64", _SINGLE): True,
+    ("float64", _DOUBLE): True,
 }
-# the same by dtypes: to find the name of one takes numpy longer than the check
-_ACCUMULATIONS = {(accumulator, np.dtype(data)): wide for (accumulator, data), wide in _ACCUMULATORS.items()}
 SUM_SCHEMES = {"auto": False, "block_sum": False, "direct_sum": False, "kahan_scheme": True}  # -> compensated
 
 
@@ -95,9 +94,9 @@ def check_reduction(op: str, expr: Expr, weight: Expr | None, opt_arg: Any) -> R
 
 def check_accumulation(dtype_acc: str, sum_scheme: str, dtype: np.dtype) -> tuple[bool, bool]:
     """(float64 inside tiles, compensated across tiles) for data of this dtype."""
-    found = _ACCUMULATIONS.get((dtype_acc, dtype)) if isinstance(dtype_acc, str) else None
+    found = _ACCUMULATORS.get((dtype_acc, dtype)) if isinstance(dtype_acc, str) else None
     if found is None:
-        allowed = [name for name, data in _ACCUMULATIONS if data == dtype]
+        allowed = [name for name, data in _ACCUMULATORS if data == dtype]
         raise ArgumentError(f"dtype_acc: wanted one of {', '.join(allowed)} for {dtype.name} data, got {dtype_acc!r}")
     if not isinstance(sum_scheme, str) or sum_scheme not in SUM_SCHEMES:
         raise ArgumentError(f"sum_scheme: wanted one of {', '.join(SUM_SCHEMES)}, got {sum_scheme!r}")

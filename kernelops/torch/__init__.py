@@ -12,8 +12,9 @@ torch.Size([2, 1])
 
 The classes are those of kernelops.frontend; adapter.py says how tensors are reduced and solved with. autograd.py has
 `Reduce`, a reduction whose derivatives are reductions, and solve.py `Solve`, a solve whose derivatives are solves;
-begin with these two. gaussian_process.py has log-determinants and predictions, system.py and vectors.py solves whose
-vectors are tensors on a GPU. PyTorch is imported here, and nowhere below.
+begin with these two. log_determinant.py, bilinear_forms.py and gaussian_process.py have log-determinants and
+predictions, system.py and vectors.py solves whose vectors are tensors on a GPU, compiled.py and custom_ops.py what
+torch.compile sees, library.py, lazy_graph.py and lazy_code.py LazyTensors. PyTorch is imported here, and nowhere below.
 """
 
 from __future__ import annotations

@@ -347,3 +347,13 @@ def test_gradients_to_complex_and_real_data(torch_half, name):
     value = torch_half.LazyTensor(leaves[0])
     with torch.no_grad():
         assert not value.sum(axis=0).requires_grad
+
+
+def test_ranges_of_a_second_one_are_its_own(half):
+    """What +z and z.real2complex() give is another one, as for real LazyTensors."""
+    z, w, _, _ = operands(half)
+    ranges = Ranges.from_mask([[0, 5]], [[0, 2], [2, 4]], np.array([[True, False]]))
+    product = z * w
+    for other in (+product, product.real2complex()):
+        other.ranges = ranges
+        assert product.ranges is None and other.ranges is ranges

@@ -28,8 +28,8 @@ CONSTANT_STEP = 64  # and so are those that are no whole number of 1/64
 def is_constant(value: float) -> bool:
     """Whether a number is written into the formula: a whole number or a short fraction, such as 2 or -0.5.
 
-    A formula with another constant is another program, which takes half a millisecond to make. Lengths and temperatures
-    that change from step to step are therefore parameters, and so are infinities and NaN.
+    A formula with another constant is another program, which has to be made. Lengths and temperatures that change from
+    step to step are therefore parameters, and so are infinities and NaN.
     """
     return abs(value) <= LARGEST_CONSTANT and value * CONSTANT_STEP == int(value * CONSTANT_STEP)
 

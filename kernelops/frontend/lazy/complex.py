@@ -207,7 +207,7 @@ class ComplexLazyTensor(ComplexProducts):
     # ---- arithmetic ----
 
     def __pos__(self) -> Self:
-        return self
+        return self._new(self.real, self.imag)  # another one, whose ranges can be set by themselves
 
     def __neg__(self) -> Self:
         return self._new(-self.real, -self.imag)
@@ -348,8 +348,8 @@ class ComplexLazyTensor(ComplexProducts):
         return self.sqnorm2().sqrt()
 
     def real2complex(self) -> Self:
-        """z itself."""
-        return self
+        """The same complex numbers."""
+        return +self
 
     def __getitem__(self, key: Any) -> Self:
         wide = self._equally_long()

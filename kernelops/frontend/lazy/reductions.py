@@ -6,7 +6,6 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -403,4 +402,4 @@ def with_reductions(cls: Class) -> Class:
     return cls
 
 
-__all__ = ["ACCURACY", "REDUCTION_METHODS", "Call", "Reductions", "make_genred", "signature", "with_reductions"]
+__all__ = ["ACCURACY", "REDUCTION_METHODS", "Call", "Reductions", "make_genred", "with_reductions"]
